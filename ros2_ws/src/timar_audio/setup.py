@@ -1,0 +1,16 @@
+from setuptools import find_packages, setup
+
+NAME = "timar_audio"
+
+setup(
+    name=NAME,
+    version="0.1.0",
+    description="Ears and voice of the head: capture, playback, voice activity and speech turns.",
+    license="Apache-2.0",
+    packages=find_packages(),
+    data_files=[
+        ("share/ament_index/resource_index/packages", ["resource/" + NAME]),
+        ("share/" + NAME, ["package.xml"]),
+    ],
+    entry_points={},
+)

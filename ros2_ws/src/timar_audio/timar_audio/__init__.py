@@ -1,0 +1,1 @@
+"""Ears and voice of the head: capture, playback, voice activity and speech turns."""

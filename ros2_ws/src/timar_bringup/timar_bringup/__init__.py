@@ -1,0 +1,1 @@
+"""The node graph: launch files, configuration, RViz layout. No logic."""

@@ -1,0 +1,163 @@
+"""The conversation's one clock: the microphone's sample counter, and its place in machine time.
+
+Frame ``f`` of motion is the sound of samples ``[640 f, 640 f + 640)``. Everything in a conversation is
+addressed by these counters; machine time enters only where something must happen at an instant.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+SAMPLE_RATE_HZ = 16_000
+FRAMES_PER_SECOND = 25
+SAMPLES_PER_FRAME = SAMPLE_RATE_HZ // FRAMES_PER_SECOND
+
+NS_PER_S = 1_000_000_000
+NOMINAL_NS_PER_SAMPLE = NS_PER_S / SAMPLE_RATE_HZ
+
+
+@dataclasses.dataclass(frozen=True)
+class ClockConfig:
+    """How the sample clock is tracked."""
+
+    jitter_ms: float = 2.0
+    """Standard deviation of one observation of the device's clock [ms]."""
+    rate_tolerance_ppm: float = 300.0
+    """By how much the device's true rate may differ from the nominal one, one standard deviation [ppm]."""
+    rate_wander_ppm_per_sqrt_s: float = 0.5
+    """Random walk of that difference, by temperature [ppm per square root of a second]."""
+    jump_ms: float = 500.0
+    """An observation further off than this is a new start of the device and not jitter [ms]."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not value > 0:
+                raise ValueError(f"ClockConfig.{field.name} is {value}, expected a positive number")
+
+
+class SampleClock:
+    """Track sample index -> monotonic time through observations that jitter.
+
+    A Kalman filter over (time of the newest sample, nanoseconds per sample): its gain starts high, so that
+    the first second is usable, and settles as the rate becomes known.
+    """
+
+    def __init__(self, config: ClockConfig | None = None) -> None:
+        self.config = config or ClockConfig()
+        self.jumps = 0
+        self._started = False
+        self._sample = 0
+        self._time_ns = 0.0
+        self._ns_per_sample = NOMINAL_NS_PER_SAMPLE
+        # Covariance of (time, rate).
+        self._time_var = self._cross_var = self._rate_var = 0.0
+
+    @property
+    def is_started(self) -> bool:
+        """Whether anything was observed yet."""
+        return self._started
+
+    @property
+    def rate_error_ppm(self) -> float:
+        """How much faster than nominal the device counts samples [ppm]."""
+        return (NOMINAL_NS_PER_SAMPLE / self._ns_per_sample - 1.0) * 1e6
+
+    def observe(self, sample: int, monotonic_ns: int) -> None:
+        """Learn that the device's counter stood at `sample` at `monotonic_ns`.
+
+        Args:
+            sample: Index on the conversation clock; observations that go backwards are ignored.
+            monotonic_ns: Machine time, CLOCK_MONOTONIC [ns].
+        """
+        cfg = self.config
+        measurement_var = (cfg.jitter_ms * 1e6) ** 2
+        if not self._started:
+            self._start(sample, monotonic_ns, measurement_var)
+            return
+        step = sample - self._sample
+        if step <= 0:
+            return
+        predicted_ns = self._time_ns + step * self._ns_per_sample
+        innovation_ns = monotonic_ns - predicted_ns
+        if abs(innovation_ns) > cfg.jump_ms * 1e6:
+            self.jumps += 1
+            self._start(sample, monotonic_ns, measurement_var)
+            return
+        wander = cfg.rate_wander_ppm_per_sqrt_s * 1e-6 * NOMINAL_NS_PER_SAMPLE
+        time_var = self._time_var + 2 * step * self._cross_var + step * step * self._rate_var
+        cross_var = self._cross_var + step * self._rate_var
+        rate_var = self._rate_var + wander * wander * step / SAMPLE_RATE_HZ
+        time_gain = time_var / (time_var + measurement_var)
+        rate_gain = cross_var / (time_var + measurement_var)
+        self._sample = sample
+        self._time_ns = predicted_ns + time_gain * innovation_ns
+        self._ns_per_sample += rate_gain * innovation_ns
+        self._time_var = (1 - time_gain) * time_var
+        self._cross_var = (1 - time_gain) * cross_var
+        self._rate_var = rate_var - rate_gain * cross_var
+
+    def monotonic_ns(self, sample: int | float) -> int:
+        """Return the machine time of a sample, past or to come [ns].
+
+        Raises:
+            RuntimeError: Nothing was observed yet.
+        """
+        self._require_start()
+        return round(self._time_ns + (sample - self._sample) * self._ns_per_sample)
+
+    def sample_at(self, monotonic_ns: int) -> float:
+        """Return the counter's (fractional) value at a machine time [samples].
+
+        Raises:
+            RuntimeError: Nothing was observed yet.
+        """
+        self._require_start()
+        return self._sample + (monotonic_ns - self._time_ns) / self._ns_per_sample
+
+    def _start(self, sample: int, monotonic_ns: int, time_var: float) -> None:
+        self._started = True
+        self._sample = sample
+        self._time_ns = float(monotonic_ns)
+        self._ns_per_sample = NOMINAL_NS_PER_SAMPLE
+        self._time_var = time_var
+        self._cross_var = 0.0
+        self._rate_var = (self.config.rate_tolerance_ppm * 1e-6 * NOMINAL_NS_PER_SAMPLE) ** 2
+
+    def _require_start(self) -> None:
+        if not self._started:
+            raise RuntimeError("the sample clock has no observation yet; call observe() with the first block")
+
+
+class RosAnchor:
+    """Hold the offset between ROS time and monotonic time, and notice when the ROS clock steps.
+
+    Instants are kept in monotonic time inside every core, so a step of the ROS clock (NTP, a bag that loops)
+    changes how they are written in messages and never when they happen.
+    """
+
+    def __init__(self, step_threshold_ms: float = 50.0) -> None:
+        self.steps = 0
+        self._threshold_ns = step_threshold_ms * 1e6
+        self._offset_ns: int | None = None
+
+    def update(self, monotonic_ns: int, ros_ns: int) -> bool:
+        """Take both clocks, read at the same instant, and tell whether the ROS clock stepped since."""
+        offset_ns = ros_ns - monotonic_ns
+        stepped = self._offset_ns is not None and abs(offset_ns - self._offset_ns) > self._threshold_ns
+        self.steps += stepped
+        self._offset_ns = offset_ns
+        return stepped
+
+    def ros_ns(self, monotonic_ns: int) -> int:
+        """Write a monotonic instant as ROS time [ns]."""
+        return monotonic_ns + self._offset()
+
+    def monotonic_ns(self, ros_ns: int) -> int:
+        """Read a ROS time as a monotonic instant [ns]."""
+        return ros_ns - self._offset()
+
+    def _offset(self) -> int:
+        if self._offset_ns is None:
+            raise RuntimeError("the ROS anchor was never updated; call update() before converting")
+        return self._offset_ns

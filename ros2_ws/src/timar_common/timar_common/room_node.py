@@ -1,0 +1,343 @@
+"""The base of every node: described parameters, topics from the one table, lifecycle, diagnostics, clean ends.
+
+A room's node derives from `RoomNode`, names its configuration dataclass, and fills in four methods:
+`build` (cores, publishers, subscriptions), `start`, `stop`, `release`. Everything a core must not know about
+ROS is here or in the node.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.executors import ExternalShutdownException
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.time import Time
+from std_msgs.msg import Header
+
+from timar_common.clock import RosAnchor
+from timar_common.config import Description, describe
+from timar_common.diagnostics import Level, Report
+from timar_common.topics import TOPICS, Topic
+
+
+def message_type(type_name: str) -> Any:
+    """Import a message class by its ROS name, for example ``timar_msgs/msg/AudioChunk``."""
+    package, kind, name = type_name.split("/")
+    return getattr(importlib.import_module(f"{package}.{kind}"), name)
+
+
+def qos_of(topic: Topic) -> QoSProfile:
+    """Return the quality of service both ends of a topic use."""
+    return QoSProfile(
+        depth=topic.depth,
+        history=HistoryPolicy.KEEP_ALL if topic.depth == 0 else HistoryPolicy.KEEP_LAST,
+        reliability=ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if topic.is_latched else DurabilityPolicy.VOLATILE,
+    )
+
+
+def declare_config(node: LifecycleNode, config_type: type) -> Any:
+    """Declare every field of a configuration dataclass as a described parameter and read it back.
+
+    Raises:
+        ValueError: A value lies outside its range; the message names parameter, value and range.
+    """
+    defaults = config_type()
+    values = {}
+    for name, description in describe(config_type).items():
+        default = getattr(defaults, name)
+        if isinstance(default, tuple):
+            default = list(default)
+        if not node.has_parameter(name):
+            try:
+                node.declare_parameter(name, default, _descriptor(description, default))
+            except rclpy.exceptions.ParameterException as error:
+                raise ValueError(f"parameter {name}: {error} ({description.text()})") from error
+        value = node.get_parameter(name).value
+        values[name] = tuple(value) if isinstance(default, list) else value
+    return config_type(**values)
+
+
+class RoomNode(LifecycleNode):
+    """A lifecycle node that configures and activates itself unless `autostart` is false."""
+
+    NAME: ClassVar[str]
+    Config: ClassVar[type]
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(self.NAME, **kwargs)
+        self.declare_parameter(
+            "autostart", True, ParameterDescriptor(description="Configure and activate by itself.")
+        )
+        self.is_active = False
+        self.bad_messages = 0
+        self.anchor = RosAnchor()
+        self.config: Any = None
+        self._owned: list[tuple[Callable[[Any], bool], Any]] = []
+
+    # What a room fills in.
+
+    def build(self) -> None:
+        """Make the core, publishers and subscriptions from `self.config`."""
+
+    def start(self) -> None:
+        """Begin to act; messages are delivered from now on."""
+
+    def stop(self) -> None:
+        """End all acting."""
+
+    def release(self) -> None:
+        """Drop what `build` made, beyond publishers, subscriptions, timers and services."""
+
+    def report(self) -> Report:
+        """Say how the room is; called once a second."""
+        return Report()
+
+    # What a room may use.
+
+    def publish_on(self, topic_name: str) -> Any:
+        """Make a publisher of a topic of the table."""
+        topic = TOPICS[topic_name]
+        publisher = self.create_publisher(message_type(topic.type_name), topic.name, qos_of(topic))
+        self._owned.append((self.destroy_publisher, publisher))
+        return publisher
+
+    def listen_to(self, topic_name: str, callback: Callable[[Any], None]) -> None:
+        """Subscribe to a topic of the table.
+
+        While the node is inactive messages are left out. A message that makes the callback raise ValueError
+        is counted, logged at most every five seconds, and otherwise ignored.
+        """
+        topic = TOPICS[topic_name]
+
+        @functools.wraps(callback)
+        def deliver(message: Any) -> None:
+            if not self.is_active:
+                return
+            try:
+                callback(message)
+            except ValueError as error:
+                self.bad_messages += 1
+                self.get_logger().error(f"{topic.name}: {error}", throttle_duration_sec=5.0)
+
+        subscription = self.create_subscription(
+            message_type(topic.type_name), topic.name, deliver, qos_of(topic)
+        )
+        self._owned.append((self.destroy_subscription, subscription))
+
+    def every(self, period_s: float, callback: Callable[[], None]) -> None:
+        """Call back in steady time while the node is active."""
+
+        def tick() -> None:
+            if self.is_active:
+                callback()
+
+        clock = rclpy.clock.Clock(clock_type=rclpy.clock.ClockType.STEADY_TIME)
+        self._owned.append((self.destroy_timer, self.create_timer(period_s, tick, clock=clock)))
+
+    def serve(self, service_type: Any, name: str, callback: Callable[[Any, Any], Any]) -> None:
+        """Offer a service under a relative name."""
+        self._owned.append((self.destroy_service, self.create_service(service_type, name, callback)))
+
+    def header(self, monotonic_ns: int, frame_id: str = "") -> Header:
+        """Return a header stamped with the ROS time of a monotonic instant."""
+        self.update_anchor()
+        return Header(stamp=Time(nanoseconds=self.anchor.ros_ns(monotonic_ns)).to_msg(), frame_id=frame_id)
+
+    def monotonic_ns(self, header: Header) -> int:
+        """Return the monotonic instant of a header's stamp [ns]."""
+        self.update_anchor()
+        return self.anchor.monotonic_ns(Time.from_msg(header.stamp).nanoseconds)
+
+    def update_anchor(self) -> None:
+        """Read both clocks; tell in the log when the ROS clock stepped."""
+        if self.anchor.update(time.monotonic_ns(), self.get_clock().now().nanoseconds):
+            self.get_logger().warning("the ROS clock stepped; motion keeps its instants")
+
+    # Lifecycle.
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Read parameters, build the room."""
+        try:
+            self.config = declare_config(self, self.Config)
+            self._refuse_unknown_parameters()
+            self.update_anchor()
+            self.build()
+            self._open_diagnostics()
+        except (ValueError, OSError, RuntimeError) as error:
+            self.get_logger().fatal(str(error))
+            self._drop()
+            return TransitionCallbackReturn.FAILURE
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let messages in and begin to act."""
+        try:
+            self.start()
+        except (ValueError, OSError, RuntimeError) as error:
+            self.get_logger().fatal(str(error))
+            return TransitionCallbackReturn.FAILURE
+        self.is_active = True
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop acting."""
+        self.is_active = False
+        self.stop()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Drop everything that configuring made."""
+        self._drop()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """End from whatever state."""
+        self.close()
+        return TransitionCallbackReturn.SUCCESS
+
+    def close(self) -> None:
+        """Stop and drop everything; safe in every state and more than once."""
+        if self.is_active:
+            self.is_active = False
+            self.stop()
+        self._drop()
+
+    def _drop(self) -> None:
+        for destroy, handle in reversed(self._owned):
+            destroy(handle)
+        self._owned.clear()
+        self.release()
+
+    def _refuse_unknown_parameters(self) -> None:
+        """ROS ignores a misspelt parameter; a robot must not."""
+        known = set(self._parameters) | {"use_sim_time"}
+        unknown = sorted(
+            name
+            for name in self._parameter_overrides
+            if name not in known and not name.startswith("qos_overrides.")
+        )
+        if unknown:
+            raise ValueError(
+                f"{self.get_name()} has no parameter {', '.join(map(repr, unknown))}; "
+                f"it has: {', '.join(sorted(known))}"
+            )
+
+    def _open_diagnostics(self) -> None:
+        topic = TOPICS["/diagnostics"]
+        publisher = self.create_publisher(DiagnosticArray, topic.name, qos_of(topic))
+        self._owned.append((self.destroy_publisher, publisher))
+
+        def publish() -> None:
+            publisher.publish(self._diagnostic_array())
+
+        self.every(1.0, publish)
+
+    def _diagnostic_array(self) -> DiagnosticArray:
+        report = self.report()
+        report.values.setdefault("bad_messages", self.bad_messages)
+        if self.bad_messages:
+            report.worsen(Level.WARN, f"{self.bad_messages} messages refused; the log says why")
+        status = DiagnosticStatus(
+            level=bytes([report.level]),
+            name=self.get_fully_qualified_name(),
+            message=report.message,
+            hardware_id="",
+            values=[KeyValue(key=key, value=_written(value)) for key, value in report.values.items()],
+        )
+        return DiagnosticArray(header=self.header(time.monotonic_ns()), status=[status])
+
+
+def run(node_types: Sequence[type[RoomNode]], args: Sequence[str] | None = None) -> int:
+    """Run nodes in this process until a signal, and return the exit status.
+
+    SIGINT and SIGTERM end the spinning between two callbacks; every node is then stopped and destroyed.
+    The status is 1 when a node refused to start, after saying why.
+    """
+    rclpy.init(args=args, signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
+    wanted_end = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: wanted_end.set())
+    executor = _executor()
+    nodes: list[RoomNode] = []
+    status = 0
+    try:
+        for node_type in node_types:
+            node = node_type()
+            nodes.append(node)
+            executor.add_node(node)
+            if node.get_parameter("autostart").value and not _autostart(node):
+                return 1
+        while not wanted_end.is_set() and rclpy.ok():
+            executor.spin_once(timeout_sec=0.1)
+    except (ExternalShutdownException, KeyboardInterrupt):
+        pass
+    finally:
+        for node in nodes:
+            node.close()
+            node.destroy_node()
+        executor.shutdown()
+        rclpy.try_shutdown()
+    return status
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the nodes named ``module:Class`` on the command line, before any ``--ros-args``, in one process."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    cut = arguments.index("--ros-args") if "--ros-args" in arguments else len(arguments)
+    node_types = []
+    for spec in arguments[:cut]:
+        module_name, class_name = spec.split(":")
+        node_types.append(getattr(importlib.import_module(module_name), class_name))
+    return run(node_types, ["timar", *arguments[cut:]])
+
+
+def _autostart(node: RoomNode) -> bool:
+    if node.trigger_configure() != TransitionCallbackReturn.SUCCESS:
+        return False
+    return node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+
+
+def _executor() -> Any:
+    """Return the executor that needs the least CPU; Humble has only the single-threaded one."""
+    try:
+        from rclpy.experimental.events_executor import EventsExecutor
+    except ImportError:
+        from rclpy.executors import SingleThreadedExecutor
+
+        return SingleThreadedExecutor()
+    return EventsExecutor()
+
+
+def _descriptor(description: Description, default: Any) -> ParameterDescriptor:
+    descriptor = ParameterDescriptor(description=description.text(), read_only=False)
+    if description.minimum is None or description.maximum is None or isinstance(default, (bool, str, list)):
+        return descriptor
+    if isinstance(default, int):
+        descriptor.integer_range = [
+            IntegerRange(from_value=int(description.minimum), to_value=int(description.maximum))
+        ]
+    else:
+        descriptor.floating_point_range = [
+            FloatingPointRange(from_value=float(description.minimum), to_value=float(description.maximum))
+        ]
+    return descriptor
+
+
+def _written(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""Sound addressed by its place on the conversation clock, whatever happened to the blocks on their way."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclasses.dataclass
+class StreamCounters:
+    """What a stream has seen, in samples."""
+
+    received: int = 0
+    """New samples taken in."""
+    lost: int = 0
+    """Samples that never came before their successors did; they read as silence."""
+    repeated: int = 0
+    """Samples that came again, or after silence had taken their place; they were left out."""
+
+
+class SampleStream:
+    """Keep the newest stretch of one voice, readable by sample index.
+
+    A gap between blocks is filled with silence of its length, a block that comes twice or too late is left
+    out; both are counted, and no sample ever changes its place.
+
+    Args:
+        capacity: How many of the newest samples are kept [samples].
+        max_gap: A jump forward beyond this is refused as a broken index and not filled [samples].
+    """
+
+    def __init__(self, capacity: int, max_gap: int = 60 * 16_000) -> None:
+        if capacity <= 0:
+            raise ValueError(f"a stream needs a capacity above 0 samples, got {capacity}")
+        self.counters = StreamCounters()
+        self._ring: npt.NDArray[np.int16] = np.zeros(capacity, np.int16)
+        self._filled: npt.NDArray[np.bool_] = np.zeros(capacity, np.bool_)
+        self._first: int | None = None
+        self._end = 0
+        self._max_gap = max_gap
+
+    @property
+    def is_started(self) -> bool:
+        """Whether a block has arrived."""
+        return self._first is not None
+
+    @property
+    def first_sample(self) -> int:
+        """Index of the first sample that ever came."""
+        return 0 if self._first is None else self._first
+
+    @property
+    def end_sample(self) -> int:
+        """One past the newest sample known."""
+        return self._end
+
+    def push(self, first_sample: int, samples: npt.NDArray[np.int16], filled_samples: int = 0) -> int:
+        """Take a block in.
+
+        Args:
+            first_sample: Place of its first sample on the conversation clock, >= 0.
+            samples: (n,) int16.
+            filled_samples: How many of them the sender already put in as silence.
+
+        Returns:
+            How many samples of silence were put before it because sound was lost.
+
+        Raises:
+            ValueError: The index is negative or jumps further forward than `max_gap`, or the block is not
+                one row of int16.
+        """
+        if samples.ndim != 1 or samples.dtype != np.int16:
+            raise ValueError(f"a block is one row of int16, got {samples.dtype} of shape {samples.shape}")
+        if first_sample < 0:
+            raise ValueError(f"a block starts at sample {first_sample}, expected 0 or later")
+        if self._first is None:
+            self._first = self._end = first_sample
+        gap = first_sample - self._end
+        if gap > self._max_gap:
+            raise ValueError(
+                f"a block starts at sample {first_sample}, {gap} after the end of the last one; at most "
+                f"{self._max_gap} can be filled with silence: reset the conversation to start anew"
+            )
+        if gap > 0:
+            self._write(np.zeros(gap, np.int16), is_filled=True)
+            self.counters.lost += gap
+        repeated = min(max(0, -gap), samples.size)
+        self.counters.repeated += repeated
+        fresh = samples[repeated:]
+        if fresh.size:
+            self._write(fresh, is_filled=filled_samples >= samples.size)
+            self.counters.received += fresh.size
+        return max(0, gap)
+
+    def read(self, first_sample: int, end_sample: int) -> npt.NDArray[np.int16]:
+        """Return samples [first_sample, end_sample); silence where nothing was heard yet or before the start.
+
+        Raises:
+            ValueError: The range is reversed, or begins before what is still kept.
+        """
+        return self._gather(self._ring, first_sample, end_sample)
+
+    def count_filled(self, first_sample: int, end_sample: int) -> int:
+        """Return how many samples of the range are silence that stands for lost sound."""
+        return int(self._gather(self._filled, first_sample, end_sample).sum())
+
+    def _gather(self, ring: npt.NDArray, first_sample: int, end_sample: int) -> npt.NDArray:
+        if end_sample < first_sample:
+            raise ValueError(f"the range [{first_sample}, {end_sample}) is reversed")
+        out = np.zeros(end_sample - first_sample, ring.dtype)
+        low = max(first_sample, self.first_sample)
+        high = min(end_sample, self._end)
+        if low >= high:
+            return out
+        oldest = self._end - ring.size
+        if low < oldest:
+            raise ValueError(f"sample {low} is no longer kept, the oldest one is {oldest}")
+        places = np.arange(low, high) % ring.size
+        out[low - first_sample : high - first_sample] = ring[places]
+        return out
+
+    def _write(self, samples: npt.NDArray[np.int16], *, is_filled: bool) -> None:
+        end = self._end + samples.size
+        kept = samples[-self._ring.size :]
+        places = np.arange(end - kept.size, end) % self._ring.size
+        self._ring[places] = kept
+        self._filled[places] = is_filled
+        self._end = end

@@ -1,0 +1,38 @@
+"""Every topic of the graph, once: its type and the quality of service both ends use."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Topic:
+    """One topic, by its name relative to the robot's namespace (`/diagnostics` is global)."""
+
+    name: str
+    type_name: str
+    depth: int
+    """How many messages are kept for a slow reader; 0 keeps all."""
+    is_latched: bool = False
+    """Whether a late joiner gets the last message (transient local)."""
+    doc: str = ""
+
+
+_ALL = (
+    Topic("user/audio_raw", "timar_msgs/msg/AudioChunk", 50, doc="what the microphone heard"),
+    Topic("user/audio", "timar_msgs/msg/AudioChunk", 50, doc="the same without the head's own voice"),
+    Topic("agent/speech", "timar_msgs/msg/SpeechChunk", 0, doc="speech from any synthesiser"),
+    Topic("agent/audio_planned", "timar_msgs/msg/PlannedAudio", 50, doc="speech soon to be heard"),
+    Topic("agent/audio", "timar_msgs/msg/AudioChunk", 50, doc="what was really heard"),
+    Topic("voice_activity", "timar_msgs/msg/VoiceActivity", 50, doc="who speaks, per block"),
+    Topic("turn_events", "timar_msgs/msg/TurnEvent", 50, doc="starts and ends of speech turns"),
+    Topic("floor", "timar_msgs/msg/FloorState", 1, is_latched=True, doc="who holds the floor"),
+    Topic("user/motion", "timar_msgs/msg/UserMotion", 10, doc="the user's head and face, when seen"),
+    Topic("agent/motion", "timar_msgs/msg/HeadMotion", 10, doc="the head's generated motion"),
+    Topic("turn_log", "timar_msgs/msg/TurnLog", 0, doc="every decision, enough to repeat it"),
+    Topic("joint_trajectory", "trajectory_msgs/msg/JointTrajectory", 10, doc="joint commands"),
+    Topic("joint_states", "sensor_msgs/msg/JointState", 10, doc="where the joints are"),
+    Topic("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", 10, doc="health of every node"),
+)
+
+TOPICS: dict[str, Topic] = {topic.name: topic for topic in _ALL}

@@ -1,0 +1,1 @@
+"""URDF and joint map of the default head."""

@@ -1,0 +1,1 @@
+"""Drives joints: trajectory sampling, watchdog, simulated servos."""

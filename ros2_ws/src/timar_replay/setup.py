@@ -1,0 +1,16 @@
+from setuptools import find_packages, setup
+
+NAME = "timar_replay"
+
+setup(
+    name=NAME,
+    version="0.1.0",
+    description="Records rosbag2 files, reads them back, scores and draws them.",
+    license="Apache-2.0",
+    packages=find_packages(),
+    data_files=[
+        ("share/ament_index/resource_index/packages", ["resource/" + NAME]),
+        ("share/" + NAME, ["package.xml"]),
+    ],
+    entry_points={},
+)

@@ -1,0 +1,1 @@
+"""Records rosbag2 files, reads them back, scores and draws them."""

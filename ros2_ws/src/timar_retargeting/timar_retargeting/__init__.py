@@ -1,0 +1,1 @@
+"""Turns head motion into joint trajectories that respect every limit."""

@@ -1,0 +1,1 @@
+"""Shows the head in a browser."""

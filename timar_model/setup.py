@@ -1,0 +1,16 @@
+from setuptools import find_packages, setup
+
+NAME = "timar_model"
+
+setup(
+    name=NAME,
+    version="0.1.0",
+    description="TIMAR: the model, its incremental session, checkpoints and engines. Plain Python, no ROS.",
+    license="Apache-2.0",
+    packages=find_packages(),
+    data_files=[
+        ("share/ament_index/resource_index/packages", ["resource/" + NAME]),
+        ("share/" + NAME, ["package.xml"]),
+    ],
+    entry_points={},
+)
