@@ -5,7 +5,7 @@ NAME = "timar_common"
 setup(
     name=NAME,
     version="0.1.0",
-    description="Sample clock, sample streams, described configuration, diagnostics and the lifecycle base shared by every room.",
+    description="Shared by every room: sample clock and streams, described configuration, diagnostics, node base.",
     license="Apache-2.0",
     packages=find_packages(),
     data_files=[

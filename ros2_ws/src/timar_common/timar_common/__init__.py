@@ -1,1 +1,1 @@
-"""Sample clock, sample streams, described configuration, diagnostics and the lifecycle base shared by every room."""
+"""Shared by every room: sample clock and streams, described configuration, diagnostics, node base."""

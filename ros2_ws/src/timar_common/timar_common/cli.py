@@ -25,7 +25,9 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     name, rest = arguments[0], arguments[1:]
     if name not in known:
-        sys.stderr.write(f"timar: there is no command {name!r}; the commands are: {', '.join(known) or 'none'}\n")
+        sys.stderr.write(
+            f"timar: there is no command {name!r}; the commands are: {', '.join(known) or 'none'}\n"
+        )
         return 2
     return int(known[name].load()(rest) or 0)
 

@@ -1,4 +1,4 @@
-"""Described, checked configuration: one frozen dataclass per component, each field with doc, unit and range."""
+"""Described, checked configuration: a frozen dataclass per component, each field with doc, unit, range."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ def option(
         default: Its value when nothing is said; also its type (bool, int, float, str, tuple of str or float).
         doc: One sentence.
         unit: SI or the field's usual unit.
-        minimum, maximum: Inclusive bounds of a number.
+        minimum: Smallest number allowed.
+        maximum: Largest number allowed.
         choices: The only strings allowed.
     """
     return dataclasses.field(

@@ -1,4 +1,4 @@
-"""The base of every node: described parameters, topics from the one table, lifecycle, diagnostics, clean ends.
+"""The base of every node: described parameters, topics of the one table, lifecycle, diagnostics.
 
 A room's node derives from `RoomNode`, names its configuration dataclass, and fills in four methods:
 `build` (cores, publishers, subscriptions), `start`, `stop`, `release`. Everything a core must not know about
@@ -271,7 +271,6 @@ def run(node_types: Sequence[type[RoomNode]], args: Sequence[str] | None = None)
         signal.signal(number, lambda *_: wanted_end.set())
     executor = _executor()
     nodes: list[RoomNode] = []
-    status = 0
     try:
         for node_type in node_types:
             node = node_type()
@@ -289,7 +288,7 @@ def run(node_types: Sequence[type[RoomNode]], args: Sequence[str] | None = None)
             node.destroy_node()
         executor.shutdown()
         rclpy.try_shutdown()
-    return status
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:

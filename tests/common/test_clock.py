@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ, ClockConfig, RosAnchor, SampleClock
+
+
+def observe_device(
+    clock: SampleClock, *, ppm: float, seconds: float, jitter_ms: float, seed: int = 0
+) -> list[float]:
+    """Feed 20 ms blocks of a device whose rate is off, and return the error of each prediction [ms]."""
+    generator = np.random.default_rng(seed)
+    true_ns_per_sample = NS_PER_S / (SAMPLE_RATE_HZ * (1 + ppm * 1e-6))
+    errors_ms = []
+    for sample in range(320, int(seconds * SAMPLE_RATE_HZ), 320):
+        true_ns = 10**12 + sample * true_ns_per_sample
+        clock.observe(sample, round(true_ns + generator.normal(0, jitter_ms * 1e6)))
+        errors_ms.append(abs(clock.monotonic_ns(sample) - true_ns) / 1e6)
+    return errors_ms
+
+
+@pytest.mark.parametrize("ppm", [-200.0, 0.0, 200.0])
+def test_the_clock_follows_a_device_that_is_off_by_200_ppm(ppm: float) -> None:
+    clock = SampleClock()
+    errors_ms = observe_device(clock, ppm=ppm, seconds=60.0, jitter_ms=2.0)
+    assert np.percentile(errors_ms[50:], 99) < 1.5
+    assert clock.rate_error_ppm == pytest.approx(ppm, abs=20.0)
+
+
+def test_one_late_wake_up_hardly_moves_a_settled_clock() -> None:
+    clock = SampleClock()
+    observe_device(clock, ppm=50.0, seconds=30.0, jitter_ms=0.5)
+    sample = int(30.0 * SAMPLE_RATE_HZ)
+    before_ns = clock.monotonic_ns(sample)
+    clock.observe(sample, before_ns + 40_000_000)
+    assert abs(clock.monotonic_ns(sample) - before_ns) < 2_000_000
+
+
+def test_a_device_that_starts_anew_is_followed_at_once() -> None:
+    clock = SampleClock()
+    clock.observe(320, 1_000_000_000)
+    clock.observe(640, 6_000_000_000)
+    assert clock.jumps == 1
+    assert clock.monotonic_ns(640) == 6_000_000_000
+
+
+def test_observations_that_go_backwards_are_ignored() -> None:
+    clock = SampleClock()
+    clock.observe(640, 1_000_000_000)
+    clock.observe(320, 9_000_000_000)
+    assert clock.monotonic_ns(640) == 1_000_000_000
+
+
+def test_sample_and_time_are_inverse() -> None:
+    clock = SampleClock()
+    observe_device(clock, ppm=120.0, seconds=5.0, jitter_ms=1.0)
+    assert clock.sample_at(clock.monotonic_ns(123_456)) == pytest.approx(123_456, abs=1e-3)
+
+
+def test_asking_before_the_first_observation_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="no observation yet"):
+        SampleClock().monotonic_ns(0)
+
+
+def test_a_clock_with_impossible_settings_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"ClockConfig\.jitter_ms is 0"):
+        ClockConfig(jitter_ms=0)
+
+
+def test_a_step_of_the_ros_clock_is_noticed_and_moves_no_instant() -> None:
+    anchor = RosAnchor()
+    assert not anchor.update(1_000, 5_000_000_000)
+    instant_ns = anchor.monotonic_ns(5_000_000_500)
+    assert anchor.update(2_000, 9_000_000_000)
+    assert anchor.steps == 1
+    assert anchor.ros_ns(instant_ns) == 9_000_000_000 - 2_000 + instant_ns

@@ -1,0 +1,85 @@
+"""The rules of docs/architecture.md: who may import whom, and where ROS may be touched."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = {
+    "timar_model": ROOT / "timar_model" / "timar_model",
+    "timar_training": ROOT / "training" / "timar_training",
+    **{
+        path.name: path / path.name
+        for path in sorted((ROOT / "ros2_ws" / "src").iterdir())
+        if (path / path.name).is_dir() and not path.is_symlink()
+    },
+}
+OURS = set(ROOMS) | {"timar_msgs"}
+MAY_IMPORT = {
+    "timar_common": set(),
+    "timar_model": {"timar_common"},
+    "timar_training": {"timar_common", "timar_model"},
+    "timar_audio": {"timar_common"},
+    "timar_inference": {"timar_common", "timar_model"},
+    "timar_retargeting": {"timar_common"},
+    "timar_driver": {"timar_common"},
+    "timar_description": {"timar_common"},
+    "timar_view": {"timar_common", "timar_description"},
+    "timar_replay": OURS - {"timar_training", "timar_bringup", "timar_msgs"},
+    "timar_bringup": OURS - {"timar_training", "timar_msgs"},
+}
+ROS_PACKAGES = {
+    "rclpy", "launch", "launch_ros", "ament_index_python", "rcl_interfaces", "lifecycle_msgs",
+    "builtin_interfaces", "unique_identifier_msgs", "timar_msgs",
+}  # fmt: skip
+
+
+def python_files() -> Iterator[tuple[str, Path]]:
+    for room, folder in ROOMS.items():
+        for path in sorted(folder.parent.rglob("*.py")):
+            if "build" not in path.parts and path.name != "setup.py":
+                yield room, path
+
+
+def imported_packages(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def is_ros(package: str) -> bool:
+    return package in ROS_PACKAGES or package.endswith(("_msgs", "_srvs"))
+
+
+FILES = [pytest.param(room, path, id=str(path.relative_to(ROOT))) for room, path in python_files()]
+
+
+@pytest.mark.parametrize(("room", "path"), FILES)
+def test_only_nodes_and_launch_files_touch_ros(room: str, path: Path) -> None:
+    if path.name.endswith(("_node.py", ".launch.py")):
+        return
+    touched = {package for package in imported_packages(path) if is_ros(package)}
+    assert touched == set(), f"{path.name} is plain Python and imports {touched}; move that to a *_node.py"
+
+
+@pytest.mark.parametrize(("room", "path"), FILES)
+def test_a_room_imports_only_the_rooms_it_may(room: str, path: Path) -> None:
+    neighbours = (imported_packages(path) & OURS) - {room, "timar_msgs"}
+    assert neighbours <= MAY_IMPORT[room], f"{room} may not import {neighbours - MAY_IMPORT[room]}"
+
+
+def test_every_room_has_its_rule() -> None:
+    assert set(ROOMS) == set(MAY_IMPORT)
+
+
+def test_nothing_in_the_product_imports_tests() -> None:
+    offenders = [str(path) for _, path in python_files() if "tests" in imported_packages(path)]
+    assert offenders == []
