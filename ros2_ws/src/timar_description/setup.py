@@ -1,3 +1,5 @@
+from glob import glob
+
 from setuptools import find_packages, setup
 
 NAME = "timar_description"
@@ -11,6 +13,7 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/" + NAME]),
         ("share/" + NAME, ["package.xml"]),
+        ("share/" + NAME + "/urdf", sorted(glob("urdf/*.urdf") + glob("urdf/*.yaml"))),
     ],
     entry_points={},
 )
