@@ -5,7 +5,7 @@ NAME = "timar_common"
 setup(
     name=NAME,
     version="0.1.0",
-    description="Shared by every room: sample clock and streams, described configuration, diagnostics, node base.",
+    description="Shared by every room: sample clock and streams, configuration, diagnostics, node base.",
     license="Apache-2.0",
     packages=find_packages(),
     data_files=[

@@ -1,1 +1,1 @@
-"""Shared by every room: sample clock and streams, described configuration, diagnostics, node base."""
+"""Shared by every room: sample clock and streams, configuration, diagnostics, node base."""
