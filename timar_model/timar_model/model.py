@@ -1,0 +1,323 @@
+"""The TIMAR network: tokens in, the backbone over turns, a diffusion head out; one pure step and one training loss."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from timar_model.attention import NORM_EPS, Block, History, Rotation
+from timar_model.config import MARKERS_PER_TURN, MOTION_DIM, MOTION_GROUPS, ModelConfig
+from timar_model.diffusion import DiffusionHead, diffusion_loss
+from timar_model.inputs import TurnInputs
+from timar_model.turns import KINDS, Layout, lead_frames, layout_of, rotation, turn_sequence, visibility
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """Where the tokens of a pass stand, as tensors."""
+
+    source: Tensor
+    """(L,) row in the table of `Layout.source`."""
+    kind: Tensor
+    """(L,) kind of each token."""
+    index: Tensor
+    """(L,) place in the window; used by window positions only."""
+    cos: Tensor
+    """(L, W / H / 2); used by rotary positions only."""
+    sin: Tensor
+    """(L, W / H / 2); used by rotary positions only."""
+    motion_rows: Tensor
+    """(F,) where the agent-motion tokens stand."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingBatch:
+    """Clips of equal length on one frame grid that begins `lead` frames before the first turn.
+
+    T below is lead + sum(turn_frames). Motion is normalised (see `MotionStatistics`).
+    """
+
+    turn_frames: Sequence[int]
+    """Lengths of the turns [frames], the same for all clips."""
+    user_speech: Tensor
+    """(B, T, S) speech features."""
+    user_motion: Tensor
+    """(B, T, 56)."""
+    agent_speech: Tensor
+    """(B, T, S) speech features."""
+    agent_motion: Tensor
+    """(B, T, 56)."""
+    user_motion_seen: Tensor | None = None
+    """(B, T, 3) float, 1 where expression, jaw, neck are seen; None: everywhere."""
+    agent_motion_known: Tensor | None = None
+    """(B, T) float, 0 where the past is unknown, as before a recording's start; None: everywhere."""
+    lead: int | None = None
+    """Frames before the first turn; None: as many as the turns need (`timar_model.turns.lead_frames`)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """The training loss and its parts, each the mean over masked tokens."""
+
+    total: Tensor
+    squared_error: Tensor
+    variational: Tensor
+
+
+class TimarModel(nn.Module):
+    """The network of one configuration."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        half = config.token_dim // 2
+        self.markers = nn.Embedding(MARKERS_PER_TURN, config.token_dim)
+        self.null = nn.Parameter(torch.empty(config.token_dim))
+        self.unseen_group = nn.Parameter(torch.zeros(len(MOTION_GROUPS), config.token_dim))
+        self.motion1 = nn.Linear(MOTION_DIM, half)
+        self.motion2 = nn.Linear(half, config.token_dim)
+        self.speech = _speech_projection(config)
+        self.input = nn.Linear(config.token_dim, config.width)
+        self.mask = nn.Parameter(torch.empty(config.width))
+        if config.positions == "window":
+            places = config.window_turns * config.turn_tokens
+            self.position_in = nn.Parameter(torch.empty(places, config.width))
+            self.position_out = nn.Parameter(torch.empty(places, config.width))
+        else:
+            self.kind = nn.Parameter(torch.empty(KINDS, config.width))
+        self.input_norm = nn.LayerNorm(config.width, eps=NORM_EPS)
+        self.blocks = nn.ModuleList(Block(config.width, config.heads) for _ in range(config.blocks))
+        self.output_norm = nn.LayerNorm(config.width, eps=NORM_EPS)
+        self.head = DiffusionHead(config.width, config.head_width, config.head_blocks)
+        self.register_buffer("group_of_value", _group_matrix(), persistent=False)
+        self._initialise()
+
+    def encode(
+        self,
+        inputs: TurnInputs[Tensor],
+        places: Places,
+        visible: Tensor | None,
+        history: list[History] | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Run the backbone over the tokens of consecutive turns; pure.
+
+        Args:
+            inputs: The turns' streams.
+            places: Where their tokens stand.
+            visible: (L, L) bool, whom each token sees; None: everyone, as within one turn.
+            history: The cache, one per block; None: there is none.
+
+        Returns:
+            (B, F, W) conditions of the agent's frames, and the keys and values of the new tokens,
+            (blocks, B, H, L, W / H) each.
+        """
+        x = self._embed(inputs, places)
+        turned = Rotation(places.cos, places.sin) if self.config.positions == "rotary" else None
+        keys, values = [], []
+        for number, block in enumerate(self.blocks):
+            x, k, v = block(x, turned, visible, None if history is None else history[number])
+            keys.append(k)
+            values.append(v)
+        z = self.output_norm(x)
+        if self.config.positions == "window":
+            z = z + self.position_out[places.index]
+        return z[:, places.motion_rows], torch.stack(keys), torch.stack(values)
+
+    def training_loss(self, batch: TrainingBatch, generator: torch.Generator | None = None) -> Loss:
+        """Return the loss of a batch of clips.
+
+        Args:
+            batch: Clips on one frame grid.
+            generator: Source of masks, drops, timesteps and noise, on the batch's device.
+
+        Raises:
+            ValueError: The arrays are shorter than the turns need, or differ in length.
+        """
+        config = self.config
+        turns = turn_sequence(batch.turn_frames, config)
+        layout = layout_of(turns, config.past_frames)
+        inputs = self._training_inputs(batch, turns_layout=layout, generator=generator)
+        device = batch.agent_motion.device
+        visible = torch.as_tensor(visibility(layout, config.window_frames), device=device)
+        z, _, _ = self.encode(inputs, self.places(layout, device), visible, history=None)
+        rows = (inputs.agent_motion_known == 0).flatten()
+        repeats = config.objective.repeats
+        z_rows = z.flatten(0, 1)[rows].repeat(repeats, 1)
+        target = inputs.agent_motion.flatten(0, 1)[rows].repeat(repeats, 1)
+        t = torch.randint(0, config.diffusion_steps, (len(target),), generator=generator, device=device)
+        noise = torch.randn(target.shape, generator=generator, device=device)
+        per_row = diffusion_loss(self.head, z_rows, target, t, noise, config.diffusion_steps)
+        return Loss(per_row.total.mean(), per_row.squared_error.mean(), per_row.variational.mean())
+
+    def places(self, layout: Layout, device: torch.device | str = "cpu", first_index: int = 0) -> Places:
+        """Turn a layout into tensors; `first_index` is the first token's place in the window."""
+        cos, sin = rotation(layout.frame, self.config)
+        return Places(
+            source=torch.as_tensor(layout.source, device=device),
+            kind=torch.as_tensor(layout.kind, device=device),
+            index=torch.arange(first_index, first_index + len(layout), device=device),
+            cos=torch.as_tensor(cos, device=device),
+            sin=torch.as_tensor(sin, device=device),
+            motion_rows=torch.as_tensor(layout.motion_rows, device=device),
+        )
+
+    def _embed(self, inputs: TurnInputs[Tensor], places: Places) -> Tensor:
+        """Return (B, L, W): every token projected, placed and normalised."""
+        batch = inputs.agent_motion.shape[0]
+        markers = self.input(self.markers.weight).expand(batch, -1, -1)
+        table = [
+            markers,
+            self.input(self._or_null(self.speech(inputs.user_speech), inputs.user_speech_seen)),
+            self.input(self._user_motion(inputs)),
+            self.input(self.speech(inputs.agent_speech)),
+            self._or_mask(self._motion(inputs.agent_motion), inputs.agent_motion_known),
+        ]
+        if self.config.past_frames:
+            table.append(self._or_mask(self._motion(inputs.past_motion), inputs.past_motion_known))
+        x = torch.cat(table, dim=1)[:, places.source]
+        if self.config.positions == "window":
+            x = x + self.position_in[places.index]
+        else:
+            x = x + self.kind[places.kind]
+        return self.input_norm(x)
+
+    def _motion(self, motion: Tensor) -> Tensor:
+        return F.relu(self.motion2(F.relu(self.motion1(motion))))
+
+    def _user_motion(self, inputs: TurnInputs[Tensor]) -> Tensor:
+        """Embed the user's motion; an unseen group reads as its mean, and is told to be unseen."""
+        seen = inputs.user_motion_seen
+        motion = inputs.user_motion * (seen @ self.group_of_value)
+        token = self._motion(motion) + (1 - seen) @ self.unseen_group
+        return self._or_null(token, seen.amax(dim=-1))
+
+    def _or_null(self, token: Tensor, seen: Tensor) -> Tensor:
+        return torch.where(seen[..., None] > 0, token, self.null)
+
+    def _or_mask(self, token: Tensor, known: Tensor) -> Tensor:
+        return torch.where(known[..., None] > 0, self.input(token), self.mask)
+
+    def _training_inputs(
+        self, batch: TrainingBatch, turns_layout: Layout, generator: torch.Generator | None
+    ) -> TurnInputs[Tensor]:
+        """Cut the clips into turns, and hide what the objective hides."""
+        config, objective = self.config, self.config.objective
+        turns = turns_layout.turns
+        clips, length = batch.agent_motion.shape[:2]
+        lead = lead_frames(batch.turn_frames, config) if batch.lead is None else batch.lead
+        _check_batch(batch, lead, length, config)
+        device = batch.agent_motion.device
+
+        def grid(ranges: list[tuple[int, int]]) -> Tensor:
+            return torch.cat(
+                [torch.arange(first + lead, first + lead + count) for first, count in ranges]
+            ).to(device)
+
+        def keep(*shape: int, drop: float) -> Tensor:
+            return (torch.rand(shape, generator=generator, device=device) >= drop).float()
+
+        user = grid([(turn.user_first_frame, turn.user_frames) for turn in turns])
+        agent = grid([(turn.first_frame, turn.frames) for turn in turns])
+        past = grid([(turn.first_frame - config.past_frames, config.past_frames) for turn in turns])
+        user_turn = torch.repeat_interleave(
+            torch.arange(len(turns)), torch.tensor([turn.user_frames for turn in turns])
+        ).to(device)
+
+        seen_turn = keep(clips, len(turns), drop=objective.user_turn_drop)[:, user_turn]
+        speech_seen = keep(clips, user.numel(), drop=objective.user_token_drop) * seen_turn
+        motion_seen = keep(clips, user.numel(), drop=objective.user_token_drop) * seen_turn
+        motion_seen = motion_seen * keep(clips, 1, drop=objective.user_motion_drop)
+        groups_seen = motion_seen[..., None].expand(-1, -1, len(MOTION_GROUPS))
+        if batch.user_motion_seen is not None:
+            groups_seen = groups_seen * batch.user_motion_seen[:, user]
+
+        past_known = keep(clips, len(turns), drop=objective.past_drop)
+        past_known = past_known.repeat_interleave(config.past_frames, dim=1)
+        if batch.agent_motion_known is not None:
+            past_known = past_known * batch.agent_motion_known[:, past]
+        past_motion = batch.agent_motion[:, past]
+        scale = objective.past_noise * torch.rand(clips, len(turns), 1, generator=generator, device=device)
+        scale = scale.repeat_interleave(config.past_frames, dim=1)
+        past_motion = past_motion + scale * torch.randn(past_motion.shape, generator=generator, device=device)
+
+        return TurnInputs(
+            user_speech=batch.user_speech[:, user],
+            user_speech_seen=speech_seen,
+            user_motion=batch.user_motion[:, user],
+            user_motion_seen=groups_seen,
+            agent_speech=batch.agent_speech[:, agent],
+            agent_motion=batch.agent_motion[:, agent],
+            agent_motion_known=self._draw_known(clips, agent.numel(), device, generator),
+            past_motion=past_motion,
+            past_motion_known=past_known,
+        )
+
+    def _draw_known(
+        self, clips: int, frames: int, device: torch.device, generator: torch.Generator | None
+    ) -> Tensor:
+        """Draw which agent-motion tokens stay unmasked: one share for the batch, other places in each clip."""
+        objective = self.config.objective
+        ratio = 1.0
+        if objective.mask_ratio_min < 1.0 and objective.mask_ratio_std > 0.0:
+            normal = torch.distributions.Normal(0.0, 1.0)
+            low = float(normal.cdf(torch.tensor((objective.mask_ratio_min - 1.0) / objective.mask_ratio_std)))
+            share = torch.rand((), generator=generator, device=device).cpu()
+            ratio = 1.0 + objective.mask_ratio_std * float(normal.icdf(low + (0.5 - low) * share))
+        masked = min(frames, max(1, round(frames * ratio + 0.4999)))
+        order = torch.rand(clips, frames, generator=generator, device=device).argsort(dim=1)
+        return (order >= masked).float()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        learned = [self.markers.weight, self.null, self.mask]
+        learned += [self.position_in, self.position_out] if self.config.positions == "window" else [self.kind]
+        for parameter in learned:
+            nn.init.normal_(parameter, std=0.02)
+        # The head starts as the identity of its modulations and an estimate of nothing.
+        for block in self.head.blocks:
+            nn.init.zeros_(block.modulation.weight)
+        for layer in (self.head.final_modulation, self.head.output):
+            nn.init.zeros_(layer.weight)
+        for layer in (self.head.time1, self.head.time2):
+            nn.init.normal_(layer.weight, std=0.02)
+
+
+def _speech_projection(config: ModelConfig) -> nn.Module:
+    """A line for wav2vec 2.0, whose features are learned already; a small network for spectra."""
+    if config.speech_encoder == "wav2vec2":
+        return nn.Linear(config.speech_dim, config.token_dim)
+    return nn.Sequential(
+        nn.Linear(config.speech_dim, 2 * config.token_dim),
+        nn.GELU(),
+        nn.Linear(2 * config.token_dim, config.token_dim),
+    )
+
+
+def _group_matrix() -> Tensor:
+    matrix = torch.zeros(len(MOTION_GROUPS), MOTION_DIM)
+    for row, group in enumerate(MOTION_GROUPS.values()):
+        matrix[row, group] = 1.0
+    return matrix
+
+
+def _check_batch(batch: TrainingBatch, lead: int, length: int, config: ModelConfig) -> None:
+    expected = lead + sum(batch.turn_frames)
+    needed = lead_frames(batch.turn_frames, config)
+    if lead < needed:
+        raise ValueError(
+            f"the batch leads in with {lead} frames, expected at least {needed} for its first turn"
+        )
+    if length != expected:
+        raise ValueError(
+            f"the clips have {length} frames, expected {expected}: {lead} of lead and the turns' own"
+        )
+    for name in ("user_speech", "user_motion", "agent_speech"):
+        if (found := getattr(batch, name).shape[1]) != length:
+            raise ValueError(f"{name} has {found} frames, expected {length} like agent_motion")

@@ -1,0 +1,150 @@
+"""Speech features, one row a frame: causal log-mel spectra in numpy, or the frozen wav2vec 2.0 by transformers."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from timar_model.config import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, ModelConfig
+from timar_model.loudness import LoudnessNormaliser, LoudnessState
+
+Array = npt.NDArray[np.float32]
+
+HOP = 160
+WINDOW = 512
+SPECTRA_PER_FRAME = SAMPLES_PER_FRAME // HOP
+CONTEXT_SAMPLES = WINDOW - HOP
+"""Samples before a frame that its first spectrum reaches back to."""
+
+
+@dataclasses.dataclass(frozen=True)
+class VoiceState:
+    """What the features of the next frames need to know of one voice's past."""
+
+    loudness: LoudnessState
+    context: Array
+    """(352,) the last normalised samples."""
+
+
+class SpeechFeatures(Protocol):
+    """From one voice's samples to features, chunk by chunk."""
+
+    def initial(self) -> VoiceState:
+        """Return the state before the first sample."""
+
+    def compute(self, samples: Array, state: VoiceState) -> tuple[Array, VoiceState]:
+        """Return (n, S) features of the next (640 n,) samples, and the state after them."""
+
+
+class LogMelFeatures:
+    """Four log-mel spectra a frame; frame f reads samples before 640 (f + 1) only, so chunks equal the whole."""
+
+    def __init__(self, mel_bands: int = 40, loudness: str = "causal") -> None:
+        self.normaliser = LoudnessNormaliser(loudness)
+        self._mel = mel_matrix(mel_bands)
+        self._window = np.hanning(WINDOW + 1)[:-1] / np.sqrt(np.sum(np.hanning(WINDOW + 1) ** 2))
+
+    def initial(self) -> VoiceState:
+        """Return the state before the first sample: silence."""
+        return VoiceState(self.normaliser.initial(), np.zeros(CONTEXT_SAMPLES, np.float32))
+
+    def compute(self, samples: Array, state: VoiceState) -> tuple[Array, VoiceState]:
+        """Return (n, 4 * bands) features of the next (640 n,) samples in [-1, 1], and the state after them."""
+        levelled, loudness = self.normaliser.apply(_whole_frames(samples), state.loudness)
+        heard = np.concatenate([state.context, levelled])
+        pieces = np.lib.stride_tricks.sliding_window_view(heard, WINDOW)[::HOP]
+        power = np.abs(np.fft.rfft(pieces * self._window, axis=1)) ** 2
+        # Speech at the target's level lies around 0, silence near -2.
+        feature = (np.log10(power @ self._mel + 1e-7) + 4.0) / 1.5
+        rows = feature.reshape(levelled.size // SAMPLES_PER_FRAME, -1).astype(np.float32)
+        return rows, VoiceState(loudness, heard[heard.size - CONTEXT_SAMPLES :].copy())
+
+
+class Wav2Vec2Features:
+    """The published encoder: each turn's sound alone, thinned to the frame rate before its transformer.
+
+    Source: arXiv 2512.15340, and wav2vec 2.0, arXiv 2006.11477.
+    """
+
+    def __init__(self, encoder: Any, loudness: str = "none") -> None:
+        self.normaliser = LoudnessNormaliser(loudness)
+        self._encoder = encoder
+
+    @classmethod
+    def from_pretrained(cls, source: str, loudness: str = "none") -> Wav2Vec2Features:
+        """Load the frozen encoder from a folder or the hub (safetensors only).
+
+        Raises:
+            ImportError: torch or transformers is not installed.
+            OSError: The weights are not there.
+        """
+        from transformers import Wav2Vec2Model
+
+        return cls(Wav2Vec2Model.from_pretrained(source, use_safetensors=True).eval(), loudness)
+
+    def initial(self) -> VoiceState:
+        """Return the state before the first sample."""
+        return VoiceState(self.normaliser.initial(), np.zeros(CONTEXT_SAMPLES, np.float32))
+
+    def compute(self, samples: Array, state: VoiceState) -> tuple[Array, VoiceState]:
+        """Return (n, S) features of one turn's (640 n,) samples; a turn is encoded without its past."""
+        import torch
+
+        levelled, loudness = self.normaliser.apply(_whole_frames(samples), state.loudness)
+        frames = levelled.size // SAMPLES_PER_FRAME
+        with torch.inference_mode():
+            sound = torch.from_numpy(np.ascontiguousarray(levelled))[None]
+            found = self._encoder.feature_extractor(sound)
+            thinned = torch.nn.functional.interpolate(found, size=frames, mode="linear", align_corners=True)
+            hidden, _ = self._encoder.feature_projection(thinned.transpose(1, 2))
+            rows = self._encoder.encoder(hidden).last_hidden_state[0]
+        return rows.numpy(), VoiceState(loudness, state.context)
+
+
+def speech_features(config: ModelConfig) -> SpeechFeatures:
+    """Return the features a configuration asks for; loads the frozen encoder where that is one."""
+    if config.speech_encoder == "logmel":
+        return LogMelFeatures(config.mel_bands, config.loudness)
+    return Wav2Vec2Features.from_pretrained(config.speech_source, config.loudness)
+
+
+def clip_features(features: SpeechFeatures, samples: Array, lead: int = 0) -> Array:
+    """Return (lead + n, S) features of a whole recording, `lead` frames of silence put before it.
+
+    Args:
+        features: As from `speech_features`; for spectra this equals what a session computes turn by turn.
+        samples: (640 n,) float32 in [-1, 1], from the recording's start.
+        lead: Frames of silence before it.
+    """
+    padded = np.concatenate([np.zeros(lead * SAMPLES_PER_FRAME, np.float32), samples.astype(np.float32)])
+    return features.compute(padded, features.initial())[0]
+
+
+@functools.lru_cache(maxsize=4)
+def mel_matrix(bands: int, low_hz: float = 60.0, high_hz: float = 7600.0) -> npt.NDArray[np.float64]:
+    """Return (257, bands) triangular weights, evenly spaced on the mel scale (O'Shaughnessy's formula)."""
+    mel = np.linspace(_mel_of(low_hz), _mel_of(high_hz), bands + 2)
+    edge_hz = 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
+    bin_hz = np.arange(WINDOW // 2 + 1)[:, None] * (SAMPLE_RATE_HZ / WINDOW)
+    # A band narrower than the bins' spacing would catch none: each side spans a bin at least.
+    spacing = np.maximum(np.diff(edge_hz), SAMPLE_RATE_HZ / WINDOW)
+    centre = edge_hz[1:-1]
+    rising = (bin_hz - (centre - spacing[:-1])) / spacing[:-1]
+    falling = ((centre + spacing[1:]) - bin_hz) / spacing[1:]
+    return np.maximum(0.0, np.minimum(rising, falling))
+
+
+def _mel_of(frequency_hz: float) -> float:
+    return float(2595.0 * np.log10(1.0 + frequency_hz / 700.0))
+
+
+def _whole_frames(samples: Array) -> Array:
+    if samples.ndim != 1 or samples.size == 0 or samples.size % SAMPLES_PER_FRAME:
+        raise ValueError(
+            f"speech has shape {samples.shape}, expected one row of whole frames of {SAMPLES_PER_FRAME} samples"
+        )
+    return samples.astype(np.float32, copy=False)
