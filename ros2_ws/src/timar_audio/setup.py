@@ -12,5 +12,11 @@ setup(
         ("share/ament_index/resource_index/packages", ["resource/" + NAME]),
         ("share/" + NAME, ["package.xml"]),
     ],
-    entry_points={},
+    entry_points={
+        "console_scripts": [
+            "capture = timar_audio.capture_node:main",
+            "playback = timar_audio.playback_node:main",
+            "turns = timar_audio.turns_node:main",
+        ],
+    },
 )

@@ -1,0 +1,187 @@
+"""Put captured sound on the conversation clock: blocks with index and time, gaps filled, level measured."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+from timar_common.clock import SAMPLE_RATE_HZ, SampleClock
+from timar_common.config import check, option
+from timar_common.diagnostics import Level, Report
+
+from timar_audio.levels import level_dbfs, peak_dbfs
+from timar_audio.resample import MIX
+from timar_audio.sources import Sound
+
+
+@dataclasses.dataclass(frozen=True)
+class CaptureConfig:
+    """The capture node."""
+
+    source: str = option("microphone", "Where the user's sound comes from.", choices=("microphone", "file"))
+    device: str = option(
+        "", "Microphone by name (a part of it is enough) or index; empty: the system's default."
+    )
+    file: str = option("", "Sound file that plays the user, when source is file; silence follows its end.")
+    channel: int = option(MIX, "Channel of microphone or file, from 0; -1 mixes all.", minimum=-1, maximum=63)
+    native_rate_hz: int = option(
+        0, "Rate the microphone is opened at; 0: the device's own.", unit="Hz", minimum=0, maximum=384_000
+    )
+    buffer_ms: int = option(
+        100,
+        "The device's own buffer: for so long this process may be held up without losing sound.",
+        unit="ms",
+        minimum=20,
+        maximum=2000,
+    )
+    block_ms: int = option(20, "Length of a published block.", unit="ms", minimum=10, maximum=100)
+    wait_for_listeners: int = option(
+        0,
+        "A file starts only when so many subscriptions to user/audio have matched; a microphone never waits.",
+        minimum=0,
+        maximum=100,
+    )
+    wait_for_raw_listeners: int = option(
+        0,
+        "The same for subscriptions to user/audio_raw, which is the clock of playback.",
+        minimum=0,
+        maximum=100,
+    )
+    wait_timeout_s: float = option(
+        10.0,
+        "After so long a file starts without them, with a warning.",
+        unit="s",
+        minimum=0.0,
+        maximum=300.0,
+    )
+    vanished_after_ms: int = option(
+        1000, "A microphone that brings nothing for so long is gone.", unit="ms", minimum=100, maximum=60_000
+    )
+    echo_suppression: str = option(
+        "none", "How the head's own voice is taken out of user/audio.", choices=("none",)
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    @property
+    def block_samples(self) -> int:
+        """Length of a published block [samples]."""
+        return self.block_ms * SAMPLE_RATE_HZ // 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class SoundBlock:
+    """A block of sound in its place."""
+
+    first_sample: int
+    """Place of samples[0] on the conversation clock [samples]."""
+    samples: npt.NDArray[np.int16]
+    """(n,) at 16 kHz, n > 0."""
+    filled_samples: int
+    """How many of them are silence put where sound was lost."""
+    monotonic_ns: int
+    """When samples[0] was heard, CLOCK_MONOTONIC [ns]."""
+
+
+class Capture:
+    """Cut a source's sound into blocks on the conversation clock.
+
+    The source's counter, observed against machine time, drives a `SampleClock`. Where the source lost sound
+    (it says so, or its counter stays behind by more than the clock's jump), the clock tells how much, and
+    silence takes its place: what follows keeps its true time.
+
+    Args:
+        block_samples: Length of a block [samples].
+        max_fill_s: A hole longer than this is refused as a broken clock and not filled [s].
+    """
+
+    def __init__(self, block_samples: int, max_fill_s: float = 60.0) -> None:
+        self.clock = SampleClock()
+        self.overflows = 0
+        """How often the source said it lost sound."""
+        self.samples_in = 0
+        """Samples the source gave [samples]."""
+        self.samples_lost = 0
+        """Samples of silence put where sound was lost [samples]."""
+        self._block = block_samples
+        self._max_fill = round(max_fill_s * SAMPLE_RATE_HZ)
+        self._samples: npt.NDArray[np.int16] = np.zeros(0, np.int16)
+        self._is_fill: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)
+        self._next_sample = 0
+        self._meter: collections.deque[tuple[float, float]] = collections.deque(
+            maxlen=max(1, SAMPLE_RATE_HZ // block_samples)
+        )
+
+    def push(self, sound: Sound) -> list[SoundBlock]:
+        """Take in what the source gave and return the blocks that are full.
+
+        Raises:
+            ValueError: The source's clock is broken: a hole longer than `max_fill_s`.
+        """
+        self.overflows += sound.has_overflowed
+        missing = self._missing(sound)
+        if missing:
+            self._append(np.zeros(missing, np.int16), is_fill=True)
+            self.samples_lost += missing
+        self.clock.observe(round(sound.counter) + self.samples_lost, sound.monotonic_ns)
+        self._append(sound.samples, is_fill=False)
+        self.samples_in += sound.samples.size
+        return self._full_blocks()
+
+    def report(self) -> Report:
+        """Say level, rate and losses of the last second."""
+        levels = list(self._meter)
+        mean_square = np.mean([10 ** (level / 10) for level, _ in levels]) if levels else 1e-12
+        report = Report(
+            values={
+                "samples_in": self.samples_in,
+                "samples_lost": self.samples_lost,
+                "overflows": self.overflows,
+                "level_dbfs": float(10 * np.log10(mean_square)),
+                "peak_dbfs": max((peak for _, peak in levels), default=-120.0),
+                "rate_error_ppm": self.clock.rate_error_ppm,
+            }
+        )
+        if self.samples_lost:
+            lost_ms = 1000 * self.samples_lost / SAMPLE_RATE_HZ
+            report.worsen(Level.WARN, f"{lost_ms:.0f} ms of sound lost in {self.overflows} overflows")
+        return report
+
+    def _missing(self, sound: Sound) -> int:
+        """Return how many samples were lost before this sound."""
+        if not self.clock.is_started:
+            return 0
+        behind = self.clock.sample_at(sound.monotonic_ns) - (sound.counter + self.samples_lost)
+        jump = self.clock.config.jump_ms * SAMPLE_RATE_HZ / 1000
+        if not (sound.has_overflowed or behind > jump):
+            return 0
+        if behind > self._max_fill:
+            raise ValueError(
+                f"the source's counter stays {behind / SAMPLE_RATE_HZ:.1f} s behind machine time; at most "
+                f"{self._max_fill / SAMPLE_RATE_HZ:.0f} s are filled: reset the conversation to start anew"
+            )
+        return max(0, round(behind))
+
+    def _append(self, samples: npt.NDArray[np.int16], *, is_fill: bool) -> None:
+        self._samples = np.concatenate([self._samples, samples])
+        self._is_fill = np.concatenate([self._is_fill, np.full(samples.size, is_fill)])
+
+    def _full_blocks(self) -> list[SoundBlock]:
+        blocks = []
+        while self._samples.size >= self._block:
+            samples, self._samples = self._samples[: self._block], self._samples[self._block :]
+            is_fill, self._is_fill = self._is_fill[: self._block], self._is_fill[self._block :]
+            self._meter.append((level_dbfs(samples), peak_dbfs(samples)))
+            blocks.append(
+                SoundBlock(
+                    self._next_sample,
+                    samples,
+                    int(is_fill.sum()),
+                    self.clock.monotonic_ns(self._next_sample),
+                )
+            )
+            self._next_sample += self._block
+        return blocks

@@ -1,0 +1,41 @@
+"""How loud a stretch of sound is, on the scale whose 0 is full scale."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+FULL_SCALE = 32_768.0
+SILENCE_DBFS = -120.0
+
+
+def level_dbfs(samples: npt.NDArray[np.int16]) -> float:
+    """Return the root mean square level of a block.
+
+    Args:
+        samples: (n,) int16; may be empty.
+
+    Returns:
+        Level [dB re full scale], -120 for silence, at most 0.
+    """
+    if not samples.size:
+        return SILENCE_DBFS
+    values = samples.astype(np.float32)
+    mean_square = float(values @ values) / samples.size
+    return max(SILENCE_DBFS, 10.0 * math.log10(max(mean_square, 1e-12) / FULL_SCALE**2))
+
+
+def peak_dbfs(samples: npt.NDArray[np.int16]) -> float:
+    """Return the level of the loudest sample of a block [dB re full scale], -120 for silence."""
+    if not samples.size:
+        return SILENCE_DBFS
+    peak = float(np.abs(samples.astype(np.int32)).max())
+    return max(SILENCE_DBFS, 20.0 * math.log10(max(peak, 1e-6) / FULL_SCALE))
+
+
+def to_int16(samples: npt.NDArray[np.floating]) -> npt.NDArray[np.int16]:
+    """Write sound in [-1, 1] as int16; what is louder is clipped, what is not a number becomes silence."""
+    scaled = np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0) * FULL_SCALE
+    return np.clip(np.rint(scaled), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)

@@ -1,0 +1,127 @@
+"""Who speaks and who holds the floor: voice_activity, turn_events and floor from both voices."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any, ClassVar
+
+import numpy as np
+from timar_common.clock import NOMINAL_NS_PER_SAMPLE, SAMPLE_RATE_HZ
+from timar_common.diagnostics import Level, Percentiles, Report
+from timar_common.room_node import RoomNode, run
+from timar_msgs.msg import FloorState, TurnEvent, VoiceActivity
+
+from timar_audio import turns
+from timar_audio.activity import Activity
+from timar_audio.turns import Speaker, Turns, TurnsConfig
+
+_FRAME_IDS = {Speaker.USER: "microphone", Speaker.AGENT: "loudspeaker"}
+
+
+@dataclasses.dataclass
+class _Newest:
+    """Where the newest block of a voice lies, on both clocks."""
+
+    sample: int = 0
+    monotonic_ns: int = 0
+
+
+class TurnsNode(RoomNode):
+    """Feed both voices to the rules, publish what they decide."""
+
+    NAME: ClassVar[str] = "turns"
+    Config: ClassVar[type] = TurnsConfig
+
+    def build(self) -> None:
+        """Make the core and the topics."""
+        self._turns = Turns(self.config)
+        self._newest = {speaker: _Newest() for speaker in Speaker}
+        self._delays_s = {kind: Percentiles() for kind in turns.Kind}
+        self._counts = {kind: 0 for kind in turns.Kind}
+        self._activity = self.publish_on("voice_activity")
+        self._events = self.publish_on("turn_events")
+        self._floor = self.publish_on("floor")
+        self.listen_to("user/audio", functools.partial(self._on_audio, Speaker.USER))
+        self.listen_to("agent/audio", functools.partial(self._on_audio, Speaker.AGENT))
+
+    def report(self) -> Report:
+        """Count events and losses, and say how long decisions took."""
+        report = Report(values={"floor": self._turns.rules.floor.state.name})
+        for kind, count in self._counts.items():
+            report.values[f"{kind.name.lower()}s"] = count
+            for name, delay_s in self._delays_s[kind].summary().items():
+                report.values[f"{kind.name.lower()}_decision_delay_{name}_ms"] = 1000 * delay_s
+        for speaker, voice in self._turns.voices.items():
+            name = speaker.name.lower()
+            report.values[f"{name}_samples"] = voice.counters.received
+            report.values[f"{name}_lost_samples"] = voice.counters.lost
+            report.values[f"{name}_repeated_samples"] = voice.counters.repeated
+            if not voice.is_started:
+                report.worsen(Level.WARN, f"no sound of the {name} has come yet")
+        return report
+
+    def _on_audio(self, speaker: Speaker, message: Any) -> None:
+        if message.sample_rate != SAMPLE_RATE_HZ:
+            raise ValueError(f"sample_rate is {message.sample_rate} Hz, expected {SAMPLE_RATE_HZ}")
+        if not 0 < len(message.samples) <= SAMPLE_RATE_HZ:
+            raise ValueError(f"a block has {len(message.samples)} samples, expected 1..{SAMPLE_RATE_HZ}")
+        if message.filled_samples > len(message.samples):
+            raise ValueError(
+                f"filled_samples is {message.filled_samples} of {len(message.samples)} samples in the block"
+            )
+        samples = np.frombuffer(message.samples, np.int16)
+        decisions = self._turns.push(speaker, message.first_sample, samples, message.filled_samples)
+        self._newest[speaker] = _Newest(message.first_sample, self.monotonic_ns(message.header))
+        for who, frame in decisions.activity:
+            self._publish_activity(who, frame)
+        for event in decisions.events:
+            self._publish_event(event)
+        for change in decisions.floor:
+            self._floor.publish(
+                FloorState(
+                    header=self.header(self._time_of(speaker, change.since_sample)),
+                    state=int(change.state),
+                    since_sample=change.since_sample,
+                )
+            )
+
+    def _time_of(self, speaker: Speaker, sample: int) -> int:
+        """Return when a sample was heard, from the newest block of this voice [ns]."""
+        newest = self._newest[speaker]
+        return newest.monotonic_ns + round((sample - newest.sample) * NOMINAL_NS_PER_SAMPLE)
+
+    def _publish_activity(self, speaker: Speaker, frame: Activity) -> None:
+        self._activity.publish(
+            VoiceActivity(
+                header=self.header(self._time_of(speaker, frame.first_sample), _FRAME_IDS[speaker]),
+                speaker=int(speaker),
+                first_sample=frame.first_sample,
+                samples=frame.end_sample - frame.first_sample,
+                probability=frame.probability,
+                is_speaking=frame.is_speaking,
+                level_dbfs=frame.level_dbfs,
+            )
+        )
+
+    def _publish_event(self, event: turns.TurnEvent) -> None:
+        self._counts[event.kind] += 1
+        self._delays_s[event.kind].add(event.decision_delay_s)
+        self._events.publish(
+            TurnEvent(
+                header=self.header(
+                    self._time_of(event.speaker, event.event_sample), _FRAME_IDS[event.speaker]
+                ),
+                speaker=int(event.speaker),
+                kind=int(event.kind),
+                speech_turn=event.speech_turn,
+                first_sample=event.first_sample,
+                end_sample=event.end_sample,
+                decision_delay_s=event.decision_delay_s,
+            )
+        )
+
+
+def main() -> int:
+    """Run the node until a signal."""
+    return run([TurnsNode])

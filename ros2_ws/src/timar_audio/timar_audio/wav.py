@@ -1,0 +1,124 @@
+"""Read a sound file of any rate, depth and number of channels as one stream of 16 kHz samples."""
+
+from __future__ import annotations
+
+import pathlib
+import struct
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+from timar_common.clock import SAMPLE_RATE_HZ
+
+from timar_audio.resample import MIX, ToConversationRate, pick_channel
+
+_STREAMED_SIZES = (0, 0xFFFFFFFF)
+"""What programs that write into a pipe leave in the header for 'unknown'."""
+
+
+class SoundFile:
+    """A sound file, open from the start to its end, read forward in 16 kHz samples.
+
+    Args:
+        path: A WAV file, or any other that libsndfile reads.
+        channel: Which channel, counted from 0; -1 mixes all.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is empty, holds no sound, is not a sound file, or lacks the channel.
+    """
+
+    def __init__(self, path: str | pathlib.Path, channel: int = MIX) -> None:
+        self.path = pathlib.Path(path)
+        self.warnings: list[str] = []
+        self._require_bytes()
+        try:
+            self._file = soundfile.SoundFile(str(self.path))
+        except soundfile.LibsndfileError as error:
+            raise ValueError(
+                f"{self.path} is not a sound file that can be read ({error.error_string.strip()}); "
+                "expected a WAV file, for example 16-bit PCM"
+            ) from error
+        try:
+            self._check(channel)
+        except ValueError:
+            self._file.close()
+            raise
+        self._channel = channel
+        self._resampler = ToConversationRate(self._file.samplerate)
+        self._ready: npt.NDArray[np.int16] = np.zeros(0, np.int16)
+        self._is_drained = False
+
+    @property
+    def duration_s(self) -> float:
+        """How long the file plays [s]."""
+        return self._file.frames / self._file.samplerate
+
+    @property
+    def samples(self) -> int:
+        """About how many 16 kHz samples it holds, exact to one [samples]."""
+        return round(self.duration_s * SAMPLE_RATE_HZ)
+
+    def description(self) -> str:
+        """Return name, length, rate, channels and depth as one line for the log."""
+        file = self._file
+        return (
+            f"{self.path.name}: {self.duration_s:.2f} s, {file.samplerate} Hz, "
+            f"{file.channels} channel{'s' if file.channels > 1 else ''}, {file.subtype}"
+        )
+
+    def read(self, samples: int) -> npt.NDArray[np.int16]:
+        """Return the next samples, fewer at the end of the file and none after it.
+
+        Args:
+            samples: How many are wanted, > 0.
+        """
+        while self._ready.size < samples and not self._is_drained:
+            wanted = max(1, round((samples - self._ready.size) * self._file.samplerate / SAMPLE_RATE_HZ))
+            data = self._file.read(wanted, dtype="float32", always_2d=True)
+            self._is_drained = len(data) < wanted
+            mono = pick_channel(data, self._channel)
+            self._ready = np.concatenate([self._ready, self._resampler.push(mono, is_last=self._is_drained)])
+        taken, self._ready = self._ready[:samples], self._ready[samples:]
+        return taken
+
+    def skip(self, samples: int) -> None:
+        """Move forward without keeping what lies between [samples]."""
+        while samples > 0:
+            skipped = self.read(min(samples, SAMPLE_RATE_HZ)).size
+            if not skipped:
+                return
+            samples -= skipped
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._file.close()
+
+    def _require_bytes(self) -> None:
+        if not self.path.exists():
+            raise FileNotFoundError(f"there is no sound file {self.path}; give the path of a WAV file")
+        if not self.path.is_file():
+            raise ValueError(f"{self.path} is not a file; give the path of a WAV file")
+        if self.path.stat().st_size == 0:
+            raise ValueError(f"{self.path} is empty (0 bytes); expected a WAV file with sound in it")
+
+    def _check(self, channel: int) -> None:
+        if self._file.frames == 0:
+            raise ValueError(f"{self.path} holds no sound (0 samples); expected a WAV file with sound in it")
+        if channel >= self._file.channels:
+            pick_channel(np.zeros((1, self._file.channels), np.float32), channel)
+        promised, there = self._promised_bytes(), self.path.stat().st_size
+        if promised is not None and there < promised:
+            self.warnings.append(
+                f"{self.path} is cut short: its header promises {promised} bytes and {there} are there; "
+                f"the {self.duration_s:.2f} s that are there will be used"
+            )
+
+    def _promised_bytes(self) -> int | None:
+        """Return the size a RIFF header gives for the whole file, None when it gives none."""
+        with self.path.open("rb") as file:
+            head = file.read(12)
+        if len(head) < 12 or head[:4] != b"RIFF" or head[8:] != b"WAVE":
+            return None
+        size: int = struct.unpack("<I", head[4:8])[0]
+        return None if size in _STREAMED_SIZES else size + 8
