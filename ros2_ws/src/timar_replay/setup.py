@@ -5,12 +5,18 @@ NAME = "timar_replay"
 setup(
     name=NAME,
     version="0.1.0",
-    description="Records rosbag2 files, reads them back, scores and draws them.",
+    description="Records rosbag2 files, reads them back, sums them up and draws them.",
     license="Apache-2.0",
     packages=find_packages(),
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/" + NAME]),
         ("share/" + NAME, ["package.xml"]),
     ],
-    entry_points={},
+    entry_points={
+        "console_scripts": ["recorder = timar_replay.recorder_node:main"],
+        "timar.commands": [
+            "summary = timar_replay.commands:summary",
+            "bag = timar_replay.commands:bag",
+        ],
+    },
 )

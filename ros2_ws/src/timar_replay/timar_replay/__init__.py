@@ -1,1 +1,1 @@
-"""Records rosbag2 files, reads them back, scores and draws them."""
+"""Records rosbag2 files, reads them back, sums them up and draws them."""

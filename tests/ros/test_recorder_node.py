@@ -1,0 +1,167 @@
+"""The recorder as a process of its own: what is published is in the bag, however the recorder ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed; `make test` installs it")
+
+import yaml  # noqa: E402
+from timar_common.room_node import message_type, qos_of  # noqa: E402
+from timar_common.topics import TOPICS  # noqa: E402
+from timar_replay.bag import BagReader  # noqa: E402
+
+pytestmark = pytest.mark.ros
+
+ROUNDS = 20
+
+
+@pytest.fixture
+def node():
+    rclpy.init()
+    node = rclpy.create_node("talker", namespace="/robot")
+    yield node
+    node.destroy_node()
+    rclpy.try_shutdown()
+
+
+@pytest.fixture
+def start_recorder(tmp_path: Path):
+    started: list[subprocess.Popen] = []
+
+    def start(**parameters: object) -> subprocess.Popen:
+        command = [sys.executable, "-m", "timar_replay.recorder_node", "--ros-args", "-r", "__ns:=/robot"]
+        for name, value in {"out": str(tmp_path / "bag"), **parameters}.items():
+            command += ["-p", f"{name}:={value}"]
+        process = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def publish_rounds(node, rounds: int = ROUNDS) -> None:
+    """Publish on every topic of the table, numbering the messages in their first field."""
+    publishers = {
+        name: node.create_publisher(message_type(topic.type_name), topic.name, qos_of(topic))
+        for name, topic in TOPICS.items()
+    }
+    end = time.monotonic() + 10.0
+    while any(publisher.get_subscription_count() == 0 for publisher in publishers.values()):
+        assert time.monotonic() < end, "the recorder did not subscribe to every topic"
+        time.sleep(0.02)
+    for number in range(rounds):
+        for name, publisher in publishers.items():
+            publisher.publish(numbered(name, number))
+        time.sleep(0.01)
+
+
+def numbered(topic: str, number: int):
+    message = message_type(TOPICS[topic].type_name)()
+    if topic == "/diagnostics":
+        status = message_type("diagnostic_msgs/msg/DiagnosticStatus")(name=f"talker {number}")
+        message.status = [status]
+    else:
+        message.header.stamp.sec = number
+        message.header.frame_id = "frame"
+    if hasattr(message, "samples") and not isinstance(message.samples, int):
+        message.samples = [number, -number, 32767][: 1 + number % 3]
+    if topic == "joint_trajectory":
+        message.joint_names = ["jaw", "neck_yaw"]
+    return message
+
+
+def numbers_in(bag: Path, losses: list[str] | None = None) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {name: [] for name in TOPICS}
+    with BagReader(bag) as reader:
+        assert reader.namespace == "/robot"
+        for topic, _, message in reader.messages():
+            if topic != "/diagnostics":
+                found[topic].append(message.header.stamp.sec)
+            elif message.status[0].name.startswith("talker"):
+                found[topic].append(int(message.status[0].name.split()[1]))
+        if losses is not None:
+            losses.extend(reader.losses)
+        else:
+            assert reader.losses == []
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_every_message_of_every_topic_is_recorded_once_and_in_order(
+    node, start_recorder, tmp_path: Path, number: signal.Signals
+) -> None:
+    recorder = start_recorder()
+    publish_rounds(node)
+    time.sleep(0.3)
+    recorder.send_signal(number)
+    assert recorder.wait(10) == 0
+
+    assert numbers_in(tmp_path / "bag") == {name: list(range(ROUNDS)) for name in TOPICS}
+    information = yaml.safe_load((tmp_path / "bag/metadata.yaml").read_text())["rosbag2_bagfile_information"]
+    counts = {
+        entry["topic_metadata"]["name"]: entry["message_count"]
+        for entry in information["topics_with_message_count"]
+    }
+    diagnostics = counts.pop("/diagnostics")
+    assert diagnostics >= ROUNDS
+    assert counts == {f"/robot/{name}": ROUNDS for name in TOPICS if name != "/diagnostics"}
+
+
+def test_receive_times_are_those_of_arrival(node, start_recorder, tmp_path: Path) -> None:
+    recorder = start_recorder()
+    before_ns = time.time_ns()
+    publish_rounds(node, 5)
+    time.sleep(0.2)
+    after_ns = time.time_ns()
+    recorder.send_signal(signal.SIGINT)
+    recorder.wait(10)
+    with BagReader(tmp_path / "bag") as reader:
+        times = [message.receive_ns for message in reader.messages({"user/audio"})]
+    assert times == sorted(times)
+    assert before_ns < times[0] < times[-1] < after_ns
+    # Five rounds, ten milliseconds apart.
+    assert 0.03e9 < times[-1] - times[0] < 0.5e9
+
+
+def test_a_killed_recorder_leaves_a_bag_that_reads_to_shortly_before_the_kill(
+    node, start_recorder, tmp_path: Path
+) -> None:
+    recorder = start_recorder(flush_s=0.1)
+    publish_rounds(node)
+    time.sleep(0.5)
+    recorder.send_signal(signal.SIGKILL)
+    recorder.wait(10)
+    assert not (tmp_path / "bag/metadata.yaml").exists()
+
+    losses: list[str] = []
+    assert numbers_in(tmp_path / "bag", losses) == {name: list(range(ROUNDS)) for name in TOPICS}
+    assert any("metadata.yaml is missing" in loss for loss in losses)
+    assert any("cut short" in loss for loss in losses)
+
+
+def test_an_existing_folder_is_refused_and_left_as_it_is(start_recorder, tmp_path: Path) -> None:
+    (tmp_path / "bag").mkdir()
+    (tmp_path / "bag/precious").write_text("mine")
+    recorder = start_recorder()
+    _, log = recorder.communicate(timeout=10)
+    assert recorder.returncode == 1
+    assert "exists already" in log
+    assert Counter(p.name for p in (tmp_path / "bag").iterdir()) == {"precious": 1}
