@@ -37,14 +37,18 @@ def _find(robot: str, suffix: str) -> Path:
         path = Path(robot).expanduser()
         if path.is_file():
             return path
-        raise FileNotFoundError(f"there is no file {path}; name a robot ({DEFAULT_ROBOT}) or an existing {suffix} file")
+        raise FileNotFoundError(
+            f"there is no file {path}; name a robot ({DEFAULT_ROBOT}) or an existing {suffix} file"
+        )
     folders = _folders()
     for folder in folders:
         path = folder / (robot + suffix)
         if path.is_file():
             return path
     looked = ", ".join(map(str, folders)) or "nowhere, for AMENT_PREFIX_PATH is empty"
-    raise FileNotFoundError(f"there is no {robot}{suffix}; looked in {looked}: give a path, or source the workspace")
+    raise FileNotFoundError(
+        f"there is no {robot}{suffix}; looked in {looked}: give a path, or source the workspace"
+    )
 
 
 def _folders() -> list[Path]:
