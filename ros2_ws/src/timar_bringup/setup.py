@@ -1,3 +1,5 @@
+from glob import glob
+
 from setuptools import find_packages, setup
 
 NAME = "timar_bringup"
@@ -5,12 +7,20 @@ NAME = "timar_bringup"
 setup(
     name=NAME,
     version="0.1.0",
-    description="The node graph: launch files, configuration, RViz layout. No logic.",
+    description="The node graph: launch files, configuration, the composer and the demo.",
     license="Apache-2.0",
     packages=find_packages(),
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/" + NAME]),
         ("share/" + NAME, ["package.xml"]),
+        ("share/" + NAME + "/launch", glob("launch/*.launch.py")),
+        ("share/" + NAME + "/config", glob("config/*")),
+        ("share/" + NAME + "/rviz", glob("rviz/*.rviz")),
     ],
-    entry_points={},
+    entry_points={
+        "timar.commands": [
+            "run = timar_bringup.composer:main",
+            "demo = timar_bringup.demo:main",
+        ]
+    },
 )

@@ -1,0 +1,61 @@
+# `make demo` and `make test` do all the set-up they need. `make` alone lists the targets.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# Say PYTHON=python3.12 to choose the interpreter, CUDA=1 for CUDA builds of torch and onnxruntime,
+# ARGS="..." to hand arguments on, REQUIRE= (empty) to let tests skip what this machine lacks.
+PYTHON ?=
+CUDA ?=
+ARGS ?=
+REQUIRE ?= ros,sound,browser
+LOCK_PYTHONS ?= python3.10 python3.11 python3.12 python3.13
+
+prepare = tools/prepare.bash $(if $(PYTHON),--python "$(PYTHON)") $(if $(CUDA),--cuda)
+env = . tools/env.bash
+
+.PHONY: help setup setup-tests demo run test lint format types bench docs lock clean distclean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo '  Variables: PYTHON=python3.12, CUDA=1, ARGS="--headless --duration 10 --out DIR"'
+
+setup: ## Set up what the head needs: system packages, .venv, ROS 2, workspace
+	@$(prepare)
+
+setup-tests:
+	@$(prepare) --tests
+
+demo: setup ## Watch the head listen and talk through a real conversation (ARGS="--help")
+	@$(env) && exec python -m timar_common.cli demo $(ARGS)
+
+run: setup ## Run the head on the microphone (ARGS="name:=value ...", ARGS=--help)
+	@$(env) && exec python -m timar_common.cli run $(ARGS)
+
+test: setup-tests ## Run all tests, with ROS 2, sound and browser (ARGS="-k NAME")
+	@$(env) && TIMAR_REQUIRE="$(REQUIRE)" exec python -m pytest $(ARGS)
+
+lint: setup-tests ## Check style with ruff
+	@$(env) && ruff check . && ruff format --check .
+
+format: setup-tests ## Mend style with ruff
+	@$(env) && ruff check --fix . ; ruff format .
+
+types: setup-tests ## Check types with mypy (strict on the cores)
+	@$(env) && tools/types.bash
+
+bench: setup ## Measure what issue texts and README promise; writes benchmarks/results/
+	@$(env) && exec python benchmarks/bench_graph.py $(ARGS)
+
+docs: setup ## Check that every link of the documentation leads somewhere
+	@$(env) && exec python tools/check_docs.py
+
+lock: ## Choose the newest versions for every Python and write requirements/constraints.txt
+	@python3 tools/lock.py $(LOCK_PYTHONS)
+
+clean: ## Remove what was built and what tools left
+	rm -rf ros2_ws/build ros2_ws/install ros2_ws/log .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.venv/*' -exec rm -rf {} +
+
+distclean: clean ## Remove the virtual environment as well
+	rm -rf .venv

@@ -1,0 +1,52 @@
+"""Start the head where ROS 2 is installed: ros2 launch timar_bringup robot.launch.py name:=value ..."""
+
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from timar_bringup.files import node_parameters, shared_file
+from timar_bringup.graph import ARGUMENTS, plan, read_values, refuse_unknown
+
+from launch import LaunchContext, LaunchDescription
+
+
+def generate_launch_description() -> LaunchDescription:
+    declared = [
+        DeclareLaunchArgument(
+            argument.name,
+            default_value=argument.written_default(),
+            description=argument.doc,
+            choices=list(argument.choices) or None,
+        )
+        for argument in ARGUMENTS
+    ]
+    strict = DeclareLaunchArgument(
+        "check_arguments",
+        default_value="true",
+        choices=["true", "false"],
+        description="Refuse unknown arguments; a launch file that includes this one says false.",
+    )
+    return LaunchDescription([*declared, strict, OpaqueFunction(function=_nodes)])
+
+
+def _nodes(context: LaunchContext) -> list[Node]:
+    # launch hands unknown name:=value words over in silence; a misspelt one must not be lost.
+    if LaunchConfiguration("check_arguments").perform(context) == "true":
+        names = [word.partition(":=")[0] for word in context.argv if ":=" in word]
+        refuse_unknown(name for name in names if name != "check_arguments")
+    values = {argument.name: LaunchConfiguration(argument.name).perform(context) for argument in ARGUMENTS}
+    graph = plan(read_values(values))
+    files = [str(shared_file("config/robot.yaml")), *([values["params"]] if values["params"] else [])]
+    for path in files:
+        node_parameters(path)
+    return [
+        Node(
+            package=planned.node.package,
+            executable=planned.node.executable,
+            namespace=graph.namespace,
+            parameters=[*files, dict(planned.parameters)],
+            ros_arguments=["--log-level", values["log_level"]],
+            output="screen",
+            on_exit=Shutdown(reason=f"{planned.node.name} ended"),
+        )
+        for planned in graph.nodes
+    ]

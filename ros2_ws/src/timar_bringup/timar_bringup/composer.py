@@ -1,0 +1,299 @@
+"""Start the graph without `ros2 launch`: one operating-system process per group of nodes, and no orphan ever.
+
+Every process leads a session of its own, so that Ctrl-C in a terminal reaches only the composer, which then
+ends them in order. If the composer itself is killed, the kernel sends each of them SIGTERM.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+
+import yaml
+
+from timar_bringup.files import node_parameters, shared_file
+from timar_bringup.graph import STOPS_LAST, Plan, PlannedNode, UsageError, plan, read_arguments
+
+LineSink = Callable[[str, str], None]
+"""Takes a process's name and one line it wrote."""
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
+
+
+@dataclasses.dataclass(frozen=True)
+class ComposerConfig:
+    """How long an ending process may take."""
+
+    interrupt_s: float = 8.0
+    """After SIGINT, before SIGTERM [s]; the recorder closes its bag in this time."""
+    terminate_s: float = 3.0
+    """After SIGTERM, before SIGKILL [s]."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not value > 0:
+                raise ValueError(
+                    f"ComposerConfig.{field.name} is {value}, expected a positive number of seconds"
+                )
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """A process that ended by itself."""
+
+    process: str
+    status: int
+    """Its exit status; negative: the signal that killed it."""
+
+    def sentence(self) -> str:
+        """Say it for people."""
+        how = (
+            f"was killed by {signal.Signals(-self.status).name}"
+            if self.status < 0
+            else (f"ended with status {self.status}")
+        )
+        return f"the process {self.process!r} {how}; the graph cannot go on without it"
+
+
+class Composer:
+    """Run a plan's processes.
+
+    Use it as a context manager, from the main thread: the kernel ties the children's lives to the thread
+    that made them.
+
+    Args:
+        graph: What to start.
+        on_line: Takes every line a process writes; called from a thread per process.
+        environment: What the processes inherit; default: this one's with `ros_environment` over it.
+        config: Time-outs.
+    """
+
+    def __init__(
+        self,
+        graph: Plan,
+        on_line: LineSink,
+        environment: Mapping[str, str] | None = None,
+        config: ComposerConfig | None = None,
+    ) -> None:
+        self.plan = graph
+        self.config = config or ComposerConfig()
+        self.not_stopped_gently: list[str] = []
+        self._environment = dict(environment) if environment is not None else ros_environment(os.environ)
+        self._on_line = on_line
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._children: dict[str, subprocess.Popen[str]] = {}
+        self._readers: list[threading.Thread] = []
+        self._stopped: set[str] = set()
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process id by process name."""
+        return {name: child.pid for name, child in self._children.items()}
+
+    def __enter__(self) -> Composer:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start every process.
+
+        Raises:
+            RuntimeError: It was started before.
+            UsageError: A parameters file cannot be used.
+        """
+        if self._folder is not None:
+            raise RuntimeError("a composer starts its graph once; make another one")
+        files = [shared_file("config/robot.yaml", self._environment)]
+        if self.plan.arguments["params"]:
+            files.append(Path(str(self.plan.arguments["params"])))
+        for path in files:
+            node_parameters(path)
+        self._folder = tempfile.TemporaryDirectory(prefix="timar-")
+        overrides = Path(self._folder.name) / "arguments.yaml"
+        overrides.write_text(yaml.safe_dump(self.plan.overrides()), encoding="utf-8")
+        for name, nodes in self.plan.processes().items():
+            self._start_process(name, command_line(self.plan, nodes, [*files, overrides]))
+
+    def poll(self) -> Ended | None:
+        """Return a process that ended by itself, or None while all run."""
+        for name, child in self._children.items():
+            status = child.poll()
+            if status is not None and name not in self._stopped:
+                return Ended(name, status)
+        return None
+
+    def stop(self) -> dict[str, int]:
+        """End every process and wait for it; safe to call again.
+
+        Returns:
+            Exit status by process name; negative: the signal that killed it.
+        """
+        last = [name for name in self._children if name in STOPS_LAST]
+        self._stop_together([name for name in self._children if name not in last])
+        self._stop_together(last)
+        for reader in self._readers:
+            reader.join(timeout=2.0)
+        if self._folder is not None:
+            self._folder.cleanup()
+        return {name: child.wait() for name, child in self._children.items()}
+
+    def _start_process(self, name: str, command: list[str]) -> None:
+        parent = os.getpid()
+
+        def tie_to_parent() -> None:
+            _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
+            if os.getppid() != parent:
+                os._exit(1)
+
+        child = subprocess.Popen(
+            command,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            bufsize=1,
+            start_new_session=True,
+            preexec_fn=tie_to_parent,
+        )
+        self._children[name] = child
+        reader = threading.Thread(target=self._read, args=(name, child), name=f"read-{name}", daemon=True)
+        reader.start()
+        self._readers.append(reader)
+
+    def _read(self, name: str, child: subprocess.Popen[str]) -> None:
+        if child.stdout is None:
+            return
+        with child.stdout as lines:
+            for line in lines:
+                self._on_line(name, line.rstrip("\n"))
+
+    def _stop_together(self, names: list[str]) -> None:
+        self._stopped.update(names)
+        steps = (
+            (signal.SIGINT, self.config.interrupt_s),
+            (signal.SIGTERM, self.config.terminate_s),
+            (signal.SIGKILL, self.config.terminate_s),
+        )
+        for number, patience_s in steps:
+            running = [name for name in names if self._children[name].poll() is None]
+            if not running:
+                break
+            if number != signal.SIGINT:
+                self.not_stopped_gently.extend(
+                    name for name in running if name not in self.not_stopped_gently
+                )
+            for name in running:
+                _signal_group(self._children[name].pid, number)
+            deadline_s = time.monotonic() + patience_s
+            for name in running:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._children[name].wait(max(0.0, deadline_s - time.monotonic()))
+        for name in names:
+            # What a process has left behind in its session ends with it.
+            _signal_group(self._children[name].pid, signal.SIGKILL)
+
+
+def command_line(graph: Plan, nodes: Iterable[PlannedNode], parameter_files: Iterable[Path]) -> list[str]:
+    """Return the command that runs some nodes in one process."""
+    command = [sys.executable, "-m", "timar_common.room_node"]
+    command += [planned.node.component for planned in nodes]
+    command += ["--ros-args", "--log-level", str(graph.arguments["log_level"])]
+    if graph.namespace:
+        command += ["-r", f"__ns:={graph.namespace}"]
+    for path in parameter_files:
+        command += ["--params-file", str(path)]
+    return command
+
+
+def ros_environment(base: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of the graph's processes: what was set by hand stays.
+
+    Discovery stays on this machine; a profile announces new participants more often than Fast DDS does by
+    itself, so that the graph finds together in tenths of a second.
+    """
+    environment = dict(base)
+    environment.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    environment.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(shared_file("config/fastdds.xml", base)))
+    environment.setdefault("RCUTILS_COLORIZED_OUTPUT", "0")
+    environment.setdefault("RCUTILS_CONSOLE_OUTPUT_FORMAT", "{severity} {name}: {message}")
+    environment.setdefault("PYTHONUNBUFFERED", "1")
+    # One thread per library: the graph shares few cores, and spinning helpers steal them.
+    environment.setdefault("OMP_NUM_THREADS", "1")
+    environment.setdefault("OPENBLAS_NUM_THREADS", "1")
+    return environment
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the graph until Ctrl-C, without a ROS 2 distribution: timar run name:=value ..."""
+    typed = sys.argv[1:] if argv is None else argv
+    if typed and typed[0] in ("-h", "--help"):
+        sys.stdout.write(_help())
+        return 0
+    wanted_end = threading.Event()
+    try:
+        composer = Composer(plan(read_arguments(typed)), _write_line)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: wanted_end.set())
+        with composer:
+            while not wanted_end.wait(0.1):
+                ended = composer.poll()
+                if ended is not None:
+                    sys.stderr.write(f"timar: {ended.sentence()}\n")
+                    return 1
+    except (UsageError, FileNotFoundError) as error:
+        sys.stderr.write(f"timar: {error}\n")
+        return 2
+    return 0
+
+
+def _write_line(process: str, line: str) -> None:
+    sys.stdout.write(f"[{process}] {line}\n")
+    sys.stdout.flush()
+
+
+def _help() -> str:
+    from timar_bringup.graph import ARGUMENTS
+
+    lines = ["usage: timar run [name:=value ...]", "", "arguments (default):"]
+    for argument in ARGUMENTS:
+        choices = f" One of: {', '.join(argument.choices)}." if argument.choices else ""
+        lines.append(
+            f"  {argument.name:<11} {argument.doc}{choices} ({argument.written_default() or 'empty'})"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _signal_group(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""Where the package's shared files lie: parameters and the DDS profile."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from timar_bringup.graph import NODES, UsageError
+
+PACKAGE = "timar_bringup"
+
+
+def shared_file(relative: str, environment: Mapping[str, str] | None = None) -> Path:
+    """Return a file of the package's share folder; in a source tree, the file beside the package.
+
+    Raises:
+        FileNotFoundError: It is in neither place; the message says how to build the workspace.
+    """
+    for folder in _folders(os.environ if environment is None else environment):
+        if (folder / relative).is_file():
+            return folder / relative
+    raise FileNotFoundError(
+        f"{relative} of {PACKAGE} was not found along AMENT_PREFIX_PATH; build the workspace (make setup, or "
+        "colcon build) and source its install/local_setup.bash"
+    )
+
+
+def _folders(environment: Mapping[str, str]) -> Iterator[Path]:
+    for prefix in environment.get("AMENT_PREFIX_PATH", "").split(os.pathsep):
+        if prefix:
+            yield Path(prefix) / "share" / PACKAGE
+    yield Path(__file__).resolve().parents[1]
+
+
+def node_parameters(path: Path) -> dict[str, dict[str, Any]]:
+    """Read a parameters YAML and return each node's parameters by node name.
+
+    ROS 2 ignores a section of a node that does not exist, so a slip of the pen would change nothing in
+    silence; here it is refused. Unknown parameters are refused by the node itself.
+
+    Raises:
+        UsageError: The file is missing, is no YAML, has another layout, or names a node the graph has not.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"the parameters file {path} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"the parameters file {path} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise UsageError(
+            f"the parameters file {path} holds no sections; expected '/**/NODE:' at its top level"
+        )
+    known = [node.name for node in NODES]
+    found: dict[str, dict[str, Any]] = {}
+    for section, body in content.items():
+        name = str(section).rpartition("/")[2]
+        if name not in known:
+            raise UsageError(
+                f"the parameters file {path} has a section {section!r}, and the graph has no such node; "
+                f"expected '/**/NODE' with one of {', '.join(known)}"
+            )
+        if not isinstance(body, dict) or not isinstance(body.get("ros__parameters"), dict):
+            raise UsageError(f"section {section!r} of {path} has no mapping 'ros__parameters'")
+        found.setdefault(name, {}).update(body["ros__parameters"])
+    return found

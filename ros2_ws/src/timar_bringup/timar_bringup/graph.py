@@ -1,0 +1,289 @@
+"""The graph of the running head: its launch arguments and its nodes, each listed once.
+
+The launch file (on a machine with a ROS 2 distribution) and the composer (everywhere else) both start what
+`plan` returns, so that there is one answer to "which nodes, in which process, with which parameters".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+
+ParameterValue = bool | int | float | str
+
+
+class UsageError(ValueError):
+    """Something a person typed cannot be understood; the message says what and what to type instead."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Argument:
+    """One launch argument, typed ``name:=value``."""
+
+    name: str
+    default: ParameterValue
+    """Its value when nothing is said; also its type."""
+    doc: str
+    choices: tuple[str, ...] = ()
+
+    def read(self, text: str) -> ParameterValue:
+        """Turn what was typed into the argument's type.
+
+        Raises:
+            UsageError: It cannot be read so; the message names the argument, the value and what was expected.
+        """
+        if isinstance(self.default, bool):
+            if text.lower() not in ("true", "false"):
+                raise UsageError(f"{self.name} is {text!r}, expected true or false: {self.doc}")
+            return text.lower() == "true"
+        if isinstance(self.default, int):
+            try:
+                return int(text)
+            except ValueError:
+                raise UsageError(f"{self.name} is {text!r}, expected a whole number: {self.doc}") from None
+        if self.choices and text not in self.choices:
+            raise UsageError(
+                f"{self.name} is {text!r}, expected one of {', '.join(self.choices)}: {self.doc}"
+            )
+        return text
+
+    def written_default(self) -> str:
+        """Return the default as it would be typed."""
+        return str(self.default).lower() if isinstance(self.default, bool) else str(self.default)
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """One node of the graph and how the launch arguments reach it."""
+
+    name: str
+    package: str
+    component: str
+    """``module:Class`` of its RoomNode."""
+    config: str
+    """``module:Class`` of its configuration dataclass, in the room's core."""
+    process: str
+    """Nodes of one process share an interpreter; sound and driver stand alone (see docs/architecture.md)."""
+    listens: tuple[str, ...] = ()
+    """Topics it subscribes to that somebody waits for before starting."""
+    parameters: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Parameter -> launch argument that sets it. An argument left empty leaves the parameter to the file."""
+    only_if: str = ""
+    """A yes-or-no launch argument without which the node is not started."""
+
+    @property
+    def executable(self) -> str:
+        """Name of its console script."""
+        return self.name
+
+
+ARGUMENTS: tuple[Argument, ...] = (
+    Argument("source", "microphone", "Where the user's voice comes from.", ("microphone", "file")),
+    Argument("device", "", "Microphone by name or number; empty: the system's default."),
+    Argument("user_file", "", "WAV file of the user's voice, for source:=file."),
+    Argument("agent_file", "", "WAV file that the head says; empty: the head says nothing by itself."),
+    Argument("model", "talking-head", "Name of a shipped model, or a model folder."),
+    Argument("engine", "torch", "What computes the model.", ("torch", "onnx")),
+    Argument("robot", "timar_head", "Name of a shipped robot, or the path of a robot YAML."),
+    Argument("params", "", "A further parameters YAML, read after the shipped one."),
+    Argument("record", False, "Write every topic to an MCAP bag."),
+    Argument("out", "", "Folder of the bag; empty: recordings/DATE-TIME where it was started."),
+    Argument("view", False, "Show the head in a browser."),
+    Argument("view_port", 8080, "Port of the browser view."),
+    Argument("namespace", "", "Namespace of the robot's topics and nodes."),
+    Argument(
+        "autostart", True, "Configure and activate the nodes; false leaves that to a lifecycle manager."
+    ),
+    Argument("log_level", "info", "Least level that is logged.", ("debug", "info", "warn", "error")),
+)
+
+NODES: tuple[Node, ...] = (
+    Node(
+        name="recorder",
+        package="timar_replay",
+        component="timar_replay.recorder_node:RecorderNode",
+        config="timar_replay.recorder:RecorderConfig",
+        process="recorder",
+        listens=("user/audio",),
+        parameters={"out": "out"},
+        only_if="record",
+    ),
+    Node(
+        name="view",
+        package="timar_view",
+        component="timar_view.view_node:ViewNode",
+        config="timar_view.view:ViewConfig",
+        process="view",
+        parameters={"robot": "robot", "port": "view_port"},
+        only_if="view",
+    ),
+    Node(
+        name="driver",
+        package="timar_driver",
+        component="timar_driver.driver_node:DriverNode",
+        config="timar_driver.simulated:DriverConfig",
+        process="driver",
+        parameters={"robot": "robot"},
+    ),
+    Node(
+        name="retargeting",
+        package="timar_retargeting",
+        component="timar_retargeting.retargeting_node:RetargetingNode",
+        config="timar_retargeting.config:RetargetingConfig",
+        process="motion",
+        parameters={"robot": "robot"},
+    ),
+    Node(
+        name="inference",
+        package="timar_inference",
+        component="timar_inference.inference_node:InferenceNode",
+        config="timar_inference.config:InferenceConfig",
+        process="inference",
+        listens=("user/audio",),
+        parameters={"model": "model", "engine": "engine"},
+    ),
+    Node(
+        name="turns",
+        package="timar_audio",
+        component="timar_audio.turns_node:TurnsNode",
+        config="timar_audio.turns:TurnsConfig",
+        process="sound",
+        listens=("user/audio",),
+    ),
+    Node(
+        name="playback",
+        package="timar_audio",
+        component="timar_audio.playback_node:PlaybackNode",
+        config="timar_audio.playback:PlaybackConfig",
+        process="sound",
+        parameters={"file": "agent_file"},
+    ),
+    Node(
+        name="capture",
+        package="timar_audio",
+        component="timar_audio.capture_node:CaptureNode",
+        config="timar_audio.capture:CaptureConfig",
+        process="sound",
+        parameters={"source": "source", "device": "device", "file": "user_file"},
+    ),
+)
+
+STOPS_LAST = ("recorder",)
+"""Processes that are stopped when all others have ended, so that the bag holds the end as well."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedNode:
+    """A node that will run, with the parameters the arguments give it."""
+
+    node: Node
+    parameters: Mapping[str, ParameterValue]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Everything that is needed to start the graph."""
+
+    nodes: tuple[PlannedNode, ...]
+    arguments: Mapping[str, ParameterValue]
+
+    @property
+    def namespace(self) -> str:
+        """Return the namespace with its leading slash; empty for none."""
+        name = str(self.arguments["namespace"]).strip("/")
+        return f"/{name}" if name else ""
+
+    def processes(self) -> dict[str, tuple[PlannedNode, ...]]:
+        """Return the nodes of each process, in the order of starting."""
+        groups: dict[str, tuple[PlannedNode, ...]] = {}
+        for planned in self.nodes:
+            groups[planned.node.process] = (*groups.get(planned.node.process, ()), planned)
+        return groups
+
+    def overrides(self) -> dict[str, dict[str, dict[str, ParameterValue]]]:
+        """Return the arguments' parameters in the layout of a ROS 2 parameters file."""
+        return {
+            f"/**/{planned.node.name}": {"ros__parameters": dict(planned.parameters)}
+            for planned in self.nodes
+        }
+
+
+def read_arguments(typed: Iterable[str]) -> dict[str, ParameterValue]:
+    """Read ``name:=value`` words over the defaults.
+
+    Raises:
+        UsageError: A word has another form, names no argument, or its value is not allowed.
+    """
+    values: dict[str, str] = {}
+    for word in typed:
+        name, separator, value = word.partition(":=")
+        if not separator:
+            raise UsageError(f"{word!r} is not of the form name:=value; the arguments are: {_known()}")
+        values[name] = value
+    return read_values(values)
+
+
+def read_values(values: Mapping[str, str]) -> dict[str, ParameterValue]:
+    """Read arguments given as text by name, over the defaults.
+
+    Raises:
+        UsageError: A name is no argument, a value is not allowed, or the arguments contradict each other.
+    """
+    refuse_unknown(values)
+    read = {argument.name: argument.default for argument in ARGUMENTS}
+    for argument in ARGUMENTS:
+        if argument.name in values:
+            read[argument.name] = argument.read(values[argument.name])
+    if read["source"] == "file" and not read["user_file"]:
+        raise UsageError("source is 'file' and user_file is empty; add user_file:=PATH of a WAV file")
+    if read["source"] == "microphone" and read["user_file"]:
+        raise UsageError(f"user_file is {read['user_file']!r} and source is 'microphone'; add source:=file")
+    return read
+
+
+def refuse_unknown(names: Iterable[str]) -> None:
+    """Refuse a name that is no argument; launch itself would ignore it in silence.
+
+    Raises:
+        UsageError: The message names it, the nearest argument and all arguments.
+    """
+    known = [argument.name for argument in ARGUMENTS]
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise UsageError(f"there is no argument {name!r}; {hint}The arguments are: {_known()}")
+
+
+def plan(arguments: Mapping[str, ParameterValue]) -> Plan:
+    """Decide which nodes run and with which parameters.
+
+    Args:
+        arguments: Every argument of `ARGUMENTS` by name, as `read_arguments` returns them.
+    """
+    chosen = [node for node in NODES if not node.only_if or arguments[node.only_if]]
+    planned = []
+    for node in chosen:
+        parameters = {
+            parameter: arguments[argument]
+            for parameter, argument in node.parameters.items()
+            if arguments[argument] != ""
+        }
+        if node.name == "capture" and arguments["source"] == "file":
+            parameters["wait_for_listeners"] = count_listeners(chosen, "user/audio")
+        if node.name == "playback" and arguments["agent_file"]:
+            parameters["source"] = "file"
+        if not arguments["autostart"]:
+            parameters["autostart"] = False
+        planned.append(PlannedNode(node, parameters))
+    return Plan(tuple(planned), dict(arguments))
+
+
+def count_listeners(nodes: Sequence[Node], topic: str) -> int:
+    """Return how many of the nodes subscribe to a topic."""
+    return sum(topic in node.listens for node in nodes)
+
+
+def _known() -> str:
+    return ", ".join(argument.name for argument in ARGUMENTS)
