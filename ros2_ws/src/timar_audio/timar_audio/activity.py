@@ -38,7 +38,7 @@ class ActivityConfig:
         0.5, "Probability from which a frame counts as speech.", minimum=0.01, maximum=0.99
     )
     min_level_dbfs: float = option(
-        -60.0, "A frame below this level is never speech.", unit="dBFS", minimum=-120.0, maximum=0.0
+        -65.0, "A frame below this level is never speech.", unit="dBFS", minimum=-120.0, maximum=0.0
     )
     start_ms: int = option(
         60, "So much speech, less the pauses in it, makes a start.", unit="ms", minimum=10, maximum=1000

@@ -59,6 +59,9 @@ class CaptureConfig:
     vanished_after_ms: int = option(
         1000, "A microphone that brings nothing for so long is gone.", unit="ms", minimum=100, maximum=60_000
     )
+    first_sound_within_ms: int = option(
+        5000, "How long a microphone may take to its first sound.", unit="ms", minimum=100, maximum=60_000
+    )
     echo_suppression: str = option(
         "none", "How the head's own voice is taken out of user/audio.", choices=("none",)
     )

@@ -73,6 +73,7 @@ class CaptureNode(RoomNode):
             config.native_rate_hz,
             config.buffer_ms,
             config.vanished_after_ms,
+            config.first_sound_within_ms,
         )
 
     def _pump(self, source: SoundSource) -> None:

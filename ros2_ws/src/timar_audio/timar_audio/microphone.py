@@ -27,6 +27,7 @@ class MicrophoneSource:
         native_rate_hz: Rate to open it at; 0 takes the device's own [Hz].
         buffer_ms: Length of PortAudio's buffer [ms].
         vanished_after_ms: When it brings nothing for so long it counts as gone [ms].
+        first_sound_within_ms: So long it may take to its first sound [ms].
         clock, sleep: Machine time [ns] and waiting [s]; replaced in tests.
         portaudio: The `sounddevice` module, or what stands in for it in tests; None imports it on opening.
     """
@@ -38,6 +39,7 @@ class MicrophoneSource:
         native_rate_hz: int,
         buffer_ms: int,
         vanished_after_ms: int,
+        first_sound_within_ms: int = 5000,
         *,
         clock: Callable[[], int] = time.monotonic_ns,
         sleep: Callable[[float], None] = time.sleep,
@@ -48,6 +50,7 @@ class MicrophoneSource:
         self._rate_hz = native_rate_hz
         self._buffer_s = buffer_ms / 1000
         self._vanished_after_ns = vanished_after_ms * 1_000_000
+        self._first_sound_within_ns = first_sound_within_ms * 1_000_000
         self._clock = clock
         self._sleep = sleep
         self._portaudio = portaudio
@@ -133,7 +136,8 @@ class MicrophoneSource:
             if frames > 0:
                 self._heard_ns = now_ns
                 return frames
-            if now_ns - self._heard_ns > self._vanished_after_ns:
+            patience_ns = self._vanished_after_ns if self._frames_read else self._first_sound_within_ns
+            if now_ns - self._heard_ns > patience_ns:
                 raise OSError(
                     f"microphone {self._name!r} has vanished: it brought nothing for "
                     f"{(now_ns - self._heard_ns) / NS_PER_S:.1f} s; plug it in again and restart capture"

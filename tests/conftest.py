@@ -1,0 +1,61 @@
+"""What all tests share: a missing component skips with a reason, and fails when it was asked for.
+
+TIMAR_REQUIRE lists the components a run relies on ("ros,sound,browser"); `make test` sets it to what the set-up
+has brought.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+REQUIRED = {name for name in os.environ.get("TIMAR_REQUIRE", "").split(",") if name}
+
+
+@functools.cache
+def missing(component: str) -> str:
+    """Return why a component cannot be used; empty when it can."""
+    if component == "ros":
+        if importlib.util.find_spec("rclpy") is None:
+            return "rclpy is not installed (make setup, then: . tools/env.bash)"
+        if importlib.util.find_spec("timar_msgs") is None:
+            return "the workspace is not built or not sourced (make setup, then: . tools/env.bash)"
+    if component == "sound" and not (shutil.which("pulseaudio") and shutil.which("pactl")):
+        return "pulseaudio or pactl is not installed"
+    if component == "browser" and not any(
+        map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
+    ):
+        return "no Chromium is installed"
+    return ""
+
+
+def pytest_report_header() -> list[str]:
+    reason = missing("ros")
+    return [f"tests/ros is left out: {reason}"] if reason else []
+
+
+def pytest_configure() -> None:
+    unknown = REQUIRED - {"ros", "sound", "browser"}
+    if unknown:
+        raise pytest.UsageError(f"TIMAR_REQUIRE names {sorted(unknown)}; it knows ros, sound and browser")
+    reason = missing("ros")
+    if reason and "ros" in REQUIRED:
+        raise pytest.UsageError(f"TIMAR_REQUIRE asks for ros: {reason}")
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    # Modules there import rclpy on top; without it they could not even be read.
+    return True if collection_path.parts[-2:] == ("tests", "ros") and missing("ros") else None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for component in ("ros", "sound", "browser"):
+        if item.get_closest_marker(component) is not None and missing(component):
+            if component in REQUIRED:
+                pytest.fail(f"TIMAR_REQUIRE asks for {component}: {missing(component)}", pytrace=False)
+            pytest.skip(missing(component))
