@@ -48,9 +48,13 @@ class SamplingConfig:
     """Whether earlier turns keep their agent motion "masked" (one exact pass a turn) or "filled" (two)."""
     noise_correlation_s: float = 0.0
     """Time constant by which the noise of neighbouring frames is correlated [s]; 0 draws each frame alone."""
+    window_frames: int = 0
+    """How much of the conversation is seen, if less than the model's own window; 0: all of that."""
 
     def __post_init__(self) -> None:
         _require_integers(self, "steps", "iterations", minimum=1)
+        _require_integers(self, "window_frames", minimum=0)
+        _require_booleans(self, "iterations_see_drawn")
         _require_numbers(self, "temperature", "noise_correlation_s", minimum=0.0)
         _require_numbers(self, "guidance", minimum=-math.inf)
         _require_choice(self, "history", ("masked", "filled"))
@@ -298,6 +302,14 @@ def _require_integers(config: Any, *names: str, minimum: int) -> None:
         if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
             raise ValueError(
                 f"{type(config).__name__}.{name} is {value!r}, expected an integer from {minimum}"
+            )
+
+
+def _require_booleans(config: Any, *names: str) -> None:
+    for name in names:
+        if not isinstance(getattr(config, name), bool):
+            raise ValueError(
+                f"{type(config).__name__}.{name} is {getattr(config, name)!r}, expected true or false"
             )
 
 

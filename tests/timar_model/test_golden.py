@@ -1,0 +1,116 @@
+"""The published system, as its authors' code computes it, on small random weights."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from timar_model.config import SamplingConfig
+from timar_model.diffusion import diffusion_loss
+from timar_model.engine_torch import TorchEngine, load_network
+from timar_model.reference import config_of, read_reference, translate
+from timar_model.schedule import cosine_schedule, respaced
+from timar_model.session import Session
+from timar_model.speech import Wav2Vec2Features
+from timar_model.statistics import MotionStatistics
+
+GOLDEN = Path(__file__).parents[1] / "data" / "timar_golden"
+CASES = json.loads((GOLDEN / "cases.json").read_text())
+TOLERANCE = 2e-5
+
+
+@functools.cache
+def parts():
+    return dict(np.load(GOLDEN / "parts.npz"))
+
+
+@functools.cache
+def network():
+    weights = translate(read_reference(GOLDEN / "timar.safetensors"))
+    return load_network(config_of(weights, heads=4), weights)
+
+
+@functools.cache
+def encoder():
+    return Wav2Vec2Features.from_pretrained(str(GOLDEN / "wav2vec2"))
+
+
+def sampling_of(settings):
+    return SamplingConfig(
+        history="masked" if settings["mask_history_agent"] else "filled",
+        iterations=settings["num_iter"],
+        guidance=settings.get("cfg", 1.0),
+        temperature=settings.get("temperature", 1.0),
+        window_frames=25 * settings.get("max_context_time", 0),
+    )
+
+
+def noise_of(data, turn, iterations, steps=5):
+    """Gather a turn's draws as (steps + 1, 25, 56) normal draws."""
+    draws = [data[f"noise.{turn}.{number}"] for number in range((steps + 1) * iterations)]
+    if iterations == 1:
+        return np.stack([draws[0][-25:]] + [draw[:25] if draws[0].shape[0] == 25 else draw[-25:] for draw in draws[1:]])
+    passes = [np.stack(draws[k * (steps + 1) : (k + 1) * (steps + 1)]) for k in range(iterations)]
+    return np.concatenate(passes, axis=1)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_sampling_equals_the_released_code(case):
+    archive = np.load(GOLDEN / "sampling.npz")
+    data = {key.removeprefix(case + "."): archive[key] for key in archive if key.startswith(case + ".")}
+    session = Session(TorchEngine(network()), encoder(), MotionStatistics(), sampling_of(CASES[case]))
+    for turn in range(6):
+        motion = session.step(
+            data["user_speech"][turn],
+            data["user_motion"][turn],
+            data["agent_speech"][turn],
+            noise=noise_of(data, turn, CASES[case]["num_iter"]),
+        )
+        np.testing.assert_allclose(motion, data["agent_motion"][turn], rtol=0, atol=TOLERANCE, err_msg=str(turn))
+
+
+def test_speech_embedding_equals_the_released_code():
+    features = encoder()
+    for sound, expected in zip(parts()["speech"], parts()["speech_embedding"], strict=True):
+        found, _ = features.compute(sound, features.initial())
+        np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
+
+
+def test_training_loss_equals_the_released_code():
+    golden = {name: torch.from_numpy(np.asarray(value)) for name, value in parts().items()}
+    with torch.inference_mode():
+        rows = diffusion_loss(network().head, golden["z"], golden["target"], golden["t"], golden["noise"])
+    torch.testing.assert_close(rows.squared_error, golden["mse_per_row"], rtol=2e-6, atol=TOLERANCE)
+    torch.testing.assert_close(rows.variational, golden["vb_per_row"], rtol=2e-6, atol=TOLERANCE)
+    torch.testing.assert_close(rows.total, golden["loss_per_row"], rtol=2e-6, atol=TOLERANCE)
+    masked = golden["mask"] > 0
+    torch.testing.assert_close(rows.total[masked].mean(), golden["loss"], rtol=2e-6, atol=TOLERANCE)
+
+
+def test_schedule_equals_the_released_code():
+    np.testing.assert_allclose(cosine_schedule(1000).alpha_bar, parts()["alphas_cumprod"], rtol=1e-12)
+    np.testing.assert_array_equal(respaced(1000, 5).timestep, parts()["timesteps_5"])
+
+
+def test_published_checkpoint_file_is_read_without_running_code(tmp_path):
+    state = {name: torch.from_numpy(array) for name, array in read_reference(GOLDEN / "timar.safetensors").items()}
+    path = tmp_path / "checkpoint.pth"
+    torch.save({"model": state, "model_ema": {name: 2 * tensor for name, tensor in state.items()}}, path)
+    found = translate(read_reference(path, "model_ema"))
+    np.testing.assert_array_equal(found["null"], 2 * network().null.detach().numpy())
+
+
+def test_published_checkpoint_that_would_run_code_is_refused(tmp_path):
+    path = tmp_path / "hostile.pth"
+    torch.save({"model_ema": Path(tmp_path)}, path)
+    with pytest.raises(Exception, match="weights_only|Unsupported"):
+        read_reference(path)
+
+
+def test_weights_of_something_else_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"'lm_head\.weight' is no weight"):
+        translate({"lm_head.weight": np.zeros((2, 2), np.float32)})
