@@ -1,0 +1,118 @@
+"""What may be set in retargeting."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from timar_common.config import check, option
+
+from timar_retargeting.life import LifeConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class BodyConfig:
+    """How a body follows motion, and what it does without."""
+
+    step_ms: int = option(20, "Time between two points of a trajectory.", unit="ms", minimum=5, maximum=40)
+    headway_ms: float = option(
+        6.0,
+        "A plan starts at least this much after it was made, so that the driver has it in time.",
+        unit="ms",
+        minimum=0.0,
+        maximum=100.0,
+    )
+    longest_horizon_s: float = option(
+        3.0, "Motion known further ahead is planned later.", unit="s", minimum=0.5, maximum=8.0
+    )
+    stop_share: float = option(
+        0.6,
+        "Part of velocity and acceleration limits used by the stop at a horizon's end.",
+        minimum=0.1,
+        maximum=0.9,
+    )
+    ease_share: float = option(0.3, "The same for easing to neutral.", minimum=0.02, maximum=0.9)
+    ease_s: float = option(0.6, "Easing to neutral takes at least this.", unit="s", minimum=0.1, maximum=5.0)
+    patience_s: float = option(
+        0.1,
+        "A head without motion rests this long after its stop, then eases to neutral.",
+        unit="s",
+        minimum=0.0,
+        maximum=10.0,
+    )
+    idle_horizon_s: float = option(
+        1.6, "How far ahead life without motion is planned.", unit="s", minimum=0.4, maximum=8.0
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+_BODY = BodyConfig()
+_LIFE = LifeConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class RetargetingConfig:
+    """Which robot, how it follows, how it lives."""
+
+    robot: str = option("timar_head", "Name of a robot description, or path of its YAML.")
+    neutral_neck_rad: tuple[float, ...] = option(
+        (), "Neck of a resting face, axis-angle in FLAME axes; empty: the robot description's.", unit="rad"
+    )
+    seed: int = option(0, "Of blinks and gaze.", minimum=0, maximum=2**31 - 1)
+    joint_states_timeout_s: float = option(
+        3.0,
+        "Without joint states for this long the head is taken to stand at neutral.",
+        unit="s",
+        minimum=0.1,
+        maximum=60.0,
+    )
+    life: bool = option(_LIFE.enabled, "Whether the head blinks, breathes and looks about by itself.")
+    blink_interval_s: float = option(
+        _LIFE.blink_interval_s, "Median time between two blinks.", unit="s", minimum=0.5, maximum=60.0
+    )
+    headway_ms: float = option(
+        _BODY.headway_ms,
+        "A plan starts at least this much after it was made.",
+        unit="ms",
+        minimum=0.0,
+        maximum=100.0,
+    )
+    stop_share: float = option(
+        _BODY.stop_share, "Part of the limits used by the stop at a horizon's end.", minimum=0.1, maximum=0.9
+    )
+    ease_s: float = option(
+        _BODY.ease_s, "Easing to neutral takes at least this.", unit="s", minimum=0.1, maximum=5.0
+    )
+    patience_s: float = option(
+        _BODY.patience_s,
+        "A head without motion rests this long, then eases to neutral.",
+        unit="s",
+        minimum=0.0,
+        maximum=10.0,
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+        if len(self.neutral_neck_rad) not in (0, 3):
+            raise ValueError(
+                f"RetargetingConfig.neutral_neck_rad has {len(self.neutral_neck_rad)} numbers, expected 3 or none"
+            )
+        if not all(math.isfinite(value) and abs(value) <= math.pi for value in self.neutral_neck_rad):
+            raise ValueError(
+                f"RetargetingConfig.neutral_neck_rad is {self.neutral_neck_rad}, expected numbers within a half turn"
+            )
+
+    def body(self) -> BodyConfig:
+        """Return the body's part."""
+        return BodyConfig(
+            headway_ms=self.headway_ms,
+            stop_share=self.stop_share,
+            ease_s=self.ease_s,
+            patience_s=self.patience_s,
+        )
+
+    def liveliness(self) -> LifeConfig:
+        """Return life's part."""
+        return LifeConfig(enabled=self.life, blink_interval_s=self.blink_interval_s)

@@ -1,0 +1,131 @@
+"""Limits of position, velocity and acceleration that no input can break.
+
+A curve here is cubic between grid points with a continuous acceleration, so acceleration is linear, velocity quadratic
+and position cubic in every step. A polynomial lies in the hull of its Bezier control points, which are linear in the
+curve: when they keep the limits at every step, the curve keeps them at every instant.
+
+Because the points are linear, a mixture of two curves that keep the limits keeps them too. The running plan always ends
+in a stop and keeps the limits; a new curve that does not is mixed with it, as much of the new as the limits allow. Both
+start in the same state, so nothing jumps; amplitude is scaled, time never.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What J joints may do; every field is (J,)."""
+
+    lower: Array
+    """[rad]"""
+    upper: Array
+    """[rad]"""
+    velocity: Array
+    """[rad/s]"""
+    acceleration: Array
+    """[rad/s^2]"""
+
+    def of(self, joints: npt.NDArray[np.intp]) -> Limits:
+        """Return the limits of some joints."""
+        return Limits(*(getattr(self, field.name)[joints] for field in dataclasses.fields(self)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """Positions, velocities and accelerations of J joints at K grid points, each (K, J)."""
+
+    positions: Array
+    velocities: Array
+    accelerations: Array
+
+    def of(self, joints: npt.NDArray[np.intp]) -> Curve:
+        """Return the curves of some joints."""
+        return Curve(self.positions[:, joints], self.velocities[:, joints], self.accelerations[:, joints])
+
+
+def soften(wanted: Array, limits: Limits, knee_fraction: float = 0.06) -> Array:
+    """Bend wanted positions smoothly into the limits: unchanged in the middle, level towards the ends.
+
+    Args:
+        wanted: (..., J) positions [rad], finite.
+        limits: Of the J joints.
+        knee_fraction: Share of the range, at each end, over which the bend goes.
+
+    Returns:
+        (..., J) positions strictly inside the limits [rad].
+    """
+    knee = knee_fraction * (limits.upper - limits.lower)
+    above = np.maximum(wanted - (limits.upper - knee), 0.0)
+    below = np.maximum((limits.lower + knee) - wanted, 0.0)
+    middle = np.clip(wanted, limits.lower + knee, limits.upper - knee)
+    # tanh has slope 1 at 0, so the bend has no corner; 0.95 leaves room for a curve that rounds the bend.
+    return middle + 0.95 * knee * (np.tanh(above / (0.95 * knee)) - np.tanh(below / (0.95 * knee)))
+
+
+def hull(curve: Curve, step_s: float) -> tuple[Array, Array, Array]:
+    """Return the Bezier control points of a curve's positions, velocities and accelerations, each (points, J)."""
+    p, v, a = curve.positions, curve.velocities, curve.accelerations
+    positions = np.concatenate([p[1:], p[:-1] + step_s / 3.0 * v[:-1], p[1:] - step_s / 3.0 * v[1:]])
+    velocities = np.concatenate([v[1:], v[:-1] + 0.5 * step_s * a[:-1]])
+    return positions, velocities, a[1:]
+
+
+def overshoot(curve: Curve, limits: Limits, step_s: float) -> Array:
+    """Return by how much each joint's curve breaks its worst limit, as a share of that limit; 0 or less: not at all."""
+    p, v, a = hull(curve, step_s)
+    span = limits.upper - limits.lower
+    return np.maximum.reduce([
+        (p.max(0) - limits.upper) / span,
+        (limits.lower - p.min(0)) / span,
+        np.abs(v).max(0) / limits.velocity - 1.0,
+        np.abs(a).max(0) / limits.acceleration - 1.0,
+    ])  # fmt: skip
+
+
+def largest_share(candidate: Curve, safe: Curve, limits: Limits, step_s: float) -> Array:
+    """Return how much of a candidate may be mixed into a curve that keeps the limits.
+
+    Args:
+        candidate: Any finite curves of J joints.
+        safe: Curves over the same grid, from the same state. Where they are themselves outside (a head switched on
+            beyond its limits), their own values are the bound: never further out, and in as soon as may be.
+        limits: Of the J joints.
+        step_s: The grid's step [s].
+
+    Returns:
+        (J,) shares from 0 to 1; `mix` with them keeps the limits at every instant.
+    """
+    share = np.ones(limits.upper.shape)
+    bounds = (
+        (limits.lower, limits.upper),
+        (-limits.velocity, limits.velocity),
+        (-limits.acceleration, limits.acceleration),
+    )
+    for new, old, (lower, upper) in zip(hull(candidate, step_s), hull(safe, step_s), bounds, strict=True):
+        step = new - old
+        room = np.where(step > 0, np.maximum(upper, old) - old, old - np.minimum(lower, old))
+        size = np.abs(step)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            allowed = np.where(size > room, room / size, 1.0)
+        share = np.minimum(share, allowed.min(0))
+    return share
+
+
+def mix(candidate: Curve, safe: Curve, share: Array) -> Curve:
+    """Return safe + share * (candidate - safe), exact where the share is 1."""
+
+    def mixed(new: Array, old: Array) -> Array:
+        return np.where(share >= 1.0, new, old + share * (new - old))
+
+    return Curve(
+        mixed(candidate.positions, safe.positions),
+        mixed(candidate.velocities, safe.velocities),
+        mixed(candidate.accelerations, safe.accelerations),
+    )

@@ -1,0 +1,177 @@
+"""One certified plan after another: each continues the last in position, velocity and acceleration, and ends at rest."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+from timar_retargeting.fit import GridFit, State, grid_fit
+from timar_retargeting.limits import Curve, Limits, largest_share, mix, overshoot
+
+Array = npt.NDArray[np.float64]
+
+BANDWIDTH_LADDER = 0.78 ** np.arange(15)
+"""A curve that breaks a limit is tried again with these shares of its bandwidth, down to about 3 %."""
+ENOUGH_SHARE = 0.98
+"""When this much of a curve keeps the limits, it is mixed and not smoothed further."""
+STEPS_MULTIPLE = 5
+"""Plans have a multiple of this many steps, so that few fits are needed."""
+BLEND_SHARE = 0.5
+"""Which part of velocity and acceleration may be spent on leaving the old curve for the new."""
+SHORTEST_BLEND_S = 0.06
+LONGEST_BLEND_S = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A curve on the grid of times k * step, from a grid index on; after its last point it rests there for ever."""
+
+    first_index: int
+    step_s: float
+    curve: Curve
+
+    @property
+    def last_index(self) -> int:
+        """Grid index of the point at which it rests."""
+        return self.first_index + len(self.curve.positions) - 1
+
+    def state_at(self, index: int) -> State:
+        """Return the state at a grid index, not before the first."""
+        row = min(index, self.last_index) - self.first_index
+        curve = self.curve
+        return State(curve.positions[row], curve.velocities[row], curve.accelerations[row])
+
+    def from_index(self, index: int, steps: int) -> Curve:
+        """Return `steps` + 1 points from a grid index on, resting beyond the end."""
+        rows = np.minimum(np.arange(index, index + steps + 1), self.last_index) - self.first_index
+        return Curve(self.curve.positions[rows], self.curve.velocities[rows], self.curve.accelerations[rows])
+
+
+@dataclasses.dataclass
+class LimitReport:
+    """What the limits did to each joint, all (J,)."""
+
+    clipped: npt.NDArray[np.int64]
+    """Plans in which a wanted position was bent into the position limits."""
+    smoothed: npt.NDArray[np.int64]
+    """Plans with fast motion made smaller to keep velocity or acceleration."""
+    scaled: npt.NDArray[np.int64]
+    """Plans of which only a share could be mixed into the plan before."""
+    smallest_share: Array
+    """The smallest such share, 1 when there was none."""
+    plans: int = 0
+
+
+class Planner:
+    """Plans for J joints that keep their limits whatever is wanted.
+
+    Args:
+        limits: Of the joints.
+        bandwidth_hz: (J,) motion above this is smoothed away.
+        step_s: The grid's step [s].
+        rest: (J,) where the joints rest now [rad].
+        index: Grid index of now.
+    """
+
+    def __init__(self, limits: Limits, bandwidth_hz: Array, step_s: float, rest: Array, index: int) -> None:
+        joints = len(rest)
+        self.limits, self.step_s = limits, step_s
+        self.report = LimitReport(
+            *(np.zeros(joints, np.int64) for _ in range(3)), smallest_share=np.ones(joints)
+        )
+        self._bandwidth_hz = bandwidth_hz
+        zero = np.zeros((1, joints))
+        self.plan = Plan(index, step_s, Curve(np.array([rest], np.float64), zero, zero))
+
+    def follow(self, index: int, wanted: Array) -> Plan:
+        """Make the plan that follows wanted positions from a grid index on.
+
+        Args:
+            index: Where the new plan starts, not before the running one did.
+            wanted: (n, J) positions at index + 1, index + 2, ... [rad]; its last row is held.
+
+        Returns:
+            The new plan, which is the running one from now on. Every limit is kept at every instant.
+        """
+        start = self.plan.state_at(index)
+        steps = max(len(wanted) + 2, self.plan.last_index - index, 2 * STEPS_MULTIPLE)
+        steps += -steps % STEPS_MULTIPLE
+        wanted = np.concatenate([wanted, np.repeat(wanted[-1:], steps - len(wanted), axis=0)])
+        fit = grid_fit(steps, self.step_s)
+        settling, coefficients = fit.prepare(start, wanted)
+        curve = fit.solve(start, settling, coefficients, self._bandwidth_hz)
+        bad = np.flatnonzero(~(overshoot(curve, self.limits, self.step_s) <= 0.0))
+        if bad.size:
+            safe = self.plan.from_index(index, steps).of(bad)
+            repaired = self._repair(fit, start.of(bad), settling[:, bad], coefficients[:, bad], bad, safe)
+            curve.positions[:, bad] = repaired.positions
+            curve.velocities[:, bad] = repaired.velocities
+            curve.accelerations[:, bad] = repaired.accelerations
+        self.report.plans += 1
+        self.plan = Plan(index, self.step_s, curve)
+        return self.plan
+
+    def _repair(
+        self,
+        fit: GridFit,
+        start: State,
+        settling: Array,
+        coefficients: Array,
+        joints: npt.NDArray[np.intp],
+        safe: Curve,
+    ) -> Curve:
+        """Return curves of joints that broke a limit: smoother ones first, then mixed with the running plan."""
+        limits = self.limits.of(joints)
+        levels, count = len(BANDWIDTH_LADDER), len(joints)
+        every = np.tile(np.arange(count), levels)
+        bandwidth_hz = np.outer(BANDWIDTH_LADDER, self._bandwidth_hz[joints]).ravel()
+        tried = fit.solve(start.of(every), settling[:, every], coefficients[:, every], bandwidth_hz)
+        shares = largest_share(tried, safe.of(every), limits.of(every), self.step_s).reshape(levels, count)
+        # The least smoothing that is almost enough; when none is, the one of which most can be had.
+        enough = shares >= ENOUGH_SHARE
+        level = np.where(enough.any(0), enough.argmax(0), shares.argmax(0))
+        share = shares[level, np.arange(count)]
+        self.report.smoothed[joints] += level > 0
+        self.report.scaled[joints] += share < 1.0
+        self.report.smallest_share[joints] = np.minimum(self.report.smallest_share[joints], share)
+        return mix(tried.of(level * count + np.arange(count)), safe, share)
+
+
+def blend(wanted: Array, start: State, limits: Limits, step_s: float) -> Array:
+    """Lead from a state into wanted positions by an offset that dies away, so that fast motion keeps its size.
+
+    The offset is a quintic that begins with the difference in position, velocity and acceleration; it lasts as long as
+    its share of the limits demands.
+
+    Args:
+        wanted: (n + 2, J) positions at grid points -1, 0, 1 .. n, where 0 is the state's [rad].
+        start: State at grid point 0.
+        limits: Of the joints.
+        step_s: The grid's step [s].
+
+    Returns:
+        (n, J) positions at grid points 1 .. n [rad].
+    """
+    before, here, after = wanted[:3]
+    position = start.position - here
+    velocity = start.velocity - (after - before) / (2.0 * step_s)
+    acceleration = start.acceleration - (after - 2.0 * here + before) / step_s**2
+    # Peaks of the quintic from a unit offset over a unit of time: 1.875 in velocity, 5.774 in acceleration.
+    speed, force = BLEND_SHARE * limits.velocity, BLEND_SHARE * limits.acceleration
+    duration = np.maximum.reduce([
+        1.875 * np.abs(position) / speed,
+        np.sqrt(5.774 * np.abs(position) / force),
+        4.0 * np.abs(velocity) / force,
+    ])  # fmt: skip
+    duration = np.clip(duration, SHORTEST_BLEND_S, LONGEST_BLEND_S)
+    t = step_s * np.arange(1, len(wanted) - 1)[:, None]
+    s = np.minimum(t / duration, 1.0)
+    offset = (
+        position * (1 - s**3 * (10 - 15 * s + 6 * s * s))
+        + velocity * duration * (s - s**3 * (6 - 8 * s + 3 * s * s))
+        + acceleration * duration**2 * 0.5 * s * s * (1 - s) ** 3
+    )
+    blended: Array = wanted[2:] + offset
+    return blended

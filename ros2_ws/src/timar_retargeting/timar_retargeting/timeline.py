@@ -1,0 +1,191 @@
+"""The frames known so far, each at its instant, whatever order and revision they came in."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+from scipy.interpolate import CubicSpline
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True)
+class FrameRun:
+    """A run of frames as it came: where it belongs, when it is due, what it wants."""
+
+    conversation_id: str
+    first_frame: int
+    due_ns: int
+    """When the first frame is to be seen, CLOCK_MONOTONIC [ns]."""
+    revision: int
+    targets: Array
+    """(frames, J) wanted positions [rad]; a row that is not finite is an unknown frame."""
+
+
+@dataclasses.dataclass
+class TimelineCounters:
+    """What became of the frames that came."""
+
+    frames: int = 0
+    """Taken in."""
+    refused_frames: int = 0
+    """Not finite; their neighbours are joined across them."""
+    withdrawn_frames: int = 0
+    """Replaced by a higher revision before they were over."""
+    stale_messages: int = 0
+    """Of a lower revision than one already taken in."""
+    gap_frames: int = 0
+    """Never came before their successors did; their neighbours are joined across them."""
+
+
+class Timeline:
+    """Frames of one conversation, joined by a C2 spline.
+
+    All frames are placed by the newest message's anchor: the conversation's clock is tracked upstream, so the newest
+    word about it is the best, and frames stay evenly spaced.
+
+    Args:
+        joints: J.
+        frames_per_second: Of the motion.
+        context_frames: How many past frames are kept, so that the spline does not feel where they end.
+        max_frames: How many frames may be known at once; the furthest future is cut.
+        max_gap_frames: A jump in the frame counter beyond this starts anew instead of being bridged.
+    """
+
+    def __init__(
+        self,
+        joints: int,
+        frames_per_second: float = 25.0,
+        context_frames: int = 15,
+        max_frames: int = 1500,
+        max_gap_frames: int = 50,
+    ) -> None:
+        self.counters = TimelineCounters()
+        self._joints = joints
+        self._frame_ns = 1e9 / frames_per_second
+        self._context, self._max_frames, self._max_gap = context_frames, max_frames, max_gap_frames
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget every frame."""
+        self._conversation: str | None = None
+        self._revision = 0
+        self._first = 0
+        self._targets: Array = np.empty((0, self._joints))
+        self._anchor = (0, 0)
+        self._spline: CubicSpline | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no frame is known."""
+        return not len(self._targets)
+
+    @property
+    def first_ns(self) -> float:
+        """When the first kept frame is due [ns]."""
+        return self._time_ns(self._first)
+
+    @property
+    def last_ns(self) -> float:
+        """When the last known frame is due [ns]."""
+        return self._time_ns(self._first + len(self._targets) - 1)
+
+    def add(self, run: FrameRun, now_ns: int) -> bool:
+        """Take a run of frames in.
+
+        Args:
+            run: The frames; (frames, J) targets.
+            now_ns: CLOCK_MONOTONIC [ns].
+
+        Returns:
+            Whether it changed what is known.
+        """
+        if run.conversation_id != self._conversation:
+            self.clear()
+            self._conversation, self._revision = run.conversation_id, run.revision
+        if run.revision < self._revision:
+            self.counters.stale_messages += 1
+            return False
+        is_known = np.isfinite(run.targets).all(1)
+        self.counters.refused_frames += int((~is_known).sum())
+        if run.revision > self._revision:
+            self._withdraw(run.first_frame)
+            self._revision = run.revision
+        if not is_known.any():
+            return False
+        self._anchor = (run.first_frame, run.due_ns)
+        self._insert(run.first_frame, np.where(is_known[:, None], run.targets, np.nan))
+        self.counters.frames += int(is_known.sum())
+        self._forget_past(now_ns)
+        self._spline = None
+        return True
+
+    def positions(self, times_ns: Array) -> Array:
+        """Return the wanted positions (K, J) at (K,) instants [ns]; the first and last frame hold beyond the ends.
+
+        Raises:
+            RuntimeError: No frame is known.
+        """
+        if self.is_empty:
+            raise RuntimeError("the timeline is empty; ask is_empty first")
+        if len(self._targets) == 1:
+            return np.repeat(self._targets, len(times_ns), axis=0)
+        if self._spline is None:
+            self._spline = CubicSpline(np.arange(len(self._targets)), self._bridged(), bc_type="natural")
+        places = (times_ns - self.first_ns) / self._frame_ns
+        values: Array = self._spline(np.clip(places, 0.0, len(self._targets) - 1.0))
+        return values
+
+    def _time_ns(self, frame: int) -> float:
+        return self._anchor[1] + (frame - self._anchor[0]) * self._frame_ns
+
+    def _withdraw(self, frame: int) -> None:
+        kept = max(0, frame - self._first)
+        self.counters.withdrawn_frames += max(0, len(self._targets) - kept)
+        self._targets = self._targets[:kept]
+        self._trim()
+
+    def _insert(self, first: int, targets: Array) -> None:
+        end = self._first + len(self._targets)
+        if self.is_empty or first - end > self._max_gap or first + len(targets) < self._first:
+            self._first, self._targets = first, targets
+        else:
+            low, high = min(first, self._first), max(first + len(targets), end)
+            self.counters.gap_frames += max(0, first - end)
+            merged = np.full((high - low, self._joints), np.nan)
+            merged[self._first - low : end - low] = self._targets
+            place = merged[first - low : first - low + len(targets)]
+            merged[first - low : first - low + len(targets)] = np.where(np.isnan(targets), place, targets)
+            self._first, self._targets = low, merged
+        self._targets = self._targets[: self._max_frames]
+        self._trim()
+
+    def _forget_past(self, now_ns: int) -> None:
+        past = int((now_ns - self.first_ns) / self._frame_ns) - self._context
+        surplus = min(past, len(self._targets) - 1)
+        if surplus > 0:
+            self._first += surplus
+            self._targets = self._targets[surplus:]
+            self._trim()
+
+    def _trim(self) -> None:
+        """Unknown frames at either end are no frames."""
+        known = np.flatnonzero(~np.isnan(self._targets).any(1))
+        low, high = (known[0], known[-1] + 1) if known.size else (0, 0)
+        self._first += int(low)
+        self._targets = self._targets[low:high]
+        self._spline = None
+
+    def _bridged(self) -> Array:
+        missing = np.isnan(self._targets).any(1)
+        if not missing.any():
+            return self._targets
+        places = np.arange(len(self._targets))
+        filled = self._targets.copy()
+        for joint in range(self._joints):
+            filled[missing, joint] = np.interp(
+                places[missing], places[~missing], self._targets[~missing, joint]
+            )
+        return filled

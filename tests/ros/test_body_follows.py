@@ -1,0 +1,216 @@
+"""Retargeting and driver as real nodes: a stream of motion moves the joints; its end brings the head to neutral."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.ros
+
+rclpy = pytest.importorskip("rclpy", reason="needs ROS 2: run `make setup`")
+messages = pytest.importorskip("timar_msgs.msg", reason="needs the built workspace: run `make build`")
+
+from rclpy.node import Node  # noqa: E402
+from sensor_msgs.msg import JointState  # noqa: E402
+from std_srvs.srv import Trigger  # noqa: E402
+from timar_common.room_node import qos_of  # noqa: E402
+from timar_common.topics import TOPICS  # noqa: E402
+from timar_description.find import find_joint_map  # noqa: E402
+from timar_retargeting.robot import load_robot  # noqa: E402
+from trajectory_msgs.msg import JointTrajectory  # noqa: E402
+
+ROBOT = load_robot(find_joint_map())
+YAW = ROBOT.joint_names.index("neck_yaw")
+FRAME_NS = 40_000_000
+AMPLITUDE_RAD, FREQUENCY_HZ = 0.25, 0.5
+
+
+class Stage(Node):
+    """Plays the inference node and watches the joints."""
+
+    def __init__(self, namespace: str) -> None:
+        super().__init__("stage", namespace=namespace)
+        self.states: list[tuple[float, JointState]] = []
+        self.trajectories: list[JointTrajectory] = []
+        self.motion = self.create_publisher(
+            messages.HeadMotion, "agent/motion", qos_of(TOPICS["agent/motion"])
+        )
+        self.create_subscription(JointState, "joint_states", self._on_states, qos_of(TOPICS["joint_states"]))
+        self.create_subscription(
+            JointTrajectory, "joint_trajectory", self.trajectories.append, qos_of(TOPICS["joint_trajectory"])
+        )
+
+    def _on_states(self, message: JointState) -> None:
+        self.states.append((_seconds(message.header.stamp), message))
+
+    def spin_for(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            rclpy.spin_once(self, timeout_sec=0.02)
+
+    def spin_until(self, condition: Any, seconds: float = 8.0) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, "the condition did not come true in time"
+            rclpy.spin_once(self, timeout_sec=0.02)
+
+    def send_turn(self, first_frame: int, start_ns: int, motion: np.ndarray) -> None:
+        message = messages.HeadMotion(
+            conversation_id="test",
+            first_frame=first_frame,
+            fps=25.0,
+            frames=len(motion),
+            final_until_frame=first_frame,
+        )
+        stamp = rclpy.time.Time(nanoseconds=start_ns + first_frame * FRAME_NS).to_msg()
+        message.header.stamp = stamp
+        message.expression = motion[:, :50].astype(np.float32).ravel().tolist()
+        message.jaw = motion[:, 50:53].astype(np.float32).ravel().tolist()
+        message.neck = motion[:, 53:56].astype(np.float32).ravel().tolist()
+        self.motion.publish(message)
+
+    def stream(self, start_ns: int, turns: int, frames: int = 5) -> None:
+        """Send turns, each 60 ms before its first frame is due."""
+        for turn in range(turns):
+            first = turn * frames
+            due_ns = start_ns + first * FRAME_NS
+            self.spin_for(max(0.0, (due_ns - 60_000_000 - self.get_clock().now().nanoseconds) * 1e-9))
+            self.send_turn(first, start_ns, _motion(first + np.arange(frames)))
+
+
+def _motion(frames: np.ndarray) -> np.ndarray:
+    motion = np.zeros((len(frames), 56))
+    motion[:, 54] = AMPLITUDE_RAD * np.sin(2 * np.pi * FREQUENCY_HZ * frames / 25.0)
+    motion[:, 50] = 0.06 - 0.06 * np.cos(2 * np.pi * 2.0 * frames / 25.0)
+    return motion
+
+
+def _seconds(stamp: Any) -> float:
+    return float(stamp.sec + 1e-9 * stamp.nanosec)
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    namespace = f"body_{os.getpid()}_{time.monotonic_ns() % 1_000_000}"
+    command = [sys.executable, "-m", "timar_common.room_node"]
+    ros_args = ["--ros-args", "-r", f"__ns:=/{namespace}"]
+    processes = [
+        subprocess.Popen([*command, "timar_driver.driver_node:DriverNode", *ros_args]),
+        subprocess.Popen([
+            *command, "timar_retargeting.retargeting_node:RetargetingNode", *ros_args, "-p", "life:=false"
+        ]),
+    ]  # fmt: skip
+    rclpy.init()
+    node = Stage(namespace)
+    try:
+        node.spin_until(
+            lambda: node.trajectories and node.states and node.motion.get_subscription_count(), 15.0
+        )
+        yield node
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+        for process in processes:
+            process.send_signal(signal.SIGINT)
+        for process in processes:
+            assert process.wait(10) == 0
+
+
+def _track(stage: Stage) -> tuple[np.ndarray, np.ndarray]:
+    times = np.array([stamp for stamp, _ in stage.states])
+    order = [stage.states[0][1].name.index(name) for name in ROBOT.joint_names]
+    return times, np.array([np.array(state.position)[order] for _, state in stage.states])
+
+
+def test_joints_follow_a_stream_of_motion_and_ease_to_neutral_when_it_ends(stage: Stage) -> None:
+    start_ns = stage.get_clock().now().nanoseconds + 300_000_000
+    stage.stream(start_ns, turns=20)
+    stream_end = start_ns * 1e-9 + 4.0
+    stage.spin_for(2.0)
+    times, positions = _track(stage)
+
+    since = times - start_ns * 1e-9
+    during = (since > 0.6) & (since < 3.9)
+    wanted = AMPLITUDE_RAD * np.sin(2 * np.pi * FREQUENCY_HZ * since)
+    error = np.sqrt(np.mean((positions[during, YAW] - wanted[during]) ** 2)) / AMPLITUDE_RAD
+    assert during.sum() > 120, "joint states come fifty times a second"
+    assert error < 0.08
+
+    limits = ROBOT.limits
+    assert (positions >= limits.lower - 1e-6).all()
+    assert (positions <= limits.upper + 1e-6).all()
+    speed = np.abs(np.diff(positions, axis=0)) / np.diff(times)[:, None].clip(0.01)
+    assert (speed <= 1.25 * limits.velocity).all(), "no jump, also where the stream ends"
+
+    settled = times > stream_end + 1.3
+    assert settled.sum() > 20
+    np.testing.assert_allclose(positions[settled], np.tile(ROBOT.offsets_rad, (settled.sum(), 1)), atol=2e-3)
+
+
+def test_every_published_trajectory_starts_where_the_last_one_was_and_ends_at_rest(stage: Stage) -> None:
+    start_ns = stage.get_clock().now().nanoseconds + 300_000_000
+    stage.stream(start_ns, turns=8)
+    stage.spin_for(0.5)
+    limits = ROBOT.limits
+    assert len(stage.trajectories) >= 8
+    for trajectory in stage.trajectories:
+        velocities = np.array([point.velocities for point in trajectory.points])
+        accelerations = np.array([point.accelerations for point in trajectory.points])
+        assert (np.abs(velocities) <= limits.velocity + 1e-9).all()
+        assert (np.abs(accelerations) <= limits.acceleration + 1e-9).all()
+        assert (velocities[-1] == 0.0).all()
+    for earlier, later in zip(stage.trajectories[:-1], stage.trajectories[1:], strict=True):
+        shift = round((_seconds(later.header.stamp) - _seconds(earlier.header.stamp)) / 0.02)
+        place = min(shift, len(earlier.points) - 1)
+        np.testing.assert_allclose(later.points[0].positions, earlier.points[place].positions, atol=1e-9)
+        np.testing.assert_allclose(later.points[0].velocities, earlier.points[place].velocities, atol=1e-9)
+
+
+def test_motion_that_cannot_be_is_refused_and_the_head_goes_on(stage: Stage) -> None:
+    now_ns = stage.get_clock().now().nanoseconds
+    broken = messages.HeadMotion(conversation_id="test", fps=25.0, frames=5)
+    broken.header.stamp = rclpy.time.Time(nanoseconds=now_ns).to_msg()
+    broken.neck = [float("nan")] * 15
+    stage.motion.publish(broken)
+    poison = _motion(np.arange(5))
+    poison[2] = np.nan
+    stage.send_turn(0, now_ns + 200_000_000, poison)
+    stage.spin_for(0.6)
+    _, positions = _track(stage)
+    assert np.isfinite(positions).all()
+    before = len(stage.trajectories)
+    stage.stream(stage.get_clock().now().nanoseconds - 5 * FRAME_NS * 10 + 300_000_000, turns=0)
+    start_ns = stage.get_clock().now().nanoseconds + 200_000_000 - 50 * FRAME_NS
+    stage.send_turn(50, start_ns, _motion(np.arange(50, 55)))
+    stage.spin_until(lambda: len(stage.trajectories) > before)
+
+
+def test_stop_brings_the_head_to_rest_until_it_is_resumed(stage: Stage) -> None:
+    stop = stage.create_client(Trigger, "stop")
+    resume = stage.create_client(Trigger, "resume")
+    stage.spin_until(lambda: stop.service_is_ready() and resume.service_is_ready())
+    start_ns = stage.get_clock().now().nanoseconds + 200_000_000
+    stage.stream(start_ns, turns=4)
+    call = stop.call_async(Trigger.Request())
+    stage.spin_until(call.done)
+    assert call.result().success
+    stage.spin_for(0.4)
+    _, stopped = _track(stage)
+    stage.send_turn(20, start_ns, _motion(np.arange(20, 25)))
+    stage.spin_for(0.5)
+    _, later = _track(stage)
+    np.testing.assert_allclose(later[-1], stopped[-1], atol=1e-3)
+    call = resume.call_async(Trigger.Request())
+    stage.spin_until(call.done)
+    assert call.result().success
+    stage.spin_for(1.3)
+    _, eased = _track(stage)
+    np.testing.assert_allclose(eased[-1], ROBOT.offsets_rad, atol=3e-3)
