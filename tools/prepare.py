@@ -29,6 +29,8 @@ CPU_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 WORKSPACE_INPUTS = {"package.xml", "setup.py", "setup.cfg", "CMakeLists.txt"}
 INTERFACE_SUFFIXES = {".msg", ".srv", ".action"}
 TAIL_LINES = 30
+# Test marker -> the system package it stands on.
+TEST_COMPONENTS = {"ros": "cmake", "sound": "pulseaudio", "browser": "chromium"}
 
 # Paths of the machine that built the ROS 2 wheels, left in their CMake files.
 _BUILDER_INCLUDE = re.compile(r"/opt/python/[^/;\"\s]+/include/python3\.\d+t?")
@@ -173,7 +175,8 @@ class Setup:
         """Do what is missing; return the steps that were done."""
         steps = Steps(self.venv / ".timar")
         python = self._chosen_python()
-        system_packages.install_missing(system_packages.needed(with_tests=self.with_tests), python, say)
+        wanted = system_packages.needed(with_tests=self.with_tests)
+        lacking = system_packages.install_missing(wanted, python, say)
         version = python_version(python)
         base = steps.run(
             "venv",
@@ -208,7 +211,14 @@ class Setup:
         if not (self.workspace / "install" / "local_setup.bash").is_file():
             (self.venv / ".timar" / "workspace").unlink(missing_ok=True)
         steps.run("workspace", "workspace (about a minute the first time)", digest, self._build)
+        if self.with_tests:
+            self._write_components({package.name for package in lacking})
         return steps.ran
+
+    def _write_components(self, lacking: set[str]) -> None:
+        """Say which components the tests can rely on; what this system cannot have may be skipped."""
+        components = [name for name, package in TEST_COMPONENTS.items() if package not in lacking]
+        (self.venv / ".timar" / "components").write_text(",".join(components), encoding="utf-8")
 
     def _chosen_python(self) -> str:
         """Prefer the interpreter the environment was made with, unless another one is asked for."""

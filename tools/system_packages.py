@@ -76,22 +76,24 @@ def missing(packages: Iterable[SystemPackage], python: str) -> list[SystemPackag
     return [package for package in packages if not package.is_there(python)]
 
 
-def install_missing(packages: Sequence[SystemPackage], python: str, say: Callable[[str], None]) -> None:
-    """Install what is missing, as root or by a sudo that asks nothing.
+def install_missing(
+    packages: Sequence[SystemPackage], python: str, say: Callable[[str], None]
+) -> list[SystemPackage]:
+    """Install what is missing, as root or by a sudo that asks nothing; return what cannot be had.
 
     Raises:
         MissingPackagesError: It may not be installed from here, or installing did not help.
     """
     absent = missing(packages, python)
     if not absent:
-        return
+        return []
     names = [package.name for package in absent]
     say(f"system packages missing: {' '.join(names)}")
     prefix = _privilege()
     if prefix is None or shutil.which("apt-get") is None:
         if all(package.is_optional for package in absent):
             say(f"going on without {' '.join(names)}; the tests that need it will say so")
-            return
+            return absent
         raise MissingPackagesError(line_to_type(names))
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     apt = [*prefix, "apt-get", "-qq", "-o", "Dpkg::Use-Pty=0"]
@@ -108,6 +110,7 @@ def install_missing(packages: Sequence[SystemPackage], python: str, say: Callabl
     required = [package.name for package in still if not package.is_optional]
     if required:
         raise MissingPackagesError(line_to_type(required))
+    return still
 
 
 def line_to_type(names: Iterable[str]) -> str:

@@ -78,13 +78,15 @@ class Node:
         return self.name
 
 
+ENGINES = ("auto", "torch", "onnx")
+
 ARGUMENTS: tuple[Argument, ...] = (
     Argument("source", "microphone", "Where the user's voice comes from.", ("microphone", "file")),
     Argument("device", "", "Microphone by name or number; empty: the system's default."),
     Argument("user_file", "", "WAV file of the user's voice, for source:=file."),
     Argument("agent_file", "", "WAV file that the head says; empty: the head says nothing by itself."),
     Argument("model", "talking-head", "Name of a shipped model, or a model folder."),
-    Argument("engine", "torch", "What computes the model.", ("torch", "onnx")),
+    Argument("engine", "auto", "What computes the model; auto takes the best there is.", ENGINES),
     Argument("robot", "timar_head", "Name of a shipped robot, or the path of a robot YAML."),
     Argument("params", "", "A further parameters YAML, read after the shipped one."),
     Argument("record", False, "Write every topic to an MCAP bag."),
@@ -105,7 +107,7 @@ NODES: tuple[Node, ...] = (
         component="timar_replay.recorder_node:RecorderNode",
         config="timar_replay.recorder:RecorderConfig",
         process="recorder",
-        listens=("user/audio",),
+        listens=("user/audio", "user/audio_raw"),
         parameters={"out": "out"},
         only_if="record",
     ),
@@ -157,6 +159,7 @@ NODES: tuple[Node, ...] = (
         component="timar_audio.playback_node:PlaybackNode",
         config="timar_audio.playback:PlaybackConfig",
         process="sound",
+        listens=("user/audio_raw",),
         parameters={"file": "agent_file"},
     ),
     Node(
@@ -272,6 +275,7 @@ def plan(arguments: Mapping[str, ParameterValue]) -> Plan:
         }
         if node.name == "capture" and arguments["source"] == "file":
             parameters["wait_for_listeners"] = count_listeners(chosen, "user/audio")
+            parameters["wait_for_raw_listeners"] = count_listeners(chosen, "user/audio_raw")
         if node.name == "playback" and arguments["agent_file"]:
             parameters["source"] = "file"
         if not arguments["autostart"]:

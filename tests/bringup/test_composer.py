@@ -1,0 +1,185 @@
+"""Processes are started, watched and ended without orphans; plain programs stand in for the nodes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from timar_bringup import composer as composing
+from timar_bringup.composer import Composer, ComposerConfig, Ended, command_line, ros_environment
+from timar_bringup.graph import plan, read_arguments
+
+QUICK = ComposerConfig(interrupt_s=0.6, terminate_s=0.6)
+GRAPH = plan(read_arguments(["namespace:=/head1/", "record:=true"]))
+
+OBEDIENT = "import time; print('up', flush=True); time.sleep(60)"
+DEAF = """
+import signal, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print('up', flush=True)
+time.sleep(60)
+"""
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def wait_until(condition, timeout_s: float = 5.0) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "nothing happened in time"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def start(monkeypatch):
+    """Start a composer whose processes run given programs, all others an obedient one."""
+    made: list[Composer] = []
+
+    def make(programs: dict[str, str] | None = None, lines: list | None = None) -> Composer:
+        programs = programs or {}
+        monkeypatch.setattr(
+            composing,
+            "command_line",
+            lambda graph, nodes, files: [sys.executable, "-c", programs.get(nodes[0].node.process, OBEDIENT)],
+        )
+        seen = lines if lines is not None else []
+        composer = Composer(GRAPH, lambda *line: seen.append(line), config=QUICK)
+        made.append(composer)
+        composer.start()
+        wait_until(lambda: len({name for name, _ in seen}) == len(composer.pids))
+        return composer
+
+    yield make
+    for composer in made:
+        composer.stop()
+
+
+def test_one_process_runs_per_group_and_all_end(start):
+    lines: list = []
+    composer = start(lines=lines)
+    assert set(composer.pids) == {"recorder", "driver", "motion", "inference", "sound"}
+    assert composer.poll() is None
+    statuses = composer.stop()
+    assert set(statuses) == set(composer.pids)
+    assert not any(map(is_alive, composer.pids.values()))
+    assert ("sound", "up") in lines
+    assert composer.not_stopped_gently == []
+
+
+def test_process_deaf_to_sigint_and_sigterm_is_killed_in_time_and_named(start):
+    composer = start({"inference": DEAF})
+    began_s = time.monotonic()
+    statuses = composer.stop()
+    assert time.monotonic() - began_s < 3.0
+    assert statuses["inference"] == -signal.SIGKILL
+    assert composer.not_stopped_gently == ["inference"]
+
+
+def test_process_that_ends_by_itself_is_reported_with_its_status(start):
+    composer = start({"driver": "print('no bus', flush=True); raise SystemExit(3)"})
+    wait_until(lambda: composer.poll() is not None)
+    assert composer.poll() == Ended("driver", 3)
+    assert "'driver' ended with status 3" in composer.poll().sentence()
+    assert "killed by SIGKILL" in Ended("driver", -9).sentence()
+
+
+def test_what_a_process_left_behind_ends_with_it(start, tmp_path):
+    note = tmp_path / "pid"
+    leaver = f"""
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])
+open({str(note)!r}, 'w').write(str(child.pid))
+print('up', flush=True)
+time.sleep(60)
+"""
+    composer = start({"sound": leaver})
+    pid = int(note.read_text())
+    assert is_alive(pid)
+    composer.stop()
+    wait_until(lambda: not is_alive(pid))
+
+
+def test_recorder_is_stopped_when_all_others_have_ended(start, tmp_path):
+    log = tmp_path / "ends"
+
+    def program(name: str) -> str:
+        return f"""
+import time
+print('up', flush=True)
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(0.2)
+    open({str(log)!r}, 'a').write({name!r} + '\\n')
+"""
+
+    composer = start({name: program(name) for name in ("recorder", "driver", "sound")})
+    composer.stop()
+    assert log.read_text().split()[-1] == "recorder"
+
+
+def test_killed_composer_leaves_no_orphan(tmp_path):
+    """The kernel ends the children of a composer that had no time to do so itself."""
+    script = tmp_path / "compose.py"
+    script.write_text(
+        textwrap.dedent(f"""
+        import sys, time
+        from timar_bringup import composer as composing
+        from timar_bringup.graph import plan, read_arguments
+        composing.command_line = lambda graph, nodes, files: [sys.executable, "-c", {OBEDIENT!r}]
+        composer = composing.Composer(plan(read_arguments([])), lambda *line: None)
+        composer.start()
+        print(*composer.pids.values(), flush=True)
+        time.sleep(60)
+        """)
+    )
+    paths = os.pathsep.join(path for path in sys.path if path)
+    parent = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": paths},
+    )
+    pids = [int(word) for word in parent.stdout.readline().split()]
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    assert len(pids) == 4
+    wait_until(lambda: not any(map(is_alive, pids)))
+
+
+def test_command_line_names_nodes_namespace_and_parameter_files_in_order():
+    nodes = GRAPH.processes()["sound"]
+    command = command_line(GRAPH, nodes, [Path("/a b.yaml"), Path("/c.yaml")])
+    assert command[1:] == [
+        "-m", "timar_common.room_node",
+        "timar_audio.turns_node:TurnsNode", "timar_audio.playback_node:PlaybackNode",
+        "timar_audio.capture_node:CaptureNode",
+        "--ros-args", "--log-level", "info", "-r", "__ns:=/head1",
+        "--params-file", "/a b.yaml", "--params-file", "/c.yaml",
+    ]  # fmt: skip
+
+
+def test_environment_keeps_what_was_set_by_hand():
+    environment = ros_environment({"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET", "ROS_DOMAIN_ID": "7"})
+    assert environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "SUBNET"
+    assert environment["ROS_DOMAIN_ID"] == "7"
+    assert Path(environment["FASTDDS_DEFAULT_PROFILES_FILE"]).name == "fastdds.xml"
+
+
+def test_mistyped_argument_ends_with_a_sentence_and_status_2(capsys):
+    assert composing.main(["sorce:=file"]) == 2
+    assert "did you mean 'source'" in capsys.readouterr().err
