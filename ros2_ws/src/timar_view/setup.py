@@ -12,5 +12,5 @@ setup(
         ("share/ament_index/resource_index/packages", ["resource/" + NAME]),
         ("share/" + NAME, ["package.xml"]),
     ],
-    entry_points={},
+    entry_points={"console_scripts": ["view = timar_view.view_node:main"]},
 )
