@@ -1,0 +1,43 @@
+"""Which samples and frames a turn is made from."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from timar_common.clock import SAMPLES_PER_FRAME
+
+
+@dataclasses.dataclass(frozen=True)
+class Alignment:
+    """Where the two voices of a turn stand against each other.
+
+    A turn that starts at frame f takes the agent's planned frames [f, f + F) and the user's frames
+    [f - m - P, f - m), where m is the margin and P the length of the turn before (see "One clock" in
+    docs/architecture.md). So user blocks follow each other without a gap for turns of any lengths.
+    """
+
+    turn_frames: int
+    """Length of a turn [frames]."""
+    margin_frames: int
+    """How long before its first frame is seen a turn stops listening [frames]."""
+
+    def __post_init__(self) -> None:
+        if self.turn_frames < 1 or self.margin_frames < 0:
+            raise ValueError(
+                f"a turn of {self.turn_frames} frames with a margin of {self.margin_frames} cannot be; "
+                "expected at least 1 frame and a margin of 0 or more"
+            )
+
+    def first_turn(self, first_sample: int) -> int:
+        """Return the first frame of the first turn of a user first heard at `first_sample`.
+
+        It is the first turn boundary whose user block holds sound that was heard; an earlier one would be
+        due before it could be made.
+        """
+        listens_until = first_sample + SAMPLES_PER_FRAME * self.margin_frames
+        return self.turn_frames * (listens_until // (SAMPLES_PER_FRAME * self.turn_frames) + 1)
+
+    def user_range(self, first_frame: int, user_frames: int) -> tuple[int, int]:
+        """Return the user's frames [first, end) for a turn that takes `user_frames` of them."""
+        end_frame = first_frame - self.margin_frames
+        return end_frame - user_frames, end_frame

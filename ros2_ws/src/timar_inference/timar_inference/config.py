@@ -1,0 +1,144 @@
+"""What can be set on the inference node."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from timar_common.config import check, option
+
+MODEL_DEFAULT = -1.0
+"""A sampling option of this value is left to the model."""
+MARGIN_DEFAULT = -1
+FLOAT_SAMPLING = ("temperature", "guidance", "noise_correlation_s")
+WHOLE_SAMPLING = ("steps", "iterations", "window_frames")
+
+
+@dataclasses.dataclass(frozen=True)
+class InferenceConfig:
+    """Model, engine, sampling, and what is done about time."""
+
+    model: str = option("talking-head", "Name of a shipped model or path of a model folder.")
+    engine: str = option(
+        "auto",
+        "What computes: auto, torch, onnx or another engine of the model package; auto takes the best.",
+    )
+    threads: int = option(
+        1, "Threads the engine may use; more than one can starve the sound.", minimum=1, maximum=64
+    )
+    warmup_turns: int = option(
+        3,
+        "Turns computed on silence before the conversation, so that its first one is not slow.",
+        minimum=0,
+        maximum=50,
+    )
+
+    turn_frames: int = option(
+        0, "Length of a turn; 0 takes the model's.", unit="frames", minimum=0, maximum=250
+    )
+    margin_frames: int = option(
+        MARGIN_DEFAULT,
+        "How long before its first frame is seen a turn stops listening; -1 takes the model's.",
+        unit="frames",
+        minimum=MARGIN_DEFAULT,
+        maximum=250,
+    )
+    seed: int = option(
+        0, "Seed of the first conversation's noise; each later one adds 1.", minimum=0, maximum=2**53
+    )
+    temperature: float = option(
+        MODEL_DEFAULT,
+        "Scale of the sampling noise; -1 takes the model's.",
+        minimum=MODEL_DEFAULT,
+        maximum=2.0,
+    )
+    guidance: float = option(
+        MODEL_DEFAULT,
+        "Weight of the user in sampling; -1 takes the model's.",
+        minimum=MODEL_DEFAULT,
+        maximum=10.0,
+    )
+    steps: int = option(0, "Diffusion steps; 0 takes the model's.", minimum=0, maximum=1000)
+    iterations: int = option(0, "Masked iterations per turn; 0 takes the model's.", minimum=0, maximum=64)
+    history: str = option(
+        "model",
+        "What later turns see of the agent's motion; model takes the model's.",
+        choices=("model", "masked", "filled"),
+    )
+    window_frames: int = option(
+        0,
+        "How much of the conversation is seen; 0 takes the model's.",
+        unit="frames",
+        minimum=0,
+        maximum=100_000,
+    )
+    noise_correlation_s: float = option(
+        MODEL_DEFAULT,
+        "Time over which the noise of neighbouring frames is correlated; -1 takes the model's.",
+        unit="s",
+        minimum=MODEL_DEFAULT,
+        maximum=60.0,
+    )
+
+    late_policy: str = option(
+        "partial",
+        "When a turn is committed to the history without sampling: partial, when none of its frames can be "
+        "seen any more; strict, when its first one cannot.",
+        choices=("partial", "strict"),
+    )
+    plan_change: str = option(
+        "take_back",
+        "When planned speech changes under a turn already made: take_back withdraws it and makes it again if "
+        "it is not yet seen; next_turn leaves it.",
+        choices=("take_back", "next_turn"),
+    )
+    publication_ms: float = option(
+        2.0, "Time a finished turn needs to reach the joints' node.", unit="ms", minimum=0.0, maximum=100.0
+    )
+
+    queue_turns: int = option(8, "Turns that may wait for the engine.", minimum=1, maximum=1000)
+    max_gap_s: float = option(
+        60.0,
+        "A jump of the microphone's counter beyond this is refused.",
+        unit="s",
+        minimum=1.0,
+        maximum=600.0,
+    )
+    max_reorder_s: float = option(
+        2.0,
+        "Sound that comes later than this after its successors is refused, not just left out.",
+        unit="s",
+        minimum=0.1,
+        maximum=60.0,
+    )
+    max_stamp_error_s: float = option(
+        60.0,
+        "A block whose stamp lies further from now than this is refused.",
+        unit="s",
+        minimum=1.0,
+        maximum=3600.0,
+    )
+    plan_horizon_s: float = option(
+        120.0, "How far ahead speech may be planned.", unit="s", minimum=1.0, maximum=3600.0
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+        for name in FLOAT_SAMPLING:
+            value = getattr(self, name)
+            if value < 0 and value != MODEL_DEFAULT:
+                raise ValueError(
+                    f"InferenceConfig.{name} is {value}, expected 0 or more, or -1 for the model's own"
+                )
+
+    def sampling(self) -> dict[str, object]:
+        """Return the sampling options that were set, by the session's names; the model decides the rest."""
+        wanted: dict[str, object] = {}
+        for name in FLOAT_SAMPLING:
+            if getattr(self, name) != MODEL_DEFAULT:
+                wanted[name] = getattr(self, name)
+        for name in WHOLE_SAMPLING:
+            if getattr(self, name):
+                wanted[name] = getattr(self, name)
+        if self.history != "model":
+            wanted["history"] = self.history
+        return wanted

@@ -1,0 +1,166 @@
+"""A simulated clock, a small deterministic session, and a conversation that is fed like the real one."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from timar_inference.alignment import Alignment
+from timar_inference.config import InferenceConfig
+from timar_inference.conversation import Conversation
+from timar_inference.decisions import Identity
+
+NS_PER_SAMPLE = 62_500
+START_NS = 5_000_000_000
+BLOCK = 320
+
+
+class SimulatedClock:
+    """Time that moves only when told."""
+
+    def __init__(self) -> None:
+        self.now_ns = START_NS
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+    def move_to_sample(self, sample: float) -> None:
+        self.now_ns = START_NS + round(sample * NS_PER_SAMPLE)
+
+
+class FakeSession:
+    """Motion is a hash of everything the turn and its history were made from; each step takes `step_ms`."""
+
+    def __init__(self, clock: SimulatedClock, step_ms: float = 0.0) -> None:
+        self.clock = clock
+        self.step_ms = step_ms
+        self.calls: list[tuple] = []
+        self.fail_at: dict[int, Exception] = {}
+        self.timings_ms = {"speech": 1.0, "backbone": 2.0, "head": 3.0}
+        self.reset()
+
+    def reset(self, seed: int | None = None) -> None:
+        self.calls.append(("reset", seed))
+        self._states = [(0, None, float(seed or 0))]
+
+    @property
+    def next_frame(self) -> int:
+        return self._states[-1][0]
+
+    @property
+    def cached_tokens(self) -> int:
+        return len(self._states) - 1
+
+    def user_frames(self, agent_frames: int) -> int:
+        return self._states[-1][1] or agent_frames
+
+    def step(self, user_speech, user_motion, agent_speech, noise=None, user_motion_valid=None):
+        assert noise is None
+        self.clock.now_ns += round(self.step_ms * 1e6)
+        self._fail_if_asked()
+        frames = agent_speech.size // 640
+        first = self.next_frame
+        value = self._add(user_speech, user_motion, agent_speech)
+        self.calls.append(("step", first))
+        return np.full((frames, 56), value % 1.0, np.float32)
+
+    def commit(self, user_speech, user_motion, agent_speech, user_motion_valid=None):
+        self._fail_if_asked()
+        self.calls.append(("commit", self.next_frame))
+        self._add(user_speech, user_motion, agent_speech)
+
+    def take_back(self, first_frame: int) -> None:
+        self.calls.append(("take_back", first_frame))
+        while self._states[-1][0] > first_frame:
+            self._states.pop()
+        assert self._states[-1][0] == first_frame
+
+    def _fail_if_asked(self) -> None:
+        error = self.fail_at.pop(self.next_frame, None)
+        if error is not None:
+            raise error
+
+    def _add(self, user_speech, user_motion, agent_speech) -> float:
+        frame, _, value = self._states[-1]
+        frames = agent_speech.size // 640
+        assert user_speech.shape == (640 * self.user_frames(frames),)
+        assert user_motion is None or user_motion.shape == (self.user_frames(frames), 56)
+        seen = 0.0 if user_motion is None else float(np.sum(user_motion))
+        value = 0.9 * value + float(np.sum(user_speech)) + 3.0 * float(np.sum(agent_speech)) + 7.0 * seen
+        self._states.append((frame + frames, frames, value))
+        return value
+
+
+@dataclasses.dataclass
+class Stage:
+    """A conversation, its clock, and how sound is brought to it."""
+
+    conversation: Conversation
+    clock: SimulatedClock
+
+    def hear(
+        self, first_sample: int, samples, *, stamp_ns: int | None = None, rate: int = 16_000, filled: int = 0
+    ):
+        stamp = START_NS + first_sample * NS_PER_SAMPLE if stamp_ns is None else stamp_ns
+        self.conversation.push_user(
+            first_sample,
+            np.asarray(samples, np.int16),
+            sample_rate_hz=rate,
+            stamp_ns=stamp,
+            now_ns=self.clock(),
+            filled_samples=filled,
+        )
+
+    def hear_until(self, first_sample: int, end_sample: int) -> list:
+        """Bring blocks in real time; sample n has value n % 1000; return the jobs that arose."""
+        jobs = []
+        for first in range(first_sample, end_sample, BLOCK):
+            self.clock.move_to_sample(first + BLOCK)
+            self.hear(first, np.arange(first, first + BLOCK) % 1000)
+            jobs += self.jobs()
+        return jobs
+
+    def plan(self, first_sample: int, samples, revision: int = 0) -> None:
+        self.conversation.push_plan(
+            first_sample,
+            np.asarray(samples, np.int16),
+            sample_rate_hz=16_000,
+            revision=revision,
+            now_ns=self.clock(),
+        )
+
+    def jobs(self) -> list:
+        found = []
+        while (job := self.conversation.next_job(self.clock())) is not None:
+            found.append(job)
+        return found
+
+
+@pytest.fixture
+def clock() -> SimulatedClock:
+    return SimulatedClock()
+
+
+@pytest.fixture(scope="session")
+def make_session():
+    return FakeSession
+
+
+@pytest.fixture(scope="session")
+def make_stage():
+    def make(turn_frames: int = 5, margin_frames: int = 2, **changes) -> Stage:
+        alignment = Alignment(turn_frames, margin_frames)
+        return Stage(Conversation(InferenceConfig(**changes), alignment, "test"), SimulatedClock())
+
+    return make
+
+
+@pytest.fixture
+def stage(make_stage) -> Stage:
+    return make_stage()
+
+
+@pytest.fixture
+def identity() -> Identity:
+    return Identity("fake-float32", "0" * 64)
