@@ -185,7 +185,8 @@ class TurnRules:
             events += self._started(speaker, frame.change.first_sample, now)
         elif isinstance(frame.change, Stopped):
             self._paused(speaker, frame.change.end_sample)
-        events += self._take_floor(speaker, now)
+        for who in (speaker, speaker.other):
+            events += self._take_floor(who, now)
         turn = self._turns[speaker]
         if turn is not None and not turn.is_speaking and now - turn.end_sample >= self._pause:
             events += self._end(speaker, now)
@@ -226,13 +227,14 @@ class TurnRules:
         turn, other = self._turns[speaker], self._turns[speaker.other]
         if turn is None or turn.has_floor or not turn.is_speaking or other is None:
             return []
-        if now - turn.stretch_first < self._barge_in:
+        spoken_until = self._speech_end[speaker]  # what follows is only the hang of its detector
+        if spoken_until - turn.stretch_first < self._barge_in:
             return []
         if not other.is_speaking:
             events = self._end(speaker.other, now)
             self._give_floor(turn, max(turn.stretch_first, other.end_sample))
             return events
-        overlap = min(now, self._speech_end[speaker.other]) - turn.stretch_first
+        overlap = min(spoken_until, self._speech_end[speaker.other]) - turn.stretch_first
         if overlap < self._barge_in:
             return []
         self._give_floor(turn, turn.stretch_first)
@@ -293,6 +295,7 @@ class Turns:
             speaker: SpeakerActivity(WebRtcDetector(config.aggressiveness, config.frame_ms), config.activity)
             for speaker in Speaker
         }
+        self.config = config
         self.rules = TurnRules(config)
         self._skew = config.max_skew_ms * SAMPLE_RATE_HZ // 1000
         self._waiting: dict[Speaker, collections.deque[Activity]] = {

@@ -1,0 +1,198 @@
+"""Speech turns and the floor, from both voices."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from timar_audio.activity import SpeakerActivity
+from timar_audio.turns import Decisions, Floor, Kind, Speaker, Turns, TurnsConfig
+
+FRAME = 320
+USER, AGENT = Speaker.USER, Speaker.AGENT
+
+
+class LevelDetector:
+    """Speech is what is not silence."""
+
+    frame_samples = FRAME
+
+    def probability(self, frame: np.ndarray) -> float:
+        return float(np.count_nonzero(frame) > FRAME // 2)
+
+
+def turns_by_level(**options: int) -> Turns:
+    """Turns whose detector only tells sound from silence, so that the rules alone are asked."""
+    turns = Turns(TurnsConfig(**options))
+    for speaker in Speaker:
+        turns.voices[speaker] = SpeakerActivity(LevelDetector(), turns.config.activity)
+    return turns
+
+
+def voice(seconds: float, *spoken: tuple[float, float]) -> np.ndarray:
+    """Return sound that is loud in the given stretches [s]."""
+    samples = np.zeros(round(seconds * 16_000), np.int16)
+    for start_s, end_s in spoken:
+        samples[round(start_s * 16_000) : round(end_s * 16_000)] = 8000
+    return samples
+
+
+def decided(turns: Turns, user: np.ndarray, agent: np.ndarray, block: int = FRAME) -> Decisions:
+    total = Decisions()
+    for place in range(0, max(user.size, agent.size), block):
+        for speaker, samples in ((USER, user), (AGENT, agent)):
+            if place < samples.size:
+                add(total, turns.push(speaker, place, samples[place : place + block]))
+    add(total, turns.finish())
+    return total
+
+
+def add(total: Decisions, part: Decisions) -> None:
+    total.events += part.events
+    total.floor += part.floor
+    total.activity += part.activity
+
+
+def story(decisions: Decisions) -> list[tuple[str, str, float]]:
+    return [(e.speaker.name, e.kind.name, round(e.event_sample / 16_000, 2)) for e in decisions.events]
+
+
+def floors(decisions: Decisions) -> list[tuple[str, float]]:
+    return [(change.state.name, round(change.since_sample / 16_000, 2)) for change in decisions.floor]
+
+
+def test_a_question_and_its_answer():
+    found = decided(turns_by_level(), voice(6, (1, 2)), voice(6, (3, 4)))
+    assert story(found) == [
+        ("USER", "START", 1.0), ("USER", "END", 2.0), ("AGENT", "START", 3.0), ("AGENT", "END", 4.0),
+    ]  # fmt: skip
+    assert floors(found) == [("USER", 1.0), ("IDLE", 2.0), ("AGENT", 3.0), ("IDLE", 4.0)]
+
+
+def test_events_tell_how_long_their_decision_took():
+    found = decided(turns_by_level(), voice(4, (1, 2)), voice(4))
+    start, end = found.events
+    assert start.decision_delay_s == pytest.approx(0.06)
+    assert end.decision_delay_s == pytest.approx(0.5)
+    assert (start.first_sample, start.end_sample) == (16_000, 16_000)
+    assert (end.first_sample, end.end_sample) == (16_000, 32_000)
+
+
+def test_a_pause_for_breath_belongs_to_the_turn():
+    found = decided(turns_by_level(), voice(5, (1, 2), (2.4, 3)), voice(5))
+    assert story(found) == [("USER", "START", 1.0), ("USER", "END", 3.0)]
+    assert floors(found) == [("USER", 1.0), ("IDLE", 3.0)]
+
+
+def test_a_mhm_inside_the_others_turn_is_a_backchannel_and_takes_no_floor():
+    found = decided(turns_by_level(), voice(6, (2, 2.3)), voice(6, (1, 5)))
+    assert story(found) == [
+        ("AGENT", "START", 1.0), ("USER", "START", 2.0), ("USER", "BACKCHANNEL", 2.0), ("USER", "END", 2.3),
+        ("AGENT", "END", 5.0),
+    ]  # fmt: skip
+    assert floors(found) == [("AGENT", 1.0), ("IDLE", 5.0)]
+
+
+def test_speaking_on_into_the_agents_turn_is_a_barge_in_in_time():
+    found = decided(turns_by_level(), voice(8, (2, 5)), voice(8, (1, 2.6)))
+    assert story(found) == [
+        ("AGENT", "START", 1.0), ("USER", "START", 2.0), ("USER", "BARGE_IN", 2.0), ("AGENT", "END", 2.6),
+        ("USER", "END", 5.0),
+    ]  # fmt: skip
+    assert floors(found) == [("AGENT", 1.0), ("BOTH", 2.0), ("USER", 2.6), ("IDLE", 5.0)]
+    barge_in = found.events[2]
+    assert barge_in.decision_delay_s <= 0.4
+
+
+def test_two_mhms_with_a_pause_are_no_barge_in():
+    found = decided(turns_by_level(), voice(6, (2, 2.3), (2.7, 3.0)), voice(6, (1, 5)))
+    assert "BARGE_IN" not in [kind for _, kind, _ in story(found)]
+
+
+def test_an_answer_that_overlaps_the_last_word_is_no_barge_in():
+    found = decided(turns_by_level(), voice(6, (2, 4)), voice(6, (1, 2.1)))
+    assert story(found) == [
+        ("AGENT", "START", 1.0), ("USER", "START", 2.0), ("AGENT", "END", 2.1), ("USER", "END", 4.0),
+    ]  # fmt: skip
+    assert floors(found) == [("AGENT", 1.0), ("USER", 2.1), ("IDLE", 4.0)]
+
+
+def test_the_agent_talking_over_the_user_shares_the_floor_without_a_barge_in():
+    found = decided(turns_by_level(), voice(6, (1, 4)), voice(6, (2, 3)))
+    assert [kind for _, kind, _ in story(found)] == ["START", "START", "END", "END"]
+    assert floors(found) == [("USER", 1.0), ("BOTH", 2.0), ("USER", 3.0), ("IDLE", 4.0)]
+
+
+def test_without_an_agent_nobody_is_waited_for():
+    turns = turns_by_level()
+    user = voice(2, (0.5, 1.0))
+    delays = {}
+    for place in range(0, user.size, FRAME):
+        for event in turns.push(USER, place, user[place : place + FRAME]).events:
+            delays[event.kind] = (place + FRAME - event.event_sample) / 16_000
+    assert delays == {Kind.START: pytest.approx(0.06), Kind.END: pytest.approx(0.5)}
+
+
+def test_a_voice_that_stays_behind_is_waited_for_no_longer_than_the_skew():
+    turns = turns_by_level(max_skew_ms=200)
+    turns.push(AGENT, 0, np.zeros(FRAME, np.int16))
+    user = voice(2, (0.5, 1.0))
+    started_at = None
+    for place in range(0, user.size, FRAME):
+        if turns.push(USER, place, user[place : place + FRAME]).events and started_at is None:
+            started_at = (place + FRAME) / 16_000
+    assert started_at == pytest.approx(0.5 + 0.06 + 0.2)
+
+
+stretches = st.lists(st.tuples(st.booleans(), st.integers(1, 60)), max_size=25)
+
+
+def sound_of(runs: list[tuple[bool, int]]) -> np.ndarray:
+    pieces = [np.full(length * FRAME, 8000 if is_loud else 0, np.int16) for is_loud, length in runs]
+    return np.concatenate([np.zeros(FRAME, np.int16), *pieces])
+
+
+@settings(deadline=None, max_examples=150)
+@given(user=stretches, agent=stretches)
+def test_every_start_has_exactly_one_end_in_order_and_no_turn_overlaps_the_speakers_next(user, agent):
+    found = decided(turns_by_level(), sound_of(user), sound_of(agent))
+    for speaker in Speaker:
+        events = [event for event in found.events if event.speaker is speaker]
+        frame = [event for event in events if event.kind in (Kind.START, Kind.END)]
+        assert [event.kind for event in frame] == [Kind.START, Kind.END] * (len(frame) // 2)
+        assert [event.speech_turn for event in frame] == [i // 2 for i in range(len(frame))]
+        ends = [event for event in frame if event.kind is Kind.END]
+        for start, end in zip(frame[::2], ends, strict=True):
+            assert start.first_sample == end.first_sample < end.end_sample
+        assert all(a.end_sample <= b.first_sample for a, b in itertools.pairwise(ends))
+        for remark in (event for event in events if event.kind in (Kind.BACKCHANNEL, Kind.BARGE_IN)):
+            assert remark.speech_turn in [event.speech_turn for event in frame]
+        by_turn = [(e.speech_turn, e.kind) for e in events if e.kind in (Kind.BACKCHANNEL, Kind.BARGE_IN)]
+        assert len({turn for turn, _ in by_turn}) == len(by_turn)  # never both, never twice
+    assert all(event.decided_sample >= event.event_sample for event in found.events)
+    decisions = [event.decided_sample for event in found.events]
+    assert decisions == sorted(decisions)
+    sinces = [change.since_sample for change in found.floor]
+    assert sinces == sorted(sinces)
+    states = [Floor.IDLE] + [change.state for change in found.floor]
+    assert all(a is not b for a, b in itertools.pairwise(states))
+    assert states[-1] is Floor.IDLE
+
+
+@settings(deadline=None, max_examples=60)
+@given(user=stretches, agent=stretches, block=st.integers(1, 3200))
+def test_however_blocks_are_cut_the_events_are_the_same(user, agent, block):
+    whole = decided(turns_by_level(), sound_of(user), sound_of(agent))
+    cut = decided(turns_by_level(), sound_of(user), sound_of(agent), block)
+    assert cut.events == whole.events
+    assert cut.floor == whole.floor
+
+
+def test_a_configuration_that_no_detector_takes_is_refused():
+    with pytest.raises(ValueError, match="frame_ms is 25, expected 10, 20 or 30"):
+        TurnsConfig(frame_ms=25)
+    with pytest.raises(ValueError, match=r"TurnsConfig\.hang_ms is -1, expected a number from 20 to 3000"):
+        TurnsConfig(hang_ms=-1)
