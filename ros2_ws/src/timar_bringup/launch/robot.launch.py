@@ -3,7 +3,7 @@
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
-from timar_bringup.files import node_parameters, shared_file
+from timar_bringup.files import node_parameters, shared_file, with_urdf
 from timar_bringup.graph import ARGUMENTS, plan, read_values, refuse_unknown
 
 from launch import LaunchContext, LaunchDescription
@@ -34,7 +34,7 @@ def _nodes(context: LaunchContext) -> list[Node]:
         names = [word.partition(":=")[0] for word in context.argv if ":=" in word]
         refuse_unknown(name for name in names if name != "check_arguments")
     values = {argument.name: LaunchConfiguration(argument.name).perform(context) for argument in ARGUMENTS}
-    graph = plan(read_values(values))
+    graph = plan(with_urdf(read_values(values)))
     files = [str(shared_file("config/robot.yaml")), *([values["params"]] if values["params"] else [])]
     for path in files:
         node_parameters(path)

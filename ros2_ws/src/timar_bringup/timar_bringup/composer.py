@@ -22,7 +22,7 @@ from types import TracebackType
 
 import yaml
 
-from timar_bringup.files import node_parameters, shared_file
+from timar_bringup.files import node_parameters, shared_file, with_urdf
 from timar_bringup.graph import STOPS_LAST, Plan, PlannedNode, UsageError, plan, read_arguments
 
 LineSink = Callable[[str, str], None]
@@ -258,7 +258,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     wanted_end = threading.Event()
     try:
-        composer = Composer(plan(read_arguments(typed)), _write_line)
+        composer = Composer(plan(with_urdf(read_arguments(typed))), _write_line)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: wanted_end.set())
         with composer:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from timar_bringup.graph import NODES, UsageError
+from timar_bringup.graph import NODES, ParameterValue, UsageError
 
 PACKAGE = "timar_bringup"
 
@@ -36,6 +36,24 @@ def _folders(environment: Mapping[str, str]) -> Iterator[Path]:
     yield Path(__file__).resolve().parents[1]
 
 
+def with_urdf(arguments: Mapping[str, ParameterValue]) -> dict[str, ParameterValue]:
+    """Fill in the argument `urdf` where it was left empty: what draws and moves a robot reads its URDF.
+
+    Raises:
+        UsageError: The robot is a YAML file that cannot be read or names no URDF.
+    """
+    robot = str(arguments["robot"])
+    if arguments["urdf"]:
+        return dict(arguments)
+    if not robot.endswith(".yaml"):
+        return {**arguments, "urdf": robot}
+    content = _read_yaml(Path(robot), "robot file")
+    named = content.get("urdf") if isinstance(content, dict) else None
+    if not isinstance(named, str):
+        raise UsageError(f"the robot file {robot} names no URDF; expected a line 'urdf: FILE.urdf'")
+    return {**arguments, "urdf": str(Path(robot).absolute().parent / named)}
+
+
 def node_parameters(path: Path) -> dict[str, dict[str, Any]]:
     """Read a parameters YAML and return each node's parameters by node name.
 
@@ -45,12 +63,7 @@ def node_parameters(path: Path) -> dict[str, dict[str, Any]]:
     Raises:
         UsageError: The file is missing, is no YAML, has another layout, or names a node the graph has not.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"the parameters file {path} cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"the parameters file {path} is not YAML: {error}") from error
+    content = _read_yaml(path, "parameters file")
     if not isinstance(content, dict):
         raise UsageError(
             f"the parameters file {path} holds no sections; expected '/**/NODE:' at its top level"
@@ -68,3 +81,12 @@ def node_parameters(path: Path) -> dict[str, dict[str, Any]]:
             raise UsageError(f"section {section!r} of {path} has no mapping 'ros__parameters'")
         found.setdefault(name, {}).update(body["ros__parameters"])
     return found
+
+
+def _read_yaml(path: Path, what: str) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"the {what} {path} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"the {what} {path} is not YAML: {error}") from error
