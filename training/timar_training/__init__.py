@@ -1,0 +1,1 @@
+"""Offline side of TIMAR: dyadic data, synthetic conversations, the trainer and its evaluation."""

@@ -1,0 +1,173 @@
+"""Windows of prepared clips: every window its own sample, drawn in an order that a seed and a step fix."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from timar_model.config import MOTION_DIM, ModelConfig
+from timar_model.model import TrainingBatch
+from timar_model.statistics import MotionStatistics
+from timar_model.turns import lead_frames
+
+from .prepare import Prepared
+
+GROUP_SIZES = (50, 3, 3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """What is done to the user's side of a window, so that the model does not lean on what may be missing."""
+
+    expression_probability: float = 0.5
+    """How often an absent expression of the user is replaced by random movement that means nothing: the corpus has
+    none, a live face tracker may."""
+    expression_std: float = 1.0
+    """Spread of that movement [model units]."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.expression_probability <= 1 or self.expression_std < 0:
+            raise ValueError(
+                f"Augmentation has expression_probability {self.expression_probability} and expression_std "
+                f"{self.expression_std}, expected 0..1 and at least 0"
+            )
+
+
+class WindowSampler:
+    """Draws batches of windows.
+
+    Args:
+        prepared: The clips.
+        statistics: Units of motion in the model.
+        config: The model, for the frames a turn looks back.
+        turn_frames: Lengths of the turns of a window [frames].
+        batch: Windows per batch.
+        seed: Fixes order and augmentation.
+        augmentation: None for validation.
+
+    Raises:
+        ValueError: No clip is long enough for one window.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        statistics: MotionStatistics,
+        config: ModelConfig,
+        turn_frames: list[int],
+        batch: int,
+        seed: int,
+        augmentation: Augmentation | None = None,
+    ) -> None:
+        self.turn_frames = turn_frames
+        self.batch = batch
+        self.lead = lead_frames(turn_frames, config)
+        self._prepared = prepared
+        self._statistics = statistics
+        self._seed = seed
+        self._augmentation = augmentation
+        self._length = sum(turn_frames)
+        if prepared.lead < self.lead:
+            raise ValueError(f"clips are led in by {prepared.lead} frames, but a window looks back {self.lead}")
+        self._starts = self._all_starts()
+
+    def __len__(self) -> int:
+        """Return the number of windows of an epoch."""
+        return len(self._starts)
+
+    def windows_of(self, step: int) -> np.ndarray:
+        """Return (batch,) rows at which the windows of a step start; a step is all it needs to know."""
+        order: list[int] = []
+        position = step * self.batch
+        while len(order) < self.batch:
+            epoch, place = divmod(position + len(order), len(self._starts))
+            rng = np.random.default_rng((self._seed, 1, epoch))
+            shuffled = rng.permutation(len(self._starts))
+            order.extend(shuffled[place : place + self.batch - len(order)].tolist())
+        if self._augmentation is None:
+            return self._starts[order, 0]
+        # Windows begin anywhere between two grid points, so that no epoch repeats another.
+        shift = np.random.default_rng((self._seed, 2, step)).random(self.batch)
+        return self._starts[order, 0] + (shift * self._starts[order, 1]).astype(np.int64)
+
+    def draw(self, step: int) -> TrainingBatch:
+        """Return the batch of a step."""
+        first = self.windows_of(step)
+        rows = first[:, None] - self.lead + np.arange(self.lead + self._length)
+        read = {name: np.asarray(getattr(self._prepared, name)[rows.ravel()]) for name in _STREAMS}
+        shaped = {name: array.reshape(*rows.shape, -1) for name, array in read.items()}
+        seen = shaped["user_valid"].astype(np.float32)
+        user_motion = self._statistics.normalise(shaped["user_motion"])
+        if self._augmentation is not None:
+            rng = np.random.default_rng((self._seed, 3, step))
+            _invent_expression(user_motion, seen, self._augmentation, rng)
+        user_motion *= np.repeat(seen, GROUP_SIZES, axis=2)
+        agent_known = shaped["agent_valid"][..., 1:].all(axis=2).astype(np.float32)
+        agent_motion = self._statistics.normalise(shaped["agent_motion"])
+        return TrainingBatch(
+            turn_frames=self.turn_frames,
+            user_speech=_tensor(shaped["user_speech"]),
+            user_motion=_tensor(user_motion),
+            agent_speech=_tensor(shaped["agent_speech"]),
+            agent_motion=_tensor(agent_motion),
+            user_motion_seen=_tensor(seen),
+            agent_motion_known=_tensor(agent_known),
+        )
+
+    def _all_starts(self) -> np.ndarray:
+        """Return (windows, 2): first row of each window, and by how much it may be shifted."""
+        starts = []
+        for clip in range(len(self._prepared.names)):
+            spare = self._prepared.frames(clip) - self._length
+            first = int(self._prepared.first_rows[clip]) + self._prepared.lead
+            for offset in range(0, spare + 1, self._length):
+                known = self._prepared.agent_valid[first + offset : first + offset + self._length, 1:]
+                if known.all():
+                    starts.append((first + offset, min(self._length - 1, spare - offset)))
+        if not starts:
+            raise ValueError(
+                f"no clip has {self._length} frames in a row with the agent's motion; use shorter windows or longer clips"
+            )
+        return np.array(starts, np.int64)
+
+
+_STREAMS = ("user_speech", "agent_speech", "user_motion", "agent_motion", "user_valid", "agent_valid")
+
+
+def motion_statistics(prepared: Prepared) -> MotionStatistics:
+    """Return the units of motion in the model, from the agent's motion.
+
+    A group that hardly moves in the corpus keeps a unit of its ordinary size (expression 1, jaw and neck 0.01 rad):
+    the user's side is measured in the same units, and may well move there.
+    """
+    known = prepared.agent_valid
+    floor = np.repeat(np.array([1.0, 0.01, 0.01]), GROUP_SIZES)
+    mean, std = np.zeros(MOTION_DIM), floor.copy()
+    edges = np.cumsum((0, *GROUP_SIZES))
+    for group in range(3):
+        rows = prepared.agent_motion[known[:, group], edges[group] : edges[group + 1]]
+        if len(rows) > 1:
+            mean[edges[group] : edges[group + 1]] = rows.mean(axis=0, dtype=np.float64)
+            std[edges[group] : edges[group + 1]] = rows.std(axis=0, dtype=np.float64)
+    return MotionStatistics(mean.astype(np.float32), np.maximum(std, floor).astype(np.float32))
+
+
+def _invent_expression(motion: np.ndarray, seen: np.ndarray, how: Augmentation, rng: np.random.Generator) -> None:
+    """Put slow random movement where a seen user has no expression; changes both arrays."""
+    batch, length = seen.shape[:2]
+    wanted = (rng.random(batch) < how.expression_probability)[:, None] & (seen[..., 1:].max(axis=2) > 0)
+    wanted &= seen[..., 0] == 0
+    knots = rng.standard_normal((batch, length // 10 + 2, 50)) * 0.5 + rng.standard_normal((batch, 1, 50))
+    place = np.arange(length) / 10
+    low = place.astype(int)
+    share = (0.5 - 0.5 * np.cos(np.pi * (place - low)))[:, None]
+    moving = how.expression_std * ((1 - share) * knots[:, low] + share * knots[:, low + 1])
+    motion[..., :50] = np.where(wanted[..., None], moving, motion[..., :50])
+    seen[..., 0] = np.where(wanted, 1.0, seen[..., 0])
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array, np.float32))
