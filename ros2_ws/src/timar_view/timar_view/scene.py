@@ -123,4 +123,4 @@ def _pose(transform: Transform) -> tuple[np.ndarray, np.ndarray]:
 
 def _detail(radius_m: float) -> int:
     """Faces along an icosphere's edge: large spheres meet in seams, which show coarse faces."""
-    return int(np.clip(radius_m * 300, 5, 28))
+    return int(np.clip(radius_m * 500, 6, 28))
