@@ -30,6 +30,9 @@ from timar_common.config import Description, describe
 from timar_common.diagnostics import Level, Report
 from timar_common.topics import TOPICS, Topic
 
+END_WITHIN_S = 10
+"""A process that was told to end and has not after so long is ended by the kernel [s]."""
+
 
 def message_type(type_name: str) -> Any:
     """Import a message class by its ROS name, for example ``timar_msgs/msg/AudioChunk``."""
@@ -262,13 +265,19 @@ class RoomNode(LifecycleNode):
 def run(node_types: Sequence[type[RoomNode]], args: Sequence[str] | None = None) -> int:
     """Run nodes in this process until a signal, and return the exit status.
 
-    SIGINT and SIGTERM end the spinning between two callbacks; every node is then stopped and destroyed.
-    The status is 1 when a node refused to start, after saying why.
+    SIGINT and SIGTERM end the spinning between two callbacks; every node is then stopped and destroyed,
+    within `END_WITHIN_S`. The status is 1 when a node refused to start, after saying why.
     """
     rclpy.init(args=args, signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     wanted_end = threading.Event()
+
+    def end(*_: object) -> None:
+        wanted_end.set()
+        # A node that hangs while it stops must not outlive the graph: this ends the process whatever it does.
+        signal.alarm(END_WITHIN_S)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: wanted_end.set())
+        signal.signal(number, end)
     executor = _executor()
     nodes: list[RoomNode] = []
     try:
@@ -295,6 +304,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the nodes named ``module:Class`` on the command line, before any ``--ros-args``, in one process."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     cut = arguments.index("--ros-args") if "--ros-args" in arguments else len(arguments)
+    # Until the nodes run there is nothing to stop, so a signal simply ends the imports.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     node_types = []
     for spec in arguments[:cut]:
         module_name, class_name = spec.split(":")

@@ -1,0 +1,63 @@
+"""A process of nodes ends when it is told to, even if a node hangs while it stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+pytestmark = pytest.mark.ros
+
+HANGING = """
+import sys, time
+from timar_common import room_node
+
+class Hanging(room_node.RoomNode):
+    NAME = "hanging"
+    from timar_audio.turns import TurnsConfig as Config
+    def start(self):
+        print("up", flush=True)
+    def stop(self):
+        time.sleep(60)
+
+room_node.END_WITHIN_S = 1
+sys.exit(room_node.run([Hanging]))
+"""
+
+
+def test_node_that_hangs_while_stopping_is_ended_by_the_kernel():
+    process = subprocess.Popen([sys.executable, "-c", HANGING], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "up\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=5.0) == -signal.SIGALRM
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_signal_during_the_imports_ends_the_process_without_a_traceback(tmp_path):
+    (tmp_path / "slow_room.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "timar_common.room_node", "slow_room:Node"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout.readline() == "importing\n"
+        began_s = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=5.0)
+        assert time.monotonic() - began_s < 3.0
+        assert process.returncode == -signal.SIGINT
+        assert "Traceback" not in errors
+    finally:
+        process.kill()
+        process.communicate()
