@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from pathlib import Path
 
 import numpy as np
 from timar_common.clock import SAMPLES_PER_FRAME
+from timar_model.config import ModelConfig
+from timar_model.loading import find_model, load_model
 
 from timar_inference.alignment import Alignment
 from timar_inference.config import MARGIN_DEFAULT, InferenceConfig
 from timar_inference.decisions import Identity
 from timar_inference.runner import Session
 from timar_inference.user_motion import MOTION_CHANNELS, PARTS
-from timar_model import find_model, load_model
 
 PUBLISHED_MARGIN_FRAMES = 2
 """For a model that was trained without a user lag: its user stream is set back by a turn and this much."""
@@ -34,34 +36,47 @@ def open_runtime(config: InferenceConfig) -> Runtime:
     """Load the model that `config` names, open a session on its engine, and warm it.
 
     Raises:
-        ValueError: There is no such model, its folder is not whole, or it cannot do what was asked for; the
-            message says what to do.
-        RuntimeError: The engine cannot run here.
+        OSError: There is no such model, or a file of it is missing.
+        ValueError: A file is not what its manifest says, or the model cannot do what was asked for.
+        RuntimeError: The engine cannot run here, or the weights make numbers that are not finite.
     """
     started = time.perf_counter()
     model = load_model(find_model(config.model))
-    session = model.session(
-        engine=config.engine, seed=config.seed, threads=config.threads, **config.sampling()
-    )
+    engine = _best_engine(model.path) if config.engine == "auto" else config.engine
+    try:
+        session = model.session(engine=engine, seed=config.seed, threads=config.threads, **config.sampling())
+        alignment = _alignment(config, model.config)
+        warm_up(session, alignment, config.warmup_turns, config.seed)
+    except ImportError as error:
+        raise RuntimeError(
+            f"engine {engine!r} cannot run here, {error.name} is not installed; install it or choose another"
+        ) from error
+    except FloatingPointError as error:
+        raise RuntimeError(f"{config.model} cannot be used: {error}") from error
+    ready_s = time.perf_counter() - started
+    notes = [
+        f"{config.model} ({model.sha256[:12]}) on {engine}, turns of {alignment.turn_frames} frames, "
+        f"ready after {ready_s:.1f} s"
+    ]
+    if model.config.user_lag == "none":
+        notes.append(
+            f"{config.model} was trained without a user lag; its user stream is set back by one turn and "
+            f"{alignment.margin_frames} frames"
+        )
+    return Runtime(session, Identity(engine, model.sha256), alignment, tuple(notes))
+
+
+def _best_engine(folder: Path) -> str:
+    """Return what "auto" means: the exported graph when the folder carries one, for it needs no torch."""
+    return "onnx" if any(folder.glob("*.onnx")) else "torch"
+
+
+def _alignment(config: InferenceConfig, model_config: ModelConfig) -> Alignment:
     margin = config.margin_frames
-    notes = []
     if margin == MARGIN_DEFAULT:
-        margin = model.config.user_lag_margin_frames
-        if model.config.user_lag == "none":
-            margin = PUBLISHED_MARGIN_FRAMES
-            notes.append(
-                f"{config.model} was trained without a user lag; its user stream is set back by one turn and "
-                f"{margin} frames"
-            )
-    alignment = Alignment(config.turn_frames or model.config.turn_frames, margin)
-    warm_up(session, alignment, config.warmup_turns, config.seed)
-    elapsed = time.perf_counter() - started
-    identity = Identity(session.engine_name, model.sha256)
-    notes.append(
-        f"{config.model} ({identity.model_sha256[:12]}) on {identity.engine}, turns of "
-        f"{alignment.turn_frames} frames, ready after {elapsed:.1f} s"
-    )
-    return Runtime(session, identity, alignment, tuple(notes))
+        is_simultaneous = model_config.user_lag == "none"
+        margin = PUBLISHED_MARGIN_FRAMES if is_simultaneous else model_config.user_lag_margin_frames
+    return Alignment(config.turn_frames or model_config.turn_frames, margin)
 
 
 def warm_up(session: Session, alignment: Alignment, turns: int, seed: int) -> None:

@@ -1,0 +1,184 @@
+"""The room with a real (small, untrained) model: what it loads, refuses, and makes."""
+
+import shutil
+import time
+
+import numpy as np
+import pytest
+import torch
+from timar_inference.config import InferenceConfig
+from timar_inference.conversation import Conversation
+from timar_inference.decisions import Decision
+from timar_inference.runner import Runner
+from timar_inference.runtime import open_runtime
+from timar_model.checkpoint import save_model
+from timar_model.config import ModelConfig
+from timar_model.model import TimarModel
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    torch.manual_seed(5)
+    small = ModelConfig.of_size(
+        "tiny", width=32, heads=2, blocks=2, token_dim=16, head_width=32, head_blocks=1
+    )
+    path = tmp_path_factory.mktemp("models") / "small"
+    model = TimarModel(small)
+    with torch.no_grad():
+        # A fresh head is all zeros and would say nothing about what goes in.
+        for weights in model.parameters():
+            weights.add_(0.05 * torch.randn_like(weights))
+    save_model(path, model, provenance={"weights": "random"})
+    return path
+
+
+@pytest.fixture
+def open_small(folder):
+    def open_it(**changes):
+        return open_runtime(InferenceConfig(model=str(folder), engine="torch", **changes))
+
+    return open_it
+
+
+def test_warming_leaves_no_trace_in_the_conversation(open_small):
+    rng = np.random.default_rng(1)
+    user, agent = (rng.normal(0, 0.1, 3200).astype(np.float32) for _ in range(2))
+    cold, warm = open_small(warmup_turns=0), open_small(warmup_turns=4)
+    assert warm.session.next_frame == 0
+    assert np.array_equal(cold.session.step(user, None, agent), warm.session.step(user, None, agent))
+
+
+def test_turn_length_and_margin_are_the_models_unless_told(open_small):
+    assert (open_small().alignment.turn_frames, open_small().alignment.margin_frames) == (5, 2)
+    told = open_small(turn_frames=10, margin_frames=3).alignment
+    assert (told.turn_frames, told.margin_frames) == (10, 3)
+
+
+def test_sampling_options_reach_the_session(open_small):
+    session = open_small(temperature=0.0, steps=2, guidance=1.5, noise_correlation_s=0.0).session
+    assert session.sampling.temperature == 0.0
+    assert session.sampling.steps == 2
+    assert session.sampling.guidance == 1.5
+    assert session.sampling.noise_correlation_s == 0.0
+    assert open_small().session.sampling.noise_correlation_s == 0.3
+
+
+def test_model_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(OSError, match="no-such-model"):
+        open_runtime(InferenceConfig(model=str(tmp_path / "no-such-model")))
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "manifest.json"])
+@pytest.mark.parametrize("damage", ["missing", "half"])
+def test_model_folder_that_is_not_whole_is_refused(folder, tmp_path, name, damage):
+    broken = tmp_path / "broken"
+    shutil.copytree(folder, broken)
+    if damage == "missing":
+        (broken / name).unlink()
+    else:
+        (broken / name).write_bytes((broken / name).read_bytes()[: (broken / name).stat().st_size // 2])
+    with pytest.raises((OSError, ValueError), match=r"broken|manifest|config\.json|model\.safetensors"):
+        open_runtime(InferenceConfig(model=str(broken)))
+
+
+def test_unknown_engine_is_refused_by_name(folder):
+    with pytest.raises(ValueError, match="abacus"):
+        open_runtime(InferenceConfig(model=str(folder), engine="abacus"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"temperature": -0.5}, {"guidance": -0.1}, {"seed": -1}, {"turn_frames": 251}, {"late_policy": "never"}],
+)
+def test_impossible_setting_is_refused_by_name(changes):
+    with pytest.raises(ValueError, match=next(iter(changes))):
+        InferenceConfig(**changes)
+
+
+class Talk:
+    """A conversation with the real session, in simulated time; both voices are noise."""
+
+    def __init__(self, runtime, **changes) -> None:
+        self.now_ns = 10**9
+        config = InferenceConfig(**changes)
+        self.conversation = Conversation(config, runtime.alignment, "talk")
+        self.runner = Runner(runtime.session, runtime.identity, lambda: self.now_ns)
+        self.voice = (np.random.default_rng(2).normal(0, 3000, (2, 16_000 * 6))).astype(np.int16)
+        self.plan(0, 16_000 * 6, 0)
+
+    def plan(self, first, end, revision):
+        self.conversation.push_plan(
+            first, self.voice[1, first:end], sample_rate_hz=16_000, revision=revision, now_ns=self.now_ns
+        )
+
+    def hear(self, first, end):
+        outcomes = []
+        for place in range(first, end, 320):
+            self.now_ns = 10**9 + (place + 320) * 62_500
+            self.conversation.push_user(
+                place,
+                self.voice[0, place : place + 320],
+                sample_rate_hz=16_000,
+                stamp_ns=10**9 + place * 62_500,
+                now_ns=self.now_ns,
+            )
+            outcomes += self.run()
+        return outcomes
+
+    def run(self):
+        outcomes = []
+        while (job := self.conversation.next_job(self.now_ns)) is not None:
+            outcomes.append(self.runner.run(job))
+        return outcomes
+
+
+def motion_of(outcomes):
+    return {each.entry.first_frame: each.motion for each in outcomes if each.motion is not None}
+
+
+def test_conversation_is_the_same_every_time_it_is_held(open_small):
+    first, second = (motion_of(Talk(open_small()).hear(0, 32_000)) for _ in range(2))
+    assert list(first) == list(range(5, 55, 5))
+    assert all(np.array_equal(first[frame], second[frame]) for frame in first)
+
+
+def test_turn_taken_back_and_made_again_equals_one_made_so_at_once(open_small):
+    """The session must not remember the speech that was withdrawn: compare with a talk that never had it."""
+    changed, straight = Talk(open_small()), Talk(open_small())
+    straight.conversation.push_plan(
+        16_640, np.zeros(0, np.int16), sample_rate_hz=16_000, revision=1, now_ns=straight.now_ns
+    )
+    expected = motion_of(straight.hear(0, 32_000))
+    before = motion_of(changed.hear(0, 16_000 - 1280))
+    changed.plan(16_640, 16_640, 1)
+    after = changed.run() + changed.hear(16_000 - 1280, 32_000)
+    assert after[0].entry.decision == Decision.TAKE_BACK
+    assert not np.array_equal(before[25], expected[25])
+    found = before | motion_of(after)
+    assert list(found) == list(expected)
+    assert all(np.array_equal(found[frame], expected[frame]) for frame in expected)
+
+
+def test_turn_that_came_too_late_is_history_for_the_next(open_small):
+    talk = Talk(open_small())
+    talk.hear(0, 16_000)
+    talk.conversation.push_user(
+        16_000,
+        talk.voice[0, 16_000:32_000],
+        sample_rate_hz=16_000,
+        stamp_ns=10**9 + 16_000 * 62_500,
+        now_ns=talk.now_ns,
+    )
+    talk.now_ns = 10**9 + 32_000 * 62_500
+    outcomes = talk.run()
+    assert [each.entry.first_frame for each in outcomes] == [30, 35, 40, 45, 50]
+    assert [each.entry.decision for each in outcomes] == [Decision.COMMIT_UNSAMPLED] * 4 + [Decision.GENERATE]
+    assert outcomes[-1].entry.is_late
+
+
+def test_turn_is_computed_faster_than_it_is_spoken(open_small):
+    """Not a benchmark: a turn of the small model that takes its own length is broken."""
+    talk = Talk(open_small())
+    started = time.perf_counter()
+    turns = len(motion_of(talk.hear(0, 32_000)))
+    assert (time.perf_counter() - started) / turns < 0.2
