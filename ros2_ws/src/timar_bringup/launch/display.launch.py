@@ -31,7 +31,9 @@ def generate_launch_description() -> LaunchDescription:
                 "rviz_config", default_value=layout, description="The RViz layout, a path to a .rviz file."
             ),
             DeclareLaunchArgument(
-                "namespace", default_value="", description="The robot's namespace, as given to robot.launch.py."
+                "namespace",
+                default_value="",
+                description="The robot's namespace, as given to robot.launch.py.",
             ),
             OpaqueFunction(function=start_nodes),
         ]

@@ -1,0 +1,76 @@
+"""Follow the running graph's topics for the progress line of the demo."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from sensor_msgs.msg import JointState
+from timar_common.room_node import message_type, qos_of
+from timar_common.topics import TOPICS
+from timar_msgs.msg import FloorState, TurnLog
+
+from timar_bringup.progress import Progress
+
+
+class Watcher:
+    """Keep a `Progress` up to date while `watch` is called; a context manager."""
+
+    def __init__(self, progress: Progress, namespace: str) -> None:
+        self._progress = progress
+        self._namespace = namespace
+
+    def __enter__(self) -> Watcher:
+        self._context = rclpy.Context()
+        rclpy.init(
+            args=["demo"], context=self._context, signal_handler_options=rclpy.signals.SignalHandlerOptions.NO
+        )
+        self._node = rclpy.create_node(
+            "demo", namespace=self._namespace, context=self._context, use_global_arguments=False
+        )
+        # Not the events executor: it would count as a subscriber no sooner, and one of these is easily left.
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
+        for name, callback in (
+            ("turn_log", self._on_turn),
+            ("floor", self._on_floor),
+            ("joint_states", self._on_joints),
+        ):
+            topic = TOPICS[name]
+            self._node.create_subscription(message_type(topic.type_name), name, callback, qos_of(topic))
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._executor.shutdown()
+        self._node.destroy_node()
+        rclpy.shutdown(context=self._context)
+
+    def watch(self, seconds: float) -> None:
+        """Take messages in for a while."""
+        end_s = time.monotonic() + seconds
+        while (left_s := end_s - time.monotonic()) > 0:
+            self._executor.spin_once(timeout_sec=left_s)
+
+    def _on_turn(self, message: Any) -> None:
+        if message.decision in (TurnLog.GENERATE, TurnLog.COMMIT_UNSAMPLED):
+            self._progress.take_turn(
+                time.monotonic_ns(),
+                message.user_end_sample,
+                message.compute_ms,
+                is_late=message.is_late,
+                is_sampled=message.decision == TurnLog.GENERATE,
+            )
+
+    def _on_floor(self, message: FloorState) -> None:
+        self._progress.take_floor(message.state)
+
+    def _on_joints(self, message: JointState) -> None:
+        self._progress.take_joints(time.monotonic_ns(), message.name, message.position)
