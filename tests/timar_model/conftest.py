@@ -14,7 +14,15 @@ from timar_model.session import Session
 from timar_model.speech import speech_features
 from timar_model.statistics import MotionStatistics
 
-SMALL = {"window_frames": 30, "token_dim": 16, "width": 32, "blocks": 2, "heads": 2, "head_width": 24, "mel_bands": 10}
+SMALL = {
+    "window_frames": 30,
+    "token_dim": 16,
+    "width": 32,
+    "blocks": 2,
+    "heads": 2,
+    "head_width": 24,
+    "mel_bands": 10,
+}
 
 
 def small_config(**changes):
@@ -47,7 +55,9 @@ class Talk:
         sound = slice(first * SAMPLES_PER_FRAME, (first + frames) * SAMPLES_PER_FRAME)
         seen = np.arange(start, start + user_frames) >= 0
         return {
-            "user_speech": _padded(self.user_speech.reshape(-1, SAMPLES_PER_FRAME), start, user_frames).reshape(-1),
+            "user_speech": _padded(
+                self.user_speech.reshape(-1, SAMPLES_PER_FRAME), start, user_frames
+            ).reshape(-1),
             "user_motion": _padded(self.user_motion, start, user_frames),
             "agent_speech": self.agent_speech[sound],
             "user_motion_valid": np.repeat(seen[:, None], 3, axis=1),
@@ -63,7 +73,9 @@ def make_talk(frames, seed=3):
 
 
 def _padded(rows, start, count):
-    return np.stack([rows[index] if index >= 0 else np.zeros_like(rows[0]) for index in range(start, start + count)])
+    return np.stack(
+        [rows[index] if index >= 0 else np.zeros_like(rows[0]) for index in range(start, start + count)]
+    )
 
 
 @pytest.fixture(scope="session")
@@ -92,6 +104,8 @@ def open_session(network):
         used = using or network
         statistics = MotionStatistics(np.linspace(-0.5, 0.5, 56), np.linspace(0.5, 2.0, 56))
         options = SamplingConfig(**{"noise_correlation_s": 0.3, **sampling})
-        return Session(TorchEngine(used), speech_features(used.config), statistics, options, seed, take_back_turns)
+        return Session(
+            TorchEngine(used), speech_features(used.config), statistics, options, seed, take_back_turns
+        )
 
     return make

@@ -102,7 +102,9 @@ def test_ring_grows_for_short_turns_and_then_stays(talk, open_session):
 
 
 @pytest.mark.parametrize("voice", ["user_speech", "agent_speech", "user_motion"])
-def test_motion_depends_on_no_input_that_comes_after_what_the_clock_allows(voice, talk, open_session, make_talk):
+def test_motion_depends_on_no_input_that_comes_after_what_the_clock_allows(
+    voice, talk, open_session, make_talk
+):
     lengths, first_changed = [5] * 12, 40
     other = make_talk(160)
     array = getattr(other, voice)
@@ -116,8 +118,10 @@ def test_motion_depends_on_no_input_that_comes_after_what_the_clock_allows(voice
     assert np.abs(motion[first_different:] - changed[first_different:]).max() > 1e-4
 
 
-def test_turn_of_which_nothing_was_heard_long_ago_has_left_the_window(talk, open_session, make_network, make_talk):
-    """With no past frames and the window slid past, an early difference is gone through two layers and no more."""
+def test_turn_of_which_nothing_was_heard_long_ago_has_left_the_window(
+    talk, open_session, make_network, make_talk
+):
+    """One block deep and without past frames, an early difference is gone once the window has slid past."""
     network = make_network(past_frames=0, blocks=1)
     other = make_talk(160)
     other.user_motion[:5] += 1.0
@@ -125,7 +129,7 @@ def test_turn_of_which_nothing_was_heard_long_ago_has_left_the_window(talk, open
     motion = np.concatenate(run(open_session(using=network), talk, lengths, noise))
     changed = np.concatenate(run(open_session(using=network), other, lengths, noise))
     assert np.abs(motion - changed)[5:35].max() > 1e-4
-    # The turn that reads frames 0-4 starts at frame 10 (lag 5 + 2 of turns of 5), and stays visible for 30 frames.
+    # The turn that reads frames 0-4 starts at frame 10 (lag 5 + 2 of turns of 5), and is seen for 30 frames.
     np.testing.assert_array_equal(motion[45:], changed[45:])
 
 
@@ -177,7 +181,7 @@ def test_reset_begins_the_same_conversation_again(talk, open_session):
 
 
 def test_committed_turn_leaves_the_history_of_a_drawn_one(talk, open_session, make_network):
-    """Masked history keeps no motion, so an undrawn turn differs only in the past frames the next one sees."""
+    """Masked history keeps no motion, so an undrawn turn differs only in the past frames."""
     network = make_network(past_frames=0)
     drawn, late = open_session(using=network), open_session(using=network)
     noise = draw_noise([5] * 8)
@@ -227,7 +231,10 @@ def test_unseen_user_and_unseen_groups_are_read_as_unseen(talk, open_session):
     only_neck = motion(user_motion_valid=neck)
     np.testing.assert_array_equal(motion(user_motion=poisoned, user_motion_valid=neck), only_neck)
     seen = motion(user_motion_valid=None)
-    assert min(np.abs(seen - unseen).max(), np.abs(seen - only_neck).max(), np.abs(unseen - only_neck).max()) > 1e-4
+    assert (
+        min(np.abs(seen - unseen).max(), np.abs(seen - only_neck).max(), np.abs(unseen - only_neck).max())
+        > 1e-4
+    )
 
 
 def test_guidance_of_one_is_none_and_more_moves_away_from_the_unconditional(talk, open_session):

@@ -1,4 +1,4 @@
-"""Pre-norm transformer blocks with turn-level causal attention, over a whole sequence or on top of a cache."""
+"""Pre-norm transformer blocks with turn-level causal attention, over a sequence or on top of a cache."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ Array = npt.NDArray[np.float32]
 class TokenRing:
     """Keys and values addressed by a token counter that only grows; token n lives in slot n mod capacity.
 
-    Attention does not care in which order slots lie, so nothing ever moves. A ring that must hold more than it
-    can is allocated anew at twice the size: its capacity follows from what is kept and not from a guess.
+    Attention does not care in which order slots lie, so nothing ever moves. A ring that must hold more
+    than it can is allocated anew at twice the size: its capacity follows from what is kept, not from a guess.
     """
 
     def __init__(self, blocks: int, batch: int, heads: int, head_dim: int, capacity: int) -> None:
@@ -51,7 +51,9 @@ class TokenRing:
             ValueError: The counter is older than what is kept.
         """
         if not self.first <= token <= self.end:
-            raise ValueError(f"the ring holds tokens {self.first} to {self.end}, it cannot be cut back to {token}")
+            raise ValueError(
+                f"the ring holds tokens {self.first} to {self.end}, it cannot be cut back to {token}"
+            )
         self.end = token
 
     def clear(self) -> None:

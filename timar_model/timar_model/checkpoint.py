@@ -1,4 +1,4 @@
-"""A model is a folder: config.json, model.safetensors, manifest.json; it is written whole and read with doubt."""
+"""A model is a folder: config.json, model.safetensors, manifest.json; written whole, read with doubt."""
 
 from __future__ import annotations
 
@@ -186,11 +186,11 @@ def _verify_files(path: Path, manifest: dict[str, Any]) -> None:
         size = file.stat().st_size
         if size != facts.get("bytes"):
             raise ValueError(
-                f"{str(file)!r} has {size} bytes, expected {facts.get('bytes')}; copy or train the model again"
+                f"{str(file)!r} has {size} bytes, expected {facts.get('bytes')}; copy the model again"
             )
         if _sha256(file) != facts.get("sha256"):
             raise ValueError(
-                f"{str(file)!r} is not the file its manifest describes (sha256); copy or train the model again"
+                f"{str(file)!r} is not the file its manifest describes (sha256); copy the model again"
             )
 
 

@@ -75,6 +75,8 @@ class ObjectiveConfig:
     """Probability with which all user tokens of a turn become null: the guidance's other branch."""
     user_motion_drop: float = 0.0
     """Probability with which a whole clip's user motion is unseen, as for a head without a camera."""
+    user_group_drop: float = 0.0
+    """Probability with which expression, jaw or neck alone is unseen throughout a clip."""
     past_drop: float = 0.0
     """Probability with which a turn does not know the frames shown before it."""
     past_noise: float = 0.0
@@ -97,25 +99,25 @@ class ObjectiveConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """Everything that shapes a model's weights and tokens. The defaults are the streaming variant, size tiny."""
+    """Everything that shapes a model's weights and tokens. The defaults: streaming, size tiny."""
 
     turn_frames: int = 5
     """Agent frames of a turn; the streaming variant takes other lengths at run time too."""
     window_frames: int = 200
     """How much of the conversation a turn sees, its own frames included."""
     positions: str = "rotary"
-    """"rotary": by true time, a rolling cache is exact for ever; "window": learned, by place in the window."""
+    """"rotary": by true time, so a rolling cache stays exact; "window": learned, by place in the window."""
     rotary_base: float = 200.0
     """Slowest rotation [frames per radian]; several windows long, so that no two places look alike."""
     past_frames: int = 4
     """Frames shown just before the turn that it sees as extra tokens; 0 in the published system."""
     user_lag: str = "turn"
-    """"turn": the user's block is one turn and a margin old; "none": both streams of a turn are simultaneous."""
+    """"turn": the user's block is one turn and a margin old; "none": both streams are simultaneous."""
     user_lag_margin_frames: int = 2
     """Frames between the newest user frame a turn sees and the turn's own first frame."""
 
     speech_encoder: str = "logmel"
-    """"logmel": causal features of each frame; "wav2vec2": the frozen encoder, run on each turn's sound alone."""
+    """"logmel": causal features of each frame; "wav2vec2": the frozen encoder, on each turn's sound alone."""
     mel_bands: int = 40
     """Bands of one log-mel spectrum; a frame has four of them."""
     speech_dim: int = 160
@@ -146,7 +148,12 @@ class ModelConfig:
     """Defaults of drawing motion."""
     objective: ObjectiveConfig = dataclasses.field(
         default_factory=lambda: ObjectiveConfig(
-            mask_ratio_min=1.0, user_turn_drop=0.1, user_motion_drop=0.3, past_drop=0.1, past_noise=0.3
+            mask_ratio_min=1.0,
+            user_turn_drop=0.1,
+            user_motion_drop=0.3,
+            user_group_drop=0.1,
+            past_drop=0.1,
+            past_noise=0.3,
         )
     )
     """What training hides."""
@@ -244,7 +251,8 @@ class ModelConfig:
                 )
         if self.user_lag == "none" and self.user_lag_margin_frames:
             raise ValueError(
-                f"ModelConfig.user_lag_margin_frames is {self.user_lag_margin_frames}, expected 0 without a user lag"
+                f"ModelConfig.user_lag_margin_frames is {self.user_lag_margin_frames}, "
+                "expected 0 without a user lag"
             )
         if self.past_frames and self.sampling.history != "masked":
             raise ValueError(
@@ -269,7 +277,8 @@ def _published(width: int, blocks: int, heads: int) -> dict[str, Any]:
         "speech_dim": 1024,
         "speech_source": "facebook/wav2vec2-large-960h-lv60-self",
         "loudness": "none",
-        "token_dim": 768,
+        # Not published; the width with which all three parameter counts (194, 428, 813 M) come out.
+        "token_dim": 1024,
         "width": width,
         "blocks": blocks,
         "heads": heads,
@@ -319,7 +328,8 @@ def _require_numbers(config: Any, *names: str, minimum: float, maximum: float = 
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
         if not is_number or not minimum <= value <= maximum:
             raise ValueError(
-                f"{type(config).__name__}.{name} is {value!r}, expected a number from {minimum:g} to {maximum:g}"
+                f"{type(config).__name__}.{name} is {value!r}, "
+                f"expected a number from {minimum:g} to {maximum:g}"
             )
 
 

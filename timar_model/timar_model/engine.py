@@ -1,4 +1,4 @@
-"""What every engine does: encode the tokens of turns on top of a ring, and draw motion from the result; both pure."""
+"""What every engine does: encode turns on top of a ring, and draw motion from the result; both pure."""
 
 from __future__ import annotations
 

@@ -30,7 +30,9 @@ class TorchEngine:
         self._model = model.eval()
 
     @classmethod
-    def from_weights(cls, config: ModelConfig, weights: dict[str, np.ndarray], threads: int = 1) -> TorchEngine:
+    def from_weights(
+        cls, config: ModelConfig, weights: dict[str, np.ndarray], threads: int = 1
+    ) -> TorchEngine:
         """Build the network of a configuration around weights by name.
 
         Raises:
@@ -88,7 +90,7 @@ def load_network(config: ModelConfig, weights: dict[str, np.ndarray]) -> TimarMo
     if wanted != found:
         name = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))[0]
         raise ValueError(
-            f"the weights have {name} of shape {found.get(name)}, but the configuration wants {wanted.get(name)}; "
+            f"the weights have {name} of shape {found.get(name)}, the config wants {wanted.get(name)}; "
             "config.json and model.safetensors belong to different models"
         )
     model = TimarModel(config)

@@ -50,7 +50,12 @@ class Model:
         return self._folder.sha256
 
     def session(
-        self, engine: str = "torch", seed: int = 0, threads: int = 1, take_back_turns: int = 16, **sampling: Any
+        self,
+        engine: str = "torch",
+        seed: int = 0,
+        threads: int = 1,
+        take_back_turns: int = 16,
+        **sampling: Any,
     ) -> Session:
         """Open a conversation.
 
@@ -66,7 +71,9 @@ class Model:
         """
         known = [field.name for field in dataclasses.fields(SamplingConfig)]
         if unknown := sorted(set(sampling) - set(known)):
-            raise ValueError(f"a session has no sampling option {unknown[0]!r}; the options are {', '.join(known)}")
+            raise ValueError(
+                f"a session has no sampling option {unknown[0]!r}; the options are {', '.join(known)}"
+            )
         options = dataclasses.replace(self.config.sampling, **sampling)
         if self._features is None:
             self._features = speech_features(self.config)
@@ -106,7 +113,8 @@ def find_model(name_or_path: str | Path) -> Path:
         return shipped
     names = sorted(found.name for found in SHIPPED.iterdir() if found.is_dir()) if SHIPPED.is_dir() else []
     raise FileNotFoundError(
-        f"there is no model {str(name_or_path)!r}, neither as a folder nor shipped; shipped: {', '.join(names) or 'none'}"
+        f"there is no model {str(name_or_path)!r}, neither as a folder nor shipped; "
+        f"shipped are: {', '.join(names) or 'none'}"
     )
 
 

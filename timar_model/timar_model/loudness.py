@@ -11,7 +11,10 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from timar_model.config import SAMPLES_PER_FRAME
+from timar_model.config import FRAMES_PER_SECOND, SAMPLES_PER_FRAME
+
+_NO_SIGNAL_DBFS = -90.0
+"""Below this lies digital silence, which says nothing of the background either [dBFS]."""
 
 Samples = npt.NDArray[np.float32]
 
@@ -22,10 +25,16 @@ class LoudnessConfig:
 
     target_dbfs: float = -23.0
     """Level a voice is brought to [dB relative to full scale]."""
-    gate_dbfs: float = -55.0
+    gate_dbfs: float = -60.0
     """Frames below are silence and teach nothing [dBFS]."""
-    relative_gate_db: float = 20.0
-    """Frames this far below the level heard so far are pauses and teach nothing [dB]."""
+    noise_margin_db: float = 9.0
+    """How far above the noise floor a frame must stand to be speech [dB]."""
+    noise_rise_db_per_s: float = 1.0
+    """How fast the noise floor follows a rising background; it falls at once [dB/s]."""
+    pause_margin_db: float = 20.0
+    """Speech this far below the level heard so far is a tail or a breath: it lowers the level slowly [dB]."""
+    pause_leak_db_per_s: float = 1.0
+    """How slowly; a voice that stays so quiet is found again after all [dB/s]."""
     time_constant_s: float = 10.0
     """How slowly the level follows once it is known [s of speech]."""
     trust_s: float = 0.4
@@ -42,6 +51,8 @@ class LoudnessState:
     """Level of its speech so far."""
     heard_frames: float
     """How many frames that is worth."""
+    floor_dbfs: float
+    """Level of the background."""
     gain_db: float
     """Gain at the end of the last frame."""
 
@@ -57,7 +68,8 @@ class LoudnessNormaliser:
 
     def initial(self) -> LoudnessState:
         """Return what is known before anything was heard."""
-        return LoudnessState(self.config.target_dbfs, self.config.trust_s * 25.0, 0.0)
+        cfg = self.config
+        return LoudnessState(cfg.target_dbfs, cfg.trust_s * FRAMES_PER_SECOND, 0.0, 0.0)
 
     def apply(self, samples: Samples, state: LoudnessState) -> tuple[Samples, LoudnessState]:
         """Normalise whole frames of one voice.
@@ -85,9 +97,17 @@ class LoudnessNormaliser:
     def _learn(self, power: float, state: LoudnessState) -> LoudnessState:
         cfg = self.config
         frame_dbfs = 10.0 * math.log10(power + 1e-12)
-        if frame_dbfs < max(cfg.gate_dbfs, state.level_dbfs - cfg.relative_gate_db):
+        if frame_dbfs < _NO_SIGNAL_DBFS:
             return state
-        heard = min(state.heard_frames + 1.0, cfg.time_constant_s * 25.0)
-        level = state.level_dbfs + (frame_dbfs - state.level_dbfs) / heard
+        floor = min(frame_dbfs, state.floor_dbfs + cfg.noise_rise_db_per_s / FRAMES_PER_SECOND)
+        if frame_dbfs < max(cfg.gate_dbfs, floor + cfg.noise_margin_db):
+            return dataclasses.replace(state, floor_dbfs=floor)
+        heard, level = state.heard_frames, state.level_dbfs
+        # Nobody's level is known from the first second: until then nothing counts as a pause.
+        if heard > FRAMES_PER_SECOND and frame_dbfs < level - cfg.pause_margin_db:
+            level -= cfg.pause_leak_db_per_s / FRAMES_PER_SECOND
+        else:
+            heard = min(heard + 1.0, cfg.time_constant_s * FRAMES_PER_SECOND)
+            level += (frame_dbfs - level) / heard
         gain = min(cfg.max_gain_db, max(-cfg.max_gain_db, cfg.target_dbfs - level))
-        return LoudnessState(level, heard, gain)
+        return LoudnessState(level, heard, floor, gain)

@@ -1,8 +1,9 @@
-"""The TIMAR network: tokens in, the backbone over turns, a diffusion head out; one pure step and one training loss."""
+"""The TIMAR network: tokens, a backbone over turns, a diffusion head; one pure pass and one training loss."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import torch
@@ -13,7 +14,7 @@ from timar_model.attention import NORM_EPS, Block, History, Rotation
 from timar_model.config import MARKERS_PER_TURN, MOTION_DIM, MOTION_GROUPS, ModelConfig
 from timar_model.diffusion import DiffusionHead, diffusion_loss
 from timar_model.inputs import TurnInputs
-from timar_model.turns import KINDS, Layout, lead_frames, layout_of, rotation, turn_sequence, visibility
+from timar_model.turns import KINDS, Layout, layout_of, lead_frames, rotation, turn_sequence, visibility
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,7 +232,9 @@ class TimarModel(nn.Module):
         speech_seen = keep(clips, user.numel(), drop=objective.user_token_drop) * seen_turn
         motion_seen = keep(clips, user.numel(), drop=objective.user_token_drop) * seen_turn
         motion_seen = motion_seen * keep(clips, 1, drop=objective.user_motion_drop)
-        groups_seen = motion_seen[..., None].expand(-1, -1, len(MOTION_GROUPS))
+        groups_seen = motion_seen[..., None] * keep(
+            clips, 1, len(MOTION_GROUPS), drop=objective.user_group_drop
+        )
         if batch.user_motion_seen is not None:
             groups_seen = groups_seen * batch.user_motion_seen[:, user]
 
@@ -259,15 +262,16 @@ class TimarModel(nn.Module):
     def _draw_known(
         self, clips: int, frames: int, device: torch.device, generator: torch.Generator | None
     ) -> Tensor:
-        """Draw which agent-motion tokens stay unmasked: one share for the batch, other places in each clip."""
+        """Draw which agent-motion tokens stay unmasked: one share a batch, other places in each clip."""
         objective = self.config.objective
         ratio = 1.0
         if objective.mask_ratio_min < 1.0 and objective.mask_ratio_std > 0.0:
-            normal = torch.distributions.Normal(0.0, 1.0)
-            low = float(normal.cdf(torch.tensor((objective.mask_ratio_min - 1.0) / objective.mask_ratio_std)))
+            low = torch.special.ndtr(
+                torch.tensor((objective.mask_ratio_min - 1.0) / objective.mask_ratio_std)
+            )
             share = torch.rand((), generator=generator, device=device).cpu()
-            ratio = 1.0 + objective.mask_ratio_std * float(normal.icdf(low + (0.5 - low) * share))
-        masked = min(frames, max(1, round(frames * ratio + 0.4999)))
+            ratio = 1.0 + objective.mask_ratio_std * float(torch.special.ndtri(low + (0.5 - low) * share))
+        masked = min(frames, math.ceil(frames * ratio))
         order = torch.rand(clips, frames, generator=generator, device=device).argsort(dim=1)
         return (order >= masked).float()
 

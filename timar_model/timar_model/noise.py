@@ -19,7 +19,7 @@ Array = npt.NDArray[np.float32]
 class NoiseState:
     """Where a noise source stands; never changed in place."""
 
-    generator: dict[str, Any]
+    generator: Any
     """State of the bit generator."""
     last: npt.NDArray[np.float64] | None
     """(draws, 56) noise of the last frame drawn."""
@@ -28,7 +28,7 @@ class NoiseState:
 
 
 class NoiseSource:
-    """Standard normal noise whose neighbouring frames are correlated, each frame's own distribution unchanged.
+    """Standard normal noise whose neighbouring frames are correlated, each frame's own distribution kept.
 
     The head draws frame by frame, so frames that share no noise jump against each other; a first-order
     autoregression over frames, per draw, lets them move together.

@@ -60,7 +60,9 @@ def read_reference(path: str | Path, weights: str = "model_ema") -> dict[str, np
 
     found = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(found, dict) or not isinstance(found.get(weights), dict):
-        raise ValueError(f"{str(path)!r} holds no set of weights {weights!r}, expected a published TIMAR checkpoint")
+        raise ValueError(
+            f"{str(path)!r} holds no set of weights {weights!r}, expected a published TIMAR checkpoint"
+        )
     return {name: tensor.float().numpy() for name, tensor in found[weights].items()}
 
 
@@ -74,8 +76,11 @@ def translate(reference: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     for name, array in reference.items():
         new = _translate_name(name)
         array = np.asarray(array, np.float32)
-        ours[new] = array.reshape(array.shape[-1] if new in ("null", "mask") else array.shape[-2:]) \
-            if new in _VECTORS else array
+        ours[new] = (
+            array.reshape(array.shape[-1] if new in ("null", "mask") else array.shape[-2:])
+            if new in _VECTORS
+            else array
+        )
     if "null" not in ours:
         raise ValueError("the weights lack fake_latent, expected those of the published TIMAR")
     # The published system knows a user that is seen or not; ours may see parts of one.
@@ -97,7 +102,9 @@ def config_of(weights: dict[str, np.ndarray], heads: int | None = None, **change
     width = weights["mask"].size
     published = {768: 12, 1024: 16, 1280: 16}
     if heads is None and width not in published:
-        raise ValueError(f"the weights are {width} wide, which is no published size; say how many heads they have")
+        raise ValueError(
+            f"the weights are {width} wide, which is no published size; say how many heads they have"
+        )
     turn_frames = changes.get("turn_frames", FRAMES_PER_SECOND)
     turn_tokens = 4 * turn_frames + 10
     sizes = {
@@ -119,7 +126,9 @@ def _translate_name(name: str) -> str:
         new, count = re.subn("^" + pattern, replacement, name)
         if count:
             return new
-    raise ValueError(f"{name!r} is no weight of the published TIMAR; expected a state dict of the released code")
+    raise ValueError(
+        f"{name!r} is no weight of the published TIMAR; expected a state dict of the released code"
+    )
 
 
 def _count(weights: dict[str, np.ndarray], prefix: str) -> int:

@@ -18,7 +18,9 @@ def drawing_plan(frames: int, iterations: int) -> list[slice]:
     for number in range(iterations):
         rest = 0
         if number < iterations - 1:
-            rest = max(1, min(left - 1, math.floor(frames * math.cos(math.pi / 2 * (number + 1) / iterations))))
+            rest = max(
+                1, min(left - 1, math.floor(frames * math.cos(math.pi / 2 * (number + 1) / iterations)))
+            )
         if rest < left:
             plan.append(slice(frames - left, frames - rest))
         left = rest

@@ -40,7 +40,7 @@ class Schedule:
 
 def _schedule(beta: Array, timestep: npt.NDArray[np.int64]) -> Schedule:
     alpha = 1.0 - beta
-    alpha_bar = np.cumprod(alpha)
+    alpha_bar = np.cumprod(alpha, dtype=np.float64)
     before = np.append(1.0, alpha_bar[:-1])
     posterior = beta * (1.0 - before) / (1.0 - alpha_bar)
     # The posterior of step 0 has no variance: its logarithm takes the neighbour's (or beta's, if alone).

@@ -1,4 +1,4 @@
-"""One conversation's state: what was heard, shown and drawn so far; a turn is added, or taken back, as a whole."""
+"""One conversation's state: what was heard, shown and drawn; a turn is added, or taken back, as a whole."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy.typing as npt
 
 from timar_model.config import MOTION_DIM, MOTION_GROUPS, SAMPLES_PER_FRAME, ModelConfig, SamplingConfig
 from timar_model.engine import Array, Encoded, Engine
-from timar_model.inputs import TurnInputs
+from timar_model.inputs import TurnInputs, join, stack, with_motion, without_user
 from timar_model.noise import NoiseSource, NoiseState
 from timar_model.sampling import drawing_plan
 from timar_model.speech import SpeechFeatures, VoiceState
 from timar_model.statistics import MotionStatistics
-from timar_model.turns import Layout, Turn, layout_of, next_turn, visibility
+from timar_model.turns import Turn, layout_of, next_turn, visibility
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class SessionState:
     """(P,) 1 where it was drawn, 0 before the start and where a turn went unsampled."""
     noise: NoiseState
     window: tuple[TurnInputs[Array], ...]
-    """Inputs of the turns in the window; kept for window positions, whose cache ends when the window slides."""
+    """Inputs of the turns in the window; kept for window positions, whose cache ends with the first slide."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,7 +165,7 @@ class Session:
         motion, encoded, inputs = self._generate(heard, noise)
         if not np.all(np.isfinite(motion)):
             raise FloatingPointError(
-                f"the model's motion for the turn at frame {heard.turn.first_frame} is not finite; check its weights"
+                f"the motion of the turn at frame {heard.turn.first_frame} is not finite; check the weights"
             )
         known = np.ones(heard.turn.frames, np.float32)
         self._remember(heard, encoded, inputs, motion, known, noise_state)
@@ -221,7 +221,8 @@ class Session:
         frames, rest = divmod(np.asarray(agent_speech).size, SAMPLES_PER_FRAME)
         if rest or not frames:
             raise ValueError(
-                f"agent_speech has {np.asarray(agent_speech).size} samples, expected whole frames of {SAMPLES_PER_FRAME}"
+                f"agent_speech has {np.asarray(agent_speech).size} samples, "
+                f"expected whole frames of {SAMPLES_PER_FRAME}"
             )
         turn = self._next_turn(frames)
         agent_speech = _checked("agent_speech", agent_speech, (frames * SAMPLES_PER_FRAME,))
@@ -250,12 +251,18 @@ class Session:
         """Return (U, 56) normalised motion, zero where not seen, and (U, 3) what is seen."""
         if motion is None:
             if valid is not None and np.any(valid):
-                raise ValueError("user_motion_valid says something is seen, but user_motion is None; give both")
-            return np.zeros((frames, MOTION_DIM), np.float32), np.zeros((frames, len(MOTION_GROUPS)), np.float32)
+                raise ValueError(
+                    "user_motion_valid says something is seen, but user_motion is None; give both"
+                )
+            return np.zeros((frames, MOTION_DIM), np.float32), np.zeros(
+                (frames, len(MOTION_GROUPS)), np.float32
+            )
         shape = (frames, len(MOTION_GROUPS))
         seen = np.ones(shape, bool) if valid is None else np.asarray(valid)
         if seen.shape != shape or seen.dtype != np.bool_:
-            raise ValueError(f"user_motion_valid is {seen.dtype} of shape {seen.shape}, expected bool of {shape}")
+            raise ValueError(
+                f"user_motion_valid is {seen.dtype} of shape {seen.shape}, expected bool of {shape}"
+            )
         wide = np.zeros((frames, MOTION_DIM), bool)
         for column, group in enumerate(MOTION_GROUPS.values()):
             wide[:, group] = seen[:, column, None]
@@ -274,7 +281,7 @@ class Session:
         encoded: Encoded | None = None
         for rows in drawing_plan(heard.turn.frames, self.sampling.iterations):
             if encoded is None or self.sampling.iterations_see_drawn:
-                encoded = self._timed_encode(heard, _with_motion(heard.inputs, motion, known), is_guided=True)
+                encoded = self._timed_encode(heard, with_motion(heard.inputs, motion, known), is_guided=True)
                 first_pass = first_pass or encoded
             started = time.perf_counter()
             motion[rows] = self._engine.draw(
@@ -287,7 +294,7 @@ class Session:
             self.timings_ms["head"] += _ms_since(started)
         if self.sampling.history == "masked":
             return motion, first_pass, heard.inputs
-        filled = _with_motion(heard.inputs, motion, known)
+        filled = with_motion(heard.inputs, motion, known)
         again = self._timed_encode(heard, filled) if self._is_cached(heard.turn) else None
         return motion, again, filled
 
@@ -300,7 +307,7 @@ class Session:
     def _encode(self, heard: _Heard, inputs: TurnInputs[Array], is_guided: bool = False) -> Encoded:
         """Run the backbone over a turn on top of its history; when guided, a second row hides the user."""
         if is_guided:
-            inputs = _stack(inputs, _without_user(inputs))
+            inputs = stack(inputs, without_user(inputs))
         if not self._is_cached(heard.turn):
             return self._encode_window(heard.turn, inputs)
         layout = layout_of([heard.turn], self.config.past_frames)
@@ -315,22 +322,26 @@ class Session:
         )
 
     def _encode_window(self, turn: Turn, inputs: TurnInputs[Array]) -> Encoded:
-        """Encode the whole window anew, as absolute positions need once it slides; keep the last turn's part."""
+        """Encode the whole window anew, as absolute positions need once it slides; keep the last turn."""
         rows = inputs.agent_motion.shape[0]
         earlier = self._state.window[-(self.window_frames // self.config.turn_frames - 1) :]
         turns = [
             dataclasses.replace(turn, first_frame=first, user_first_frame=first)
-            for first in range(turn.first_frame - len(earlier) * turn.frames, turn.first_frame + 1, turn.frames)
+            for first in range(
+                turn.first_frame - len(earlier) * turn.frames, turn.first_frame + 1, turn.frames
+            )
         ]
         layout = layout_of(turns, self.config.past_frames)
-        streams = [TurnInputs(**{k: np.repeat(v, rows, axis=0) for k, v in vars(old).items()}) for old in earlier]
+        streams = [
+            TurnInputs(**{k: np.repeat(v, rows, axis=0) for k, v in vars(old).items()}) for old in earlier
+        ]
         encoded = self._engine.encode(
-            _join([*streams, inputs]), layout, ring=None, visible=visibility(layout, self.window_frames)
+            join([*streams, inputs]), layout, ring=None, visible=visibility(layout, self.window_frames)
         )
         return dataclasses.replace(encoded, conditions=encoded.conditions[:, -turn.frames :])
 
     def _is_cached(self, turn: Turn) -> bool:
-        """Whether the ring is exact for a turn: always with rotary positions, else until the window slides."""
+        """Whether the ring is exact for a turn: always with rotary positions, else until it slides."""
         if self.config.positions == "rotary":
             return True
         return (self._state.turns + 1) * self.config.turn_frames <= self.window_frames
@@ -391,42 +402,20 @@ class Session:
 def _window_frames(config: ModelConfig, sampling: SamplingConfig) -> int:
     """Return the window in force, checking that the sampling fits the model."""
     if sampling.history == "filled" and config.past_frames:
-        raise ValueError("the history is 'filled', but this model sees past frames and knows only a masked one")
+        raise ValueError(
+            "the history is 'filled', but this model sees past frames and knows only a masked one"
+        )
     if sampling.steps > config.diffusion_steps:
         raise ValueError(f"sampling takes {sampling.steps} steps, expected at most {config.diffusion_steps}")
     frames = sampling.window_frames or config.window_frames
     if not config.turn_frames <= frames <= config.window_frames:
         raise ValueError(
-            f"the window is {frames} frames, expected {config.turn_frames} to the model's {config.window_frames}"
+            f"the window is {frames} frames, "
+            f"expected {config.turn_frames} to the model's {config.window_frames}"
         )
     if config.has_fixed_turns and frames % config.turn_frames:
         raise ValueError(f"the window is {frames} frames, expected whole turns of {config.turn_frames}")
     return frames
-
-
-def _with_motion(inputs: TurnInputs[Array], motion: Array, known: Array) -> TurnInputs[Array]:
-    return dataclasses.replace(inputs, agent_motion=motion[None].copy(), agent_motion_known=known[None].copy())
-
-
-def _without_user(inputs: TurnInputs[Array]) -> TurnInputs[Array]:
-    return dataclasses.replace(
-        inputs,
-        user_speech_seen=np.zeros_like(inputs.user_speech_seen),
-        user_motion_seen=np.zeros_like(inputs.user_motion_seen),
-    )
-
-
-def _stack(*rows: TurnInputs[Array]) -> TurnInputs[Array]:
-    return _merge(list(rows), axis=0)
-
-
-def _join(turns: list[TurnInputs[Array]]) -> TurnInputs[Array]:
-    return _merge(turns, axis=1)
-
-
-def _merge(parts: list[TurnInputs[Array]], axis: int) -> TurnInputs[Array]:
-    names = [field.name for field in dataclasses.fields(TurnInputs)]
-    return TurnInputs(**{name: np.concatenate([getattr(part, name) for part in parts], axis) for name in names})
 
 
 def _checked(name: str, array: Any, shape: tuple[int, ...]) -> Array:

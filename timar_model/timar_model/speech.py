@@ -1,4 +1,4 @@
-"""Speech features, one row a frame: causal log-mel spectra in numpy, or the frozen wav2vec 2.0 by transformers."""
+"""Speech features, one row a frame: causal log-mel spectra in numpy, or the frozen wav2vec 2.0."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class SpeechFeatures(Protocol):
 
 
 class LogMelFeatures:
-    """Four log-mel spectra a frame; frame f reads samples before 640 (f + 1) only, so chunks equal the whole."""
+    """Four log-mel spectra a frame; frame f reads samples before 640 (f + 1) only: chunks equal the whole."""
 
     def __init__(self, mel_bands: int = 40, loudness: str = "causal") -> None:
         self.normaliser = LoudnessNormaliser(loudness)
@@ -53,7 +53,7 @@ class LogMelFeatures:
         return VoiceState(self.normaliser.initial(), np.zeros(CONTEXT_SAMPLES, np.float32))
 
     def compute(self, samples: Array, state: VoiceState) -> tuple[Array, VoiceState]:
-        """Return (n, 4 * bands) features of the next (640 n,) samples in [-1, 1], and the state after them."""
+        """Return (n, 4 * bands) features of the next (640 n,) samples, and the state after them."""
         levelled, loudness = self.normaliser.apply(_whole_frames(samples), state.loudness)
         heard = np.concatenate([state.context, levelled])
         pieces = np.lib.stride_tricks.sliding_window_view(heard, WINDOW)[::HOP]
@@ -84,7 +84,8 @@ class Wav2Vec2Features:
         """
         from transformers import Wav2Vec2Model
 
-        return cls(Wav2Vec2Model.from_pretrained(source, use_safetensors=True).eval(), loudness)
+        encoder = Wav2Vec2Model.from_pretrained(source, use_safetensors=True)
+        return cls(encoder.train(False), loudness)
 
     def initial(self) -> VoiceState:
         """Return the state before the first sample."""
@@ -145,6 +146,7 @@ def _mel_of(frequency_hz: float) -> float:
 def _whole_frames(samples: Array) -> Array:
     if samples.ndim != 1 or samples.size == 0 or samples.size % SAMPLES_PER_FRAME:
         raise ValueError(
-            f"speech has shape {samples.shape}, expected one row of whole frames of {SAMPLES_PER_FRAME} samples"
+            f"speech has shape {samples.shape}, "
+            f"expected one row of whole frames of {SAMPLES_PER_FRAME} samples"
         )
     return samples.astype(np.float32, copy=False)

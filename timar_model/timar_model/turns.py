@@ -86,8 +86,8 @@ class Layout:
 
     turns: tuple[Turn, ...]
     source: npt.NDArray[np.int64]
-    """(L,) row of each token in the table [10 markers | user speech | user motion | agent speech | agent motion
-    | past motion], each stream being the concatenation of its turns."""
+    """(L,) row of each token in the table [10 markers | user speech | user motion | agent speech |
+    agent motion | past motion], each stream being the concatenation of its turns."""
     kind: npt.NDArray[np.int64]
     """(L,) kind of each token."""
     frame: npt.NDArray[np.int64]
@@ -154,11 +154,6 @@ def layout_of(turns: Sequence[Turn], past_frames: int) -> Layout:
     )
 
 
-def is_visible(key_first_frame: int, query_end_frame: int, window_frames: int) -> bool:
-    """Tell whether a turn that ends at a frame may see an earlier one: it must lie in the window as a whole."""
-    return key_first_frame >= query_end_frame - window_frames
-
-
 def visibility(layout: Layout, window_frames: int) -> npt.NDArray[np.bool_]:
     """Return (L, L) whether each token (row) may see each other one (column).
 
@@ -178,7 +173,7 @@ def rotation(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Return cosine and sine, (L, W / H / 2) each, of the angles that encode frames as rotations.
 
-    Angles are reduced in float64 before they are narrowed, so that they are as exact after hours as at the start.
+    Angles are reduced in float64 before they are narrowed, so they are as exact after hours as at first.
     """
     pairs = config.head_dim // 2
     speed = float(config.rotary_base) ** (-np.arange(pairs) / max(pairs - 1, 1))
