@@ -105,7 +105,7 @@ class Conversation:
         if first_sample + SAMPLE_RATE_HZ < self.end_sample[who]:
             self._clear()  # The conversation was reset: its clock starts anew.
         frame = first_sample // SAMPLES_PER_FRAME
-        previous = self.end_sample[who] // SAMPLES_PER_FRAME
+        previous = (self.end_sample[who] - 1) // SAMPLES_PER_FRAME
         stale = range(max(previous + 1, frame - self._frames + 1), frame + 1)
         self._level[who, np.array(stale, int) % self._frames] = QUIET_DBFS
         place = frame % self._frames

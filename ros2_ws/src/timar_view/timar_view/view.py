@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 from collections.abc import Sequence
 
@@ -43,7 +45,9 @@ class HeadView:
         """
         if self._server is not None:
             raise RuntimeError("the view is open already; close() it first")
-        server = viser.ViserServer(self.config.host, self.config.port, label="TIMAR head", verbose=False)
+        # The server prints its address in a box of its own; this program says it in its own log.
+        with contextlib.redirect_stdout(io.StringIO()):
+            server = viser.ViserServer(self.config.host, self.config.port, label="TIMAR head", verbose=False)
         self._server = server
         server.gui.configure_theme(show_logo=False, show_share_button=False, control_width="large")
         server.gui.main_panel.dock_right()

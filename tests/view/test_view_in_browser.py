@@ -1,0 +1,107 @@
+"""The page as a person sees it, in headless Chromium."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from PIL import Image
+from timar_description import find_urdf
+from timar_view.body import load_body
+from timar_view.browser import HeadlessBrowser
+from timar_view.config import ViewConfig
+from timar_view.view import HeadView
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+MOUTH = (slice(285, 400), slice(225, 380))
+EYES = (slice(205, 258), slice(205, 380))
+
+
+@pytest.fixture(scope="module")
+def view() -> Iterator[HeadView]:
+    view = HeadView(ViewConfig(port=18_100), load_body(find_urdf()))
+    ended = threading.Event()
+
+    def draw() -> None:
+        while not ended.wait(0.04):
+            view.draw(time.monotonic_ns())
+
+    drawing = threading.Thread(target=draw)
+    drawing.start()
+    yield view
+    ended.set()
+    drawing.join()
+    view.close()
+
+
+@pytest.fixture(scope="module")
+def browser(view: HeadView) -> Iterator[HeadlessBrowser]:
+    url = view.open()
+    with HeadlessBrowser((1000, 600)) as browser:
+        browser.go_to(url)
+        browser.wait_for("!!document.querySelector('.uplot canvas')")
+        yield browser
+
+
+def pose(view: HeadView, **positions: float) -> None:
+    joints = view.body.actuated
+    view.update_joints([joint.name for joint in joints], [positions.get(joint.name, 0.0) for joint in joints])
+
+
+def wait_until(browser: HeadlessBrowser, holds: Callable[[np.ndarray], bool], what: str) -> np.ndarray:
+    """Return the first picture for which something holds; a browser without a graphics card draws slowly."""
+    for _ in range(80):
+        seen = pixels(browser.screenshot())
+        if holds(seen):
+            return seen
+        time.sleep(0.25)
+    raise AssertionError(f"{what} was not to be seen")
+
+
+def pixels(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), float)
+
+
+def teal(image: np.ndarray) -> np.ndarray:
+    """Return where cap and irises are."""
+    return (image[..., 2] > image[..., 0] + 40) & (image[..., 0] < 110)
+
+
+def dark(image: np.ndarray) -> int:
+    """Return how many pixels the mouth's inside could be."""
+    return int((image.sum(axis=2) < 150).sum())
+
+
+def test_the_page_shows_the_head_and_it_opens_its_mouth_and_closes_its_eyes(
+    view: HeadView, browser: HeadlessBrowser
+) -> None:
+    pose(view)
+    neutral = wait_until(browser, lambda image: teal(image[EYES]).sum() > 150, "the irises")
+    assert teal(neutral)[:, :600].sum() > 2000, "the cap is not to be seen"
+    pose(view, jaw=0.4)
+    wait_until(browser, lambda image: dark(image[MOUTH]) > dark(neutral[MOUTH]) + 800, "the open mouth")
+    pose(view, left_upper_lid=1.6, right_upper_lid=1.6)
+    wait_until(
+        browser, lambda image: teal(image[EYES]).sum() < 0.1 * teal(neutral[EYES]).sum(), "an eye that closed"
+    )
+    pose(view)
+    wait_until(
+        browser,
+        lambda image: bool(np.abs(image[EYES] - neutral[EYES]).mean() < 2.0),
+        "the neutral face again",
+    )
+
+
+def test_the_panel_writes_floor_and_voices(view: HeadView, browser: HeadlessBrowser) -> None:
+    view.conversation.take_floor(1, 48_000)
+    view.conversation.hear(0, 0, 320, -23.0, True)
+    text = browser.wait_for(
+        "document.body.innerText.includes('USER holds the floor') && document.body.innerText"
+    )
+    assert "since 3.0 s" in text
+    assert "-23 dB" in text
