@@ -36,10 +36,11 @@ class Measurement:
 class JointDriver(abc.ABC):
     """A set of joints that can be commanded together.
 
-    The life of a driver: `activate` opens it and leaves every joint where it stands (command = measured); `send` and
-    `read` are called in turn, at a steady rate, from one thread; `deactivate` ends it in its safe state and may be
-    called in any state and more than once. A driver never moves a joint on its own, apart from its safe state.
-    A fault of the hardware is a RuntimeError that names the joint, the fault and what to do.
+    The life of a driver: `activate` opens it and leaves every joint where it stands (command = measured);
+    `send` and `read` are called in turn, at a steady rate, from one thread; `deactivate` ends it in its safe
+    state and may be called in any state and more than once. A driver never moves a joint on its own, apart
+    from its safe state. A fault of the hardware is a RuntimeError that names the joint, the fault and what to
+    do.
     """
 
     joint_names: tuple[str, ...]

@@ -36,6 +36,7 @@ class DriverNode(RoomNode):
         self._late_ms = Percentiles()
         self._cycle_ms = Percentiles()
         self._last_ns = 0
+        self._half_period_ns = round(0.5e9 / self.config.rate_hz)
         self._states = self.publish_on("joint_states")
         self.listen_to("joint_trajectory", self._on_trajectory)
         self.every(1.0 / self.config.rate_hz, self._cycle)
@@ -102,7 +103,8 @@ class DriverNode(RoomNode):
             self._late_ms.add((now_ns - self._last_ns) * 1e-6 - 1e3 / self.config.rate_hz)
         self._last_ns = now_ns
         try:
-            self._driver.send(self._follower.sample(now_ns)[0], now_ns)
+            # A command is in force until the next: half a period ahead is right on average.
+            self._driver.send(self._follower.sample(now_ns + self._half_period_ns)[0], now_ns)
             measured = self._driver.read(now_ns)
         except RuntimeError as error:
             self._fault = str(error)

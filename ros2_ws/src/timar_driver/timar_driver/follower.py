@@ -29,8 +29,9 @@ class Trajectory:
 class Follower:
     """Where every joint ought to be, at any instant.
 
-    Between points positions follow the cubic that has the positions and velocities of both. A new trajectory takes over
-    at its start (at once, when that is past); until then the old one goes on. After the last point the joints hold it.
+    Between points positions follow the cubic that has the positions and velocities of both. A new trajectory
+    takes over at its start (at once, when that is past); until then the old one goes on. After the last point
+    the joints hold it.
 
     Args:
         joint_names: All joints, in the order of every answer.
@@ -51,7 +52,8 @@ class Follower:
         """Take a trajectory over, or refuse it as a whole.
 
         Raises:
-            ValueError: It has an unknown or repeated joint, no points, wrong shapes, a number that is not finite,
+            ValueError: It has an unknown or repeated joint, no points, wrong shapes, a number that is not
+            finite,
                 times that do not rise, or a last point that is over already; the message says which.
         """
         running = self._checked(trajectory)

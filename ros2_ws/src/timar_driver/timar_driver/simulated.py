@@ -44,7 +44,8 @@ class SimulatedDriver(JointDriver):
         limits: Of the joints.
         config: The servos' behaviour.
         seed: Of the measurement noise.
-        start_positions: (J,) where the joints stand when switched on [rad]; None: at zero, or the nearest limit.
+        start_positions: (J,) where the joints stand when switched on [rad]; None: at zero, or the nearest
+        limit.
     """
 
     def __init__(
@@ -126,7 +127,8 @@ class SimulatedDriver(JointDriver):
         remaining_s = (until_ns - self._now_ns) * 1e-9
         if remaining_s <= 0.0:
             return
-        # A critically damped loop stays 2 / w behind a ramp. Its step response is solved exactly over each short step.
+        # A critically damped loop stays 2 / w behind a ramp. Its step response is solved exactly over each
+        # short step.
         w = 2.0 / (self.config.delay_ms * 1e-3)
         steps = max(1, int(np.ceil(remaining_s / 0.002)))
         h = remaining_s / steps

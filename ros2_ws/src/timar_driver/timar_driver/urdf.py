@@ -14,7 +14,8 @@ def read_driven_joints(path: Path) -> tuple[tuple[str, ...], JointLimits]:
     """Return names and limits of the joints that have a motor: movable ones that mimic no other.
 
     Raises:
-        ValueError: The file is not a URDF, has no such joint, or one without limits; the message names file and joint.
+        ValueError: The file is not a URDF, has no such joint, or one without limits; the message names file
+        and joint.
         OSError: It cannot be read.
     """
     try:

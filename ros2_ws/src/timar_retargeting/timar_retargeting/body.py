@@ -126,7 +126,8 @@ class Body:
         """Take motion in.
 
         Returns:
-            The new plan; None when the motion changes nothing any more, or the body is stopped or not started.
+            The new plan; None when the motion changes nothing any more, or the body is stopped or not
+            started.
 
         Raises:
             ValueError: The motion has another shape, or is due more than half a minute from now.

@@ -26,7 +26,7 @@ class BodyConfig:
         3.0, "Motion known further ahead is planned later.", unit="s", minimum=0.5, maximum=8.0
     )
     stop_share: float = option(
-        0.6,
+        0.8,
         "Part of velocity and acceleration limits used by the stop at a horizon's end.",
         minimum=0.1,
         maximum=0.9,

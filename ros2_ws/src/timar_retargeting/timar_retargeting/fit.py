@@ -1,12 +1,13 @@
 """Fit a curve to wanted positions: C2 from the present state, smooth as its bandwidth says, at rest in the end.
 
-Over n grid steps the jerk is constant in each, so position is a cubic spline with continuous acceleration. The jerks
-minimise  sum (position - wanted)^2 + lambda * sum jerk^2  under two equalities, no velocity and no acceleration at the
-end, from a given position, velocity and acceleration. Over a long stretch the first term's frequency response is
-1 / (1 + lambda w^6): a low pass without delay, -6 dB at the bandwidth w = lambda^(-1/6).
+Over n grid steps the jerk is constant in each, so position is a cubic spline with continuous acceleration.
+The jerks minimise  sum (position - wanted)^2 + lambda * sum jerk^2  under two equalities, no velocity and no
+acceleration at the end, from a given position, velocity and acceleration. Over a long stretch the first
+term's frequency response is 1 / (1 + lambda w^6): a low pass without delay, -6 dB at the bandwidth w =
+lambda^(-1/6).
 
-The problem depends on n alone, so its singular vectors are kept; another wanted curve, state or bandwidth then costs
-a few small matrix products for all joints at once.
+The problem depends on n alone, so its singular vectors are kept; another wanted curve, state or bandwidth
+then costs a few small matrix products for all joints at once.
 """
 
 from __future__ import annotations

@@ -54,8 +54,8 @@ SACCADE_S = 0.06
 class Life:
     """Signals of life at any time; the same seed gives the same life.
 
-    The events (blinks, gaze shifts) are drawn once, in order, as time is asked for; a stretch that is asked for
-    again gives the same values, so that a plan may be made anew in the middle of a blink.
+    The events (blinks, gaze shifts) are drawn once, in order, as time is asked for; a stretch that is asked
+    for again gives the same values, so that a plan may be made anew in the middle of a blink.
 
     Args:
         config: How lively.
@@ -162,13 +162,13 @@ class _Events:
         return self._values[place - 1] if place else self._zero
 
     def _reach(self, first_s: float, last_s: float) -> None:
-        if not self._times or last_s - self._times[-1] > self.KEPT_S:
+        if not self._times or first_s - self._times[-1] > self.KEPT_S:
             # A new start, or time has leapt: nothing between is worth drawing.
             self._times, self._values = [first_s + self._interval_s(self._rng)], [self._draw(self._rng)]
         while self._times[-1] <= last_s:
             self._times.append(self._times[-1] + self._refractory_s + self._interval_s(self._rng))
             self._values.append(self._draw(self._rng))
-        stale = bisect.bisect_left(self._times, last_s - self.KEPT_S) - 1
+        stale = bisect.bisect_left(self._times, first_s - self.KEPT_S) - 1
         if stale > 0:
             del self._times[:stale], self._values[:stale]
 

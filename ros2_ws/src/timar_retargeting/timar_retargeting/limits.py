@@ -1,12 +1,13 @@
 """Limits of position, velocity and acceleration that no input can break.
 
-A curve here is cubic between grid points with a continuous acceleration, so acceleration is linear, velocity quadratic
-and position cubic in every step. A polynomial lies in the hull of its Bezier control points, which are linear in the
+A curve here is cubic between grid points with a continuous acceleration, so acceleration is linear, velocity
+quadratic and position cubic in every step. A polynomial lies in the hull of its Bezier control points, which
+are linear in the
 curve: when they keep the limits at every step, the curve keeps them at every instant.
 
-Because the points are linear, a mixture of two curves that keep the limits keeps them too. The running plan always ends
-in a stop and keeps the limits; a new curve that does not is mixed with it, as much of the new as the limits allow. Both
-start in the same state, so nothing jumps; amplitude is scaled, time never.
+Because the points are linear, a mixture of two curves that keep the limits keeps them too. The running plan
+always ends in a stop and keeps the limits; a new curve that does not is mixed with it, as much of the new as
+the limits allow. Both start in the same state, so nothing jumps; amplitude is scaled, time never.
 """
 
 from __future__ import annotations
@@ -94,7 +95,8 @@ def largest_share(candidate: Curve, safe: Curve, limits: Limits, step_s: float) 
 
     Args:
         candidate: Any finite curves of J joints.
-        safe: Curves over the same grid, from the same state. Where they are themselves outside (a head switched on
+        safe: Curves over the same grid, from the same state. Where they are themselves outside (a head
+        switched on
             beyond its limits), their own values are the bound: never further out, and in as soon as may be.
         limits: Of the J joints.
         step_s: The grid's step [s].

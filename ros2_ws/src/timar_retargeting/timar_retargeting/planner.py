@@ -11,11 +11,12 @@ from timar_retargeting.fit import GridFit, State, grid_fit
 from timar_retargeting.limits import Curve, Limits, largest_share, mix, overshoot
 
 Array = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
 
 BANDWIDTH_LADDER = 0.78 ** np.arange(15)
 """A curve that breaks a limit is tried again with these shares of its bandwidth, down to about 3 %."""
 ENOUGH_SHARE = 0.98
-"""When this much of a curve keeps the limits, it is mixed and not smoothed further."""
+"""When this much of the unsmoothed curve may be had, it is mixed and not smoothed."""
 STEPS_MULTIPLE = 5
 """Plans have a multiple of this many steps, so that few fits are needed."""
 BLEND_SHARE = 0.5
@@ -53,11 +54,11 @@ class Plan:
 class LimitReport:
     """What the limits did to each joint, all (J,)."""
 
-    clipped: npt.NDArray[np.int64]
+    clipped: Counts
     """Plans in which a wanted position was bent into the position limits."""
-    smoothed: npt.NDArray[np.int64]
+    smoothed: Counts
     """Plans with fast motion made smaller to keep velocity or acceleration."""
-    scaled: npt.NDArray[np.int64]
+    scaled: Counts
     """Plans of which only a share could be mixed into the plan before."""
     smallest_share: Array
     """The smallest such share, 1 when there was none."""
@@ -78,9 +79,8 @@ class Planner:
     def __init__(self, limits: Limits, bandwidth_hz: Array, step_s: float, rest: Array, index: int) -> None:
         joints = len(rest)
         self.limits, self.step_s = limits, step_s
-        self.report = LimitReport(
-            *(np.zeros(joints, np.int64) for _ in range(3)), smallest_share=np.ones(joints)
-        )
+        clipped, smoothed, scaled = np.zeros((3, joints), np.int64)
+        self.report = LimitReport(clipped, smoothed, scaled, np.ones(joints))
         self._bandwidth_hz = bandwidth_hz
         zero = np.zeros((1, joints))
         self.plan = Plan(index, step_s, Curve(np.array([rest], np.float64), zero, zero))
@@ -129,21 +129,26 @@ class Planner:
         bandwidth_hz = np.outer(BANDWIDTH_LADDER, self._bandwidth_hz[joints]).ravel()
         tried = fit.solve(start.of(every), settling[:, every], coefficients[:, every], bandwidth_hz)
         shares = largest_share(tried, safe.of(every), limits.of(every), self.step_s).reshape(levels, count)
-        # The least smoothing that is almost enough; when none is, the one of which most can be had.
-        enough = shares >= ENOUGH_SHARE
+        # The least smoothing that is (almost) enough; when none is, the one of which most can be had.
+        enough = shares >= np.where(np.arange(levels)[:, None] == 0, ENOUGH_SHARE, 1.0)
         level = np.where(enough.any(0), enough.argmax(0), shares.argmax(0))
-        share = shares[level, np.arange(count)]
+        here = np.arange(count)
+        share = shares[level, here]
+        curve = mix(tried.of(level * count + here), safe, share)
+        # Up to the limits again: as much of the next livelier one as they allow.
+        livelier = tried.of(np.maximum(level - 1, 0) * count + here)
+        curve = mix(livelier, curve, largest_share(livelier, curve, limits, self.step_s))
         self.report.smoothed[joints] += level > 0
         self.report.scaled[joints] += share < 1.0
         self.report.smallest_share[joints] = np.minimum(self.report.smallest_share[joints], share)
-        return mix(tried.of(level * count + np.arange(count)), safe, share)
+        return curve
 
 
 def blend(wanted: Array, start: State, limits: Limits, step_s: float) -> Array:
     """Lead from a state into wanted positions by an offset that dies away, so that fast motion keeps its size.
 
-    The offset is a quintic that begins with the difference in position, velocity and acceleration; it lasts as long as
-    its share of the limits demands.
+    The offset is a quintic that begins with the difference in position, velocity and acceleration; it lasts
+    as long as its share of the limits demands.
 
     Args:
         wanted: (n + 2, J) positions at grid points -1, 0, 1 .. n, where 0 is the state's [rad].

@@ -101,14 +101,14 @@ def load_robot(path: Path, urdf_joints: Mapping[str, UrdfJoint] | None = None) -
     joints_map = document.child("joints")
     document.refuse_rest()
     known = (*MOTION_SIGNALS, *LIFE_SIGNALS, *expressions)
+    allowed = read_urdf_joints(urdf) if urdf_joints is None else urdf_joints
     joints: dict[str, JointMap] = {}
     for joint_name in joints_map.keys():  # noqa: SIM118 - a YamlMap is no mapping
-        joints[joint_name] = _joint(joint_name, joints_map.child(joint_name), known, joints)
+        joint = _joint(joint_name, joints_map.child(joint_name), known, joints)
+        _check_against_urdf(joints_map, joint, allowed, urdf)
+        joints[joint_name] = joint
     if not joints:
         raise joints_map.error("a robot needs at least one joint")
-    _check_against_urdf(
-        joints_map, joints, read_urdf_joints(urdf) if urdf_joints is None else urdf_joints, urdf
-    )
     return RobotDescription(name, urdf, tuple(joints.values()), neutral, loudspeaker_delay_s, expressions)
 
 
@@ -192,27 +192,25 @@ def _mimic(joint: JointMap, entry: YamlMap, earlier: Mapping[str, JointMap]) -> 
     )
 
 
-def _check_against_urdf(
-    entry: YamlMap, joints: Mapping[str, JointMap], allowed: Mapping[str, UrdfJoint], urdf: Path
-) -> None:
-    for name, joint in joints.items():
-        if name not in allowed:
-            driven = ", ".join(key for key, value in allowed.items() if not value.mimics)
-            raise entry.error(f"{urdf.name} has no movable joint {name!r}; it has: {driven}", name)
-        limit = allowed[name]
-        if limit.mimics:
-            raise entry.error(
-                f"{urdf.name} lets {name!r} follow {limit.mimics!r} mechanically; leave it out here", name
-            )
-        if joint.lower_rad < limit.lower_rad or joint.upper_rad > limit.upper_rad:
-            raise entry.error(
-                f"position_rad of {name!r} is [{joint.lower_rad:g}, {joint.upper_rad:g}], wider than the URDF's "
-                f"[{limit.lower_rad:g}, {limit.upper_rad:g}]: narrow it",
-                name,
-            )
-        if joint.velocity_rad_s > limit.velocity_rad_s:
-            raise entry.error(
-                f"velocity_rad_s of {name!r} is {joint.velocity_rad_s:g}, above the URDF's "
-                f"{limit.velocity_rad_s:g}: lower it",
-                name,
-            )
+def _check_against_urdf(entry: YamlMap, joint: JointMap, allowed: Mapping[str, UrdfJoint], urdf: Path) -> None:
+    name = joint.name
+    if name not in allowed:
+        driven = ", ".join(key for key, value in allowed.items() if not value.mimics)
+        raise entry.error(f"{urdf.name} has no movable joint {name!r}; it has: {driven}", name)
+    limit = allowed[name]
+    if limit.mimics:
+        raise entry.error(
+            f"{urdf.name} lets {name!r} follow {limit.mimics!r} mechanically; leave it out here", name
+        )
+    if joint.lower_rad < limit.lower_rad or joint.upper_rad > limit.upper_rad:
+        raise entry.error(
+            f"position_rad of {name!r} is [{joint.lower_rad:g}, {joint.upper_rad:g}], "
+            f"wider than the URDF's [{limit.lower_rad:g}, {limit.upper_rad:g}]: narrow it",
+            name,
+        )
+    if joint.velocity_rad_s > limit.velocity_rad_s:
+        raise entry.error(
+            f"velocity_rad_s of {name!r} is {joint.velocity_rad_s:g}, "
+            f"above the URDF's {limit.velocity_rad_s:g}: lower it",
+            name,
+        )

@@ -1,9 +1,9 @@
 """Motion parameters to named signals: what a head does, before any joint of any robot is spoken of.
 
-FLAME axes: x to the subject's left, y up, z out of the face. ROS axes (REP-103): x forward, y left, z up. A rotation
-vector changes from one to the other by reordering its components, ``(z, x, y)``: a cyclic and so proper rotation.
-The head's rotation is then read as yaw about z, pitch about the turned y, roll about the x so reached, which is the
-order of the joints in a neck that yaws at its base.
+FLAME axes: x to the subject's left, y up, z out of the face. ROS axes (REP-103): x forward, y left, z up. A
+rotation vector changes from one to the other by reordering its components, ``(z, x, y)``: a cyclic and so
+proper rotation. The head's rotation is then read as yaw about z, pitch about the turned y, roll about the x
+so reached, which is the order of the joints in a neck that yaws at its base.
 """
 
 from __future__ import annotations

@@ -43,8 +43,8 @@ class TimelineCounters:
 class Timeline:
     """Frames of one conversation, joined by a C2 spline.
 
-    All frames are placed by the newest message's anchor: the conversation's clock is tracked upstream, so the newest
-    word about it is the best, and frames stay evenly spaced.
+    All frames are placed by the newest message's anchor: the conversation's clock is tracked upstream, so the
+    newest word about it is the best, and frames stay evenly spaced.
 
     Args:
         joints: J.
@@ -108,7 +108,7 @@ class Timeline:
         if run.revision < self._revision:
             self.counters.stale_messages += 1
             return False
-        is_known = np.isfinite(run.targets).all(1)
+        is_known: npt.NDArray[np.bool_] = np.asarray(np.isfinite(run.targets).all(1))
         self.counters.refused_frames += int((~is_known).sum())
         if run.revision > self._revision:
             self._withdraw(run.first_frame)

@@ -1,6 +1,7 @@
 """Transitions without a wanted curve: come to rest, go to a posture. By ruckig, local calculation only.
 
-Source: L. Berscheid, T. Kroeger, "Jerk-limited Real-time Trajectory Generation with Arbitrary Target States", 2021.
+Source: L. Berscheid, T. Kroeger, "Jerk-limited Real-time Trajectory Generation with Arbitrary Target States",
+2021.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from timar_retargeting.limits import Limits
 
 Array = npt.NDArray[np.float64]
 
-JERK_RAMP_S = 0.05
+JERK_RAMP_S = 0.02
 """Acceleration rises from zero to its limit in this time [s]."""
 
 
@@ -85,7 +86,8 @@ def _sample(parameters: ruckig.InputParameter, limits: Limits, step_s: float, ma
     trajectory = ruckig.Trajectory(parameters.degrees_of_freedom)
     result = ruckig.Ruckig(parameters.degrees_of_freedom).calculate(parameters, trajectory)
     if result not in (ruckig.Result.Working, ruckig.Result.Finished):
-        # The certified plan goes on when no transition is found; holding the position is the reference it is given.
+        # The certified plan goes on when no transition is found; holding the position is the reference it is
+        # given.
         return np.clip(np.array([parameters.current_position]), limits.lower, limits.upper)
     steps = min(max(1, int(np.ceil(trajectory.duration / step_s))), max_steps)
     positions = np.array([trajectory.at_time((k + 1) * step_s)[0] for k in range(steps)])

@@ -1,0 +1,117 @@
+"""A head without ROS: feed it motion, keep everything it ever commanded, and check each instant of it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from timar_description.find import find_joint_map
+from timar_retargeting.body import Body, Motion
+from timar_retargeting.config import BodyConfig
+from timar_retargeting.life import Life, LifeConfig
+from timar_retargeting.planner import Plan
+from timar_retargeting.robot import RobotDescription, load_robot
+
+FRAME_NS = 40_000_000
+START_NS = 1_000_000_000_000
+
+
+@dataclasses.dataclass
+class Puppet:
+    """A body, its clock, and the record of what was commanded."""
+
+    body: Body
+    now_ns: int = START_NS
+    plans: list[Plan] = dataclasses.field(default_factory=list)
+
+    @property
+    def robot(self) -> RobotDescription:
+        return self.body.robot
+
+    def take(self, plan: Plan | None) -> Plan | None:
+        if plan is not None:
+            self.check(plan)
+            if self.plans:
+                self.check_seam(self.plans[-1], plan)
+            self.plans.append(plan)
+        return plan
+
+    def start(self, positions: np.ndarray | None = None) -> Puppet:
+        self.take(self.body.start(self.robot.offsets_rad if positions is None else positions, self.now_ns))
+        return self
+
+    def wait(self, seconds: float) -> None:
+        for _ in range(round(seconds / 0.05)):
+            self.now_ns += 50_000_000
+            self.take(self.body.tick(self.now_ns))
+
+    def motion(self, first_frame: int, due_ns: int, frames: np.ndarray, revision: int = 0, talk: str = "a") -> Plan | None:
+        return self.take(self.body.on_motion(Motion(talk, first_frame, due_ns, revision, frames), self.now_ns))
+
+    def commanded(self, times_ns: np.ndarray) -> np.ndarray:
+        """(K, J) positions in force at instants, by the cubic between points."""
+        rows = []
+        starts = np.array([plan.first_index for plan in self.plans]) * 20_000_000
+        for time_ns in times_ns:
+            plan = self.plans[int(np.searchsorted(starts, time_ns, side="right")) - 1]
+            place = min(time_ns / 20_000_000, plan.last_index) - plan.first_index
+            k = min(int(place), len(plan.curve.positions) - 2)
+            t, p, v, a = (place - k) * 0.02, plan.curve.positions, plan.curve.velocities, plan.curve.accelerations
+            jerk = (a[k + 1] - a[k]) / 0.02
+            rows.append(p[k] + t * (v[k] + t * (a[k] / 2 + t * jerk / 6)))
+        return np.array(rows)
+
+    def check(self, plan: Plan, tolerance: float = 1e-6) -> None:
+        """Every limit at every instant, not only at the points; at rest in the end."""
+        limits, h = self.robot.limits, 0.02
+        p, v, a = plan.curve.positions, plan.curve.velocities, plan.curve.accelerations
+        assert np.isfinite(p).all()
+        assert np.isfinite(v).all()
+        assert np.isfinite(a).all()
+        jerk = np.diff(a, axis=0) / h
+        for t in np.linspace(0.0, h, 5):
+            position = p[:-1] + t * (v[:-1] + t * (a[:-1] / 2 + t * jerk / 6))
+            velocity = v[:-1] + t * (a[:-1] + t * jerk / 2)
+            assert (position >= limits.lower - tolerance).all()
+            assert (position <= limits.upper + tolerance).all()
+            assert (np.abs(velocity) <= limits.velocity + tolerance).all()
+            assert (np.abs(a[:-1] + t * jerk) <= limits.acceleration + tolerance).all()
+        np.testing.assert_allclose(position, p[1:], atol=1e-9, err_msg="positions are the integral of velocities")
+        np.testing.assert_allclose(velocity, v[1:], atol=1e-7, err_msg="velocities are the integral of accelerations")
+        assert (v[-1] == 0.0).all()
+        assert (a[-1] == 0.0).all()
+
+    @staticmethod
+    def check_seam(earlier: Plan, later: Plan) -> None:
+        """The new plan begins in the very state in which the old one is."""
+        was, begins = earlier.state_at(later.first_index), later.state_at(later.first_index)
+        np.testing.assert_array_equal(begins.position, was.position)
+        np.testing.assert_array_equal(begins.velocity, was.velocity)
+        np.testing.assert_array_equal(begins.acceleration, was.acceleration)
+
+
+@pytest.fixture(scope="session")
+def robot() -> RobotDescription:
+    return load_robot(find_joint_map())
+
+
+@pytest.fixture
+def make_puppet(robot):
+    def make(life: bool = False, seed: int = 0, **config) -> Puppet:
+        return Puppet(Body(robot, BodyConfig(**config), Life(LifeConfig(enabled=life), seed)))
+
+    return make
+
+
+def sine_motion(frames: np.ndarray, frequency_hz: float, yaw_rad: float = 0.0, jaw_rad: float = 0.0) -> np.ndarray:
+    motion = np.zeros((len(frames), 56))
+    phase = 2 * np.pi * frequency_hz * frames / 25.0
+    motion[:, 54] = yaw_rad * np.sin(phase)
+    motion[:, 50] = 0.08 + jaw_rad * np.sin(phase)
+    return motion
+
+
+@pytest.fixture
+def sine():
+    return sine_motion
