@@ -3,7 +3,7 @@
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
-from timar_bringup.files import node_parameters, shared_file, with_urdf
+from timar_bringup.files import parameter_files, with_urdf
 from timar_bringup.graph import ARGUMENTS, plan, read_values, refuse_unknown
 
 from launch import LaunchContext, LaunchDescription
@@ -35,9 +35,7 @@ def _nodes(context: LaunchContext) -> list[Node]:
         refuse_unknown(name for name in names if name != "check_arguments")
     values = {argument.name: LaunchConfiguration(argument.name).perform(context) for argument in ARGUMENTS}
     graph = plan(with_urdf(read_values(values)))
-    files = [str(shared_file("config/robot.yaml")), *([values["params"]] if values["params"] else [])]
-    for path in files:
-        node_parameters(path)
+    files = [str(path) for path in parameter_files(graph)]
     return [
         Node(
             package=planned.node.package,

@@ -22,7 +22,7 @@ from types import TracebackType
 
 import yaml
 
-from timar_bringup.files import node_parameters, shared_file, with_urdf
+from timar_bringup.files import parameter_files, shared_file, with_urdf
 from timar_bringup.graph import STOPS_LAST, Plan, PlannedNode, UsageError, plan, read_arguments
 
 LineSink = Callable[[str, str], None]
@@ -128,11 +128,7 @@ class Composer:
         """
         if self._folder is not None:
             raise RuntimeError("a composer starts its graph once; make another one")
-        files = [shared_file("config/robot.yaml", self._environment)]
-        if self.plan.arguments["params"]:
-            files.append(Path(str(self.plan.arguments["params"])))
-        for path in files:
-            node_parameters(path)
+        files = parameter_files(self.plan, self._environment)
         self._folder = tempfile.TemporaryDirectory(prefix="timar-")
         overrides = Path(self._folder.name) / "arguments.yaml"
         overrides.write_text(yaml.safe_dump(self.plan.overrides()), encoding="utf-8")

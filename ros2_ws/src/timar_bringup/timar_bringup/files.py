@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from timar_bringup.graph import NODES, ParameterValue, UsageError
+from timar_bringup.graph import NODES, ParameterValue, Plan, UsageError
 
 PACKAGE = "timar_bringup"
 
@@ -52,6 +52,21 @@ def with_urdf(arguments: Mapping[str, ParameterValue]) -> dict[str, ParameterVal
     if not isinstance(named, str):
         raise UsageError(f"the robot file {robot} names no URDF; expected a line 'urdf: FILE.urdf'")
     return {**arguments, "urdf": str(Path(robot).absolute().parent / named)}
+
+
+def parameter_files(graph: Plan, environment: Mapping[str, str] | None = None) -> list[Path]:
+    """Return the parameters files of a plan, the shipped one first, after looking into each.
+
+    Raises:
+        UsageError: One of them cannot be used.
+        FileNotFoundError: The shipped one is not there.
+    """
+    files = [shared_file("config/robot.yaml", environment)]
+    if graph.arguments["params"]:
+        files.append(Path(str(graph.arguments["params"])))
+    for path in files:
+        node_parameters(path)
+    return files
 
 
 def node_parameters(path: Path) -> dict[str, dict[str, Any]]:
