@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["virtual_sound"]  # tests/support
+
 REQUIRED = {name for name in os.environ.get("TIMAR_REQUIRE", "").split(",") if name}
 
 

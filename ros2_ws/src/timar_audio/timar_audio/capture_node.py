@@ -40,8 +40,7 @@ class CaptureNode(RoomNode):
         self._ended.clear()
         self._failure = ""
         source = self._source()
-        if self.config.source == "microphone":
-            self._say(source.open())
+        self._say(source.open())
         self._thread = threading.Thread(target=self._pump, args=(source,), name="capture", daemon=True)
         self._thread.start()
 
@@ -63,10 +62,7 @@ class CaptureNode(RoomNode):
     def _source(self) -> SoundSource:
         config = self.config
         if config.source == "file":
-            source = FileSource(config.file, config.block_samples, config.channel, self._say)
-            source.open()  # a bad file must refuse the start, not die later in the thread
-            source.close()
-            return source
+            return FileSource(config.file, config.block_samples, config.channel, self._say)
         return MicrophoneSource(
             config.device,
             config.channel,
@@ -80,7 +76,6 @@ class CaptureNode(RoomNode):
         try:
             if self.config.source == "file":
                 self._await_listeners()
-                self._say(source.open())
             while not self._ended.is_set():
                 for sound in source.read():
                     for block in self._capture.push(sound):

@@ -33,10 +33,10 @@ class Sound:
 
 
 class SoundSource(Protocol):
-    """What capture asks of a microphone or a file. Opened, read and closed by one thread."""
+    """What capture asks of a microphone or a file. Used by one thread at a time."""
 
     def open(self) -> str:
-        """Begin to count, and return one line that describes the source.
+        """Make ready to be read, and return one line that describes the source.
 
         Raises:
             OSError, ValueError: It cannot be opened; the message says why and what to do.
@@ -126,19 +126,20 @@ class FileSource:
         self._has_said_end = False
 
     def open(self) -> str:
-        """Open the file; its sample 0 is now."""
+        """Open the file; it begins to play with the first `read`."""
         if not self._path:
             raise ValueError("source is 'file' but file is empty; give the path of a WAV file as file")
         self._file = SoundFile(self._path, self._channel)
         for warning in self._file.warnings:
             self._say(warning)
-        self._paced = PacedFile(self._file, self._block, self._clock())
         return self._file.description()
 
     def read(self) -> list[Sound]:
         """Sleep until the next block is due and return it, with those missed meanwhile."""
-        if self._paced is None or self._file is None:
+        if self._file is None:
             raise OSError("the sound file is not open; call open() first")
+        if self._paced is None:
+            self._paced = PacedFile(self._file, self._block, self._clock())
         self._sleep(max(0.0, (self._paced.next_due_ns - self._clock()) / NS_PER_S))
         sounds = self._paced.take(self._clock())
         if self._paced.has_ended and not self._has_said_end:

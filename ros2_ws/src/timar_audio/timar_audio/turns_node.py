@@ -70,9 +70,10 @@ class TurnsNode(RoomNode):
             raise ValueError(
                 f"filled_samples is {message.filled_samples} of {len(message.samples)} samples in the block"
             )
+        heard_ns = self.monotonic_ns(message.header)
         samples = np.frombuffer(message.samples, np.int16)
         decisions = self._turns.push(speaker, message.first_sample, samples, message.filled_samples)
-        self._newest[speaker] = _Newest(message.first_sample, self.monotonic_ns(message.header))
+        self._newest[speaker] = _Newest(message.first_sample, heard_ns)
         for who, frame in decisions.activity:
             self._publish_activity(who, frame)
         for event in decisions.events:
