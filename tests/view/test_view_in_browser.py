@@ -105,3 +105,13 @@ def test_the_panel_writes_floor_and_voices(view: HeadView, browser: HeadlessBrow
     )
     assert "since 3.0 s" in text
     assert "-23 dB" in text
+
+
+def test_the_joints_tab_shows_every_joint_and_what_it_has(view: HeadView, browser: HeadlessBrowser) -> None:
+    pose(view, neck_yaw=0.7, jaw=0.21)
+    browser.click("Joints")
+    text = browser.wait_for("document.body.innerText.includes('+0.21') && document.body.innerText")
+    for joint in view.body.actuated:
+        assert joint.name in text
+    assert "+0.70" in text
+    browser.click("Conversation")

@@ -128,6 +128,25 @@ class HeadlessBrowser:
             time.sleep(0.1)
         raise RuntimeError(f"{expression!r} did not become true in the page within {self._timeout_s} s")
 
+    def click(self, text: str) -> None:
+        """Click with the mouse on the innermost element that shows a text.
+
+        Raises:
+            RuntimeError: There is no such element.
+        """
+        place = self.evaluate(
+            "(() => { const found = [...document.querySelectorAll('*')]"
+            f".filter(e => e.textContent.trim() === {json.dumps(text)}).pop();"
+            " if (!found) return null; const box = found.getBoundingClientRect();"
+            " return [box.x + box.width / 2, box.y + box.height / 2]; })()"
+        )
+        if place is None:
+            raise RuntimeError(f"the page shows no element {text!r} to click on")
+        for kind in ("mousePressed", "mouseReleased"):
+            self._call(
+                "Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1
+            )
+
     def screenshot(self) -> bytes:
         """Return what the page shows now, as PNG."""
         return base64.b64decode(self._call("Page.captureScreenshot", format="png")["data"])
