@@ -237,7 +237,6 @@ def test_impossible_messages_are_refused_counted_and_survived(probe, name, topic
         publisher.publish(chunk(BLOCK))
         answers = "voice_activity" if name == "turns" else "agent/audio"
         probe.spin_until(lambda: len(probe.heard[answers]) >= 2)
-        probe.spin_until(lambda: "messages refused" in probe.health(name)[1] or name == "playback")
         probe.spin_until(lambda: int(probe.value(name, "bad_messages")) == len(bad))
 
 

@@ -1,6 +1,6 @@
 """A pytest plugin: a microphone that exists nowhere but in a private PulseAudio.
 
-Mark the test `sound`, take the fixture `virtual_sound`, and read the device `pulse`, in this process or a child.
+Mark the test `sound`, take the fixture `virtual_sound`, read the device `pulse`, in this process or a child.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from timar_common.diagnostics import Report
 from timar_common.room_node import RoomNode, run
 from timar_msgs.msg import AudioChunk, PlannedAudio
 
+from timar_audio.blocks import check_block
 from timar_audio.playback import FileSpeech, HeardBlock, NoSpeech, PlannedChunk, Playback, PlaybackConfig
 from timar_audio.wav import SoundFile
 
@@ -54,10 +55,7 @@ class PlaybackNode(RoomNode):
         return FileSpeech(self._file)
 
     def _on_user_audio(self, message: Any) -> None:
-        if message.sample_rate != SAMPLE_RATE_HZ:
-            raise ValueError(f"sample_rate is {message.sample_rate} Hz, expected {SAMPLE_RATE_HZ}")
-        if not len(message.samples):
-            raise ValueError("a block without samples; expected 1 or more")
+        check_block(message.sample_rate, message.first_sample, len(message.samples), message.filled_samples)
         now_ns = time.monotonic_ns()
         self._playback.observe_user(
             message.first_sample, len(message.samples), self.monotonic_ns(message.header), now_ns

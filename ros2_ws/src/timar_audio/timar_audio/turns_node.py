@@ -7,13 +7,14 @@ import functools
 from typing import Any, ClassVar
 
 import numpy as np
-from timar_common.clock import NOMINAL_NS_PER_SAMPLE, SAMPLE_RATE_HZ
+from timar_common.clock import NOMINAL_NS_PER_SAMPLE
 from timar_common.diagnostics import Level, Percentiles, Report
 from timar_common.room_node import RoomNode, run
 from timar_msgs.msg import FloorState, TurnEvent, VoiceActivity
 
 from timar_audio import turns
 from timar_audio.activity import Activity
+from timar_audio.blocks import check_block
 from timar_audio.turns import Speaker, Turns, TurnsConfig
 
 _FRAME_IDS = {Speaker.USER: "microphone", Speaker.AGENT: "loudspeaker"}
@@ -62,14 +63,7 @@ class TurnsNode(RoomNode):
         return report
 
     def _on_audio(self, speaker: Speaker, message: Any) -> None:
-        if message.sample_rate != SAMPLE_RATE_HZ:
-            raise ValueError(f"sample_rate is {message.sample_rate} Hz, expected {SAMPLE_RATE_HZ}")
-        if not 0 < len(message.samples) <= SAMPLE_RATE_HZ:
-            raise ValueError(f"a block has {len(message.samples)} samples, expected 1..{SAMPLE_RATE_HZ}")
-        if message.filled_samples > len(message.samples):
-            raise ValueError(
-                f"filled_samples is {message.filled_samples} of {len(message.samples)} samples in the block"
-            )
+        check_block(message.sample_rate, message.first_sample, len(message.samples), message.filled_samples)
         heard_ns = self.monotonic_ns(message.header)
         samples = np.frombuffer(message.samples, np.int16)
         decisions = self._turns.push(speaker, message.first_sample, samples, message.filled_samples)
