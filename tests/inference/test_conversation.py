@@ -148,6 +148,28 @@ def test_deadline_is_the_first_frame_less_what_publication_needs(make_stage):
     assert turn.useless_ns - turn.deadline_ns == 200_000_000
 
 
+def test_stamp_that_leaps_once_moves_no_motion(stage):
+    """The ROS clock stepped while a block was under way: its stamp was written by the old time."""
+    stage.hear_until(0, 16_000)
+    stage.clock.move_to_sample(16_320)
+    stage.hear(16_000, np.ones(BLOCK), stamp_ns=stage.clock() - 30 * 10**9)
+    turn = turns_of(stage.hear_until(16_320, 19_200))[0]
+    assert turn.due_ns == pytest.approx(5_000_000_000 + 640 * turn.first_frame * 62_500, abs=1e5)
+    assert stage.conversation.clock.jumps == 0
+
+
+def test_microphone_that_really_leapt_is_followed(stage):
+    """Its counter stood still for two seconds and went on as if nothing had been."""
+    stage.hear_until(0, 16_000)
+    for first in range(16_000, 20_800, BLOCK):
+        stage.clock.move_to_sample(first + BLOCK + 32_000)
+        stage.hear(first, np.ones(BLOCK), stamp_ns=5_000_000_000 + (first + 32_000) * 62_500)
+        turns = turns_of(stage.jobs())
+        if turns:
+            last = turns[-1]
+    assert last.due_ns == pytest.approx(5_000_000_000 + (640 * last.first_frame + 32_000) * 62_500, abs=1e5)
+
+
 def test_strict_policy_gives_a_turn_up_at_its_first_frame(make_stage):
     stage = make_stage(late_policy="strict")
     (turn,) = turns_of(stage.hear_until(0, 1920))

@@ -1,6 +1,9 @@
 """The room with a real (small, untrained) model: what it loads, refuses, and makes."""
 
+import os
 import shutil
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -79,6 +82,13 @@ def test_model_folder_that_is_not_whole_is_refused(folder, tmp_path, name, damag
         (broken / name).write_bytes((broken / name).read_bytes()[: (broken / name).stat().st_size // 2])
     with pytest.raises((OSError, ValueError), match=r"broken|manifest|config\.json|model\.safetensors"):
         open_runtime(InferenceConfig(model=str(broken)))
+
+
+def test_room_without_an_engine_imports_no_torch():
+    """A head that runs the exported graph has no torch installed."""
+    code = "import sys, timar_inference.runtime, timar_inference.worker; sys.exit('torch' in sys.modules)"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
 
 
 def test_unknown_engine_is_refused_by_name(folder):

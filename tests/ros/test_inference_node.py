@@ -100,8 +100,8 @@ class Table:
         self.spin_until(
             lambda: (
                 all(talker.get_subscription_count() == 1 for talker in self.talkers.values())
-                and self.peer.count_publishers("agent/motion") == 1
-                and self.peer.count_publishers("turn_log") == 1
+                and self.node._motion.get_subscription_count() == 1
+                and self.node._log.get_subscription_count() == 1
                 and self.reset.service_is_ready()
             )
         )
@@ -148,8 +148,11 @@ class Table:
             self.blocks = number + 1
 
     def _spin_to(self, ros_ns: int) -> None:
-        while (left_ns := ros_ns - self.peer.get_clock().now().nanoseconds) > 0:
-            self.executor.spin_once(timeout_sec=min(0.005, left_ns / 1e9))
+        while True:
+            left_ns = ros_ns - self.peer.get_clock().now().nanoseconds
+            self.executor.spin_once(timeout_sec=min(0.005, max(0.0, left_ns / 1e9)))
+            if left_ns <= 0:
+                return
 
     def values(self) -> dict[str, str]:
         """Return the newest diagnostics by name."""
@@ -248,8 +251,12 @@ def test_reset_starts_a_new_conversation_at_the_next_turn(open_table, folder):
     assert (first.seed, second.seed) == (7, 8)
     assert second.first_frame % 5 == 0
     assert second.first_frame > 15
-    after = [message for message in table.motions if message.conversation_id == second.conversation_id]
-    assert after[0].first_frame == second.first_frame
+
+    def after() -> list:
+        return [message for message in table.motions if message.conversation_id == second.conversation_id]
+
+    table.spin_until(lambda: bool(after()))
+    assert after()[0].first_frame == second.first_frame
     assert [entry.sequence for entry in table.log] == list(range(len(table.log)))
 
 
@@ -260,6 +267,7 @@ def test_user_motion_that_cannot_be_is_refused_and_what_can_be_is_used(open_tabl
     table.show_user(4, 2, jaw=array("f", [0.0] * 5))
     table.spin_until(lambda: table.node.bad_messages == 2)
     table.show_user(6, 2)
+    table.spin_until(lambda: 6 in table.node._conversation._motion._frames)
     table.speak(0.5)
     table.spin_until(lambda: len(table.turns()) >= 3)
     seen = {entry.first_frame: list(entry.user_motion_valid) for entry in table.turns()}
@@ -294,7 +302,7 @@ def test_failing_engine_is_told_and_the_conversation_starts_anew(open_table, fol
 
     session.step = fail
     table.speak(1.0)
-    assert len({message.conversation_id for message in table.motions}) == 2
+    table.spin_until(lambda: len({message.conversation_id for message in table.motions}) == 2)
     assert "the accelerator went away" in capfd.readouterr().err
     table.spin_until(lambda: bool(table.diagnostics) and table.values()["failures"] == "1")
     assert any("accelerator" in status.message for array_ in table.diagnostics for status in array_.status)
@@ -303,6 +311,7 @@ def test_failing_engine_is_told_and_the_conversation_starts_anew(open_table, fol
 def test_node_that_is_started_again_holds_a_new_conversation(open_table, folder):
     table = open_table(make_node(model=str(folder), engine="torch"))
     table.speak(0.4)
+    table.spin_until(lambda: len(table.motions) == 2)
     table.node.trigger_deactivate()
     assert table.node.trigger_activate() == TransitionCallbackReturn.SUCCESS
     table.speak(0.5)

@@ -20,6 +20,8 @@ MAX_BLOCK_SAMPLES = SAMPLE_RATE_HZ
 FULL_SCALE = 32_767
 ARRIVALS_KEPT = 8_192
 """Blocks whose arrival is remembered, for the queue's share of the latency; more than any gap allowed."""
+LEAPS_BELIEVED = 5
+"""So many blocks in a row must agree that time has leapt."""
 
 
 @dataclasses.dataclass
@@ -85,6 +87,7 @@ class Conversation:
         self._previous_frames = self.alignment.turn_frames
         self._revision = 0
         self._taken_back_ns = 0
+        self._leaps = 0
 
     # What it tells.
 
@@ -164,7 +167,7 @@ class Conversation:
         self._require_no_jump(first_sample, samples.size)
         is_first = not self._user.is_started
         self._user.push(first_sample, samples, filled_samples)
-        self.clock.observe(first_sample, stamp_ns)
+        self._observe(first_sample, stamp_ns)
         self._arrivals.append((self._user.end_sample, now_ns))
         if is_first:
             self._next_frame = self.alignment.first_turn(first_sample)
@@ -303,6 +306,17 @@ class Conversation:
         )
 
     # Its parts.
+
+    def _observe(self, sample: int, stamp_ns: int) -> None:
+        """Follow the stamps, but not one that leaps: when the ROS clock steps, the blocks under way do so."""
+        is_leap = (
+            self.clock.is_started
+            and abs(stamp_ns - self.clock.monotonic_ns(sample)) > self.clock.config.jump_ms * 1e6
+        )
+        self._leaps = self._leaps + 1 if is_leap else 0
+        if self._leaps in range(1, LEAPS_BELIEVED):
+            return
+        self.clock.observe(sample, stamp_ns)
 
     def _due_ns(self, frame: int) -> int:
         return self.clock.monotonic_ns(SAMPLES_PER_FRAME * frame)

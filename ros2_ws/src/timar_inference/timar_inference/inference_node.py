@@ -190,7 +190,6 @@ class InferenceNode(RoomNode):
             "dropped": worker.counters.dropped,
             "withdrawn": worker.counters.withdrawn,
             "failures": worker.counters.failures,
-            "cached_tokens": runner.cached_tokens,
             "clock_error_ppm": self._conversation.clock.rate_error_ppm,
             "clock_jumps": self._conversation.clock.jumps,
             **runner.measurements(),

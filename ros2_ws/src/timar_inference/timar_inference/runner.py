@@ -111,17 +111,14 @@ class Runner:
         self._conversation_id: str | None = None
         self._measured = threading.Lock()
         self._percentiles = {stage: Percentiles() for stage in STAGES}
+        self._cached_tokens = 0
         self._loads: collections.deque[float] = collections.deque(maxlen=256)
 
-    @property
-    def cached_tokens(self) -> int:
-        """Length of the session's cache."""
-        return self._session.cached_tokens
-
     def measurements(self) -> dict[str, float]:
-        """Return p50, p95 and p99 of each stage [ms] and the real-time factor, over the newest turns.
+        """Return p50, p95 and p99 of each stage [ms] over the newest turns, real-time factor, cache length.
 
-        The factor is compute time over conversation time, 0 before the first turn. Any thread may ask.
+        The factor is compute time over conversation time, 0 before the first turn; the length is in tokens,
+        as of the newest turn. Any thread may ask.
         """
         with self._measured:
             named = {
@@ -129,7 +126,8 @@ class Runner:
                 for stage, percentiles in self._percentiles.items()
                 for name, value in percentiles.summary().items()
             }
-            return named | {"real_time_factor": sum(self._loads) / max(1, len(self._loads))}
+            named["real_time_factor"] = sum(self._loads) / max(1, len(self._loads))
+            return named | {"cached_tokens": self._cached_tokens}
 
     def run(self, job: Job) -> Outcome:
         """Carry out one job.
@@ -257,6 +255,7 @@ class Runner:
         with self._measured:
             for stage, percentiles in self._percentiles.items():
                 percentiles.add(getattr(timings, f"{stage}_ms"))
+            self._cached_tokens = self._session.cached_tokens
             self._loads.append(timings.compute_ms / (1e3 * request.frames / FRAMES_PER_SECOND))
         return timings
 
