@@ -1,4 +1,4 @@
-"""The follower: samples trajectories exactly, replaces them seamlessly, holds at the end, refuses bad ones whole."""
+"""The follower: samples trajectories exactly, replaces them without a seam, refuses bad ones whole."""
 
 import dataclasses
 

@@ -94,7 +94,10 @@ def test_only_joints_with_a_motor_are_driven(tmp_path):
         ("<robot", "is not a URDF"),
         ("<robot/>", "no driven joint"),
         ('<robot><joint name="pan" type="revolute"/></robot>', "'pan' has no <limit>"),
-        ('<robot><joint name="pan" type="revolute"><limit lower="x"/></joint></robot>', "<limit> of joint 'pan'"),
+        (
+            '<robot><joint name="pan" type="revolute"><limit lower="x"/></joint></robot>',
+            "<limit> of joint 'pan'",
+        ),
     ):
         path.write_text(text)
         with pytest.raises(ValueError, match=message):

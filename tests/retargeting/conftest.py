@@ -46,8 +46,12 @@ class Puppet:
             self.now_ns += 50_000_000
             self.take(self.body.tick(self.now_ns))
 
-    def motion(self, first_frame: int, due_ns: int, frames: np.ndarray, revision: int = 0, talk: str = "a") -> Plan | None:
-        return self.take(self.body.on_motion(Motion(talk, first_frame, due_ns, revision, frames), self.now_ns))
+    def motion(
+        self, first_frame: int, due_ns: int, frames: np.ndarray, revision: int = 0, talk: str = "a"
+    ) -> Plan | None:
+        return self.take(
+            self.body.on_motion(Motion(talk, first_frame, due_ns, revision, frames), self.now_ns)
+        )
 
     def commanded(self, times_ns: np.ndarray) -> np.ndarray:
         """(K, J) positions in force at instants, by the cubic between points."""
@@ -57,7 +61,12 @@ class Puppet:
             plan = self.plans[int(np.searchsorted(starts, time_ns, side="right")) - 1]
             place = min(time_ns / 20_000_000, plan.last_index) - plan.first_index
             k = min(int(place), len(plan.curve.positions) - 2)
-            t, p, v, a = (place - k) * 0.02, plan.curve.positions, plan.curve.velocities, plan.curve.accelerations
+            t, p, v, a = (
+                (place - k) * 0.02,
+                plan.curve.positions,
+                plan.curve.velocities,
+                plan.curve.accelerations,
+            )
             jerk = (a[k + 1] - a[k]) / 0.02
             rows.append(p[k] + t * (v[k] + t * (a[k] / 2 + t * jerk / 6)))
         return np.array(rows)
@@ -77,8 +86,12 @@ class Puppet:
             assert (position <= limits.upper + tolerance).all()
             assert (np.abs(velocity) <= limits.velocity + tolerance).all()
             assert (np.abs(a[:-1] + t * jerk) <= limits.acceleration + tolerance).all()
-        np.testing.assert_allclose(position, p[1:], atol=1e-9, err_msg="positions are the integral of velocities")
-        np.testing.assert_allclose(velocity, v[1:], atol=1e-7, err_msg="velocities are the integral of accelerations")
+        np.testing.assert_allclose(
+            position, p[1:], atol=1e-9, err_msg="positions are the integral of velocities"
+        )
+        np.testing.assert_allclose(
+            velocity, v[1:], atol=1e-7, err_msg="velocities are the integral of accelerations"
+        )
         assert (v[-1] == 0.0).all()
         assert (a[-1] == 0.0).all()
 
@@ -104,7 +117,9 @@ def make_puppet(robot):
     return make
 
 
-def sine_motion(frames: np.ndarray, frequency_hz: float, yaw_rad: float = 0.0, jaw_rad: float = 0.0) -> np.ndarray:
+def sine_motion(
+    frames: np.ndarray, frequency_hz: float, yaw_rad: float = 0.0, jaw_rad: float = 0.0
+) -> np.ndarray:
     motion = np.zeros((len(frames), 56))
     phase = 2 * np.pi * frequency_hz * frames / 25.0
     motion[:, 54] = yaw_rad * np.sin(phase)

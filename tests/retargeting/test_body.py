@@ -14,7 +14,9 @@ def stream(puppet, sine, frequency_hz, seconds, turn, early_ms, **amplitudes):
     zero_ns = puppet.now_ns + 500_000_000
     for first in range(0, int(seconds * 25), turn):
         puppet.now_ns = zero_ns + first * FRAME_NS - int(early_ms * 1e6)
-        puppet.motion(first, zero_ns + first * FRAME_NS, sine(first + np.arange(turn), frequency_hz, **amplitudes))
+        puppet.motion(
+            first, zero_ns + first * FRAME_NS, sine(first + np.arange(turn), frequency_hz, **amplitudes)
+        )
     return zero_ns
 
 
@@ -28,7 +30,9 @@ def shown(puppet, zero_ns, first_s, last_s, joint):
 
 @pytest.mark.parametrize(("frequency_hz", "yaw_rad", "allowed"), [(1.0, 0.3, 0.02), (4.0, 0.04, 0.10)])
 @pytest.mark.parametrize(("turn", "early_ms"), [(25, 500), (5, 300)])
-def test_motion_within_the_limits_is_tracked_without_lag(make_puppet, sine, frequency_hz, yaw_rad, allowed, turn, early_ms):
+def test_motion_within_the_limits_is_tracked_without_lag(
+    make_puppet, sine, frequency_hz, yaw_rad, allowed, turn, early_ms
+):
     puppet = make_puppet().start()
     zero_ns = stream(puppet, sine, frequency_hz, 8.0, turn, early_ms, yaw_rad=yaw_rad, jaw_rad=0.04)
     for joint, amplitude, middle in (("neck_yaw", yaw_rad, 0.0), ("jaw", 0.08, 0.03 + 0.16)):
@@ -65,10 +69,12 @@ def test_a_revision_in_mid_horizon_is_joined_and_followed(make_puppet, sine):
     puppet.now_ns = zero_ns + 900_000_000
     puppet.motion(25, zero_ns + 25 * FRAME_NS, sine(np.arange(25), 0.0), revision=1)
     assert puppet.body.timeline.counters.withdrawn_frames == 25
-    t, positions = shown(puppet, zero_ns, 1.5, 1.9, "neck_yaw")
+    _, positions = shown(puppet, zero_ns, 1.5, 1.9, "neck_yaw")
     np.testing.assert_allclose(positions, 0.0, atol=5e-3)
     puppet.now_ns += 100_000_000
-    assert puppet.motion(30, zero_ns + 30 * FRAME_NS, sine(np.arange(5), 0.5, yaw_rad=0.3), revision=0) is None
+    assert (
+        puppet.motion(30, zero_ns + 30 * FRAME_NS, sine(np.arange(5), 0.5, yaw_rad=0.3), revision=0) is None
+    )
     assert puppet.body.timeline.counters.stale_messages == 1
 
 
@@ -173,14 +179,26 @@ def test_a_measured_position_that_is_not_finite_is_refused_by_name(make_puppet, 
         make_puppet().start(positions)
 
 
+def poisoned(rng, frames):
+    """Ordinary noise with one number in five hundred not finite."""
+    bad = rng.random((frames, 56)) < 0.002
+    return np.where(bad, rng.choice([np.nan, np.inf, -np.inf]), rng.normal(0, 0.3, (frames, 56)))
+
+
+def oscillating(rng, frames, shape):
+    """All numbers in phase, at any frequency that frames can carry."""
+    wave = np.sin(np.arange(frames) * rng.uniform(0.01, 3.1))
+    return shape(wave)[:, None] * rng.uniform(0, 1, 56)
+
+
 WILD = {
     "noise": lambda rng, n: rng.normal(0, 0.5, (n, 56)),
     "jumps": lambda rng, n: rng.choice([-2.0, 2.0], (n, 56)),
     "tiny and huge": lambda rng, n: rng.normal(0, 1, (n, 56)) * 10.0 ** rng.uniform(-12, 37, (n, 56)),
-    "not finite": lambda rng, n: np.where(rng.random((n, 56)) < 0.002, rng.choice([np.nan, np.inf, -np.inf]), rng.normal(0, 0.3, (n, 56))),
-    "resonance": lambda rng, n: np.sign(np.sin(np.arange(n) * rng.uniform(0.1, 3.1)))[:, None] * rng.uniform(0, 1, 56),
-    "smooth": lambda rng, n: np.sin(np.arange(n) * rng.uniform(0.01, 0.5))[:, None] * rng.uniform(0, 0.4, 56),
-}  # fmt: skip
+    "not finite": poisoned,
+    "square waves": lambda rng, n: oscillating(rng, n, np.sign),
+    "sines": lambda rng, n: oscillating(rng, n, np.asarray),
+}
 
 
 @pytest.mark.parametrize("kind", WILD)
@@ -191,12 +209,16 @@ def test_no_motion_breaks_a_limit(make_puppet, kind):
     frame, revision, sent, zero_ns = 0, 0, 0, puppet.now_ns
     while sent < 20_000:
         count = int(rng.choice([1, 5, 25, 50]))
-        puppet.now_ns = max(puppet.now_ns + 1_000_000, zero_ns + frame * FRAME_NS - int(rng.uniform(-50, 400) * 1e6))
+        puppet.now_ns = max(
+            puppet.now_ns + 1_000_000, zero_ns + frame * FRAME_NS - int(rng.uniform(-50, 400) * 1e6)
+        )
         if rng.random() < 0.2:
             revision, frame = revision + 1, max(0, frame - int(rng.integers(0, 20)))
         if rng.random() < 0.05:
             puppet.take(puppet.body.tick(puppet.now_ns))
-        puppet.motion(frame, zero_ns + frame * FRAME_NS + int(rng.normal(0, 2e6)), WILD[kind](rng, count), revision)
+        puppet.motion(
+            frame, zero_ns + frame * FRAME_NS + int(rng.normal(0, 2e6)), WILD[kind](rng, count), revision
+        )
         frame += count
         sent += count
     del puppet.plans[:-1]

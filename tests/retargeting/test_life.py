@@ -12,7 +12,9 @@ def test_a_stretch_asked_for_again_is_the_same():
     for first in range(0, 2900, 10):
         part = life.signals(times[first : first + 100])
         for name in LIFE_SIGNALS:
-            np.testing.assert_allclose(part[name], expected[name][first : first + 100], atol=1e-9, err_msg=name)
+            np.testing.assert_allclose(
+                part[name], expected[name][first : first + 100], atol=1e-9, err_msg=name
+            )
 
 
 def test_people_blink_ten_to_twenty_five_times_a_minute():

@@ -1,4 +1,4 @@
-"""The parts the certificate stands on: the hull holds the curve, mixtures keep limits, the fit keeps its ends."""
+"""What the certificate stands on: the hull holds the curve, mixtures keep limits, the fit keeps its ends."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,9 @@ def test_the_largest_share_just_keeps_the_limits():
     zero = np.zeros((31, 6))
     safe = Curve(zero, zero, zero)
     for _ in range(50):
-        candidate = integrate(State(zero[0], zero[0], zero[0]), rng.normal(0, 10 ** rng.uniform(1, 5), (30, 6)), H)
+        candidate = integrate(
+            State(zero[0], zero[0], zero[0]), rng.normal(0, 10 ** rng.uniform(1, 5), (30, 6)), H
+        )
         share = largest_share(candidate, safe, bounds, H)
         assert (overshoot(mix(candidate, safe, share), bounds, H) <= 1e-12).all()
         is_scaled = share < 1
@@ -77,7 +79,7 @@ def test_a_fit_starts_in_its_state_ends_at_rest_and_meets_what_is_smooth(steps):
     start = State(wanted[0], np.zeros(4), np.zeros(4))
     curve = fit.solve(start, *fit.prepare(start, wanted), np.full(4, 10.0))
     np.testing.assert_array_equal(curve.positions[0], start.position)
-    np.testing.assert_allclose(curve.positions[-1], curve.positions[-2] , atol=1e-2)
+    np.testing.assert_allclose(curve.positions[-1], curve.positions[-2], atol=1e-2)
     middle = slice(steps // 4, -12)
     np.testing.assert_allclose(curve.positions[1:][middle], wanted[middle], atol=3e-3)
 

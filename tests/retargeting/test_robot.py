@@ -7,8 +7,8 @@ from timar_retargeting.robot import load_robot
 from timar_retargeting.urdf import read_urdf_joints
 
 CONTRACT = {
-    "neck_yaw", "neck_pitch", "neck_roll", "jaw", "eyes_yaw", "eyes_pitch", "left_upper_lid", "right_upper_lid",
-    "left_brow", "right_brow", "left_lip_corner", "right_lip_corner",
+    "neck_yaw", "neck_pitch", "neck_roll", "jaw", "eyes_yaw", "eyes_pitch", "left_upper_lid",
+    "right_upper_lid", "left_brow", "right_brow", "left_lip_corner", "right_lip_corner",
 }  # fmt: skip
 
 URDF = """<robot name="two">
@@ -85,8 +85,8 @@ def test_sign_mimic_delays_and_channels_are_taken_in(write):
         ("[-0.9, 0.9]", "[0.1, 0.9]", 7, "neutral position 0 lies outside"),
         ("[-0.9, 0.9]", "0.9", 10, "must be a list of 2 numbers"),
         ("joint: pan", "joint: head", 15, "expected a joint that stands above it"),
-        ("  tilt:\n    mimic: {joint: pan, multiplier: 0.5, offset_rad: 0.1}", "  slave:\n    signals: {}", 14,
-         "follow 'tilt' mechanically"),
+        ("  tilt:\n    mimic: {joint: pan, multiplier: 0.5, offset_rad: 0.1}", "  slave:\n    signals: {}",
+         14, "follow 'tilt' mechanically"),
         ("{3: 0.5,", "{50: 0.5,", 5, "expected 0..49"),
         ("  grin:", "  blink:", 5, "name of a built-in signal"),
         ("robot: two\n", "", 1, "'robot' is missing"),
@@ -112,8 +112,5 @@ def test_a_file_that_is_no_yaml_or_a_urdf_that_is_no_xml_is_named(write, tmp_pat
 
 
 def test_no_yaml_tag_can_run_code(write):
-    assert load_robot(write(YAML.replace("robot: two", "robot: !!python/object/apply:os.getcwd []", 1).replace(
-        "!!python/object/apply:os.getcwd []", "two"
-    ))).name == "two"  # fmt: skip
     with pytest.raises(ValueError, match="must be a word"):
         load_robot(write(YAML.replace("robot: two", "robot: !!python/object/apply:os.getcwd []", 1)))

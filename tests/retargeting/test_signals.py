@@ -54,7 +54,9 @@ def test_the_neck_of_the_default_head_reaches_the_very_rotation_that_was_asked_f
         angles = yaw_pitch_roll(vector)[0]
         urdf.update_cfg(dict(zip(("neck_yaw", "neck_pitch", "neck_roll"), angles, strict=True)))
         reached = urdf.get_transform("head", "torso")[:3, :3]
-        np.testing.assert_allclose(reached, Rotation.from_rotvec(vector[list(FLAME_TO_ROS)]).as_matrix(), atol=1e-9)
+        np.testing.assert_allclose(
+            reached, Rotation.from_rotvec(vector[list(FLAME_TO_ROS)]).as_matrix(), atol=1e-9
+        )
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ FRAME_NS = 40_000_000
 
 
 def run(first, values, revision=0, conversation="a", zero_ns=0):
-    return FrameRun(conversation, first, zero_ns + first * FRAME_NS, revision, np.array(values, float)[:, None])
+    return FrameRun(
+        conversation, first, zero_ns + first * FRAME_NS, revision, np.array(values, float)[:, None]
+    )
 
 
 def at(timeline, frame):
@@ -18,7 +20,14 @@ def at(timeline, frame):
 def test_a_frame_is_met_at_its_instant_and_the_ends_are_held():
     timeline = Timeline(1)
     timeline.add(run(10, [0.1, 0.2, 0.5, 0.3]), 0)
-    assert [round(at(timeline, frame), 9) for frame in (5, 10, 11, 12, 13, 20)] == [0.1, 0.1, 0.2, 0.5, 0.3, 0.3]
+    assert [round(at(timeline, frame), 9) for frame in (5, 10, 11, 12, 13, 20)] == [
+        0.1,
+        0.1,
+        0.2,
+        0.5,
+        0.3,
+        0.3,
+    ]
 
 
 def test_the_curve_is_smooth_to_the_second_derivative():
@@ -28,7 +37,9 @@ def test_the_curve_is_smooth_to_the_second_derivative():
     for frame in range(2, 18):
         left = timeline.positions(frame * FRAME_NS + h * np.array([-2.0, -1.0, 0.0]))[:, 0]
         right = timeline.positions(frame * FRAME_NS + h * np.array([0.0, 1.0, 2.0]))[:, 0]
-        bend = np.array([left[0] - 2 * left[1] + left[2], right[0] - 2 * right[1] + right[2]]) / (h * 1e-9) ** 2
+        bend = (
+            np.array([left[0] - 2 * left[1] + left[2], right[0] - 2 * right[1] + right[2]]) / (h * 1e-9) ** 2
+        )
         assert bend[0] == pytest.approx(bend[1], rel=0.05, abs=60.0)
 
 

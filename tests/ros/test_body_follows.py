@@ -1,4 +1,4 @@
-"""Retargeting and driver as real nodes: a stream of motion moves the joints; its end brings the head to neutral."""
+"""Retargeting and driver as real nodes: motion moves the joints; its end brings the head to neutral."""
 
 from __future__ import annotations
 

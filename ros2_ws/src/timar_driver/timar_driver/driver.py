@@ -52,7 +52,7 @@ class JointDriver(abc.ABC):
 
     @abc.abstractmethod
     def send(self, positions: Array, now_ns: int) -> Array:
-        """Command (J,) positions [rad], all finite; return what was really sent after the hardware's own limits."""
+        """Command (J,) finite positions [rad]; return what was really sent, within the hardware's limits."""
 
     @abc.abstractmethod
     def read(self, now_ns: int) -> Measurement:

@@ -81,7 +81,8 @@ class DriverNode(RoomNode):
         for number, point in enumerate(points):
             if len(point.positions) != len(names) or len(point.velocities) != len(names):
                 raise ValueError(
-                    f"point {number} has {len(point.positions)} positions and {len(point.velocities)} velocities, "
+                    f"point {number} has {len(point.positions)} positions and "
+                    f"{len(point.velocities)} velocities, "
                     f"expected one of each for {len(names)} joints"
                 )
         self._follower.accept(

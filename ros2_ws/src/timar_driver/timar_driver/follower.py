@@ -1,4 +1,4 @@
-"""Follow joint trajectories in time: replace them from their start on, hold at their end, refuse bad ones whole."""
+"""Follow joint trajectories in time: replace from the start on, hold at the end, refuse bad ones whole."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ class Follower:
         running = self._checked(trajectory)
         if running.end_ns < now_ns:
             raise ValueError(
-                f"the trajectory ended {(now_ns - running.end_ns) * 1e-6:.0f} ms ago; check the clocks of both nodes"
+                f"the trajectory ended {(now_ns - running.end_ns) * 1e-6:.0f} ms ago; "
+                "check the clocks of both nodes"
             )
         # What was to begin at or after the new one is replaced with it.
         while self._pending and self._pending[-1].start_ns >= running.start_ns:
@@ -101,7 +102,8 @@ class Follower:
         times, shape = trajectory.times_s, (len(trajectory.times_s), len(names))
         if not len(times) or trajectory.positions.shape != shape or trajectory.velocities.shape != shape:
             raise ValueError(
-                f"positions have shape {trajectory.positions.shape}, velocities {trajectory.velocities.shape}, expected "
+                f"positions have shape {trajectory.positions.shape}, "
+                f"velocities {trajectory.velocities.shape}, expected "
                 f"{shape}: a position and a velocity of each joint at each of one or more points"
             )
         if not (np.isfinite(times).all() and (np.diff(times) > 0).all() and times[0] >= 0):

@@ -134,8 +134,8 @@ class Body:
         """
         if abs(run.due_ns - now_ns) > FURTHEST_DUE_NS:
             raise ValueError(
-                f"frame {run.first_frame} is due {(run.due_ns - now_ns) * 1e-9:.3g} s from now, expected at most "
-                f"{FURTHEST_DUE_NS * 1e-9:g} s: check that both nodes use one ROS clock"
+                f"frame {run.first_frame} is due {(run.due_ns - now_ns) * 1e-9:.3g} s from now, "
+                f"expected at most {FURTHEST_DUE_NS * 1e-9:g} s: check that both nodes use one ROS clock"
             )
         targets = self._targets(np.asarray(run.motion))
         if self.mode in (Mode.WAITING, Mode.STOPPED):
@@ -270,7 +270,10 @@ class Body:
         return self.planner.follow(index, blend(whole, start, self._limits, self._step_s))
 
     def _count_clipped(self, wanted: Array) -> npt.NDArray[np.bool_]:
-        return ((wanted < self._limits.lower) | (wanted > self._limits.upper)).any(0)
+        clipped: npt.NDArray[np.bool_] = np.asarray(
+            ((wanted < self._limits.lower) | (wanted > self._limits.upper)).any(0)
+        )
+        return clipped
 
     def _is_more_known(self) -> bool:
         if self.timeline.is_empty:

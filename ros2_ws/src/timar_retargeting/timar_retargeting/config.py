@@ -97,11 +97,13 @@ class RetargetingConfig:
         check(self)
         if len(self.neutral_neck_rad) not in (0, 3):
             raise ValueError(
-                f"RetargetingConfig.neutral_neck_rad has {len(self.neutral_neck_rad)} numbers, expected 3 or none"
+                f"RetargetingConfig.neutral_neck_rad has {len(self.neutral_neck_rad)} numbers, "
+                "expected 3 or none"
             )
         if not all(math.isfinite(value) and abs(value) <= math.pi for value in self.neutral_neck_rad):
             raise ValueError(
-                f"RetargetingConfig.neutral_neck_rad is {self.neutral_neck_rad}, expected numbers within a half turn"
+                f"RetargetingConfig.neutral_neck_rad is {self.neutral_neck_rad}, "
+                "expected numbers within a half turn"
             )
 
     def body(self) -> BodyConfig:

@@ -1,4 +1,4 @@
-"""Fit a curve to wanted positions: C2 from the present state, smooth as its bandwidth says, at rest in the end.
+"""Fit a curve to wanted positions: C2 from the present state, smooth by its bandwidth, at rest in the end.
 
 Over n grid steps the jerk is constant in each, so position is a cubic spline with continuous acceleration.
 The jerks minimise  sum (position - wanted)^2 + lambda * sum jerk^2  under two equalities, no velocity and no
@@ -64,7 +64,7 @@ class GridFit:
         self._time = step_s * np.arange(1, steps + 1)[:, None]
 
     def prepare(self, start: State, wanted: Array) -> tuple[Array, Array]:
-        """Return what every bandwidth shares: settling jerks (n, J) and the wanted curve's coefficients (n - 2, J).
+        """Return what every bandwidth shares: settling jerks (n, J), coefficients (n - 2, J) of the wanted.
 
         Args:
             start: State at grid point 0.
@@ -82,7 +82,8 @@ class GridFit:
 
         Args:
             start: State at grid point 0.
-            settling, coefficients: From `prepare`.
+            settling: From `prepare`.
+            coefficients: From `prepare`.
             bandwidth_hz: (J,) [Hz].
 
         Returns:
@@ -95,7 +96,7 @@ class GridFit:
 
 
 def integrate(start: State, jerks: Array, step_s: float) -> Curve:
-    """Return the curve that constant jerks per step (n, J) make from a state; the last point is exactly at rest."""
+    """Return the curve that jerks per step (n, J) make from a state; its last point is exactly at rest."""
     h = step_s
     a = np.concatenate([start.acceleration[None], start.acceleration + h * np.cumsum(jerks, 0)])
     v = np.concatenate([

@@ -1,4 +1,4 @@
-"""Life when nobody tells the face what to do: blinks, small gaze shifts, breath and a slow sway, as functions of time."""
+"""Life when nobody tells the face what to do: blinks, small gaze shifts, breath, sway; functions of time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Array = npt.NDArray[np.float64]
 LIFE_SIGNALS = (
     "blink", "gaze_yaw", "gaze_pitch", "breath", "sway_yaw", "sway_pitch", "sway_roll", "brow_raise", "smile",
 )  # fmt: skip
-"""blink 0 open .. 1 closed; gaze and sway in rad, signs as in the neck; breath -1..1; brow_raise, smile 0..1."""
+"""blink 0 open .. 1 closed; gaze and sway [rad], signs as in the neck; breath -1..1; the others 0..1."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -71,7 +71,7 @@ def soften(wanted: Array, limits: Limits, knee_fraction: float = 0.06) -> Array:
 
 
 def hull(curve: Curve, step_s: float) -> tuple[Array, Array, Array]:
-    """Return the Bezier control points of a curve's positions, velocities and accelerations, each (points, J)."""
+    """Return Bezier control points of a curve's positions, velocities and accelerations, each (points, J)."""
     p, v, a = curve.positions, curve.velocities, curve.accelerations
     positions = np.concatenate([p[1:], p[:-1] + step_s / 3.0 * v[:-1], p[1:] - step_s / 3.0 * v[1:]])
     velocities = np.concatenate([v[1:], v[:-1] + 0.5 * step_s * a[:-1]])
@@ -79,7 +79,7 @@ def hull(curve: Curve, step_s: float) -> tuple[Array, Array, Array]:
 
 
 def overshoot(curve: Curve, limits: Limits, step_s: float) -> Array:
-    """Return by how much each joint's curve breaks its worst limit, as a share of that limit; 0 or less: not at all."""
+    """Return (J,) by how much the worst limit is broken, as a share of that limit; 0 or less: none is."""
     p, v, a = hull(curve, step_s)
     span = limits.upper - limits.lower
     return np.maximum.reduce([

@@ -1,4 +1,4 @@
-"""One certified plan after another: each continues the last in position, velocity and acceleration, and ends at rest."""
+"""One certified plan after another: each continues the last in position, velocity and acceleration."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LONGEST_BLEND_S = 1.0
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A curve on the grid of times k * step, from a grid index on; after its last point it rests there for ever."""
+    """A curve on the grid of times k * step, from a grid index on; after its last point it rests for ever."""
 
     first_index: int
     step_s: float
@@ -122,7 +122,7 @@ class Planner:
         joints: npt.NDArray[np.intp],
         safe: Curve,
     ) -> Curve:
-        """Return curves of joints that broke a limit: smoother ones first, then mixed with the running plan."""
+        """Return curves for joints that broke a limit: smoother, if need be mixed with the running plan."""
         limits = self.limits.of(joints)
         levels, count = len(BANDWIDTH_LADDER), len(joints)
         every = np.tile(np.arange(count), levels)
@@ -145,7 +145,7 @@ class Planner:
 
 
 def blend(wanted: Array, start: State, limits: Limits, step_s: float) -> Array:
-    """Lead from a state into wanted positions by an offset that dies away, so that fast motion keeps its size.
+    """Lead from a state into wanted positions by an offset that dies away; fast motion keeps its size.
 
     The offset is a quintic that begins with the difference in position, velocity and acceleration; it lasts
     as long as its share of the limits demands.

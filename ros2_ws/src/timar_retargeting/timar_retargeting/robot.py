@@ -192,7 +192,9 @@ def _mimic(joint: JointMap, entry: YamlMap, earlier: Mapping[str, JointMap]) -> 
     )
 
 
-def _check_against_urdf(entry: YamlMap, joint: JointMap, allowed: Mapping[str, UrdfJoint], urdf: Path) -> None:
+def _check_against_urdf(
+    entry: YamlMap, joint: JointMap, allowed: Mapping[str, UrdfJoint], urdf: Path
+) -> None:
     name = joint.name
     if name not in allowed:
         driven = ", ".join(key for key, value in allowed.items() if not value.mimics)

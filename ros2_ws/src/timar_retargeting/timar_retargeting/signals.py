@@ -88,7 +88,7 @@ def motion_signals(
 
 
 def _angles(rotation: Rotation) -> Array:
-    """Intrinsic z-y-x angles from the matrix: quiet at a pitch of a quarter turn, where yaw and roll merge."""
+    """Intrinsic z-y-x angles from the matrix; quiet at a quarter turn of pitch, where yaw and roll merge."""
     matrix = np.atleast_3d(rotation.as_matrix()).reshape(-1, 3, 3)
     yaw = np.arctan2(matrix[:, 1, 0], matrix[:, 0, 0])
     pitch = np.arcsin(np.clip(-matrix[:, 2, 0], -1.0, 1.0))

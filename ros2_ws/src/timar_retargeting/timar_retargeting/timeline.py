@@ -123,7 +123,7 @@ class Timeline:
         return True
 
     def positions(self, times_ns: Array) -> Array:
-        """Return the wanted positions (K, J) at (K,) instants [ns]; the first and last frame hold beyond the ends.
+        """Return wanted positions (K, J) at (K,) instants [ns]; first and last frame hold beyond the ends.
 
         Raises:
             RuntimeError: No frame is known.

@@ -42,7 +42,8 @@ def read_urdf_joints(path: Path) -> dict[str, UrdfJoint]:
             )
         except (KeyError, ValueError) as error:
             raise ValueError(
-                f"{path}: joint {name!r} needs <limit> with numbers {', '.join(_LIMITS)}; wrong or missing: {error}"
+                f"{path}: joint {name!r} needs <limit> with numbers {', '.join(_LIMITS)}; "
+                f"wrong or missing: {error}"
             ) from error
         joints[name] = UrdfJoint(
             name, lower, upper, velocity, "" if mimic is None else mimic.get("joint", "")
