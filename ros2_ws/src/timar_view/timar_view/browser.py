@@ -100,8 +100,13 @@ class HeadlessBrowser:
         self._end()
 
     def go_to(self, url: str) -> None:
-        """Open a page; it loads while the caller goes on."""
+        """Open a page and wait until it is loaded; what its scripts do may still be under way.
+
+        Raises:
+            RuntimeError: It did not load in time.
+        """
         self._call("Page.navigate", url=url)
+        self.wait_for(f"location.href.startsWith({json.dumps(url)}) && document.readyState === 'complete'")
 
     def evaluate(self, expression: str) -> Any:
         """Return the value of a JavaScript expression in the page.
