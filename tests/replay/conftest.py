@@ -81,6 +81,14 @@ class BagMaker:
         fields = {name: self._default(kind) for name, kind in self._fields(type_name)} | fields
         return self._types.types[type_name](**fields)
 
+    def drop(self, topic: str, places: slice = slice(None)) -> None:
+        """Forget some messages of a topic, counted in the order they were added."""
+        gone = [entry for entry in self._entries if entry[2] == topic][places]
+        self._entries = [entry for entry in self._entries if entry not in gone]
+
+    def samples(self, count: int) -> np.ndarray:
+        return np.zeros(count, np.int16)
+
     def header(self, stamp_ns: int, frame_id: str = "") -> Any:
         stamp = self.make("builtin_interfaces/msg/Time", sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
         return self.make("std_msgs/msg/Header", stamp=stamp, frame_id=frame_id)
@@ -227,14 +235,19 @@ def types() -> Typestore:
 
 @pytest.fixture(scope="session")
 def make_bag(types: Typestore, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Return a function that writes the conversation of a script and returns its bag."""
+    """Return a function that writes the conversation of a script, once, and returns its bag (read only)."""
+
+    made: dict[tuple, Path] = {}
 
     def make(change: Callable[[BagMaker], None] | None = None, **script: Any) -> Path:
-        bag = BagMaker(Script(**script), types)
-        for part in (add_voices, add_turns, add_states, add_floor):
-            part(bag)
-        if change is not None:
-            change(bag)
-        return bag.write(tmp_path_factory.mktemp("bag") / "conversation")
+        key = (change, *sorted(script.items()))
+        if key not in made:
+            bag = BagMaker(Script(**script), types)
+            for part in (add_voices, add_turns, add_states, add_floor):
+                part(bag)
+            if change is not None:
+                change(bag)
+            made[key] = bag.write(tmp_path_factory.mktemp("bag") / "conversation")
+        return made[key]
 
     return make

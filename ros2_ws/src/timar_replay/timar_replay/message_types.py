@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,9 +53,16 @@ def types_of_bag(definitions: Mapping[str, str]) -> tuple[Typestore, list[str]]:
     Returns:
         The types, and one sentence for each definition that could not be understood.
     """
+    store, problems = _types_of(tuple(sorted(definitions.items())))
+    return store, list(problems)
+
+
+@functools.lru_cache(maxsize=8)
+def _types_of(definitions: tuple[tuple[str, str], ...]) -> tuple[Typestore, tuple[str, ...]]:
+    """Make the types once for all bags of the same definitions, for it takes longer than opening a bag."""
     known = dict(standard_types().fielddefs)
     problems = []
-    for name, text in definitions.items():
+    for name, text in definitions:
         if not text:
             continue
         try:
@@ -65,4 +73,4 @@ def types_of_bag(definitions: Mapping[str, str]) -> tuple[Typestore, list[str]]:
             problems.append(f"the bag's definition of {name} could not be understood ({reason})")
     store = get_typestore(Stores.EMPTY)
     store.register(known)
-    return store, problems
+    return store, tuple(problems)

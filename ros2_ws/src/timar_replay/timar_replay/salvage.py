@@ -5,16 +5,21 @@ from __future__ import annotations
 import dataclasses
 import struct
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from mcap.data_stream import ReadDataStream
 from mcap.exceptions import McapError
+from mcap.opcode import Opcode
 from mcap.records import Channel, Chunk, McapRecord, Message, Schema
-from mcap.stream_reader import CRCValidationError, StreamReader, breakup_chunk
+from mcap.stream_reader import CRCValidationError, StreamReader, get_chunk_data_stream
 from zstandard import ZstdError
 
 RECORD_LIMIT_BYTES = 2**30
 """A record said to be longer than this is taken for damage."""
+CHUNK_HEADER = struct.Struct("<BQQQQIIQ")
+"""Of an uncompressed chunk: opcode, length, times, size, checksum, length of the compression's name, size."""
 BROKEN_RECORD = (
     McapError, CRCValidationError, ZstdError, struct.error, ValueError, EOFError, RuntimeError,
     OverflowError, MemoryError,
@@ -88,35 +93,76 @@ class SalvagedFile:
                 try:
                     record = next(records, None)
                 except BROKEN_RECORD as error:
-                    losses.append(self._broken_off(file, begin, size, error))
+                    yield from sorted(_records_in(_unfinished_chunk(file, begin))[0], key=_arrival)
+                    losses.append(self._broken_off(begin, size, error))
                     return
                 if record is None:
                     return
-                if not isinstance(record, Chunk):
+                if isinstance(record, Chunk):
+                    yield from self._unpack(record, losses)
+                else:
                     yield record
-                    continue
-                try:
-                    inside = breakup_chunk(record, validate_crc=True)
-                except BROKEN_RECORD as error:
-                    losses.append(self._lost_chunk(record, error))
-                    continue
-                yield from sorted(inside, key=_arrival)
 
-    def _broken_off(self, file: BinaryIO, begin: int, size: int, error: BaseException) -> str:
-        reason = " ".join(str(error).split()) or type(error).__name__
+    def _unpack(self, chunk: Chunk, losses: list[str]) -> list[McapRecord]:
+        try:
+            stream, length = get_chunk_data_stream(chunk, validate_crc=True)
+            records, why = _records_in(stream.read(length))
+        except BROKEN_RECORD as error:
+            records, why = [], _said(error)
+        if why:
+            seconds = (chunk.message_end_time - chunk.message_start_time) / 1e9
+            losses.append(
+                f"{self._path.name}: a chunk of {seconds:.2f} s from {chunk.message_start_time} ns on is "
+                f"damaged, {len(records)} records of it were saved ({why})"
+            )
+        return sorted(records, key=_arrival)
+
+    def _broken_off(self, begin: int, size: int, error: BaseException) -> str:
         if begin >= size:
             return f"{self._path.name} has no end: the recording was cut short, its last moments are missing"
         return (
-            f"{self._path.name} breaks off: the last {size - begin} of its {size} bytes are lost ({reason})"
+            f"{self._path.name} breaks off in a record {size - begin} bytes before its end ({_said(error)})"
         )
 
-    def _lost_chunk(self, chunk: Chunk, error: BaseException) -> str:
-        seconds = (chunk.message_end_time - chunk.message_start_time) / 1e9
-        reason = " ".join(str(error).split()) or type(error).__name__
-        return (
-            f"{self._path.name}: {seconds:.2f} s from {chunk.message_start_time} ns on are damaged "
-            f"and left out ({reason})"
-        )
+
+def _records_in(data: bytes) -> tuple[list[McapRecord], str]:
+    """Return a chunk's records up to the first impossible one, and what is wrong with that, if any."""
+    records: list[McapRecord] = []
+    place = 0
+    while place < len(data):
+        header = data[place : place + 9]
+        if len(header) < 9:
+            return records, "it ends inside a record"
+        kind, length = struct.unpack("<BQ", header)
+        body = data[place + 9 : place + 9 + length]
+        if len(body) < length:
+            return records, "it ends inside a record"
+        stream = ReadDataStream(BytesIO(body))
+        try:
+            if kind == Opcode.MESSAGE:
+                records.append(Message.read(stream, length))
+            elif kind == Opcode.SCHEMA:
+                records.append(Schema.read(stream))
+            elif kind == Opcode.CHANNEL:
+                records.append(Channel.read(stream))
+        except BROKEN_RECORD as error:
+            return records, _said(error)
+        place += 9 + length
+    return records, ""
+
+
+def _unfinished_chunk(file: BinaryIO, begin: int) -> bytes:
+    """Return what is there of an uncompressed chunk that the file's end cuts off; empty when it is none."""
+    file.seek(begin)
+    header = file.read(CHUNK_HEADER.size)
+    if len(header) < CHUNK_HEADER.size:
+        return b""
+    kind, _, _, _, _, _, compression_length, _ = CHUNK_HEADER.unpack(header)
+    return file.read() if kind == Opcode.CHUNK and compression_length == 0 else b""
+
+
+def _said(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _arrival(record: McapRecord) -> int:
