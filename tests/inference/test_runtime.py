@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -64,6 +65,20 @@ def test_sampling_options_reach_the_session(open_small):
     assert session.sampling.guidance == 1.5
     assert session.sampling.noise_correlation_s == 0.0
     assert open_small().session.sampling.noise_correlation_s == 0.3
+
+
+def test_engine_takes_no_more_threads_than_it_was_given(open_small):
+    """Asked in another thread than the one that set it, as the worker is."""
+    open_small(threads=1)
+    found = []
+    asker = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    asker.start()
+    asker.join()
+    assert found == [1]
+
+
+def test_auto_takes_torch_when_the_folder_carries_no_graph(folder):
+    assert open_runtime(InferenceConfig(model=str(folder))).identity.engine == "torch"
 
 
 def test_model_that_is_not_there_is_named(tmp_path):
