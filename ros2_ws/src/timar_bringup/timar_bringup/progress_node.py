@@ -31,7 +31,6 @@ class Watcher:
         self._node = rclpy.create_node(
             "demo", namespace=self._namespace, context=self._context, use_global_arguments=False
         )
-        # Not the events executor: it would count as a subscriber no sooner, and one of these is easily left.
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         for name, callback in (
@@ -58,6 +57,10 @@ class Watcher:
         end_s = time.monotonic() + seconds
         while (left_s := end_s - time.monotonic()) > 0:
             self._executor.spin_once(timeout_sec=left_s)
+
+    def count_subscribers(self, topic: str) -> int:
+        """Return how many subscriptions a topic of the graph has."""
+        return int(self._node.count_subscribers(f"{self._namespace}/{topic}"))
 
     def _on_turn(self, message: Any) -> None:
         if message.decision in (TurnLog.GENERATE, TurnLog.COMMIT_UNSAMPLED):

@@ -1,0 +1,328 @@
+"""The whole graph through the composer, on the shipped conversation: counts, order and times."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+from timar_bringup.composer import Composer
+from timar_bringup.demo import clip
+from timar_bringup.files import with_urdf
+from timar_bringup.graph import plan, read_arguments
+from timar_bringup.progress import Progress
+from timar_bringup.progress_node import Watcher
+from timar_common.topics import TOPICS
+from timar_description.find import find_joint_map
+from timar_model.checkpoint import save_model
+from timar_model.config import ModelConfig
+from timar_model.model import TimarModel
+from timar_replay.bag import BagMessage, BagReader
+from timar_replay.joints import limits_of
+
+pytestmark = [pytest.mark.ros, pytest.mark.slow]
+
+DURATION_S = 8.0
+GENERATE, COMMIT_UNSAMPLED, TAKE_BACK, RESET = 0, 1, 2, 3
+FRAME, MARGIN_FRAMES, FRAMES = 640, 2, 5
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights: what moves does not matter here, only that everything arrives, whole and in time."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model") / "random"
+    save_model(
+        folder, TimarModel(ModelConfig.of_size("tiny")), provenance={"made by": "tests/ros/test_graph.py"}
+    )
+    return folder
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Run:
+    """What one run of the graph left."""
+
+    composer: Composer
+    statuses: dict[str, int]
+    survivors: list[int]
+    listeners: dict[str, int]
+    progress: Progress
+    lines: list[tuple[str, str]]
+    messages: dict[str, list[BagMessage]]
+    losses: list[str]
+
+    def of(self, topic: str) -> list[Any]:
+        return [message.message for message in self.messages[topic]]
+
+
+@pytest.fixture(scope="module")
+def run(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    bag = tmp_path_factory.mktemp("run") / "bag"
+    arguments = read_arguments(
+        [
+            "source:=file",
+            f"user_file:={clip('speaker1')}",
+            f"agent_file:={clip('speaker2')}",
+            f"model:={model}",
+            "record:=true",
+            f"out:={bag}",
+            "namespace:=head1",
+        ]
+    )
+    graph = plan(with_urdf(arguments))
+    lines: list[tuple[str, str]] = []
+    progress = Progress()
+    listeners: dict[str, int] = {}
+    with (
+        Composer(graph, lambda *line: lines.append(line)) as composer,
+        Watcher(progress, "/head1") as watcher,
+    ):
+        deadline_s = time.monotonic() + 60.0
+        while progress.elapsed_s(time.monotonic_ns()) < DURATION_S:
+            watcher.watch(0.1)
+            assert composer.poll() is None, lines
+            assert time.monotonic() < deadline_s, lines
+        listeners = {name: watcher.count_subscribers(name) for name in ("user/audio", "user/audio_raw")}
+        pids = list(composer.pids.values())
+        statuses = composer.stop()
+    messages: dict[str, list[BagMessage]] = collections.defaultdict(list)
+    with BagReader(bag) as reader:
+        for message in reader.messages():
+            messages[message.topic].append(message)
+        losses = list(reader.losses)
+    return Run(composer, statuses, living(pids), listeners, progress, lines, messages, losses)
+
+
+def living(leaders: list[int]) -> list[int]:
+    """Return the processes that still live in the sessions of some leaders."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) in leaders and fields[0] != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+def stamp_ns(message: Any) -> int:
+    return message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
+
+
+def sound(blocks: list[Any]) -> np.ndarray:
+    return np.concatenate([block.samples for block in blocks])
+
+
+def test_every_process_ends_by_itself_and_leaves_nobody_behind(run: Run):
+    assert set(run.statuses.values()) == {0}, run.statuses
+    assert run.composer.not_stopped_gently == []
+    assert run.survivors == []
+
+
+def test_file_waited_for_exactly_the_subscribers_the_graph_has(run: Run):
+    waited = next(planned.parameters for planned in run.composer.plan.nodes if planned.node.name == "capture")
+    assert run.listeners == {
+        "user/audio": waited["wait_for_listeners"],
+        "user/audio_raw": waited["wait_for_raw_listeners"],
+    }
+
+
+def test_no_node_complains(run: Run):
+    assert [line for line in run.lines if line[1].startswith(("ERROR", "FATAL", "Traceback"))] == []
+    diagnosed = {status.name for array in run.of("/diagnostics") for status in array.status}
+    names = {f"/head1/{planned.node.name}" for planned in run.composer.plan.nodes}
+    assert diagnosed >= names
+
+
+def test_bag_is_whole_and_knows_every_topic_with_its_type(run: Run):
+    assert run.losses == []
+    flowing = set(TOPICS) - {"agent/speech", "user/motion"}
+    assert flowing <= set(run.messages)
+
+
+@pytest.mark.parametrize(
+    ("topic", "speaker"),
+    [("user/audio_raw", "speaker1"), ("user/audio", "speaker1"), ("agent/audio", "speaker2")],
+)
+def test_sound_on_the_topics_is_the_files_sample_for_sample(run: Run, topic: str, speaker: str):
+    blocks = run.of(topic)
+    firsts = np.array([block.first_sample for block in blocks])
+    lengths = np.array([block.samples.size for block in blocks])
+    assert firsts[0] == 0
+    np.testing.assert_array_equal(np.diff(firsts), lengths[:-1])
+    heard = sound(blocks)
+    assert heard.size >= (DURATION_S - 0.5) * 16_000
+    expected, rate_hz = soundfile.read(clip(speaker), dtype="int16")
+    assert rate_hz == 16_000
+    # int16 -> float -> int16 on the way may round by one step.
+    difference = heard.astype(np.int32) - expected[: heard.size].astype(np.int32)
+    assert np.abs(difference).max() <= 1
+    assert sum(block.filled_samples for block in blocks) == 0
+
+
+def test_planned_speech_is_known_before_it_is_heard(run: Run):
+    planned_end, lead = 0, []
+    heard = iter(run.messages["agent/audio"])
+    block = next(heard)
+    for message in run.messages["agent/audio_planned"]:
+        while block is not None and block.receive_ns < message.receive_ns:
+            lead.append(planned_end - (block.message.first_sample + block.message.samples.size))
+            block = next(heard, None)
+        planned_end = max(planned_end, message.message.first_sample + message.message.samples.size)
+    assert len(lead) > 100
+    assert min(lead) >= 16_000
+
+
+def test_turns_follow_each_other_without_gap_and_use_the_sound_the_design_says(run: Run):
+    log = run.of("turn_log")
+    assert [entry.sequence for entry in log] == list(range(len(log)))
+    turns = [entry for entry in log if entry.decision in (GENERATE, COMMIT_UNSAMPLED)]
+    assert log[0].decision == RESET
+    assert {entry.decision for entry in log[1:]} <= {GENERATE, COMMIT_UNSAMPLED, TAKE_BACK}
+    begin = log[0].first_frame
+    assert 0 <= begin <= 25, "the conversation begins with its sound"
+    assert [turn.first_frame for turn in turns] == [begin + FRAMES * index for index in range(len(turns))]
+    assert len(turns) >= (DURATION_S - 1.0) * 25 / FRAMES
+    for turn in turns:
+        assert turn.frames == FRAMES
+        assert turn.user_end_sample == FRAME * (turn.first_frame - MARGIN_FRAMES)
+        assert turn.user_first_sample == turn.user_end_sample - FRAME * FRAMES
+        assert turn.agent_first_sample == FRAME * turn.first_frame
+        assert turn.agent_end_sample == FRAME * (turn.first_frame + FRAMES)
+        assert turn.user_samples_filled == 0
+
+
+def test_turn_is_decided_only_when_its_sound_has_been_heard(run: Run):
+    heard_ns = {
+        block.message.first_sample + block.message.samples.size: block.receive_ns
+        for block in run.messages["user/audio"]
+    }
+    ends = np.array(sorted(heard_ns))
+    for entry in run.messages["turn_log"]:
+        if entry.message.decision == GENERATE and entry.message.user_end_sample > 0:
+            needed = ends[np.searchsorted(ends, entry.message.user_end_sample)]
+            # The recorder may take two topics in the other order by the scheduling of one block.
+            assert entry.receive_ns > heard_ns[needed] - 20_000_000
+
+
+def test_motion_is_stamped_with_the_instant_its_sound_is_heard(run: Run):
+    blocks = run.of("agent/audio")
+    samples = np.array([block.first_sample for block in blocks], float)
+    stamps_ns = np.array([stamp_ns(block) for block in blocks], float)
+    motions = run.of("agent/motion")
+    assert len(motions) >= 20
+    firsts = [motion.first_frame for motion in motions]
+    assert firsts == sorted(firsts)
+    for motion in motions:
+        assert motion.frames == FRAMES
+        assert motion.fps == 25.0
+        assert (motion.expression.size, motion.jaw.size, motion.neck.size) == (250, 15, 15)
+        assert np.isfinite(motion.expression).all()
+        sample = FRAME * motion.first_frame
+        if samples[0] <= sample <= samples[-1]:
+            expected_ns = np.interp(sample, samples, stamps_ns)
+            assert abs(stamp_ns(motion) - expected_ns) < 20e6
+
+
+def test_joint_commands_keep_the_limits_and_end_in_a_stop(run: Run):
+    limits = limits_of("timar_head")
+    commands = run.of("joint_trajectory")
+    assert len(commands) >= 20
+    for command in commands:
+        assert set(command.joint_names) == set(limits)
+        times_s = [
+            point.time_from_start.sec + point.time_from_start.nanosec * 1e-9 for point in command.points
+        ]
+        assert all(np.diff(times_s) > 0)
+        assert np.abs(command.points[-1].velocities).max() == 0.0
+        for index, name in enumerate(command.joint_names):
+            positions = np.array([point.positions[index] for point in command.points])
+            velocities = np.array([point.velocities[index] for point in command.points])
+            assert np.isfinite(positions).all()
+            assert positions.min() >= limits[name].lower_rad - 1e-6
+            assert positions.max() <= limits[name].upper_rad + 1e-6
+            assert np.abs(velocities).max() <= limits[name].velocity_rad_s + 1e-6
+
+
+def test_joints_are_where_they_were_commanded_to_be(run: Run):
+    states = run.of("joint_states")
+    names = list(run.of("joint_trajectory")[0].joint_names)
+    assert set(names) <= set(states[0].name)
+    times_s = np.array([stamp_ns(state) for state in states]) / 1e9
+    assert np.median(np.diff(times_s)) == pytest.approx(0.02, abs=0.004)
+    positions = np.array(
+        [[dict(zip(s.name, s.position, strict=True))[name] for name in names] for s in states]
+    )
+    assert np.isfinite(positions).all()
+    assert (np.ptp(positions, axis=0) > 1e-3).sum() >= 5
+    assert run.progress.moved_ns is not None
+
+
+def test_both_speakers_hold_the_floor_in_the_order_of_their_voices(run: Run):
+    floors = run.of("floor")
+    states = [floor.state for floor in floors]
+    assert {1, 2} <= set(states)
+    since = [floor.since_sample for floor in floors]
+    assert since == sorted(since)
+    assert all(np.diff(states) != 0)
+
+
+def refused(*typed: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "timar_bringup.composer", *typed],
+        capture_output=True, text=True, timeout=40, check=False,
+    )  # fmt: skip
+
+
+FILES = (f"user_file:={clip('speaker1')}", f"agent_file:={clip('speaker2')}", "source:=file")
+
+
+def test_unknown_parameter_key_ends_the_start_with_its_name(tmp_path: Path, model: Path):
+    params = tmp_path / "mine.yaml"
+    params.write_text("/**/turns:\n  ros__parameters:\n    start_msec: 60\n")
+    done = refused(*FILES, f"model:={model}", f"params:={params}")
+    assert done.returncode == 1
+    assert "turns has no parameter 'start_msec'; it has:" in done.stdout
+
+
+def test_missing_model_folder_ends_the_start_with_its_name(tmp_path: Path):
+    done = refused(*FILES, f"model:={tmp_path / 'nowhere'}")
+    assert done.returncode == 1
+    assert str(tmp_path / "nowhere") in done.stdout
+    assert "the process 'inference' ended with status 1" in done.stderr
+
+
+def test_missing_wav_ends_the_start_with_its_name(tmp_path: Path, model: Path):
+    done = refused("source:=file", f"user_file:={tmp_path / 'nobody.wav'}", f"model:={model}")
+    assert done.returncode == 1
+    assert "nobody.wav" in done.stdout
+
+
+def test_unknown_argument_ends_the_start_with_the_nearest_one():
+    done = refused("modle:=talking-head")
+    assert done.returncode == 2
+    assert "there is no argument 'modle'; did you mean 'model'?" in done.stderr
+
+
+def test_robot_file_with_a_joint_the_urdf_lacks_ends_the_start_with_the_joints_name(
+    tmp_path: Path, model: Path
+):
+    shipped = find_joint_map("timar_head")
+    content = yaml.safe_load(shipped.read_text(encoding="utf-8"))
+    content["joints"]["tail"] = content["joints"]["neck_yaw"]
+    content["urdf"] = str(shipped.with_suffix(".urdf"))
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(yaml.safe_dump(content), encoding="utf-8")
+    done = refused(*FILES, f"model:={model}", f"robot:={mine}")
+    assert done.returncode == 1
+    assert "no movable joint 'tail'" in done.stdout
