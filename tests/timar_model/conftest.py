@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 import torch
 from timar_model.config import SAMPLES_PER_FRAME, ModelConfig, SamplingConfig
+from timar_model.engine import ENGINES
+from timar_model.engine_onnx import OnnxEngine
 from timar_model.engine_torch import TorchEngine
+from timar_model.export import write_graphs
 from timar_model.model import TimarModel
 from timar_model.session import Session
 from timar_model.speech import speech_features
@@ -98,14 +101,40 @@ def talk():
     return make_talk(160)
 
 
+@pytest.fixture(params=ENGINES)
+def engine_name(request):
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def engine_of(tmp_path_factory):
+    """Build an engine of a network once, by name."""
+    engines = {}
+
+    def get(name, used):
+        if (name, id(used)) not in engines:
+            engines[name, id(used)] = used, build_engine(name, used, tmp_path_factory.mktemp(name))
+        return engines[name, id(used)][1]
+
+    return get
+
+
 @pytest.fixture
-def open_session(network):
+def open_session(network, engine_name, engine_of):
+    """Open sessions on either engine: what one promises, the other holds too."""
+
     def make(seed=0, take_back_turns=4, using=None, **sampling):
         used = using or network
         statistics = MotionStatistics(np.linspace(-0.5, 0.5, 56), np.linspace(0.5, 2.0, 56))
         options = SamplingConfig(**{"noise_correlation_s": 0.3, **sampling})
-        return Session(
-            TorchEngine(used), speech_features(used.config), statistics, options, seed, take_back_turns
-        )
+        features = speech_features(used.config)
+        return Session(engine_of(engine_name, used), features, statistics, options, seed, take_back_turns)
 
     return make
+
+
+def build_engine(name, network, folder):
+    if name == "torch":
+        return TorchEngine(network)
+    write_graphs(network, folder)
+    return OnnxEngine.from_folder(folder, network.config)

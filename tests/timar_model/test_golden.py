@@ -11,7 +11,8 @@ import pytest
 import torch
 from timar_model.config import SamplingConfig
 from timar_model.diffusion import diffusion_loss
-from timar_model.engine_torch import TorchEngine, load_network
+from timar_model.engine import ENGINES
+from timar_model.engine_torch import load_network
 from timar_model.reference import config_of, read_reference, translate
 from timar_model.schedule import cosine_schedule, respaced
 from timar_model.session import Session
@@ -60,11 +61,14 @@ def noise_of(data, turn, iterations, steps=5):
     return np.concatenate(passes, axis=1)
 
 
+@pytest.mark.parametrize("engine_name", ENGINES)
 @pytest.mark.parametrize("case", CASES)
-def test_sampling_equals_the_released_code(case):
+def test_sampling_equals_the_released_code(case, engine_name, engine_of):
     archive = np.load(GOLDEN / "sampling.npz")
     data = {key.removeprefix(case + "."): archive[key] for key in archive if key.startswith(case + ".")}
-    session = Session(TorchEngine(network()), encoder(), MotionStatistics(), sampling_of(CASES[case]))
+    session = Session(
+        engine_of(engine_name, network()), encoder(), MotionStatistics(), sampling_of(CASES[case])
+    )
     for turn in range(6):
         motion = session.step(
             data["user_speech"][turn],

@@ -289,9 +289,9 @@ def test_bad_turn_is_refused_and_the_session_stays_as_it_was(name, talk, open_se
 
 def test_motion_that_is_not_finite_never_leaves_the_session(talk, open_session, make_network):
     network = make_network()
-    session = open_session(using=network)
     with torch.no_grad():
         network.head.output.bias.fill_(float("nan"))
+    session = open_session(using=network)
     with pytest.raises(FloatingPointError, match="turn at frame 0 is not finite"):
         run(session, talk, [5])
     assert session.next_frame == 0

@@ -21,6 +21,8 @@ class History:
     """(B or 1, H, C, W / H)."""
     bias: Tensor
     """(C,) 0 where a slot may be seen and -inf where not."""
+    new_bias: Tensor | None = None
+    """(L, L) the same for the new tokens among themselves; None: all see all."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +68,8 @@ def _attend_with_history(q: Tensor, k: Tensor, v: Tensor, history: History) -> T
     q = q * q.shape[-1] ** -0.5
     old = q @ history.keys.transpose(-1, -2) + history.bias
     new = q @ k.transpose(-1, -2)
+    if history.new_bias is not None:
+        new = new + history.new_bias
     weights = torch.cat([old, new], dim=-1).softmax(dim=-1)
     return weights[..., :capacity] @ history.values + weights[..., capacity:] @ v
 

@@ -123,4 +123,8 @@ def _build_engine(name: str, folder: ModelFolder, threads: int) -> Engine:
         from timar_model.engine_torch import TorchEngine
 
         return TorchEngine.from_weights(folder.config, folder.weights(), threads)
+    if name == "onnx":
+        from timar_model.engine_onnx import OnnxEngine
+
+        return OnnxEngine.from_folder(folder.path, folder.config, threads)
     raise ValueError(f"the engine is {name!r}, expected one of {', '.join(ENGINES)}")

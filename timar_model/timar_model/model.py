@@ -266,9 +266,8 @@ class TimarModel(nn.Module):
         objective = self.config.objective
         ratio = 1.0
         if objective.mask_ratio_min < 1.0 and objective.mask_ratio_std > 0.0:
-            low = torch.special.ndtr(
-                torch.tensor((objective.mask_ratio_min - 1.0) / objective.mask_ratio_std)
-            )
+            lowest = (objective.mask_ratio_min - 1.0) / objective.mask_ratio_std
+            low = torch.special.ndtr(torch.tensor(lowest))
             share = torch.rand((), generator=generator, device=device).cpu()
             ratio = 1.0 + objective.mask_ratio_std * float(torch.special.ndtri(low + (0.5 - low) * share))
         masked = min(frames, math.ceil(frames * ratio))

@@ -1,0 +1,79 @@
+"""Both engines come from the same folder, compute the same, and the ONNX one needs no torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from timar_model.checkpoint import save_model
+from timar_model.export import export_onnx
+
+from timar_model import load_model
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, network):
+    path = tmp_path_factory.mktemp("engines") / "model"
+    save_model(path, network, provenance={"seed": 0})
+    export_onnx(path)
+    return path
+
+
+def test_engines_draw_the_same_motion(folder, talk):
+    model = load_model(folder)
+    sessions = [model.session(engine=name, seed=4, guidance=1.3) for name in ("torch", "onnx")]
+    for frames in [5] * 8 + [2, 9, 5]:
+        motion = [session.step(**talk.turn(session, frames)) for session in sessions]
+        np.testing.assert_allclose(motion[1], motion[0], rtol=0, atol=5e-5)
+
+
+def test_graphs_are_part_of_the_verified_folder(folder):
+    manifest = load_model(folder).manifest
+    assert {"backbone.onnx", "head.onnx", "head_guided.onnx"} <= set(manifest["files"])
+    assert manifest["provenance"] == {"seed": 0}
+
+
+def test_folder_without_graphs_names_what_is_missing(tmp_path, network):
+    save_model(tmp_path / "model", network)
+    with pytest.raises(FileNotFoundError, match=r"lacks backbone\.onnx; write it with timar_model\.export"):
+        load_model(tmp_path / "model").session(engine="onnx")
+
+
+def test_steps_the_graphs_were_not_made_for_are_refused(folder, talk):
+    session = load_model(folder).session(engine="onnx", steps=3)
+    with pytest.raises(ValueError, match="draw by 5 steps, not 3"):
+        session.step(**talk.turn(session, 5))
+
+
+def test_no_threads_are_refused(folder):
+    for engine in ("torch", "onnx"):
+        with pytest.raises(ValueError, match="0 threads, expected at least 1"):
+            load_model(folder).session(engine=engine, threads=0)
+
+
+def test_onnx_engine_imports_no_torch(folder):
+    program = f"""
+import sys
+import numpy as np
+import timar_model
+session = timar_model.load_model({str(folder)!r}).session(engine="onnx")
+for _ in range(3):
+    motion = session.step(np.zeros(3200, np.float32), None, np.zeros(3200, np.float32))
+assert motion.shape == (5, 56), motion.shape
+print(sorted(name for name in sys.modules if name.split(".")[0] in ("torch", "transformers")))
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT / "timar_model",
+        env={"PYTHONPATH": str(ROOT / "timar_model"), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (found.returncode, found.stdout.strip()) == (0, "[]"), found.stderr
