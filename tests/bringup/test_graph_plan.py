@@ -80,8 +80,8 @@ def test_autostart_false_reaches_every_node():
 
 def test_overrides_match_nodes_in_any_namespace():
     overrides = plan(read_arguments([*FILES, "namespace:=head1"])).overrides()
-    assert set(overrides) == {f"/**/{name}" for name in ("driver", "retargeting", "inference", "turns", "playback",
-                                                          "capture")}  # fmt: skip
+    names = ("driver", "retargeting", "inference", "turns", "playback", "capture")
+    assert set(overrides) == {f"/**/{name}" for name in names}
     assert yaml.safe_load(yaml.safe_dump(overrides)) == overrides
 
 

@@ -5,9 +5,25 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 BRINGUP = Path(__file__).resolve().parents[2] / "ros2_ws" / "src" / "timar_bringup"
 
 # Read by the middleware at rclpy.init, so it must be set before any test begins.
 os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(BRINGUP / "config" / "fastdds.xml"))
+
+
+@pytest.fixture(scope="session")
+def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights: what moves does not matter here, only that everything arrives, whole and in time."""
+    import torch
+    from timar_model.checkpoint import save_model
+    from timar_model.config import ModelConfig
+    from timar_model.model import TimarModel
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model") / "random"
+    save_model(folder, TimarModel(ModelConfig.of_size("tiny")), provenance={"made by": "tests/ros"})
+    return folder

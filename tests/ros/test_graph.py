@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-import torch
 import yaml
 from timar_bringup.composer import Composer
 from timar_bringup.demo import clip
@@ -23,9 +22,6 @@ from timar_bringup.progress import Progress
 from timar_bringup.progress_node import Watcher
 from timar_common.topics import TOPICS
 from timar_description.find import find_joint_map
-from timar_model.checkpoint import save_model
-from timar_model.config import ModelConfig
-from timar_model.model import TimarModel
 from timar_replay.bag import BagMessage, BagReader
 from timar_replay.joints import limits_of
 
@@ -34,17 +30,6 @@ pytestmark = [pytest.mark.ros, pytest.mark.slow]
 DURATION_S = 8.0
 GENERATE, COMMIT_UNSAMPLED, TAKE_BACK, RESET = 0, 1, 2, 3
 FRAME, MARGIN_FRAMES, FRAMES = 640, 2, 5
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights: what moves does not matter here, only that everything arrives, whole and in time."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("model") / "random"
-    save_model(
-        folder, TimarModel(ModelConfig.of_size("tiny")), provenance={"made by": "tests/ros/test_graph.py"}
-    )
-    return folder
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -65,14 +50,14 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def run(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     bag = tmp_path_factory.mktemp("run") / "bag"
     arguments = read_arguments(
         [
             "source:=file",
             f"user_file:={clip('speaker1')}",
             f"agent_file:={clip('speaker2')}",
-            f"model:={model}",
+            f"model:={random_model}",
             "record:=true",
             f"out:={bag}",
             "namespace:=head1",
@@ -287,10 +272,10 @@ def refused(*typed: str) -> subprocess.CompletedProcess:
 FILES = (f"user_file:={clip('speaker1')}", f"agent_file:={clip('speaker2')}", "source:=file")
 
 
-def test_unknown_parameter_key_ends_the_start_with_its_name(tmp_path: Path, model: Path):
+def test_unknown_parameter_key_ends_the_start_with_its_name(tmp_path: Path, random_model: Path):
     params = tmp_path / "mine.yaml"
     params.write_text("/**/turns:\n  ros__parameters:\n    start_msec: 60\n")
-    done = refused(*FILES, f"model:={model}", f"params:={params}")
+    done = refused(*FILES, f"model:={random_model}", f"params:={params}")
     assert done.returncode == 1
     assert "turns has no parameter 'start_msec'; it has:" in done.stdout
 
@@ -302,8 +287,8 @@ def test_missing_model_folder_ends_the_start_with_its_name(tmp_path: Path):
     assert "the process 'inference' ended with status 1" in done.stderr
 
 
-def test_missing_wav_ends_the_start_with_its_name(tmp_path: Path, model: Path):
-    done = refused("source:=file", f"user_file:={tmp_path / 'nobody.wav'}", f"model:={model}")
+def test_missing_wav_ends_the_start_with_its_name(tmp_path: Path, random_model: Path):
+    done = refused("source:=file", f"user_file:={tmp_path / 'nobody.wav'}", f"model:={random_model}")
     assert done.returncode == 1
     assert "nobody.wav" in done.stdout
 
@@ -315,7 +300,7 @@ def test_unknown_argument_ends_the_start_with_the_nearest_one():
 
 
 def test_robot_file_with_a_joint_the_urdf_lacks_ends_the_start_with_the_joints_name(
-    tmp_path: Path, model: Path
+    tmp_path: Path, random_model: Path
 ):
     shipped = find_joint_map("timar_head")
     content = yaml.safe_load(shipped.read_text(encoding="utf-8"))
@@ -323,6 +308,6 @@ def test_robot_file_with_a_joint_the_urdf_lacks_ends_the_start_with_the_joints_n
     content["urdf"] = str(shipped.with_suffix(".urdf"))
     mine = tmp_path / "mine.yaml"
     mine.write_text(yaml.safe_dump(content), encoding="utf-8")
-    done = refused(*FILES, f"model:={model}", f"robot:={mine}")
+    done = refused(*FILES, f"model:={random_model}", f"robot:={mine}")
     assert done.returncode == 1
     assert "no movable joint 'tail'" in done.stdout
