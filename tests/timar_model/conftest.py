@@ -7,11 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from timar_model.checkpoint import save_model
 from timar_model.config import SAMPLES_PER_FRAME, ModelConfig, SamplingConfig
 from timar_model.engine import ENGINES
 from timar_model.engine_onnx import OnnxEngine
 from timar_model.engine_torch import TorchEngine
-from timar_model.export import write_graphs
+from timar_model.export import export_onnx
 from timar_model.model import TimarModel
 from timar_model.session import Session
 from timar_model.speech import speech_features
@@ -136,5 +137,6 @@ def open_session(network, engine_name, engine_of):
 def build_engine(name, network, folder):
     if name == "torch":
         return TorchEngine(network)
-    write_graphs(network, folder)
-    return OnnxEngine.from_folder(folder, network.config)
+    save_model(folder / "model", network)
+    export_onnx(folder / "model")
+    return OnnxEngine.from_folder(folder / "model", network.config)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from timar_model.checkpoint import save_model
+from timar_model.checkpoint import read_model, save_model
 from timar_model.export import export_onnx
 
 from timar_model import load_model
@@ -34,8 +34,16 @@ def test_engines_draw_the_same_motion(folder, talk):
 
 def test_graphs_are_part_of_the_verified_folder(folder):
     manifest = load_model(folder).manifest
-    assert {"backbone.onnx", "head.onnx", "head_guided.onnx"} <= set(manifest["files"])
+    assert {"backbone.onnx", "head.onnx"} <= set(manifest["files"])
     assert manifest["provenance"] == {"seed": 0}
+
+
+def test_weights_exist_once_in_the_folder(folder):
+    sizes = {name: facts["bytes"] for name, facts in load_model(folder).manifest["files"].items()}
+    graphs = sizes["backbone.onnx"] + sizes["head.onnx"]
+    stored = sum(array.nbytes for array in read_model(folder).weights().values())
+    assert sizes["model.safetensors"] >= stored
+    assert graphs < 150_000
 
 
 def test_folder_without_graphs_names_what_is_missing(tmp_path, network):

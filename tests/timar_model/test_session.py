@@ -70,7 +70,8 @@ def one_pass(network, session, talk, lengths, motion, noise):
     visible = torch.from_numpy(visibility(layout, config.window_frames))
     with torch.inference_mode():
         z, _, _ = network.encode(inputs, network.places(layout), visible, None)
-        drawn = network.head.sample(z[0], torch.from_numpy(np.concatenate(noise, axis=1)), respaced(1000, 5))
+        noise = torch.from_numpy(np.concatenate(noise, axis=1))
+        drawn = network.head.sample(z, noise, respaced(1000, 5), torch.tensor(1.0))
     return stats.restore(drawn.numpy())
 
 

@@ -68,6 +68,7 @@ def save_model(
         new.mkdir()
         (new / CONFIG).write_text(model.config.to_json(), encoding="utf-8")
         save_file({name: np.ascontiguousarray(array) for name, array in weights.items()}, new / WEIGHTS)
+        (new / WEIGHTS).chmod(0o644)
         write_manifest(new, model.config, weights, statistics or MotionStatistics(), provenance or {})
         read_model(new)
         if target.exists():

@@ -81,32 +81,31 @@ class DiffusionHead(nn.Module):
         parts = self.modulations(t, z)
         return self.denoise(x, parts.blocks, parts.final)
 
-    def sample(self, z: Tensor, noise: Tensor, schedule: Schedule, guidance: Tensor | None = None) -> Tensor:
+    def sample(self, z: Tensor, noise: Tensor, schedule: Schedule, guidance: Tensor) -> Tensor:
         """Draw frames by ancestral sampling.
 
         Args:
-            z: (rows, condition); with guidance (2, rows, condition), the unconditional ones second.
+            z: (1, rows, condition), or (2, rows, condition) when guided: the unconditional ones second.
             noise: (K + 1, rows, 56): the start, then one draw per step, already scaled by the temperature.
             schedule: The K steps kept.
-            guidance: () strength, or None for none.
+            guidance: () strength; without an unconditional row it changes nothing.
 
         Returns:
             (rows, 56) motion.
         """
-        timestep = torch.as_tensor(schedule.timestep, device=z.device)
-        timestep = timestep.view(-1, *[1] * (z.dim() - 1))
+        timestep = torch.as_tensor(schedule.timestep, device=z.device).view(-1, 1, 1)
         parts = self.modulations(timestep, z[None])
         x = noise[0]
         for step in reversed(range(len(schedule))):
             blocks = [modulation[step] for modulation in parts.blocks]
-            clean, variance = self.denoise(x, blocks, parts.final[step])
-            if guidance is not None:
-                clean = clean[1] + guidance * (clean[0] - clean[1])
-                variance = variance[0]
+            both, variance = self.denoise(x, blocks, parts.final[step])
+            clean = both[-1] + guidance * (both[0] - both[-1])
             x = float(schedule.x0_weight[step]) * clean + float(schedule.xt_weight[step]) * x
             if step:
                 log_variance = _log_variance(
-                    variance, float(schedule.log_variance_min[step]), float(schedule.log_variance_max[step])
+                    variance[0],
+                    float(schedule.log_variance_min[step]),
+                    float(schedule.log_variance_max[step]),
                 )
                 x = x + torch.exp(0.5 * log_variance) * noise[len(schedule) - step]
         return x

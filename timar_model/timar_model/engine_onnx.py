@@ -15,7 +15,7 @@ from timar_model.engine import Array, Encoded, empty_ring
 from timar_model.inputs import TurnInputs
 from timar_model.turns import Layout, rotation
 
-BACKBONE, HEAD, HEAD_GUIDED = "backbone.onnx", "head.onnx", "head_guided.onnx"
+BACKBONE, HEAD = "backbone.onnx", "head.onnx"
 PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
 
 _log = logging.getLogger(__name__)
@@ -61,10 +61,11 @@ class OnnxEngine:
         available = onnxruntime.get_available_providers()
         providers = [name for name in PROVIDERS if name in available]
         graphs = {}
-        for name in (BACKBONE, HEAD, HEAD_GUIDED):
+        for name in (BACKBONE, HEAD):
             if not (folder / name).is_file():
                 raise FileNotFoundError(
-                    f"the model folder {str(folder)!r} lacks {name}; write it with timar_model.export.export_onnx"
+                    f"the model folder {str(folder)!r} lacks {name}; "
+                    "write it with timar_model.export.export_onnx"
                 )
             graphs[name] = onnxruntime.InferenceSession(str(folder / name), options, providers=providers)
         _log.info("onnx engine on %s", ", ".join(graphs[BACKBONE].get_providers()))
@@ -111,8 +112,5 @@ class OnnxEngine:
                 f"the onnx graphs draw by {self.config.sampling.steps} steps, not {steps}; "
                 "ask for that number, or use the torch engine"
             )
-        feed = {"conditions": conditions, "noise": noise}
-        if conditions.shape[0] == 2:
-            feed["guidance"] = np.array(guidance, np.float32)
-        motion = self._graphs[HEAD_GUIDED if "guidance" in feed else HEAD].run(None, feed)[0]
-        return np.asarray(motion)
+        feed = {"conditions": conditions, "noise": noise, "guidance": np.array(guidance, np.float32)}
+        return np.asarray(self._graphs[HEAD].run(None, feed)[0])

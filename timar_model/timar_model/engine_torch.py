@@ -67,12 +67,8 @@ class TorchEngine:
     def draw(self, conditions: Tensor, noise: Array, steps: int, guidance: float) -> Array:
         """Draw motion; see `Engine.draw`."""
         schedule = respaced(self.config.diffusion_steps, steps)
-        is_guided = conditions.shape[0] == 2
         motion = self._model.head.sample(
-            conditions if is_guided else conditions[0],
-            torch.from_numpy(noise),
-            schedule,
-            torch.tensor(guidance) if is_guided else None,
+            conditions, torch.from_numpy(noise), schedule, torch.tensor(guidance)
         )
         return motion.numpy()
 

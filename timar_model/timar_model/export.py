@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import struct
 import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import onnx
 import torch
 from torch import Tensor, nn
 
 from timar_model.attention import History
-from timar_model.checkpoint import ModelFolder, add_files, read_model
+from timar_model.checkpoint import WEIGHTS, ModelFolder, add_files, read_model
 from timar_model.config import MOTION_DIM, MOTION_GROUPS, ModelConfig
-from timar_model.engine_onnx import BACKBONE, HEAD, HEAD_GUIDED, backbone_inputs
+from timar_model.engine_onnx import BACKBONE, HEAD, backbone_inputs
 from timar_model.engine_torch import load_network
 from timar_model.inputs import TurnInputs
 from timar_model.model import Places, TimarModel
@@ -44,21 +47,19 @@ class _Backbone(nn.Module):
 
 
 class _Head(nn.Module):
-    """Drawing by the default number of steps, with or without guidance."""
+    """Drawing by the default number of steps."""
 
-    def __init__(self, model: TimarModel, is_guided: bool) -> None:
+    def __init__(self, model: TimarModel) -> None:
         super().__init__()
-        self.head = model.head
+        self.model = model
         self.schedule = respaced(model.config.diffusion_steps, model.config.sampling.steps)
-        self.is_guided = is_guided
 
-    def forward(self, conditions: Tensor, noise: Tensor, guidance: Tensor | None = None) -> Tensor:
-        z = conditions if self.is_guided else conditions[0]
-        return self.head.sample(z, noise, self.schedule, guidance)
+    def forward(self, conditions: Tensor, noise: Tensor, guidance: Tensor) -> Tensor:
+        return self.model.head.sample(conditions, noise, self.schedule, guidance)
 
 
 def export_onnx(folder: str | Path) -> ModelFolder:
-    """Add the ONNX graphs of a model to its folder.
+    """Add the ONNX graphs of a model to its folder; they take their weights from its model.safetensors.
 
     Args:
         folder: A whole model folder; its manifest lists the graphs afterwards.
@@ -69,18 +70,19 @@ def export_onnx(folder: str | Path) -> ModelFolder:
     found = read_model(folder)
     model = load_network(found.config, found.weights()).eval()
     with tempfile.TemporaryDirectory() as scratch:
-        paths = write_graphs(model, Path(scratch))
-        return add_files(folder, *paths)
+        return add_files(folder, *write_graphs(model, found.path / WEIGHTS, Path(scratch)))
 
 
-def write_graphs(model: TimarModel, target: Path) -> list[Path]:
-    """Write a network's graphs into a folder and return their paths."""
+def write_graphs(model: TimarModel, weights: Path, target: Path) -> list[Path]:
+    """Write a network's graphs into a folder and return their paths.
+
+    Args:
+        model: The network.
+        weights: Its safetensors file, which must lie beside the graphs when they are used.
+        target: Where the graphs go.
+    """
     config = model.config
-    frames = torch.zeros(1, 2, config.width)
-    noise = torch.zeros(config.sampling.steps + 1, 2, MOTION_DIM)
-    row_axes = {"conditions": {1: "frames"}, "noise": {1: "frames"}, "motion": {0: "frames"}}
-    drawn = ["motion"]
-    _write(
+    _trace(
         _Backbone(model),
         _example(config),
         target / BACKBONE,
@@ -88,12 +90,47 @@ def write_graphs(model: TimarModel, target: Path) -> list[Path]:
         ["conditions", "keys", "values"],
         _backbone_axes(config),
     )
-    _write(_Head(model, False), (frames, noise), target / HEAD, ["conditions", "noise"], drawn, row_axes)
-    guided = (frames.repeat(2, 1, 1), noise, torch.tensor(1.5))
-    _write(
-        _Head(model, True), guided, target / HEAD_GUIDED, ["conditions", "noise", "guidance"], drawn, row_axes
+    example = (
+        torch.zeros(2, 3, config.width),
+        torch.zeros(config.sampling.steps + 1, 3, MOTION_DIM),
+        torch.tensor(1.5),
     )
-    return [target / name for name in (BACKBONE, HEAD, HEAD_GUIDED)]
+    axes = {"conditions": {0: "rows", 1: "frames"}, "noise": {1: "frames"}, "motion": {0: "frames"}}
+    _trace(_Head(model), example, target / HEAD, ["conditions", "noise", "guidance"], ["motion"], axes)
+    paths = [target / BACKBONE, target / HEAD]
+    for path in paths:
+        _share_weights(path, weights)
+    return paths
+
+
+def _share_weights(graph: Path, weights: Path) -> None:
+    """Let a graph read its parameters from the safetensors file, so that they exist once."""
+    places = _tensor_places(weights)
+    model = onnx.load(str(graph))
+    for tensor in model.graph.initializer:
+        name = tensor.name.removeprefix("model.")
+        if name not in places:
+            continue
+        offset, length = places[name]
+        if len(tensor.raw_data) != length:
+            raise ValueError(f"{name} has {len(tensor.raw_data)} bytes in the graph, expected {length}")
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (("location", weights.name), ("offset", offset), ("length", length)):
+            tensor.external_data.add(key=key, value=str(value))
+    graph.write_bytes(model.SerializeToString())
+
+
+def _tensor_places(weights: Path) -> dict[str, tuple[int, int]]:
+    """Return offset and length [bytes] of each tensor in a safetensors file (size, header, data)."""
+    with weights.open("rb") as file:
+        (size,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(size))
+    return {
+        name: (8 + size + facts["data_offsets"][0], facts["data_offsets"][1] - facts["data_offsets"][0])
+        for name, facts in header.items()
+        if name != "__metadata__"
+    }
 
 
 def _example(config: ModelConfig) -> tuple[Tensor, ...]:
@@ -144,7 +181,7 @@ def _backbone_axes(config: ModelConfig) -> dict[str, dict[int, str]]:
     return axes
 
 
-def _write(
+def _trace(
     module: nn.Module,
     example: tuple[Tensor, ...],
     path: Path,
@@ -165,4 +202,6 @@ def _write(
             dynamic_axes=named,
             opset_version=OPSET,
             dynamo=False,
+            # A folded weight would be another tensor than the one in the file.
+            do_constant_folding=False,
         )
