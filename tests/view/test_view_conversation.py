@@ -71,6 +71,13 @@ def test_a_barge_in_keeps_the_speech_turn_open_and_is_listed() -> None:
     assert [mark.kind for mark in conversation.marks] == [Mark.START, Mark.BARGE_IN]
 
 
+def test_a_speech_turn_whose_end_was_lost_ends_where_the_next_begins() -> None:
+    conversation = Conversation(4.0)
+    conversation.mark(Speaker.USER, Mark.START, 0, 0)
+    conversation.mark(Speaker.USER, Mark.START, 3 * SECOND, 3 * SECOND)
+    assert [turn.end_sample for turn in conversation.turns[Speaker.USER]] == [3 * SECOND, None]
+
+
 def test_a_reset_conversation_starts_anew() -> None:
     conversation = Conversation(2.0)
     talk(conversation, Speaker.USER, 0.0, 10.0, -20.0)

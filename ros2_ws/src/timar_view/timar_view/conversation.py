@@ -143,6 +143,8 @@ class Conversation:
         if turns and turns[-1].first_sample == first_sample:
             turns[-1].end_sample = end_sample if is_over else None
         elif kind != Mark.BARGE_IN or not turns or turns[-1].end_sample is not None:
+            if turns and turns[-1].end_sample is None:
+                turns[-1].end_sample = first_sample  # Its own end was lost on the way.
             turns.append(SpeechTurn(first_sample, end_sample if is_over else None))
         self.marks.append(TurnMark(who, Mark(kind), end_sample if is_over else first_sample))
 

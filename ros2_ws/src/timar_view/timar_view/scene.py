@@ -96,9 +96,8 @@ def _draw(scene: viser.SceneApi, name: str, shape: Shape) -> None:
     wxyz, position = _pose(shape.link_from_shape)
     color = shape.color_rgb
     if shape.kind == "sphere":
-        scene.add_icosphere(
-            name, shape.size_m[0], color, subdivisions=_detail(shape.size_m[0]), wxyz=wxyz, position=position
-        )
+        detail = _detail(shape.size_m[0])
+        scene.add_icosphere(name, shape.size_m[0], color, subdivisions=detail, wxyz=wxyz, position=position)
     elif shape.kind == "cylinder":
         radius, length = shape.size_m
         scene.add_cylinder(name, radius, length, color, radial_segments=48, wxyz=wxyz, position=position)
