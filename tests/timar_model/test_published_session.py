@@ -1,0 +1,78 @@
+"""Sessions with absolute positions: the window slides and is computed anew, also back across that border."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from timar_model.config import SamplingConfig
+from timar_model.session import Session
+from timar_model.speech import speech_features
+from timar_model.statistics import MotionStatistics
+
+PUBLISHED = {
+    "positions": "window",
+    "past_frames": 0,
+    "user_lag": "none",
+    "user_lag_margin_frames": 0,
+    "window_frames": 20,
+    "loudness": "none",
+}
+
+
+@pytest.fixture(scope="module")
+def published(make_network):
+    return make_network(sampling=SamplingConfig(), **PUBLISHED)
+
+
+@pytest.fixture(params=["masked", "filled"])
+def open_published(published, engine_name, engine_of, request):
+    def make():
+        sampling = SamplingConfig(history=request.param)
+        features = speech_features(published.config)
+        return Session(
+            engine_of(engine_name, published), features, MotionStatistics(), sampling, take_back_turns=5
+        )
+
+    return make
+
+
+def run(session, talk, turns):
+    return np.stack([session.step(**talk.turn(session, 5)) for _ in range(turns)])
+
+
+@pytest.mark.parametrize("back", [1, 2, 5])
+def test_taking_back_across_the_first_slide_of_the_window(back, open_published, talk):
+    """The fifth turn of a window of four is the first that is computed anew; before it the cache is exact."""
+    session = open_published()
+    motion = run(session, talk, 7)
+    session.take_back((7 - back) * 5)
+    np.testing.assert_array_equal(run(session, talk, back), motion[7 - back :])
+
+
+def test_sliding_window_forgets_what_left_it(open_published, talk, make_talk):
+    """Filled history carries a first turn on through what was drawn from it; masked history does not."""
+    other = make_talk(160)
+    other.user_motion[:5] += 1.0
+    first, second = open_published(), open_published()
+    motion, changed = run(first, talk, 8), run(second, other, 8)
+    assert np.abs(motion[1] - changed[1]).max() > 1e-4
+    if first.sampling.history == "masked":
+        np.testing.assert_array_equal(motion[4:], changed[4:])
+
+
+def test_turn_of_another_length_is_refused(open_published, talk):
+    session = open_published()
+    with pytest.raises(ValueError, match="3 frames, but this model knows only turns of 5"):
+        session.step(**{**talk.turn(session, 5), "agent_speech": np.zeros(3 * 640, np.float32)})
+
+
+@pytest.mark.parametrize("kind", ["published", "streaming"])
+def test_session_of_many_turns_keeps_no_more_than_one_of_few(kind, open_published, open_session, talk):
+    session = open_published() if kind == "published" else open_session()
+    arguments, sizes = talk.turn(session, 5), []
+    for _ in range(4):
+        for _ in range(20):
+            session.step(**arguments)
+        window = session._state.window
+        sizes.append((session._ring.capacity, len(session._snapshots), len(session._cached), len(window)))
+    assert sizes[1:] == [sizes[0]] * 3
