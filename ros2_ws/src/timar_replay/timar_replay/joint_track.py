@@ -42,6 +42,7 @@ class StateTrack:
 
     def __init__(self) -> None:
         self._names: dict[str, int] = {}
+        self._columns: dict[tuple[str, ...], Integers] = {}
         self._time_ns: list[int] = []
         self._rows: list[tuple[Integers, Floats, Floats]] = []
         self._receive_ns: list[int] = []
@@ -76,12 +77,18 @@ class StateTrack:
         position_rad = np.asarray(position, np.float64)
         if not np.isfinite(position_rad).all():
             raise ValueError("a joint's position is not finite")
-        columns = np.array([self._names.setdefault(name, len(self._names)) for name in names], np.int64)
+        columns = self._columns_of(tuple(names))
         velocity_rad_s = np.asarray(velocity, np.float64)
         if velocity_rad_s.size != position_rad.size:
             velocity_rad_s = np.full(position_rad.size, np.nan)
         self._time_ns.append(time_ns)
         self._rows.append((columns, position_rad, velocity_rad_s))
+
+    def _columns_of(self, names: tuple[str, ...]) -> Integers:
+        if names not in self._columns:
+            places = [self._names.setdefault(name, len(self._names)) for name in names]
+            self._columns[names] = np.array(places, np.int64)
+        return self._columns[names]
 
     def finish(self) -> JointSeries:
         """Return the series in order of time."""

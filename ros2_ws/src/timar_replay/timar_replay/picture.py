@@ -107,6 +107,8 @@ def _voices(panel: Axes, measured: Measured, clock: _Clock) -> None:
     handles = [Patch(color=BLUE, label="user"), Patch(color=ORANGE, label="agent, as heard")]
     if user is not None and _mark_losses(panel, user):
         handles.append(Patch(facecolor="none", edgecolor=VERMILION, hatch="////", label="lost sound"))
+    if user is None and agent is None:
+        _say_nothing(panel, "no sound recorded")
     panel.axhline(0.0, color=INK, linewidth=0.6)
     loudest = max((float(voice.peak.max()) for voice in (user, agent) if voice is not None), default=1.0)
     panel.set_ylim(-1.05 * max(loudest, 0.01), 1.05 * max(loudest, 0.01))
@@ -258,7 +260,7 @@ def _joints(panel: Axes, measured: Measured) -> None:
         panel.plot((quarter, three_quarters), (row, row), color=colour, linewidth=7, solid_capstyle="butt")
         panel.plot(middle, row, "|", color="white", markersize=7, markeredgewidth=1.5)
         fastest = measured.numbers["joints"][name]["max_velocity_rad_s"]
-        text = f"{fastest:.1f} rad/s" + (f", {hits} hits" if hits else "")
+        text = f"{fastest:.1f} rad/s" + (f", {hits} {'hit' if hits == 1 else 'hits'}" if hits else "")
         panel.text(1.03, row, text, va="center", fontsize=8, color=INK)
     panel.set_yticks(range(len(names)), names)
     panel.set_xticks((0.0, 0.5, 1.0), ("lower limit", "middle", "upper limit"))

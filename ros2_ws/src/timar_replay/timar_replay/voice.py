@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import dataclasses
 
 import numpy as np
@@ -15,6 +16,8 @@ HOP_SAMPLES = SAMPLE_RATE_HZ // 100
 """Resolution of the envelope: 10 ms."""
 LEVEL_HOPS = 5
 FULL_SCALE = 32767.0
+LONGEST_GAP_SAMPLES = 3600 * SAMPLE_RATE_HZ
+"""A jump forward beyond this is a broken index and no gap."""
 SILENCE_DBFS = -60.0
 """Everything softer counts as this [dBFS]."""
 
@@ -82,18 +85,21 @@ class Voice:
 
 
 class VoiceTrack:
-    """Take the blocks of one voice in, in any order a recorder may have got them."""
+    """Take the blocks of one voice in, as they were recorded; memory grows by 16 bytes for every 10 ms."""
 
     def __init__(self) -> None:
-        self._blocks: list[tuple[int, int, int, int, int]] = []
-        self._hops: dict[int, tuple[float, float]] = {}
+        # One column each for first sample, length, filled, stamp and arrival.
+        self._columns = tuple(array.array("q") for _ in range(5))
+        self._square = array.array("d")
+        self._peak = array.array("d")
+        self._first_hop = 0
+        self._end = 0
         self._repeated = 0
-        self._end: int | None = None
 
     @property
     def is_started(self) -> bool:
         """Whether a block came."""
-        return bool(self._blocks)
+        return bool(self._columns[0])
 
     def push(
         self, first_sample: int, samples: npt.NDArray[np.int16], filled: int, stamp_ns: int, receive_ns: int
@@ -101,30 +107,33 @@ class VoiceTrack:
         """Take one block in.
 
         Raises:
-            ValueError: It starts before sample 0, is empty, or has more filled samples than samples.
+            ValueError: It starts before sample 0 or far behind its predecessor, is empty, or has more filled
+                samples than samples.
         """
         if first_sample < 0 or not samples.size or filled > samples.size:
             raise ValueError(
                 f"a block of {samples.size} samples, {filled} filled, from {first_sample} on is impossible"
             )
-        end = first_sample + samples.size
-        known_end = first_sample if self._end is None else self._end
-        repeated = min(max(0, known_end - first_sample), samples.size)
+        if not self.is_started:
+            self._end = first_sample
+            self._first_hop = first_sample // HOP_SAMPLES
+        if first_sample - self._end > LONGEST_GAP_SAMPLES:
+            raise ValueError(
+                f"a block from {first_sample} on comes after sample {self._end}, which is no gap"
+            )
+        repeated = min(max(0, self._end - first_sample), int(samples.size))
         self._repeated += repeated
         if repeated == samples.size:
             return
-        self._end = end
         fresh = int(samples.size) - repeated
-        self._blocks.append(
-            (
-                first_sample + repeated,
-                fresh,
-                min(filled, fresh),
-                stamp_ns + round(repeated * NOMINAL_NS_PER_SAMPLE),
-                receive_ns,
-            )
-        )
-        self._add_to_envelope(first_sample + repeated, samples[repeated:])
+        begin = first_sample + repeated
+        block = (
+            begin, fresh, min(filled, fresh), stamp_ns + round(repeated * NOMINAL_NS_PER_SAMPLE), receive_ns
+        )  # fmt: skip
+        for column, value in zip(self._columns, block, strict=True):
+            column.append(value)
+        self._end = begin + fresh
+        self._add_to_envelope(begin, samples[repeated:])
 
     def finish(self) -> Voice:
         """Return the voice.
@@ -132,32 +141,38 @@ class VoiceTrack:
         Raises:
             RuntimeError: No block came.
         """
-        if not self._blocks:
+        if not self.is_started:
             raise RuntimeError("a voice without a block has no envelope; ask is_started first")
-        first, length, filled, stamp, receive = (
-            np.array(column, np.int64) for column in zip(*self._blocks, strict=True)
-        )
-        gaps = int(np.maximum(first[1:] - (first + length)[:-1], 0).sum())
-        first_hop, end_hop = min(self._hops), max(self._hops) + 1
-        mean_square = np.zeros(end_hop - first_hop)
-        peak = np.zeros(end_hop - first_hop)
-        for hop, (square, highest) in self._hops.items():
-            mean_square[hop - first_hop] = square / (HOP_SAMPLES * FULL_SCALE**2)
-            peak[hop - first_hop] = highest / FULL_SCALE
+        first, length, filled, stamp, receive = (np.array(column, np.int64) for column in self._columns)
+        gaps = int((first[1:] - (first + length)[:-1]).sum())
         return Voice(
-            first, length, filled, stamp, receive, first_hop * HOP_SAMPLES, mean_square, peak,
-            int(length.sum() - filled.sum()), int(filled.sum()) + gaps, self._repeated,
-        )  # fmt: skip
+            block_first_sample=first,
+            block_samples=length,
+            block_filled=filled,
+            block_stamp_ns=stamp,
+            block_receive_ns=receive,
+            envelope_first_sample=self._first_hop * HOP_SAMPLES,
+            mean_square=np.array(self._square) / (HOP_SAMPLES * FULL_SCALE**2),
+            peak=np.array(self._peak) / FULL_SCALE,
+            samples_in=int(length.sum() - filled.sum()),
+            samples_lost=int(filled.sum()) + gaps,
+            samples_repeated=self._repeated,
+        )
 
     def _add_to_envelope(self, first_sample: int, samples: npt.NDArray[np.int16]) -> None:
-        """Add each hop's part of a block; a hop may be split over two blocks."""
+        """Add each hop's part of a block; a hop may be split over two blocks, and lost hops stay silent."""
+        hops = -(-self._end // HOP_SAMPLES) - self._first_hop
+        missing = bytes(8 * max(0, hops - len(self._square)))
+        self._square.frombytes(missing)
+        self._peak.frombytes(missing)
         values = samples.astype(np.float64)
         hop = first_sample // HOP_SAMPLES
         begin = 0
         while begin < values.size:
             end = min(values.size, (hop + 1) * HOP_SAMPLES - first_sample)
             part = values[begin:end]
-            square, highest = self._hops.get(hop, (0.0, 0.0))
-            self._hops[hop] = (square + float(part @ part), max(highest, float(np.abs(part).max())))
+            place = hop - self._first_hop
+            self._square[place] += float(part @ part)
+            self._peak[place] = max(self._peak[place], float(np.abs(part).max()))
             begin = end
             hop += 1
