@@ -93,6 +93,15 @@ def test_the_newest_message_places_all_frames():
     assert timeline.first_ns == 1_000_000
 
 
+def test_a_run_that_is_due_at_another_time_than_its_neighbours_is_counted():
+    timeline = Timeline(1)
+    timeline.add(run(0, [0.0] * 5), 0)
+    timeline.add(run(5, [0.0] * 5, zero_ns=5_000_000), 0)
+    assert timeline.counters.retimed_runs == 0
+    timeline.add(run(10, [0.0] * 5, zero_ns=200_000_000), 0)
+    assert timeline.counters.retimed_runs == 1
+
+
 def test_memory_is_bounded_and_a_leap_of_the_counter_starts_anew():
     timeline = Timeline(1, context_frames=10, max_frames=100)
     for first in range(0, 5000, 5):

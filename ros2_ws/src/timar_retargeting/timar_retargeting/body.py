@@ -71,9 +71,11 @@ class Body:
         self._motion_names = (*MOTION_SIGNALS, *robot.expressions)
         self._motion_gains = robot.gains(self._motion_names)
         self._life_gains = robot.gains(LIFE_SIGNALS)
+        self._lives_only = ~self._motion_gains.any(0)
         self._step_ns = self.config.step_ms * 1_000_000
         self._step_s = self.config.step_ms * 1e-3
         self._planner: Planner | None = None
+        self._still_index = 0
         span = self._limits.upper - self._limits.lower
         self._reach = (self._limits.lower - 0.5 * span, self._limits.upper + 0.5 * span)
 
@@ -161,10 +163,11 @@ class Body:
             return None
         index = self._index(now_ns)
         rest_steps = self.planner.plan.last_index - index
+        still_steps = index - self._still_index
         if self.mode is Mode.FOLLOWING:
             if self._is_more_known() and rest_steps * self._step_s < 0.5 * self.config.longest_horizon_s:
                 return self._follow(index)
-            if rest_steps * self._step_s <= -self.config.patience_s:
+            if still_steps * self._step_s >= self.config.patience_s:
                 return self._ease(index)
         elif (self.mode is Mode.EASING and rest_steps <= 0) or (
             self.mode is Mode.IDLE and rest_steps * self._step_s < 0.5 * self.config.idle_horizon_s
@@ -211,6 +214,8 @@ class Body:
         timeline, step_ns = self.timeline, self._step_ns
         lasts = np.floor((timeline.last_ns - self._leads_ns) / step_ns).astype(int)
         lasts = np.minimum(lasts, index + int(self.config.longest_horizon_s / self._step_s))
+        # Life is known for ever; joints that only live do not stop with the motion, in the middle of a blink.
+        lasts[self._lives_only] = index + int(self.config.life_horizon_s / self._step_s)
         lasts = np.maximum(lasts, index + 1) - (index - 1)
         count = int(lasts.max()) + 1
         times_ns = (index - 1 + np.arange(count)) * float(step_ns)
@@ -262,6 +267,8 @@ class Body:
             MAX_STOP_STEPS,
         )
         whole = np.concatenate([wanted, np.empty_like(stops)])
+        moving = lasts[~self._lives_only]
+        self._still_index = index - 1 + int(moving.max(initial=0)) + len(stops)
         for last in np.unique(lasts):
             columns = lasts == last
             whole[last + 1 : last + 1 + len(stops), columns] = stops[:, columns]

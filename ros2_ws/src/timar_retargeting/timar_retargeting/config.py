@@ -40,6 +40,13 @@ class BodyConfig:
         minimum=0.0,
         maximum=10.0,
     )
+    life_horizon_s: float = option(
+        0.6,
+        "How far ahead joints without motion are planned while others follow; a blink fits in.",
+        unit="s",
+        minimum=0.1,
+        maximum=4.0,
+    )
     idle_horizon_s: float = option(
         1.6, "How far ahead life without motion is planned.", unit="s", minimum=0.4, maximum=8.0
     )

@@ -24,7 +24,7 @@ class LifeConfig:
 
     enabled: bool = option(True, "Whether the head blinks, breathes and looks about by itself.")
     blink_interval_s: float = option(
-        3.5, "Median time between two blinks.", unit="s", minimum=0.5, maximum=60.0
+        2.8, "Median time between two blinks.", unit="s", minimum=0.5, maximum=60.0
     )
     gaze_interval_s: float = option(
         1.8, "Median time between two small gaze shifts.", unit="s", minimum=0.2, maximum=60.0
@@ -64,14 +64,12 @@ class Life:
 
     def __init__(self, config: LifeConfig | None = None, seed: int = 0) -> None:
         self.config = config or LifeConfig()
-        rng = np.random.default_rng(seed)
-        self._phases = rng.uniform(0.0, 2 * np.pi, 8)
+        phases, blinks, gazes = map(np.random.default_rng, np.random.SeedSequence(seed).spawn(3))
+        self._phases = phases.uniform(0.0, 2 * np.pi, 8)
         cfg = self.config
-        self._blinks = _Events(
-            rng.spawn(1)[0], lambda r: _interval(r, cfg.blink_interval_s), BLINK_REFRACTORY_S
-        )
+        self._blinks = _Events(blinks, lambda r: _interval(r, cfg.blink_interval_s), BLINK_REFRACTORY_S)
         self._gazes = _Events(
-            rng.spawn(1)[0],
+            gazes,
             lambda r: _interval(r, cfg.gaze_interval_s),
             SACCADE_S,
             lambda r: np.clip(r.normal(0.0, [cfg.gaze_yaw_rad, cfg.gaze_pitch_rad]), -0.4, 0.4),

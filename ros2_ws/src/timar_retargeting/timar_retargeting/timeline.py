@@ -36,6 +36,8 @@ class TimelineCounters:
     """Replaced by a higher revision before they were over."""
     stale_messages: int = 0
     """Of a lower revision than one already taken in."""
+    retimed_runs: int = 0
+    """Due more than half a frame away from where the run before had placed them."""
     gap_frames: int = 0
     """Never came before their successors did; their neighbours are joined across them."""
 
@@ -115,6 +117,8 @@ class Timeline:
             self._revision = run.revision
         if not is_known.any():
             return False
+        is_moved = abs(run.due_ns - self._time_ns(run.first_frame)) > 0.5 * self._frame_ns
+        self.counters.retimed_runs += is_moved and not self.is_empty
         self._anchor = (run.first_frame, run.due_ns)
         self._insert(run.first_frame, np.where(is_known[:, None], run.targets, np.nan))
         self.counters.frames += int(is_known.sum())
