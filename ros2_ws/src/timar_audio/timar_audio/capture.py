@@ -25,7 +25,12 @@ class CaptureConfig:
         "", "Microphone by name (a part of it is enough) or index; empty: the system's default."
     )
     file: str = option("", "Sound file that plays the user, when source is file; silence follows its end.")
-    channel: int = option(MIX, "Channel of microphone or file, from 0; -1 mixes all.", minimum=-1, maximum=63)
+    channel: int = option(
+        MIX,
+        "Channel of microphone or file, from 0; -1 mixes all (of a microphone, the first two).",
+        minimum=-1,
+        maximum=63,
+    )
     native_rate_hz: int = option(
         0, "Rate the microphone is opened at; 0: the device's own.", unit="Hz", minimum=0, maximum=384_000
     )
@@ -114,7 +119,7 @@ class Capture:
         self._samples: npt.NDArray[np.int16] = np.zeros(0, np.int16)
         self._is_fill: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)
         self._next_sample = 0
-        self._meter: collections.deque[tuple[float, float]] = collections.deque(
+        self._last_second: collections.deque[npt.NDArray[np.int16]] = collections.deque(
             maxlen=max(1, SAMPLE_RATE_HZ // block_samples)
         )
 
@@ -136,15 +141,14 @@ class Capture:
 
     def report(self) -> Report:
         """Say level, rate and losses of the last second."""
-        levels = list(self._meter)
-        mean_square = np.mean([10 ** (level / 10) for level, _ in levels]) if levels else 1e-12
+        last_second = np.concatenate([np.zeros(0, np.int16), *self._last_second.copy()])
         report = Report(
             values={
                 "samples_in": self.samples_in,
                 "samples_lost": self.samples_lost,
                 "overflows": self.overflows,
-                "level_dbfs": float(10 * np.log10(mean_square)),
-                "peak_dbfs": max((peak for _, peak in levels), default=-120.0),
+                "level_dbfs": level_dbfs(last_second),
+                "peak_dbfs": peak_dbfs(last_second),
                 "rate_error_ppm": self.clock.rate_error_ppm,
             }
         )
@@ -177,7 +181,7 @@ class Capture:
         while self._samples.size >= self._block:
             samples, self._samples = self._samples[: self._block], self._samples[self._block :]
             is_fill, self._is_fill = self._is_fill[: self._block], self._is_fill[self._block :]
-            self._meter.append((level_dbfs(samples), peak_dbfs(samples)))
+            self._last_second.append(samples)
             blocks.append(
                 SoundBlock(
                     self._next_sample,

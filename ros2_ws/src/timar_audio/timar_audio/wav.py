@@ -74,9 +74,9 @@ class SoundFile:
             samples: How many are wanted, > 0.
         """
         while self._ready.size < samples and not self._is_drained:
-            wanted = max(1, round((samples - self._ready.size) * self._file.samplerate / SAMPLE_RATE_HZ))
-            data = self._file.read(wanted, dtype="float32", always_2d=True)
-            self._is_drained = len(data) < wanted
+            # A second at once: small reads would cost more than all other work of a file.
+            data = self._file.read(self._file.samplerate, dtype="float32", always_2d=True)
+            self._is_drained = len(data) < self._file.samplerate
             mono = pick_channel(data, self._channel)
             self._ready = np.concatenate([self._ready, self._resampler.push(mono, is_last=self._is_drained)])
         taken, self._ready = self._ready[:samples], self._ready[samples:]
