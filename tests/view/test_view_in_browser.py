@@ -55,12 +55,16 @@ def pose(view: HeadView, **positions: float) -> None:
 
 def wait_until(browser: HeadlessBrowser, holds: Callable[[np.ndarray], bool], what: str) -> np.ndarray:
     """Return the first picture for which something holds; a browser without a graphics card draws slowly."""
-    for _ in range(80):
+    deadline_s = time.monotonic() + 90.0
+    before = np.zeros(())
+    while time.monotonic() < deadline_s:
         seen = pixels(browser.screenshot())
-        if holds(seen):
+        # Twice the same: the page has its final layout, and the scene is not half drawn.
+        if holds(seen) and before.shape == seen.shape and np.abs(before - seen).mean() < 0.05:
             return seen
-        time.sleep(0.25)
-    raise AssertionError(f"{what} was not to be seen")
+        before = seen
+        time.sleep(0.4)
+    raise AssertionError(f"{what} was not to be seen within 90 s")
 
 
 def pixels(png: bytes) -> np.ndarray:

@@ -1,17 +1,17 @@
 """Show the head in RViz, moved by sliders or by the robot that runs.
 
-Needs a ROS 2 distribution with robot_state_publisher and rviz2 (and joint_state_publisher_gui for the sliders).
+Needs a ROS 2 distribution with robot_state_publisher, rviz2 and, for sliders, joint_state_publisher_gui.
 Where there is none, the browser view shows the same: `ros2 run timar_view view`.
 """
 
-from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
-
 from timar_description import find_urdf
+
+from launch import LaunchContext, LaunchDescription
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -25,7 +25,7 @@ def generate_launch_description() -> LaunchDescription:
                 "sliders",
                 default_value="true",
                 choices=["true", "false"],
-                description="Move the joints by sliders; false: listen to the joint_states of a running robot.",
+                description="Move the joints by sliders; false: follow the joint_states of a running robot.",
             ),
             DeclareLaunchArgument(
                 "rviz_config", default_value=layout, description="The RViz layout, a path to a .rviz file."
