@@ -102,7 +102,17 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument("log_level", "info", "Least level that is logged.", ("debug", "info", "warn", "error")),
 )
 
+# In the order of starting: what takes longest comes first.
 NODES: tuple[Node, ...] = (
+    Node(
+        name="inference",
+        package="timar_inference",
+        component="timar_inference.inference_node:InferenceNode",
+        config="timar_inference.config:InferenceConfig",
+        process="inference",
+        listens=("user/audio",),
+        parameters={"model": "model", "engine": "engine"},
+    ),
     Node(
         name="recorder",
         package="timar_replay",
@@ -137,15 +147,6 @@ NODES: tuple[Node, ...] = (
         config="timar_retargeting.config:RetargetingConfig",
         process="motion",
         parameters={"robot": "robot"},
-    ),
-    Node(
-        name="inference",
-        package="timar_inference",
-        component="timar_inference.inference_node:InferenceNode",
-        config="timar_inference.config:InferenceConfig",
-        process="inference",
-        listens=("user/audio",),
-        parameters={"model": "model", "engine": "engine"},
     ),
     Node(
         name="turns",
