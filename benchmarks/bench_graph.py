@@ -129,8 +129,8 @@ def main(argv: list[str] | None = None) -> int:
             *(promise.row() for promise in promises),
             "",
             f"Turns of {turn_ms:g} ms, {summaries[0]['turns']} in the first run; engine "
-            f"{summaries[0]['engine']}; correlation of jaw and own voice {correlations}. Processor time is that "
-            "of every process of the graph and their children during the conversation; start-up and the "
+            f"{summaries[0]['engine']}; correlation of jaw and own voice {correlations}. Processor time is "
+            "that of every process of the graph and their children during the conversation; start-up and the "
             "progress line are not in it.",
             "",
         ]

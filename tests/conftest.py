@@ -1,7 +1,7 @@
 """What all tests share: a missing component skips with a reason, and fails when it was asked for.
 
-TIMAR_REQUIRE lists the components a run relies on ("ros,sound,browser"); `make test` sets it to what the set-up
-has brought.
+TIMAR_REQUIRE lists the components a run relies on ("ros,sound,browser"); `make test` sets it to what the
+set-up has brought.
 """
 
 from __future__ import annotations
