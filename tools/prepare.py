@@ -50,8 +50,8 @@ def refuse_ros_distribution(environment: Mapping[str, str]) -> None:
     distribution = environment.get("ROS_DISTRO")
     if distribution:
         raise SetupError(
-            f"ROS 2 {distribution} is sourced in this shell, and the wheels of this set-up do not mix with it. "
-            "Build with it: cd ros2_ws && rosdep install --from-paths src --ignore-src -y && "
+            f"ROS 2 {distribution} is sourced in this shell, and the wheels of this set-up do not mix with "
+            "it. Build with it: cd ros2_ws && rosdep install --from-paths src --ignore-src -y && "
             "colcon build --symlink-install && . install/setup.bash && "
             "ros2 launch timar_bringup robot.launch.py (docs/setup.md); "
             "or call make from a shell that does not source it"
