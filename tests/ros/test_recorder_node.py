@@ -15,9 +15,11 @@ import pytest
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed; `make test` installs it")
 
 import yaml  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
 from timar_common.room_node import message_type, qos_of  # noqa: E402
 from timar_common.topics import TOPICS  # noqa: E402
 from timar_replay.bag import BagReader  # noqa: E402
+from timar_replay.recorder_node import RecorderNode  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
@@ -86,7 +88,7 @@ def wait_for_recording(node, publishers: dict) -> None:
     subscription = node.create_subscription(
         message_type("diagnostic_msgs/msg/DiagnosticArray"), "/diagnostics", read_report, 10
     )
-    end = time.monotonic() + 15.0
+    end = time.monotonic() + 20.0
     while written[0] < 3 * len(TOPICS):
         assert time.monotonic() < end, "the recorder does not record every topic"
         for name, publisher in publishers.items():
@@ -109,6 +111,14 @@ def numbered(topic: str, number: int):
     if topic == "joint_trajectory":
         message.joint_names = ["jaw", "neck_yaw"]
     return message
+
+
+def wait_until_on_disk(bag: Path, rounds: int = ROUNDS) -> None:
+    """Wait until the bag, still being written, holds the last round of every topic."""
+    end = time.monotonic() + 15.0
+    while any(found[-1:] != [rounds - 1] for found in numbers_in(bag, []).values()):
+        assert time.monotonic() < end, "the messages did not reach the disk"
+        time.sleep(0.1)
 
 
 def numbers_in(bag: Path, losses: list[str] | None = None) -> dict[str, list[int]]:
@@ -137,9 +147,9 @@ def test_every_message_of_every_topic_is_recorded_once_and_in_order(
 ) -> None:
     recorder = start_recorder()
     publish_rounds(node)
-    time.sleep(0.3)
+    wait_until_on_disk(tmp_path / "bag")
     recorder.send_signal(number)
-    assert recorder.wait(10) == 0
+    assert recorder.wait(20) == 0
 
     assert numbers_in(tmp_path / "bag") == {name: list(range(ROUNDS)) for name in TOPICS}
     information = yaml.safe_load((tmp_path / "bag/metadata.yaml").read_text())["rosbag2_bagfile_information"]
@@ -158,10 +168,10 @@ def test_receive_times_are_those_of_arrival(node, start_recorder, tmp_path: Path
     before_ns = time.time_ns()
     recorder = start_recorder()
     publish_rounds(node, 5)
-    time.sleep(0.2)
+    wait_until_on_disk(tmp_path / "bag", 5)
     after_ns = time.time_ns()
     recorder.send_signal(signal.SIGINT)
-    recorder.wait(10)
+    recorder.wait(20)
     with BagReader(tmp_path / "bag") as reader:
         messages = list(reader.messages({"user/audio"}))
     times = [m.receive_ns for m in messages if m.message.header.stamp.sec != UNNUMBERED]
@@ -176,9 +186,9 @@ def test_a_killed_recorder_leaves_a_bag_that_reads_to_shortly_before_the_kill(
 ) -> None:
     recorder = start_recorder(flush_s=0.1)
     publish_rounds(node)
-    time.sleep(0.5)
+    wait_until_on_disk(tmp_path / "bag")
     recorder.send_signal(signal.SIGKILL)
-    recorder.wait(10)
+    recorder.wait(20)
     assert not (tmp_path / "bag/metadata.yaml").exists()
 
     losses: list[str] = []
@@ -191,7 +201,24 @@ def test_an_existing_folder_is_refused_and_left_as_it_is(start_recorder, tmp_pat
     (tmp_path / "bag").mkdir()
     (tmp_path / "bag/precious").write_text("mine")
     recorder = start_recorder()
-    _, log = recorder.communicate(timeout=10)
+    _, log = recorder.communicate(timeout=20)
     assert recorder.returncode == 1
     assert "exists already" in log
     assert Counter(p.name for p in (tmp_path / "bag").iterdir()) == {"precious": 1}
+
+
+def test_deactivating_closes_the_bag_and_activating_again_begins_another(node, tmp_path: Path) -> None:
+    out = tmp_path / "bag"
+    recorder = RecorderNode(parameter_overrides=[Parameter("out", value=str(out))])
+    recorder.trigger_configure()
+    assert not out.exists()
+    for _ in range(2):
+        recorder.trigger_activate()
+        recorder.trigger_deactivate()
+    recorder.close()
+    recorder.destroy_node()
+    for path in (out, tmp_path / "bag-2"):
+        with BagReader(path) as reader:
+            assert set(reader.topics) == set(TOPICS)
+            assert reader.losses == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bag", "bag-2"]
