@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,20 +62,13 @@ def save_model(
     """
     from safetensors.numpy import save_file
 
-    target = Path(folder).absolute()
-    target.parent.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().float().numpy() for name, tensor in model.state_dict().items()}
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
-        new = Path(scratch) / "new"
-        new.mkdir()
+    target = Path(folder).absolute()
+    with _replacing(target) as new:
         (new / CONFIG).write_text(model.config.to_json(), encoding="utf-8")
         save_file({name: np.ascontiguousarray(array) for name, array in weights.items()}, new / WEIGHTS)
         (new / WEIGHTS).chmod(0o644)
         write_manifest(new, model.config, weights, statistics or MotionStatistics(), provenance or {})
-        read_model(new)
-        if target.exists():
-            os.replace(target, Path(scratch) / "old")
-        os.replace(new, target)
     return read_model(target)
 
 
@@ -110,11 +105,31 @@ def add_files(folder: str | Path, *paths: Path) -> ModelFolder:
         ValueError: The folder is not a whole model.
     """
     found = read_model(folder)
-    for path in paths:
-        if path.parent != found.path:
-            shutil.copyfile(path, found.path / path.name)
-    write_manifest(found.path, found.config, found.weights(), found.statistics, found.manifest["provenance"])
-    return read_model(folder)
+    target = found.path.absolute()
+    with _replacing(target) as new:
+        for path in [*(target / name for name in found.manifest["files"]), *paths]:
+            shutil.copyfile(path, new / path.name)
+        write_manifest(new, found.config, found.weights(), found.statistics, found.manifest["provenance"])
+    return read_model(target)
+
+
+@contextlib.contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """Lend an empty folder that takes the place of the target once it holds a whole model."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
+        new, old = Path(scratch) / "new", Path(scratch) / "old"
+        new.mkdir()
+        yield new
+        read_model(new)
+        if target.exists():
+            os.replace(target, old)
+        try:
+            os.replace(new, target)
+        except OSError:
+            if old.exists():
+                os.replace(old, target)
+            raise
 
 
 def read_model(folder: str | Path) -> ModelFolder:
