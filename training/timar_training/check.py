@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-
 from timar_common.clock import FRAMES_PER_SECOND, SAMPLE_RATE_HZ
 
 from . import dyads
@@ -37,7 +36,9 @@ class FolderReport:
 
     clips: int = 0
     hours: float = 0.0
-    hours_of_motion: dict[int, float] = dataclasses.field(default_factory=lambda: dict.fromkeys(SPEAKERS, 0.0))
+    hours_of_motion: dict[int, float] = dataclasses.field(
+        default_factory=lambda: dict.fromkeys(SPEAKERS, 0.0)
+    )
     """Per speaker."""
     statistics: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     """Per signal (jaw opening, neck pitch, yaw, roll): mean, std, speed_std, in rad and rad/s."""
@@ -49,7 +50,9 @@ class FolderReport:
         return any(finding.severity == "error" for finding in self.findings)
 
 
-def check_folder(folder: Path, advance: Callable[[int, int], None] = lambda done, total: None) -> FolderReport:
+def check_folder(
+    folder: Path, advance: Callable[[int, int], None] = lambda done, total: None
+) -> FolderReport:
     """Read every file of a folder and report.
 
     Args:
@@ -73,7 +76,9 @@ def check_folder(folder: Path, advance: Callable[[int, int], None] = lambda done
 
 def _clip_names(folder: Path) -> list[str]:
     if not folder.is_dir():
-        raise BadClipError(f"{folder} is not a folder; give one that holds NAME_speaker1.wav and NAME_speaker2.wav")
+        raise BadClipError(
+            f"{folder} is not a folder; give one that holds NAME_speaker1.wav and NAME_speaker2.wav"
+        )
     names = {path.stem[: -len("_speakerN")] for path in folder.iterdir() if _is_part(path)}
     if not names:
         raise BadClipError(f"{folder} holds no NAME_speaker1.wav or NAME_speaker2.wav; see docs/training.md")
@@ -81,10 +86,14 @@ def _clip_names(folder: Path) -> list[str]:
 
 
 def _is_part(path: Path) -> bool:
-    return path.suffix in (".wav", ".npz") and path.stem.endswith(tuple(f"_speaker{number}" for number in SPEAKERS))
+    return path.suffix in (".wav", ".npz") and path.stem.endswith(
+        tuple(f"_speaker{number}" for number in SPEAKERS)
+    )
 
 
-def _check_clip(clip: Clip, report: FolderReport, motion: list[np.ndarray], seen_sounds: dict[str, str]) -> None:
+def _check_clip(
+    clip: Clip, report: FolderReport, motion: list[np.ndarray], seen_sounds: dict[str, str]
+) -> None:
     lengths_s: dict[int, float] = {}
     for speaker in SPEAKERS:
 
@@ -105,7 +114,9 @@ def _check_clip(clip: Clip, report: FolderReport, motion: list[np.ndarray], seen
             message = f"speaker 1 lasts {first:.2f} s and speaker 2 {second:.2f} s; the longer one is cut"
             report.findings.append(Finding("warning", clip.name, message))
     if not any(clip.motion_path(speaker).is_file() for speaker in SPEAKERS):
-        report.findings.append(Finding("error", clip.name, "no side has motion; there is nothing to learn from it"))
+        report.findings.append(
+            Finding("error", clip.name, "no side has motion; there is nothing to learn from it")
+        )
 
 
 def _check_voice(
@@ -121,7 +132,10 @@ def _check_voice(
         find("error", str(error))
         return None
     if rate_hz != SAMPLE_RATE_HZ:
-        find("warning", f"{path.name} has {rate_hz} Hz and is resampled to {SAMPLE_RATE_HZ} Hz at every reading")
+        find(
+            "warning",
+            f"{path.name} has {rate_hz} Hz and is resampled to {SAMPLE_RATE_HZ} Hz at every reading",
+        )
     level_db = active_level_db(samples)
     if level_db < FLAT_LEVEL_DB:
         find("warning", f"{path.name} is flat: its loudest parts reach {level_db:.0f} dBFS")
@@ -147,7 +161,10 @@ def _check_motion(
         return None
     length_s = len(motion.vector) / FRAMES_PER_SECOND
     if duration_s is not None and abs(length_s - duration_s) > MAX_LENGTH_DIFFERENCE_S:
-        find("warning", f"{path.name} holds {length_s:.2f} s of motion, its voice {duration_s:.2f} s; not 25 fps?")
+        find(
+            "warning",
+            f"{path.name} holds {length_s:.2f} s of motion, its voice {duration_s:.2f} s; not 25 fps?",
+        )
     pose = motion.vector[:, JAW.start :]
     if np.abs(pose).max(initial=0.0) > np.pi:
         find("error", f"{path.name} holds an angle of {np.abs(pose).max():.1f}, expected radians within ±pi")
@@ -160,7 +177,9 @@ def _check_lists(folder: Path, names: set[str], report: FolderReport) -> None:
     for path in sorted(folder.glob("*.txt")):
         for name in path.read_text(encoding="utf-8").split():
             if name not in names:
-                report.findings.append(Finding("error", name, f"{path.name} names it, but it is not in the folder"))
+                report.findings.append(
+                    Finding("error", name, f"{path.name} names it, but it is not in the folder")
+                )
             if name in owner and owner[name] != path.name:
                 message = f"it stands in {owner[name]} and in {path.name}; a clip belongs to one split"
                 report.findings.append(Finding("error", name, message))
@@ -171,7 +190,12 @@ def _statistics(motion: list[np.ndarray]) -> dict[str, dict[str, float]]:
     motion = [vector for vector in motion if len(vector) > 1]
     if not motion:
         return {}
-    columns = {"jaw_opening": JAW.start, "neck_pitch": NECK.start, "neck_yaw": NECK.start + 1, "neck_roll": NECK.stop - 1}
+    columns = {
+        "jaw_opening": JAW.start,
+        "neck_pitch": NECK.start,
+        "neck_yaw": NECK.start + 1,
+        "neck_roll": NECK.stop - 1,
+    }
     result = {}
     for name, column in columns.items():
         tracks = [vector[:, column] for vector in motion]

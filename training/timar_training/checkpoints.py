@@ -16,7 +16,9 @@ from torch import Tensor
 PREFIX = "checkpoint-"
 
 
-def save_checkpoint(folder: Path, step: int, tensors: dict[str, Tensor], facts: dict[str, Any], keep: int) -> Path:
+def save_checkpoint(
+    folder: Path, step: int, tensors: dict[str, Tensor], facts: dict[str, Any], keep: int
+) -> Path:
     """Write a checkpoint and drop all but the newest `keep`.
 
     Args:
@@ -28,7 +30,10 @@ def save_checkpoint(folder: Path, step: int, tensors: dict[str, Tensor], facts: 
     """
     folder.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=folder, prefix=".new."))
-    save_file({name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}, scratch / "state.safetensors")
+    save_file(
+        {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()},
+        scratch / "state.safetensors",
+    )
     (scratch / "facts.json").write_text(json.dumps({"step": step, **facts}, indent=1), encoding="utf-8")
     place = folder / f"{PREFIX}{step:08d}"
     if place.exists():
@@ -65,7 +70,9 @@ def optimiser_tensors(optimiser: torch.optim.AdamW, names: dict[int, str]) -> di
     return result
 
 
-def restore_optimiser(optimiser: torch.optim.AdamW, tensors: dict[str, Tensor], names: dict[int, str]) -> None:
+def restore_optimiser(
+    optimiser: torch.optim.AdamW, tensors: dict[str, Tensor], names: dict[int, str]
+) -> None:
     """Put moments saved by `optimiser_tensors` back."""
     for group in optimiser.param_groups:
         for parameter in group["params"]:

@@ -1,7 +1,7 @@
 """Who speaks when: synthetic conversations with turn-taking, gaps, overlaps, back-channels and pauses.
 
-Timing follows published figures for human conversation: gaps between turns centre on 200 ms and are negative (an
-overlap) about every fourth time (Stivers et al. 2009; Heldner & Edlund 2010).
+Timing follows published figures for human conversation: gaps between turns centre on 200 ms and are
+negative (an overlap) about every fourth time (Stivers et al. 2009; Heldner & Edlund 2010).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 import soxr
-
 from timar_common.clock import SAMPLE_RATE_HZ
 
 from .voices import Voice
@@ -109,7 +108,9 @@ class _Talk:
         rng, config = self._rng, self._config
         if rng.random() < config.silence_probability:
             return rng.uniform(*config.silence_s)
-        return float(np.clip(rng.normal(config.gap_mean_s, config.gap_std_s), config.gap_min_s, config.gap_max_s))
+        return float(
+            np.clip(rng.normal(config.gap_mean_s, config.gap_std_s), config.gap_min_s, config.gap_max_s)
+        )
 
     def _take_turn(self, side: int, time_s: float) -> float:
         """Say a few phrases and return when the last one ends [s]."""
@@ -119,7 +120,9 @@ class _Talk:
             if phrase:
                 pause_s = float(np.clip(config.pause_median_s * np.exp(rng.normal(0, 0.5)), 0.12, 1.5))
                 if rng.random() < config.backchannel_probability:
-                    self._say(1 - side, time_s + rng.uniform(0.05, 0.25), is_backchannel=True, starts_turn=False)
+                    self._say(
+                        1 - side, time_s + rng.uniform(0.05, 0.25), is_backchannel=True, starts_turn=False
+                    )
                 time_s += pause_s
             time_s = self._say(side, time_s, is_backchannel=False, starts_turn=phrase == 0)
         return time_s
@@ -142,7 +145,9 @@ class _Talk:
         fitting = [index for index, sound in enumerate(utterances) if (len(sound) <= limit) == is_short]
         choice = int(self._rng.choice(fitting or np.arange(len(utterances))))
         sound = utterances[choice].astype(np.float32) / 32768.0
-        return soxr.resample(sound, SAMPLE_RATE_HZ, SAMPLE_RATE_HZ / self._tempo[side], quality="LQ").astype(np.float32)
+        return soxr.resample(sound, SAMPLE_RATE_HZ, SAMPLE_RATE_HZ / self._tempo[side], quality="LQ").astype(
+            np.float32
+        )
 
 
 @dataclasses.dataclass(frozen=True)

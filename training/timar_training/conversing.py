@@ -1,4 +1,4 @@
-"""Run a model over a recorded dyad as the live head would: turn by turn, with the streams paired on the one clock."""
+"""Run a model over a recorded dyad as the live head would: turn by turn, streams paired on the one clock."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-
 from timar_common.clock import SAMPLES_PER_FRAME
 from timar_model.config import ModelConfig
 from timar_model.turns import next_turn
@@ -37,7 +36,10 @@ class StepsThroughTurns(Protocol):
 
 
 def converse(
-    session: StepsThroughTurns, user_voice: FloatArray, agent_voice: FloatArray, user_motion: Motion | None = None
+    session: StepsThroughTurns,
+    user_voice: FloatArray,
+    agent_voice: FloatArray,
+    user_motion: Motion | None = None,
 ) -> FloatArray:
     """Generate the agent's motion over a whole recording.
 

@@ -20,16 +20,26 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="timar data", description=main.__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
-    check = commands.add_parser("check", help="tell what is wrong with a folder, and print hours and statistics")
+    check = commands.add_parser(
+        "check", help="tell what is wrong with a folder, and print hours and statistics"
+    )
     check.add_argument("folder", type=Path, help="holds NAME_speaker1.wav, NAME_speaker2.wav and their .npz")
 
     defaults = CorpusConfig()
     make = commands.add_parser("synthesize", help="make SYNTHETIC conversations by stated rules")
     make.add_argument("folder", type=Path, help="where to write; must not hold a corpus yet")
-    make.add_argument("--hours", type=float, default=defaults.hours, help="of training conversations (%(default)s)")
-    make.add_argument("--clip-s", type=float, default=defaults.clip_s, help="length of each, seconds (%(default)s)")
-    make.add_argument("--held-out", type=int, default=defaults.held_out, help="clips per other split (%(default)s)")
-    make.add_argument("--seed", type=int, default=defaults.seed, help="everything follows from it (%(default)s)")
+    make.add_argument(
+        "--hours", type=float, default=defaults.hours, help="of training conversations (%(default)s)"
+    )
+    make.add_argument(
+        "--clip-s", type=float, default=defaults.clip_s, help="length of each, seconds (%(default)s)"
+    )
+    make.add_argument(
+        "--held-out", type=int, default=defaults.held_out, help="clips per other split (%(default)s)"
+    )
+    make.add_argument(
+        "--seed", type=int, default=defaults.seed, help="everything follows from it (%(default)s)"
+    )
     make.add_argument("--processes", type=int, default=None, help="how many work at once (one per core)")
 
     arguments = parser.parse_args(argv)
@@ -56,8 +66,9 @@ def _print_report(report: FolderReport, console: Console) -> None:
         style = "red" if finding.severity == "error" else "yellow"
         console.print(f"{finding.severity}: {finding.clip}: {finding.message}", style=style, markup=False)
     console.print(
-        f"{report.clips} clips, {report.hours:.2f} h of dyads; motion of speaker 1: {report.hours_of_motion[1]:.2f} h, "
-        f"of speaker 2: {report.hours_of_motion[2]:.2f} h; {len(report.findings)} findings"
+        f"{report.clips} clips, {report.hours:.2f} h of dyads; motion of speaker 1: "
+        f"{report.hours_of_motion[1]:.2f} h, of speaker 2: {report.hours_of_motion[2]:.2f} h; "
+        f"{len(report.findings)} findings"
     )
     if report.statistics:
         table = Table("signal", "mean [rad]", "spread within a clip [rad]", "speed, std [rad/s]")
@@ -77,5 +88,7 @@ def _synthesize(arguments: argparse.Namespace, console: Console) -> int:
             say=lambda message: console.print(message, style="yellow", markup=False),
             advance=lambda done, total: progress.update(task, completed=done, total=total),
         )
-    console.print(f"{sum(config.counts().values())} SYNTHETIC conversations in {arguments.folder}", markup=False)
+    console.print(
+        f"{sum(config.counts().values())} SYNTHETIC conversations in {arguments.folder}", markup=False
+    )
     return 0

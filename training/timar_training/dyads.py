@@ -1,7 +1,7 @@
 """Recorded dyads on disk: pairs of voice (WAV) and motion (npz) in the DualTalk file format.
 
-A clip ``NAME`` is up to four files: ``NAME_speaker1.wav`` and ``NAME_speaker2.wav``, and beside each, when that
-side's motion is known, ``NAME_speakerN.npz`` with
+A clip ``NAME`` is up to four files: ``NAME_speaker1.wav`` and ``NAME_speaker2.wav``, and beside each, when
+that side's motion is known, ``NAME_speakerN.npz`` with
 
 =========  ========  =====================================================================================
 ``exp``    (T, 50)   FLAME expression coefficients
@@ -20,7 +20,6 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 from scipy.io import wavfile
-
 from timar_common.clock import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 
 EXPRESSION = slice(0, 50)
@@ -84,14 +83,19 @@ def find_clips(folder: Path) -> list[Clip]:
         BadClipError: The folder does not exist or holds no complete pair of voices.
     """
     if not folder.is_dir():
-        raise BadClipError(f"{folder} is not a folder; give one that holds NAME_speaker1.wav and NAME_speaker2.wav")
+        raise BadClipError(
+            f"{folder} is not a folder; give one that holds NAME_speaker1.wav and NAME_speaker2.wav"
+        )
     ends = {speaker: f"_speaker{speaker}.wav" for speaker in (USER_SPEAKER, AGENT_SPEAKER)}
     names = [
-        {path.name[: -len(end)] for path in folder.glob("*" + end)} for end in (ends[USER_SPEAKER], ends[AGENT_SPEAKER])
+        {path.name[: -len(end)] for path in folder.glob("*" + end)}
+        for end in (ends[USER_SPEAKER], ends[AGENT_SPEAKER])
     ]
     both = sorted(names[0] & names[1])
     if not both:
-        raise BadClipError(f"{folder} holds no pair NAME_speaker1.wav and NAME_speaker2.wav; run `timar data check`")
+        raise BadClipError(
+            f"{folder} holds no pair NAME_speaker1.wav and NAME_speaker2.wav; run `timar data check`"
+        )
     return [Clip(name, folder) for name in both]
 
 
@@ -138,7 +142,9 @@ def read_wav(path: Path) -> tuple[int, FloatArray]:
             warnings.simplefilter("ignore", wavfile.WavFileWarning)
             rate_hz, raw = wavfile.read(path)
     except (ValueError, OSError, EOFError) as error:
-        raise BadClipError(f"{path} cannot be read as WAV ({error}); expected PCM or float samples") from error
+        raise BadClipError(
+            f"{path} cannot be read as WAV ({error}); expected PCM or float samples"
+        ) from error
     if raw.size == 0:
         raise BadClipError(f"{path} holds no samples; record it again or leave the clip out")
     samples = _to_unit_range(raw)
@@ -175,14 +181,20 @@ def read_motion(path: Path) -> Motion:
         raise BadClipError(f"{path} cannot be read as npz ({error}); expected arrays exp and pose") from error
     for key, width in (("exp", 50), ("pose", 6)):
         if key not in arrays:
-            raise BadClipError(f"{path} has no array {key!r}, only {sorted(arrays)}; expected exp (T, 50), pose (T, 6)")
+            raise BadClipError(
+                f"{path} has no array {key!r}, only {sorted(arrays)}; expected exp (T, 50), pose (T, 6)"
+            )
         if arrays[key].ndim != 2 or arrays[key].shape[1] != width:
             raise BadClipError(f"{path}: {key} has the shape {arrays[key].shape}, expected (T, {width})")
         if not np.isfinite(arrays[key]).all():
-            raise BadClipError(f"{path}: {key} holds a number that is not finite; mark the frames in `valid` instead")
+            raise BadClipError(
+                f"{path}: {key} holds a number that is not finite; mark the frames in `valid` instead"
+            )
     expression, pose = arrays["exp"], arrays["pose"]
     if len(expression) != len(pose):
-        raise BadClipError(f"{path}: exp has {len(expression)} frames but pose has {len(pose)}, expected the same")
+        raise BadClipError(
+            f"{path}: exp has {len(expression)} frames but pose has {len(pose)}, expected the same"
+        )
     valid = np.asarray(arrays.get("valid", np.ones((len(pose), 3))), np.bool_)
     if valid.shape != (len(pose), 3):
         raise BadClipError(f"{path}: valid has the shape {valid.shape}, expected ({len(pose)}, 3)")

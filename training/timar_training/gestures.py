@@ -1,7 +1,7 @@
 """How synthetic people move: neck and jaw by stated rules, with amplitudes of a genuine DualTalk recording.
 
-The rules are simple on purpose and written down in docs/training.md. Everything is computed on a grid of 100 Hz,
-band-limited, and read off at the instants the frames are shown.
+The rules are simple on purpose and written down in docs/training.md. Everything is computed on a grid of
+100 Hz, band-limited, and read off at the instants the frames are shown.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, signal
-
 from timar_common.clock import FRAMES_PER_SECOND, SAMPLE_RATE_HZ
 
 from .conversation import Conversation, Utterance
@@ -26,7 +25,7 @@ _SMOOTH = signal.butter(2, 5.0, fs=FINE_RATE_HZ, output="sos")
 
 @dataclasses.dataclass(frozen=True)
 class GestureConfig:
-    """Sizes and times of the rules; angles in FLAME axes (pitch > 0 nods down, yaw > 0 turns to the own left)."""
+    """Sizes and times of the rules; in FLAME axes pitch > 0 nods down and yaw > 0 turns to the own left."""
 
     jaw_open_rad: float = 0.115
     """Opening at the loudest vowels [rad]."""
@@ -130,7 +129,9 @@ def move(
     neck += config.noise_rad * style.vigour * _slow_noise((steps, 3), config.noise_hz, rng)
     neck = signal.sosfiltfilt(_SMOOTH, neck, axis=0) + np.array(style.rest)
 
-    frames = np.arange(len(own) // (SAMPLE_RATE_HZ // FRAMES_PER_SECOND)) * (FINE_RATE_HZ // FRAMES_PER_SECOND)
+    frames = np.arange(len(own) // (SAMPLE_RATE_HZ // FRAMES_PER_SECOND)) * (
+        FINE_RATE_HZ // FRAMES_PER_SECOND
+    )
     motion = np.zeros((len(frames), MOTION_SIZE), np.float32)
     motion[:, NECK] = neck[np.minimum(frames, steps - 1)]
     lead = config.jaw_lead_ms * 1e-3 * FINE_RATE_HZ
@@ -161,7 +162,11 @@ def stresses(voice: npt.NDArray[np.float32], spacing_s: float) -> npt.NDArray[np
 
 
 def _add_listening(
-    neck: Float64Array, own: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_], style: Style, config: GestureConfig
+    neck: Float64Array,
+    own: npt.NDArray[np.bool_],
+    other: npt.NDArray[np.bool_],
+    style: Style,
+    config: GestureConfig,
 ) -> None:
     """Lift and tilt the head while the partner holds the floor; the reaction takes a third of a second."""
     listening = _delayed(other & ~own, 0.33)
@@ -183,7 +188,9 @@ def _add_beats(
         if active[min(peak, len(active) - 1)] and rng.random() < style.expressiveness:
             depth = config.beat_rad * style.vigour * rng.uniform(0.8, 1.2)
             _add_bump(neck[:, PITCH], peak / FINE_RATE_HZ, config.beat_half_width_s, depth)
-            _add_bump(neck[:, YAW], peak / FINE_RATE_HZ, 1.4 * config.beat_half_width_s, -0.3 * depth * style.habit)
+            _add_bump(
+                neck[:, YAW], peak / FINE_RATE_HZ, 1.4 * config.beat_half_width_s, -0.3 * depth * style.habit
+            )
 
 
 def _add_nods(
@@ -197,7 +204,9 @@ def _add_nods(
 ) -> None:
     """Nod at the partner's pauses, and with one's own back-channels."""
     starts = [end / FINE_RATE_HZ + config.nod_delay_s for begin, end in runs(other) if end - begin > 30]
-    starts = [start + rng.normal(0, config.nod_jitter_s) for start in starts if rng.random() < style.engagement]
+    starts = [
+        start + rng.normal(0, config.nod_jitter_s) for start in starts if rng.random() < style.engagement
+    ]
     starts = [start for start in starts if not _is_active(own, start + 0.3)]
     starts += [word.first_sample / SAMPLE_RATE_HZ for word in said if word.is_backchannel]
     last = -1.0
@@ -207,7 +216,9 @@ def _add_nods(
         last = start
         strokes = int(rng.choice([1, 2, 2, 3]))
         time_s = np.arange(round(strokes / config.nod_rate_hz * FINE_RATE_HZ)) / FINE_RATE_HZ
-        stroke = np.sin(np.pi * config.nod_rate_hz * time_s) ** 2 * np.exp(-0.45 * config.nod_rate_hz * time_s)
+        stroke = np.sin(np.pi * config.nod_rate_hz * time_s) ** 2 * np.exp(
+            -0.45 * config.nod_rate_hz * time_s
+        )
         depth = config.nod_rad * style.vigour * rng.uniform(0.85, 1.15)
         _add_at(neck[:, PITCH], round(start * FINE_RATE_HZ), depth * stroke)
 
@@ -233,7 +244,9 @@ def _add_shifts(
 ) -> None:
     """Take a new posture now and then, more often where a turn of either side begins."""
     duration_s = len(neck) / FINE_RATE_HZ
-    times = list(np.cumsum(rng.exponential(config.shift_every_s, int(3 * duration_s / config.shift_every_s) + 3)))
+    times = list(
+        np.cumsum(rng.exponential(config.shift_every_s, int(3 * duration_s / config.shift_every_s) + 3))
+    )
     starts = [word.first_sample / SAMPLE_RATE_HZ for side in said for word in side if word.starts_turn]
     times += [start for start in starts if rng.random() < 0.3]
     posture = np.zeros(3)
@@ -247,7 +260,9 @@ def _add_shifts(
 
 
 def _slow_noise(shape: tuple[int, int], bandwidth_hz: float, rng: np.random.Generator) -> Float64Array:
-    smooth = ndimage.gaussian_filter1d(rng.standard_normal(shape), FINE_RATE_HZ / (2 * np.pi * bandwidth_hz), axis=0)
+    smooth = ndimage.gaussian_filter1d(
+        rng.standard_normal(shape), FINE_RATE_HZ / (2 * np.pi * bandwidth_hz), axis=0
+    )
     return smooth / np.maximum(smooth.std(axis=0), 1e-9)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, signal
-
 from timar_common.clock import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 
 FINE_RATE_HZ = 100
@@ -45,7 +44,7 @@ def frame_level_db(samples: npt.NDArray[np.float32]) -> Float64Array:
 
 
 def active_level_db(samples: npt.NDArray[np.float32]) -> float:
-    """Return the level of the parts that sound: the power mean of blocks within 20 dB of the loud ones [dBFS]."""
+    """Return the level of what sounds: the power mean of blocks within 20 dB of the loud ones [dBFS]."""
     level = fine_level_db(samples)
     if level.size == 0:
         return FLOOR_DB
@@ -61,7 +60,9 @@ def speech_span(samples: npt.NDArray[np.float32], margin_s: float = 0.03) -> tup
         return None
     places = np.flatnonzero(active)
     margin = int(margin_s * SAMPLE_RATE_HZ)
-    return max(0, int(places[0]) * FINE_HOP - margin), min(len(samples), (int(places[-1]) + 1) * FINE_HOP + margin)
+    return max(0, int(places[0]) * FINE_HOP - margin), min(
+        len(samples), (int(places[-1]) + 1) * FINE_HOP + margin
+    )
 
 
 def is_speaking(samples: npt.NDArray[np.float32], min_pause_s: float = 0.2) -> npt.NDArray[np.bool_]:

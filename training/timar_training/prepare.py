@@ -1,7 +1,8 @@
 """Turn a split into flat arrays once: speech features and motion of all clips, memory-mapped afterwards.
 
-Features are those of the live session: computed from a clip's first sample on, by the model's own code, with its
-causal loudness normaliser. Each clip is led in by the silent, unseen frames that stand before a conversation.
+Features are those of the live session: computed from a clip's first sample on, by the model's own code, with
+its causal loudness normaliser. Each clip is led in by the silent, unseen frames that stand before a
+conversation.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
-
 from timar_common.clock import SAMPLES_PER_FRAME
 from timar_model.config import ModelConfig
 from timar_model.speech import SpeechFeatures, clip_features, speech_features
@@ -85,7 +85,9 @@ def prepare(
         _compute(clips, config, lead, entry, processes, advance)
     facts = json.loads((entry / "facts.json").read_text(encoding="utf-8"))
     arrays = {name: np.load(entry / f"{name}.npy", mmap_mode="r") for name in STREAMS}
-    return Prepared(**arrays, first_rows=np.array(facts["first_rows"]), lead=lead, names=tuple(facts["names"]))
+    return Prepared(
+        **arrays, first_rows=np.array(facts["first_rows"]), lead=lead, names=tuple(facts["names"])
+    )
 
 
 def clip_streams(clip: Clip, features: SpeechFeatures, lead: int) -> dict[str, np.ndarray]:
@@ -94,7 +96,9 @@ def clip_streams(clip: Clip, features: SpeechFeatures, lead: int) -> dict[str, n
     Raises:
         BadClipError: It cannot be read, or has no frame of motion of the agent.
     """
-    voices = {speaker: dyads.read_voice(clip.voice_path(speaker)) for speaker in (USER_SPEAKER, AGENT_SPEAKER)}
+    voices = {
+        speaker: dyads.read_voice(clip.voice_path(speaker)) for speaker in (USER_SPEAKER, AGENT_SPEAKER)
+    }
     frames = min(dyads.frames_of(voice) for voice in voices.values())
     if frames == 0:
         raise dyads.BadClipError(f"{clip.name} is shorter than one frame of 40 ms; leave it out")
@@ -122,7 +126,9 @@ def _compute(
     scratch = Path(tempfile.mkdtemp(dir=entry.parent, prefix=".new."))
     parts: dict[str, list[np.ndarray]] = {name: [] for name in STREAMS}
     try:
-        with ProcessPoolExecutor(max(1, processes), initializer=_keep_features, initargs=(config, lead)) as pool:
+        with ProcessPoolExecutor(
+            max(1, processes), initializer=_keep_features, initargs=(config, lead)
+        ) as pool:
             for done, streams in enumerate(pool.map(_work, clips, chunksize=2), start=1):
                 for name in STREAMS:
                     parts[name].append(streams[name])
@@ -152,7 +158,14 @@ def _work(clip: Clip) -> dict[str, np.ndarray]:
 
 def _key(clips: list[Clip], config: ModelConfig, lead: int) -> str:
     """Name the content: a file that changes, or other features, give another entry."""
-    facts: list[object] = [FORMAT, lead, config.speech_encoder, config.mel_bands, config.speech_source, config.loudness]
+    facts: list[object] = [
+        FORMAT,
+        lead,
+        config.speech_encoder,
+        config.mel_bands,
+        config.speech_source,
+        config.loudness,
+    ]
     for clip in clips:
         for speaker in (USER_SPEAKER, AGENT_SPEAKER):
             for path in (clip.voice_path(speaker), clip.motion_path(speaker)):

@@ -1,4 +1,4 @@
-"""Measure whether generated motion is plausible: does the jaw speak, does the neck answer, are the seams smooth."""
+"""Measure whether generated motion is plausible: the jaw speaks, the neck answers, the seams are smooth."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, signal
-
 from timar_common.clock import FRAMES_PER_SECOND
 
 from .dyads import JAW, NECK
@@ -81,7 +80,8 @@ def neck_speed_rad_s(motion: FloatArray) -> Float64Array:
 def neck_jerk_by_phase(motion: FloatArray, turn_frames: int) -> Float64Array:
     """Return the neck's RMS jerk by the place of its middle step in the turn [rad/s^3].
 
-    Entry 0 is the step over the seam, from one turn's last frame to the next one's first; turns start at frame 0.
+    Entry 0 is the step over the seam, from one turn's last frame to the next one's first; turns start at
+    frame 0.
     """
     jerk = np.diff(motion[:, NECK].astype(np.float64), n=3, axis=0) * FRAMES_PER_SECOND**3
     power = np.square(jerk).sum(axis=1)
@@ -120,7 +120,9 @@ class NodTiming:
     """The same with the generated nods shifted around the clip: what density alone brings."""
 
 
-def nod_timing(motion: FloatArray, truth: FloatArray, listening: npt.NDArray[np.bool_], depth_rad: float) -> NodTiming:
+def nod_timing(
+    motion: FloatArray, truth: FloatArray, listening: npt.NDArray[np.bool_], depth_rad: float
+) -> NodTiming:
     """Compare dips of the head while listening with those of the truth, within 200 ms.
 
     Args:

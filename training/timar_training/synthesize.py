@@ -1,7 +1,7 @@
 """Make a folder of SYNTHETIC dyads: two voices, two heads, everything from one seed.
 
-Every conversation has a generator of its own, spawned from the seed by its number, so that the result does not
-depend on how many processes made it.
+Every conversation has a generator of its own, seeded by its number, so that the result does not depend on how
+many processes made it.
 """
 
 from __future__ import annotations
@@ -83,7 +83,9 @@ def synthesize(
     folder.mkdir(parents=True, exist_ok=True)
     voices = available_voices(say)
     jobs = list(_jobs(folder, config))
-    with ProcessPoolExecutor(processes or os.cpu_count(), initializer=_keep_voices, initargs=(voices,)) as pool:
+    with ProcessPoolExecutor(
+        processes or os.cpu_count(), initializer=_keep_voices, initargs=(voices,)
+    ) as pool:
         records = []
         for done, record in enumerate(pool.map(_make_clip, jobs, chunksize=2), start=1):
             records.append(record)
@@ -93,12 +95,14 @@ def synthesize(
         (folder / f"{split}.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
     manifest = {
         "kind": "SYNTHETIC",
-        "note": "Voices are recorded prompts or synthesised; motion is made by rules, not recorded from people. "
+        "note": "Voices are recorded prompts or synthesised; motion is made by rules, not recorded. "
         "Expression is absent (zeros, marked invalid).",
         "config": dataclasses.asdict(config),
         "talk": dataclasses.asdict(TalkConfig()),
         "gestures": dataclasses.asdict(GestureConfig()),
-        "voices": {voice.name: {"licence": voice.licence, "utterances": len(voice.utterances)} for voice in voices},
+        "voices": {
+            voice.name: {"licence": voice.licence, "utterances": len(voice.utterances)} for voice in voices
+        },
         "clips": records,
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
@@ -139,12 +143,16 @@ def _make_clip(job: _Job) -> dict[str, object]:
     clip = dyads.Clip(job.name, job.folder)
     rooms = (RoomConfig(), AGENT_ROOM)
     for side, speaker in ((0, USER_SPEAKER), (1, AGENT_SPEAKER)):
-        dyads.write_voice(clip.voice_path(speaker), hear(talk.voices[side], talk.voices[1 - side], rooms[side], rng))
+        dyads.write_voice(
+            clip.voice_path(speaker), hear(talk.voices[side], talk.voices[1 - side], rooms[side], rng)
+        )
         valid = np.ones((len(motions[side]), 3), np.bool_)
         valid[:, 0] = False
         if side == 0:
             valid[:, 1:] &= seen[:, None]
-        motion = Motion(np.where(valid[:, [0] * 50 + [1] * 3 + [2] * 3], motions[side], 0.0).astype(np.float32), valid)
+        motion = Motion(
+            np.where(valid[:, [0] * 50 + [1] * 3 + [2] * 3], motions[side], 0.0).astype(np.float32), valid
+        )
         if valid.any():
             dyads.write_motion(clip.motion_path(speaker), motion)
     return {

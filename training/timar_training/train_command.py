@@ -26,7 +26,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--steps", type=int, default=None, help="steps, instead of the file's")
     parser.add_argument("--max-minutes", type=float, default=None, help="stop after this time")
     parser.add_argument("--threads", type=int, default=None, help="CPU threads, instead of the file's")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="that prepare data (%(default)s)")
+    parser.add_argument(
+        "--processes", type=int, default=os.cpu_count() or 1, help="that prepare data (%(default)s)"
+    )
     arguments = parser.parse_args(argv)
     console = Console(stderr=True)
     given = {field.name: getattr(arguments, field.name, None) for field in dataclasses.fields(TrainConfig)}

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
 from timar_model.config import ModelConfig, ObjectiveConfig, SamplingConfig
 
 from .windows import Augmentation
@@ -25,6 +24,8 @@ class TrainConfig:
     """Folder of dyads with train.txt and validation.txt."""
     out: str = ""
     """Folder of checkpoints, log and the finished model."""
+    start_from: str = ""
+    """Model folder whose weights the run starts from; empty: random ones."""
     model_size: str = "tiny"
     """Size the model starts from."""
     model: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -78,13 +79,17 @@ class TrainConfig:
             raise ValueError(f"TrainConfig.ema_decay is {self.ema_decay}, expected at least 0 and below 1")
         for name, choices in (("precision", PRECISIONS), ("schedule", SCHEDULES)):
             if getattr(self, name) not in choices:
-                raise ValueError(f"TrainConfig.{name} is {getattr(self, name)!r}, expected one of {', '.join(choices)}")
+                raise ValueError(
+                    f"TrainConfig.{name} is {getattr(self, name)!r}, expected one of {', '.join(choices)}"
+                )
         for name in ("data", "out"):
             if not getattr(self, name):
                 raise ValueError(f"TrainConfig.{name} is empty, expected a folder")
         turn = self.model_config().turn_frames
         if self.window_frames % turn:
-            raise ValueError(f"TrainConfig.window_frames is {self.window_frames}, expected a multiple of the turn, {turn}")
+            raise ValueError(
+                f"TrainConfig.window_frames is {self.window_frames}, expected a multiple of the turn, {turn}"
+            )
         self.augmentation_config()
 
     @classmethod
@@ -102,12 +107,16 @@ class TrainConfig:
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         except yaml.YAMLError as error:
-            raise ValueError(f"{path} is not YAML ({error}); see training/timar_training/configs/tiny.yaml") from error
+            raise ValueError(
+                f"{path} is not YAML ({error}); see training/timar_training/configs/tiny.yaml"
+            ) from error
         known = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(values, dict):
             raise ValueError(f"{path} holds {type(values).__name__}, expected a mapping of keys to values")
         if unknown := sorted(set(values) - known):
-            raise ValueError(f"{path} has the unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
+            raise ValueError(
+                f"{path} has the unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}"
+            )
         return cls(**{**values, **changes})
 
     def model_config(self) -> ModelConfig:

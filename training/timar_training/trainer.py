@@ -13,15 +13,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-
-from timar_model.checkpoint import save_model
+from timar_model.checkpoint import read_model, save_model
 from timar_model.model import TimarModel, TrainingBatch
 from timar_model.statistics import MotionStatistics
 from timar_model.turns import lead_frames
+from torch import Tensor
 
 from . import dyads
-from .checkpoints import load_checkpoint, newest_checkpoint, optimiser_tensors, restore_optimiser, save_checkpoint
+from .checkpoints import (
+    load_checkpoint,
+    newest_checkpoint,
+    optimiser_tensors,
+    restore_optimiser,
+    save_checkpoint,
+)
 from .prepare import CACHE_FOLDER, prepare
 from .train_config import TrainConfig
 from .windows import WindowSampler, motion_statistics
@@ -74,6 +79,8 @@ class Trainer:
         self._provenance = provenance
         torch.manual_seed(config.seed)
         self.model = TimarModel(config.model_config())
+        if config.start_from:
+            _start_from(Path(config.start_from), self.model)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self._names = {id(parameter): name for name, parameter in self.model.named_parameters()}
         self._optimiser = _optimiser(self.model, config)
@@ -89,7 +96,9 @@ class Trainer:
             return False
         tensors, facts = load_checkpoint(path)
         if facts["settings"] != self._settings():
-            raise ValueError(f"{path} was made with other settings; give another `out` folder or the same settings")
+            raise ValueError(
+                f"{path} was made with other settings; give another `out` folder or the same settings"
+            )
         self.model.load_state_dict(_under("model/", tensors))
         self.average.load_state_dict(_under("average/", tensors))
         restore_optimiser(self._optimiser, _under("optimiser/", tensors), self._names)
@@ -166,7 +175,9 @@ class Trainer:
         if loss < self.best_loss:
             self.best_loss = loss
             facts = {"steps": self.step, "validation_loss": loss, "settings": self._settings()}
-            save_model(self.out / "model", self.average, self._statistics, {**self._provenance, "training": facts})
+            save_model(
+                self.out / "model", self.average, self._statistics, {**self._provenance, "training": facts}
+            )
         return loss
 
     def _checkpoint(self) -> None:
@@ -189,8 +200,8 @@ class Trainer:
         arrays = {name: value.numpy() for name, value in vars(batch).items() if isinstance(value, Tensor)}
         np.savez_compressed(path, **arrays)
         raise NonFiniteLossError(
-            f"step {self.step} has the loss {loss} and the gradient norm {norm}, expected finite numbers; its batch is "
-            f"in {path}: look for broken data there, or lower learning_rate"
+            f"step {self.step} has the loss {loss} and the gradient norm {norm}, expected finite numbers; "
+            f"its batch is in {path}: look for broken data there, or lower learning_rate"
         )
 
 
@@ -218,7 +229,9 @@ def open_run(
     folder = Path(config.data)
     splits = {split: dyads.read_split(folder, split) for split in ("train", "validation")}
     if shared := {clip.name for clip in splits["train"]} & {clip.name for clip in splits["validation"]}:
-        raise dyads.BadClipError(f"{sorted(shared)[0]} stands in train.txt and validation.txt; a clip has one split")
+        raise dyads.BadClipError(
+            f"{sorted(shared)[0]} stands in train.txt and validation.txt; a clip has one split"
+        )
     prepared = {
         split: prepare(
             clips,
@@ -244,7 +257,9 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     if config.schedule == "constant":
         return config.learning_rate
     phase = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    return config.learning_rate * (LEAST_RATE + (1 - LEAST_RATE) * 0.5 * (1 + math.cos(math.pi * min(1.0, phase))))
+    return config.learning_rate * (
+        LEAST_RATE + (1 - LEAST_RATE) * 0.5 * (1 + math.cos(math.pi * min(1.0, phase)))
+    )
 
 
 def _provenance(folder: Path, command: str) -> dict[str, Any]:
@@ -260,6 +275,20 @@ def _provenance(folder: Path, command: str) -> dict[str, Any]:
     }
 
 
+def _start_from(folder: Path, model: TimarModel) -> None:
+    """Put the weights of a model folder into a network of the same shapes."""
+    weights = read_model(folder).weights()
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    found = {name: array.shape for name, array in weights.items()}
+    if found != shapes:
+        other = sorted(name for name in {*found, *shapes} if found.get(name) != shapes.get(name))[0]
+        raise ValueError(
+            f"start_from {folder} has {other} of shape {found.get(other)}, expected {shapes.get(other)}; give a "
+            "model of the same size"
+        )
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+
+
 def _optimiser(model: TimarModel, config: TrainConfig) -> torch.optim.AdamW:
     """Return AdamW that decays matrices of the backbone only."""
     decayed, free = [], []
@@ -271,7 +300,7 @@ def _optimiser(model: TimarModel, config: TrainConfig) -> torch.optim.AdamW:
 
 
 def _generator(*numbers: int) -> torch.Generator:
-    """Return a generator that depends on nothing but the numbers: a resumed step draws what it would have drawn."""
+    """Return a generator that depends on the numbers alone: a resumed step draws what it would have drawn."""
     state = np.random.SeedSequence(numbers).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(state[0]) << 31 ^ int(state[1]))
 

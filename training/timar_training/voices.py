@@ -1,7 +1,8 @@
 """Voices for synthetic conversations: recorded prompts and synthesised sentences, as packaged by Debian.
 
-Recorded prompts are those of the packages ``asterisk-core-sounds-{en,es,fr,it,ru}-g722`` (CC BY-SA 3.0, the Russian
-ones CC BY 3.0); synthesised ones come from ``espeak-ng``. They are used on the spot and never shipped.
+Recorded prompts are those of the packages ``asterisk-core-sounds-{en,es,fr,it,ru}-g722`` (CC BY-SA
+3.0, the Russian ones CC BY 3.0); synthesised ones come from ``espeak-ng``. They are used on the spot and
+never shipped.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import soxr
-
 from timar_common.clock import SAMPLE_RATE_HZ
 
 from .levels import active_level_db, speech_span
@@ -119,7 +119,20 @@ def _recorded_voices(say: Callable[[str], None]) -> list[Voice]:
 def _decode_g722(files: list[Path]) -> list[npt.NDArray[np.float32]]:
     """Decode many prompts with one call: G.722 has no header, so they can be joined and cut apart again."""
     parts = [path.read_bytes() for path in files]
-    command = ["ffmpeg", "-v", "error", "-f", "g722", "-i", "-", "-f", "s16le", "-ar", str(SAMPLE_RATE_HZ), "-"]
+    command = [
+        "ffmpeg",
+        "-v",
+        "error",
+        "-f",
+        "g722",
+        "-i",
+        "-",
+        "-f",
+        "s16le",
+        "-ar",
+        str(SAMPLE_RATE_HZ),
+        "-",
+    ]
     raw = subprocess.run(command, input=b"".join(parts), stdout=subprocess.PIPE, check=True).stdout
     sound = np.frombuffer(raw, "<i2").astype(np.float32) / 32768.0
     ends = np.cumsum([len(part) * G722_SAMPLES_PER_BYTE for part in parts])

@@ -6,12 +6,11 @@ import dataclasses
 
 import numpy as np
 import torch
-from torch import Tensor
-
 from timar_model.config import MOTION_DIM, ModelConfig
 from timar_model.model import TrainingBatch
 from timar_model.statistics import MotionStatistics
 from timar_model.turns import lead_frames
+from torch import Tensor
 
 from .prepare import Prepared
 
@@ -23,8 +22,8 @@ class Augmentation:
     """What is done to the user's side of a window, so that the model does not lean on what may be missing."""
 
     expression_probability: float = 0.5
-    """How often an absent expression of the user is replaced by random movement that means nothing: the corpus has
-    none, a live face tracker may."""
+    """How often an absent expression of the user is replaced by random movement that means nothing: the
+    corpus has none, a live face tracker may."""
     expression_std: float = 1.0
     """Spread of that movement [model units]."""
 
@@ -71,7 +70,9 @@ class WindowSampler:
         self._augmentation = augmentation
         self._length = sum(turn_frames)
         if prepared.lead < self.lead:
-            raise ValueError(f"clips are led in by {prepared.lead} frames, but a window looks back {self.lead}")
+            raise ValueError(
+                f"clips are led in by {prepared.lead} frames, but a window looks back {self.lead}"
+            )
         self._starts = self._all_starts()
 
     def __len__(self) -> int:
@@ -129,7 +130,8 @@ class WindowSampler:
                     starts.append((first + offset, min(self._length - 1, spare - offset)))
         if not starts:
             raise ValueError(
-                f"no clip has {self._length} frames in a row with the agent's motion; use shorter windows or longer clips"
+                f"no clip has {self._length} frames in a row with the agent's motion; use shorter windows or "
+                "longer clips"
             )
         return np.array(starts, np.int64)
 
@@ -140,8 +142,8 @@ _STREAMS = ("user_speech", "agent_speech", "user_motion", "agent_motion", "user_
 def motion_statistics(prepared: Prepared) -> MotionStatistics:
     """Return the units of motion in the model, from the agent's motion.
 
-    A group that hardly moves in the corpus keeps a unit of its ordinary size (expression 1, jaw and neck 0.01 rad):
-    the user's side is measured in the same units, and may well move there.
+    A group that hardly moves in the corpus keeps a unit of its ordinary size (expression 1, jaw and neck
+    0.01 rad): the user's side is measured in the same units, and may well move there.
     """
     known = prepared.agent_valid
     floor = np.repeat(np.array([1.0, 0.01, 0.01]), GROUP_SIZES)
@@ -155,7 +157,9 @@ def motion_statistics(prepared: Prepared) -> MotionStatistics:
     return MotionStatistics(mean.astype(np.float32), np.maximum(std, floor).astype(np.float32))
 
 
-def _invent_expression(motion: np.ndarray, seen: np.ndarray, how: Augmentation, rng: np.random.Generator) -> None:
+def _invent_expression(
+    motion: np.ndarray, seen: np.ndarray, how: Augmentation, rng: np.random.Generator
+) -> None:
     """Put slow random movement where a seen user has no expression; changes both arrays."""
     batch, length = seen.shape[:2]
     wanted = (rng.random(batch) < how.expression_probability)[:, None] & (seen[..., 1:].max(axis=2) > 0)

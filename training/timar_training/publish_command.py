@@ -1,0 +1,34 @@
+"""The command `timar publish`: from a finished run to a model folder that can be shipped."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from .evaluate_command import SAMPLING_OPTIONS
+from .publish import publish
+
+
+def main(argv: list[str]) -> int:
+    """Copy a trained model to where it is shipped, with its sampling defaults and its card."""
+    parser = argparse.ArgumentParser(prog="timar publish", description=main.__doc__)
+    parser.add_argument("source", type=Path, help="the model folder that `timar train` left")
+    parser.add_argument(
+        "target", type=Path, help="where to, such as timar_model/timar_model/models/talking-head"
+    )
+    parser.add_argument("--card", type=Path, required=True, help="the model's card, Markdown")
+    for name, kind in SAMPLING_OPTIONS.items():
+        help_text = f"default of drawing motion: {name.replace('_', ' ')}"
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=None, help=help_text)
+    arguments = parser.parse_args(argv)
+    sampling = {name: value for name in SAMPLING_OPTIONS if (value := getattr(arguments, name)) is not None}
+    console = Console(stderr=True)
+    try:
+        folder = publish(arguments.source, arguments.target, sampling, arguments.card)
+    except (OSError, ValueError) as error:
+        console.print(f"timar publish: {error}", style="red", markup=False)
+        return 1
+    console.print(f"{folder.path} holds the model {folder.sha256[:12]}", markup=False)
+    return 0
