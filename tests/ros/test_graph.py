@@ -262,6 +262,34 @@ def test_both_speakers_hold_the_floor_in_the_order_of_their_voices(run: Run):
     assert all(np.diff(states) != 0)
 
 
+def test_killed_graph_leaves_no_process_and_a_bag_that_reads(random_model: Path, tmp_path: Path):
+    typed = ["source:=file", f"user_file:={clip('speaker1')}", f"model:={random_model}"]
+    typed += ["record:=true", f"out:={tmp_path / 'bag'}"]
+    command = [sys.executable, "-u", "-m", "timar_bringup.composer", *typed]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        for line in process.stdout:
+            if "ready after" in line:
+                break
+        time.sleep(2.0)
+        leaders = [
+            int(stat.parent.name)
+            for stat in Path("/proc").glob("[0-9]*/stat")
+            if stat.read_text().rpartition(")")[2].split()[1] == str(process.pid)
+        ]
+    finally:
+        process.kill()
+        process.communicate()
+    assert len(leaders) == 5
+    deadline_s = time.monotonic() + 15.0
+    while living(leaders):
+        assert time.monotonic() < deadline_s, living(leaders)
+        time.sleep(0.1)
+    with BagReader(tmp_path / "bag") as reader:
+        topics = {message.topic for message in reader.messages()}
+    assert "user/audio_raw" in topics
+
+
 def refused(*typed: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", "timar_bringup.composer", *typed],
