@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 def folder(tmp_path_factory, network):
     path = tmp_path_factory.mktemp("engines") / "model"
     save_model(path, network, provenance={"seed": 0})
+    (path / "README.md").write_text("By whom, from what.\n")
     export_onnx(path)
     return path
 
@@ -36,6 +37,7 @@ def test_graphs_are_part_of_the_verified_folder(folder):
     manifest = load_model(folder).manifest
     assert {"backbone.onnx", "head.onnx"} <= set(manifest["files"])
     assert manifest["provenance"] == {"seed": 0}
+    assert (folder / "README.md").read_text() == "By whom, from what.\n"
 
 
 def test_weights_exist_once_in_the_folder(folder):

@@ -107,7 +107,8 @@ def add_files(folder: str | Path, *paths: Path) -> ModelFolder:
     found = read_model(folder)
     target = found.path.absolute()
     with _replacing(target) as new:
-        for path in [*(target / name for name in found.manifest["files"]), *paths]:
+        kept = (path for path in target.iterdir() if path.is_file() and path.name != MANIFEST)
+        for path in [*kept, *paths]:
             shutil.copyfile(path, new / path.name)
         write_manifest(new, found.config, found.weights(), found.statistics, found.manifest["provenance"])
     return read_model(target)
