@@ -128,7 +128,9 @@ def test_a_pair_of_files_of_different_length_runs_through_all_three_nodes(probe,
     user_file = write(tmp_path / "user.wav", bursts(3.0, (0.5, 1.5)))
     agent_file = write(tmp_path / "agent.wav", bursts(4.0, (2.0, 3.5)))
     turns = start("turns")
-    playback = start("playback", source="file", file=agent_file)
+    playback = start(
+        "playback", source="file", file=agent_file, wait_for_listeners=2, wait_for_plan_listeners=1
+    )
     capture = start("capture", source="file", file=user_file, wait_for_listeners=2, wait_for_raw_listeners=2)
     with running(capture, playback, turns) as logs:
         probe.spin_until(lambda: len(probe.heard["agent/audio"]) >= 250)

@@ -13,6 +13,7 @@ from timar_common.room_node import RoomNode, run
 from timar_msgs.msg import AudioChunk
 
 from timar_audio.capture import Capture, CaptureConfig, SoundBlock
+from timar_audio.listeners import missing_listeners
 from timar_audio.microphone import MicrophoneSource
 from timar_audio.sources import FileSource, SoundSource
 
@@ -93,16 +94,12 @@ class CaptureNode(RoomNode):
         }
         deadline_ns = time.monotonic_ns() + round(self.config.wait_timeout_s * NS_PER_S)
         while not self._ended.wait(0.01):
-            missing = [
-                f"{publisher.get_subscription_count()} of {count} to {topic}"
-                for topic, (publisher, count) in wanted.items()
-                if publisher.get_subscription_count() < count
-            ]
+            missing = missing_listeners(wanted)
             if not missing:
                 return
             if time.monotonic_ns() > deadline_ns:
                 self.get_logger().warning(
-                    f"only {' and '.join(missing)} listeners came within "
+                    f"only {missing} listeners came within "
                     f"{self.config.wait_timeout_s:g} s; the file starts without the others"
                 )
                 return

@@ -37,6 +37,18 @@ class PlaybackConfig:
     )
     plan_chunk_ms: int = option(200, "Length of one planned chunk.", unit="ms", minimum=20, maximum=1000)
     block_ms: int = option(20, "Length of a block of heard sound.", unit="ms", minimum=10, maximum=100)
+    wait_for_listeners: int = option(
+        0,
+        "A file joins the clock only when so many subscriptions to agent/audio have matched.",
+        minimum=0,
+        maximum=100,
+    )
+    wait_for_plan_listeners: int = option(
+        0, "The same for subscriptions to agent/audio_planned.", minimum=0, maximum=100
+    )
+    wait_timeout_s: float = option(
+        8.0, "After so long it joins without them, with a warning.", unit="s", minimum=0.0, maximum=300.0
+    )
     free_run_after_ms: int = option(
         100,
         "When no block of user/audio_raw comes for so long the clock is carried on by machine time.",

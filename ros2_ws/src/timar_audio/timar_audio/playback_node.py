@@ -6,12 +6,13 @@ import time
 from array import array
 from typing import Any, ClassVar
 
-from timar_common.clock import SAMPLE_RATE_HZ
+from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ
 from timar_common.diagnostics import Report
 from timar_common.room_node import RoomNode, run
 from timar_msgs.msg import AudioChunk, PlannedAudio
 
 from timar_audio.blocks import check_block
+from timar_audio.listeners import missing_listeners
 from timar_audio.playback import FileSpeech, HeardBlock, NoSpeech, PlannedChunk, Playback, PlaybackConfig
 from timar_audio.wav import SoundFile
 
@@ -32,8 +33,20 @@ class PlaybackNode(RoomNode):
         self._playback = Playback(self.config, self._speech or NoSpeech())
         self._planned = self.publish_on("agent/audio_planned")
         self._heard = self.publish_on("agent/audio")
-        self.listen_to("user/audio_raw", self._on_user_audio)
+        self._is_listening = False
         self.every(self.config.free_run_after_ms / 1000, self._advance)
+
+    def start(self) -> None:
+        """Join the clock, a file as soon as it has its listeners.
+
+        Who is not yet matched misses what is planned and heard. Capture waits for this node's subscription
+        in turn, so that a conversation from files begins when everybody listens.
+        """
+        self._deadline_ns = time.monotonic_ns() + round(self.config.wait_timeout_s * NS_PER_S)
+        if self._speech is None:
+            self._join()
+        else:
+            self.every(0.02, self._join_when_heard)
 
     def release(self) -> None:
         """Close the file."""
@@ -53,6 +66,28 @@ class PlaybackNode(RoomNode):
         for warning in self._file.warnings:
             self.get_logger().warning(warning)
         return FileSpeech(self._file)
+
+    def _join(self) -> None:
+        if not self._is_listening:
+            self._is_listening = True
+            self.listen_to("user/audio_raw", self._on_user_audio)
+
+    def _join_when_heard(self) -> None:
+        if self._is_listening:
+            return
+        wanted = {
+            "agent/audio": (self._heard, self.config.wait_for_listeners),
+            "agent/audio_planned": (self._planned, self.config.wait_for_plan_listeners),
+        }
+        missing = missing_listeners(wanted)
+        if missing and time.monotonic_ns() < self._deadline_ns:
+            return
+        if missing:
+            self.get_logger().warning(
+                f"only {missing} listeners came within {self.config.wait_timeout_s:g} s; "
+                "the file starts without the others"
+            )
+        self._join()
 
     def _on_user_audio(self, message: Any) -> None:
         check_block(message.sample_rate, message.first_sample, len(message.samples), message.filled_samples)
