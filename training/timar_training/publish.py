@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
 from timar_model.checkpoint import ModelFolder, add_files, read_model, save_model
 from timar_model.config import SamplingConfig
 from timar_model.model import TimarModel

@@ -283,8 +283,8 @@ def _start_from(folder: Path, model: TimarModel) -> None:
     if found != shapes:
         other = sorted(name for name in {*found, *shapes} if found.get(name) != shapes.get(name))[0]
         raise ValueError(
-            f"start_from {folder} has {other} of shape {found.get(other)}, expected {shapes.get(other)}; give a "
-            "model of the same size"
+            f"start_from {folder} has {other} of shape {found.get(other)}, expected {shapes.get(other)}; "
+            "give a model of the same size"
         )
     model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
 
