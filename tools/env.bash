@@ -1,9 +1,18 @@
 # Make this shell one in which the workspace runs: . tools/env.bash
 # (On a machine with a ROS 2 distribution source its setup and ros2_ws/install/setup.bash instead.)
 timar_root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+# colcon's script calls the interpreter it was built with unquoted; in a path with spaces it needs another one.
+COLCON_PYTHON_EXECUTABLE="$(PATH="/usr/bin:/bin:$PATH" command -v python3)"
 . "$timar_root/.venv/bin/activate"
 export AMENT_PREFIX_PATH="$VIRTUAL_ENV"
 # It warns that the environment's own prefix has no local_setup; it needs none.
 . "$timar_root/ros2_ws/install/local_setup.bash" 2>/dev/null
 export ROS_AUTOMATIC_DISCOVERY_RANGE="${ROS_AUTOMATIC_DISCOVERY_RANGE:-LOCALHOST}"
-unset timar_root
+case "$AMENT_PREFIX_PATH" in
+    *"$timar_root/ros2_ws/install/timar_msgs"*) unset timar_root COLCON_PYTHON_EXECUTABLE ;;
+    *)
+        echo "the workspace of $timar_root is not built; type: make setup" >&2
+        unset timar_root COLCON_PYTHON_EXECUTABLE
+        false
+        ;;
+esac
