@@ -76,3 +76,15 @@ def test_session_of_many_turns_keeps_no_more_than_one_of_few(kind, open_publishe
         window = session._state.window
         sizes.append((session._ring.capacity, len(session._snapshots), len(session._cached), len(window)))
     assert sizes[1:] == [sizes[0]] * 3
+
+
+def test_preview_leaves_no_trace_in_a_sliding_window(open_published, talk):
+    plain, guessing = open_published(), open_published()
+    expected = run(plain, talk, 8)
+    found = []
+    for turn in range(8):
+        guessing.preview(talk.agent_speech[turn * 3200 : (turn + 1) * 3200])
+        found.append(guessing.step(**talk.turn(guessing, 5)))
+    np.testing.assert_array_equal(np.stack(found), expected)
+    with pytest.raises(ValueError, match="only turns of 5"):
+        guessing.preview(np.zeros(640, np.float32))

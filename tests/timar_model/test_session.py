@@ -171,6 +171,64 @@ def test_take_back_beyond_what_is_kept_is_refused_and_changes_nothing(talk, open
     np.testing.assert_array_equal(*[run(one, talk, [5])[0] for one in (session, twin)])
 
 
+def previewed(session, talk, lengths, frames=5):
+    """Run turns with a guess at the frames before each, as the live head makes one."""
+    turns, guesses = [], []
+    for length in lengths:
+        first = session.next_frame * 640
+        guesses.append(session.preview(talk.agent_speech[first : first + 640 * frames]))
+        turns.append(session.step(**talk.turn(session, length)))
+    return turns, guesses
+
+
+def test_preview_leaves_no_trace(talk, open_session):
+    """Past the window, for turns of any length: numbers, cache, and how far turns can be taken back."""
+    lengths = [5, 5, 3, 7, 5, 5, 10, 5, 1, 5, 5, 5]
+    plain, guessing = open_session(), open_session()
+    expected = run(plain, talk, lengths)
+    found, _ = previewed(guessing, talk, lengths)
+    assert np.concatenate(found).tobytes() == np.concatenate(expected).tobytes()
+    assert guessing.cached_tokens == plain.cached_tokens
+    assert guessing.oldest_take_back == plain.oldest_take_back
+    for session in (plain, guessing):
+        session.take_back(plain.oldest_take_back)
+    guessing.preview(talk.agent_speech[:3200])
+    np.testing.assert_array_equal(*(np.stack(run(each, talk, [5, 5])) for each in (guessing, plain)))
+
+
+def test_preview_is_the_turn_that_did_not_hear_the_user(talk, open_session):
+    """The same noise and the same past: only the user's block is missing, and it makes the difference."""
+    session, deaf = open_session(), open_session()
+    for each in (session, deaf):
+        run(each, talk, [5] * 7)
+    guess = session.preview(talk.agent_speech[35 * 640 : 40 * 640])
+    np.testing.assert_array_equal(guess, deaf.step(None, None, talk.agent_speech[35 * 640 : 40 * 640]))
+    assert np.abs(guess - run(session, talk, [5])[0]).max() > 1e-4
+
+
+def test_unheard_user_is_null_whatever_was_said(talk, open_session):
+    """Not heard is not silence: the learned null stands for it, and the voice's state waits."""
+    silent, unheard = open_session(), open_session()
+    arguments = talk.turn(silent, 5)
+    silence = silent.step(**arguments | {"user_speech": np.zeros(3200, np.float32)})
+    nothing = unheard.step(**arguments | {"user_speech": None})
+    assert np.abs(silence - nothing).max() > 1e-4
+    committed = open_session()
+    committed.commit(**arguments | {"user_speech": None})
+    assert committed.next_frame == 5
+
+
+@pytest.mark.parametrize("speech", [np.zeros(3199, np.float32), np.full(3200, np.nan, np.float32)])
+def test_preview_of_impossible_speech_is_refused(speech, open_session):
+    with pytest.raises(ValueError, match="agent_speech"):
+        open_session().preview(speech)
+
+
+def test_engine_says_what_it_computes_with(open_session, engine_name):
+    expected = {"torch": "torch-float32", "onnx": "onnx-cpu-float32"}
+    assert open_session().engine_name == expected[engine_name]
+
+
 def test_reset_begins_the_same_conversation_again(talk, open_session):
     session = open_session(seed=7)
     motion = run(session, talk, [5] * 9)

@@ -34,6 +34,8 @@ class Engine(Protocol):
     """A model's arithmetic; it holds no state of a conversation."""
 
     name: str
+    label: str
+    """Name, device and numbers, for logs: "torch-float32", "onnx-cpu-float32"."""
     config: ModelConfig
 
     def init_state(self, batch: int, capacity: int) -> TokenRing:

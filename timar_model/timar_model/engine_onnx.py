@@ -38,6 +38,9 @@ class OnnxEngine:
 
     def __init__(self, config: ModelConfig, graphs: dict[str, Any]) -> None:
         self.config = config
+        # onnxruntime puts first the provider that takes whatever it can.
+        device = graphs[BACKBONE].get_providers()[0].removesuffix("ExecutionProvider").lower()
+        self.label = f"{self.name}-{device}-float32"
         self._graphs = graphs
         self._names = backbone_inputs(config)
 

@@ -21,6 +21,7 @@ class TorchEngine:
     """Run a network in this process."""
 
     name = "torch"
+    label = "torch-float32"
 
     def __init__(self, model: TimarModel, threads: int = 1) -> None:
         if threads < 1:

@@ -1,8 +1,10 @@
-"""In which order the frames of a turn are drawn when several passes share them."""
+"""How a turn is drawn: its frames' order when several passes share them, and how much of the past it sees."""
 
 from __future__ import annotations
 
 import math
+
+from timar_model.config import ModelConfig, SamplingConfig
 
 
 def drawing_plan(frames: int, iterations: int) -> list[slice]:
@@ -25,3 +27,26 @@ def drawing_plan(frames: int, iterations: int) -> list[slice]:
             plan.append(slice(frames - left, frames - rest))
         left = rest
     return plan
+
+
+def window_frames(config: ModelConfig, sampling: SamplingConfig) -> int:
+    """Return the window in force [frames].
+
+    Raises:
+        ValueError: The sampling does not fit the model.
+    """
+    if sampling.history == "filled" and config.past_frames:
+        raise ValueError(
+            "the history is 'filled', but this model sees past frames and knows only a masked one"
+        )
+    if sampling.steps > config.diffusion_steps:
+        raise ValueError(f"sampling takes {sampling.steps} steps, expected at most {config.diffusion_steps}")
+    frames = sampling.window_frames or config.window_frames
+    if not config.turn_frames <= frames <= config.window_frames:
+        raise ValueError(
+            f"the window is {frames} frames, "
+            f"expected {config.turn_frames} to the model's {config.window_frames}"
+        )
+    if config.has_fixed_turns and frames % config.turn_frames:
+        raise ValueError(f"the window is {frames} frames, expected whole turns of {config.turn_frames}")
+    return frames

@@ -14,7 +14,7 @@ from timar_model.config import MOTION_DIM, MOTION_GROUPS, SAMPLES_PER_FRAME, Mod
 from timar_model.engine import Array, Encoded, Engine
 from timar_model.inputs import TurnInputs, join, stack, with_motion, without_user
 from timar_model.noise import NoiseSource, NoiseState
-from timar_model.sampling import drawing_plan
+from timar_model.sampling import drawing_plan, window_frames
 from timar_model.speech import SpeechFeatures, VoiceState
 from timar_model.statistics import MotionStatistics
 from timar_model.turns import Turn, layout_of, next_turn, visibility
@@ -82,7 +82,7 @@ class Session:
             raise ValueError(f"a session keeps {take_back_turns} turns to take back, expected at least 1")
         self.config: ModelConfig = engine.config
         self.sampling = sampling
-        self.window_frames = _window_frames(self.config, sampling)
+        self.window_frames = window_frames(self.config, sampling)
         self.timings_ms: dict[str, float] = {"speech": 0.0, "backbone": 0.0, "head": 0.0}
         self._engine = engine
         self._features = features
@@ -91,6 +91,11 @@ class Session:
         self._take_back_turns = take_back_turns
         self._ring = engine.init_state(1, self._first_capacity())
         self.reset()
+
+    @property
+    def engine_name(self) -> str:
+        """What computes, where and in which numbers, such as "torch-float32" or "onnx-cpu-float32"."""
+        return self._engine.label
 
     @property
     def next_frame(self) -> int:
@@ -132,7 +137,7 @@ class Session:
 
     def step(
         self,
-        user_speech: Array,
+        user_speech: Array | None,
         user_motion: Array | None,
         agent_speech: Array,
         noise: Array | None = None,
@@ -141,7 +146,8 @@ class Session:
         """Generate a turn's motion and make the turn history.
 
         Args:
-            user_speech: (640 U,) float32 in [-1, 1]; U is `user_frames(F)`.
+            user_speech: (640 U,) float32 in [-1, 1], U is `user_frames(F)`; or None when the user was not
+                heard: the learned null then stands for the speech, and the voice's state waits.
             user_motion: (U, 56), or None when the user is not seen.
             agent_speech: (640 F,) float32 in [-1, 1].
             noise: (steps + 1, F, 56) standard normal to draw with; None: from the session's own source, which
@@ -156,24 +162,33 @@ class Session:
             FloatingPointError: The model's own output is not finite. The session is then as before.
         """
         heard = self._hear(user_speech, user_motion, agent_speech, user_motion_valid)
-        noise_state = self._state.noise
-        if noise is None:
-            noise, noise_state = self._noise.draw(heard.turn, noise_state)
-        noise = _checked("noise", noise, (self.sampling.steps + 1, heard.turn.frames, MOTION_DIM))
-        # The start is full noise at any temperature.
-        noise = np.concatenate([noise[:1], noise[1:] * np.float32(self.sampling.temperature)])
-        motion, encoded, inputs = self._generate(heard, noise)
-        if not np.all(np.isfinite(motion)):
-            raise FloatingPointError(
-                f"the motion of the turn at frame {heard.turn.first_frame} is not finite; check the weights"
-            )
+        motion, encoded, inputs, noise_state = self._draw(heard, noise)
         known = np.ones(heard.turn.frames, np.float32)
         self._remember(heard, encoded, inputs, motion, known, noise_state)
         return self._statistics.restore(motion).astype(np.float32)
 
+    def preview(self, agent_speech: Array) -> Array:
+        """Guess the next turn's motion before its user block was heard; nothing becomes history.
+
+        It draws with the noise that the turn itself will draw, so the two differ by what the user did alone.
+        Of the session only `timings_ms` changes.
+
+        Args:
+            agent_speech: (640 F,) float32 in [-1, 1]; F may differ from the turn to come.
+
+        Returns:
+            (F, 56) float32 motion.
+
+        Raises:
+            ValueError: The speech has a wrong shape or is not finite.
+            FloatingPointError: The model's own output is not finite.
+        """
+        motion = self._draw(self._hear(None, None, agent_speech, None), None)[0]
+        return self._statistics.restore(motion).astype(np.float32)
+
     def commit(
         self,
-        user_speech: Array,
+        user_speech: Array | None,
         user_motion: Array | None,
         agent_speech: Array,
         user_motion_valid: npt.NDArray[np.bool_] | None = None,
@@ -212,7 +227,7 @@ class Session:
 
     def _hear(
         self,
-        user_speech: Array,
+        user_speech: Array | None,
         user_motion: Array | None,
         agent_speech: Array,
         user_motion_valid: npt.NDArray[np.bool_] | None,
@@ -226,15 +241,19 @@ class Session:
             )
         turn = self._next_turn(frames)
         agent_speech = _checked("agent_speech", agent_speech, (frames * SAMPLES_PER_FRAME,))
-        user_speech = _checked("user_speech", user_speech, (turn.user_frames * SAMPLES_PER_FRAME,))
+        user_shape = (turn.user_frames * SAMPLES_PER_FRAME,)
+        user_sound = None if user_speech is None else _checked("user_speech", user_speech, user_shape)
         motion, seen = self._user_motion(user_motion, user_motion_valid, turn.user_frames)
         started = time.perf_counter()
-        user_rows, user_voice = self._features.compute(user_speech, self._state.user_voice)
+        user_rows = np.zeros((turn.user_frames, self.config.speech_dim), np.float32)
+        user_voice = self._state.user_voice
+        if user_sound is not None:
+            user_rows, user_voice = self._features.compute(user_sound, user_voice)
         agent_rows, agent_voice = self._features.compute(agent_speech, self._state.agent_voice)
         self.timings_ms["speech"] = _ms_since(started)
         inputs = TurnInputs(
             user_speech=user_rows[None],
-            user_speech_seen=np.ones((1, turn.user_frames), np.float32),
+            user_speech_seen=np.full((1, turn.user_frames), user_sound is not None, np.float32),
             user_motion=motion[None],
             user_motion_seen=seen[None],
             agent_speech=agent_rows[None],
@@ -271,6 +290,28 @@ class Session:
             motion = np.where(wide, motion, self._statistics.mean)
         motion = _checked("user_motion", motion, wide.shape)
         return self._statistics.normalise(motion), seen.astype(np.float32)
+
+    def _draw(
+        self, heard: _Heard, noise: Array | None
+    ) -> tuple[Array, Encoded | None, TurnInputs[Array], NoiseState]:
+        """Draw the turn's normalised motion; also return what becomes history, and the noise's next state.
+
+        Raises:
+            ValueError: The noise has a wrong shape or is not finite.
+            FloatingPointError: The motion is not finite.
+        """
+        noise_state = self._state.noise
+        if noise is None:
+            noise, noise_state = self._noise.draw(heard.turn, noise_state)
+        noise = _checked("noise", noise, (self.sampling.steps + 1, heard.turn.frames, MOTION_DIM))
+        # The start is full noise at any temperature.
+        noise = np.concatenate([noise[:1], noise[1:] * np.float32(self.sampling.temperature)])
+        motion, encoded, inputs = self._generate(heard, noise)
+        if not np.all(np.isfinite(motion)):
+            raise FloatingPointError(
+                f"the motion of the turn at frame {heard.turn.first_frame} is not finite; check the weights"
+            )
+        return motion, encoded, inputs, noise_state
 
     def _generate(self, heard: _Heard, noise: Array) -> tuple[Array, Encoded | None, TurnInputs[Array]]:
         """Draw the turn's normalised motion; also return what becomes history."""
@@ -397,25 +438,6 @@ class Session:
         """Return the tokens kept when all turns have the default length; other lengths may grow the ring."""
         turns = -(-self.window_frames // self.config.turn_frames) + self._take_back_turns + 1
         return turns * self.config.turn_tokens
-
-
-def _window_frames(config: ModelConfig, sampling: SamplingConfig) -> int:
-    """Return the window in force, checking that the sampling fits the model."""
-    if sampling.history == "filled" and config.past_frames:
-        raise ValueError(
-            "the history is 'filled', but this model sees past frames and knows only a masked one"
-        )
-    if sampling.steps > config.diffusion_steps:
-        raise ValueError(f"sampling takes {sampling.steps} steps, expected at most {config.diffusion_steps}")
-    frames = sampling.window_frames or config.window_frames
-    if not config.turn_frames <= frames <= config.window_frames:
-        raise ValueError(
-            f"the window is {frames} frames, "
-            f"expected {config.turn_frames} to the model's {config.window_frames}"
-        )
-    if config.has_fixed_turns and frames % config.turn_frames:
-        raise ValueError(f"the window is {frames} frames, expected whole turns of {config.turn_frames}")
-    return frames
 
 
 def _checked(name: str, array: Any, shape: tuple[int, ...]) -> Array:
