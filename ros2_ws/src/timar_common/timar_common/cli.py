@@ -38,3 +38,7 @@ def _help(known: dict[str, EntryPoint]) -> str:
         doc = (entry.load().__doc__ or "").strip().splitlines()
         lines.append(f"  {name:<12} {doc[0] if doc else ''}")
     return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
