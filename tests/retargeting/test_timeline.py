@@ -7,10 +7,9 @@ from timar_retargeting.timeline import FrameRun, Timeline
 FRAME_NS = 40_000_000
 
 
-def run(first, values, revision=0, conversation="a", zero_ns=0):
-    return FrameRun(
-        conversation, first, zero_ns + first * FRAME_NS, revision, np.array(values, float)[:, None]
-    )
+def run(first, values, revision=0, conversation="a", zero_ns=0, is_preview=False):
+    targets = np.array(values, float)[:, None]
+    return FrameRun(conversation, first, zero_ns + first * FRAME_NS, revision, targets, is_preview)
 
 
 def at(timeline, frame):
@@ -117,3 +116,55 @@ def test_memory_is_bounded_and_a_leap_of_the_counter_starts_anew():
 def test_an_empty_timeline_says_so():
     with pytest.raises(RuntimeError, match="empty"):
         Timeline(1).positions(np.zeros(1))
+
+
+def test_turn_replaces_all_previews_from_its_first_frame_on():
+    """A preview longer than the turn must not go on behind it: its tail was made for another turn."""
+    timeline, without = Timeline(1), Timeline(1)
+    timeline.add(run(0, [0.0, 0.1, 0.2]), 0)
+    timeline.add(run(3, [0.7, 0.8, 0.9, 0.9, 0.9], is_preview=True), 0)
+    assert at(timeline, 5) == pytest.approx(0.9)
+    timeline.add(run(3, [0.3, 0.4]), 0)
+    without.add(run(0, [0.0, 0.1, 0.2]), 0)
+    without.add(run(3, [0.3, 0.4]), 0)
+    times = np.linspace(0, 8 * FRAME_NS, 33)
+    np.testing.assert_array_equal(timeline.positions(times), without.positions(times))
+    assert (timeline.counters.frames, timeline.counters.preview_frames) == (5, 5)
+    assert timeline.counters.withdrawn_frames == timeline.counters.retimed_runs == 0
+
+
+def test_newer_preview_replaces_an_older_one():
+    timeline = Timeline(1)
+    timeline.add(run(0, [0.0, 0.1]), 0)
+    timeline.add(run(2, [0.7, 0.8, 0.9], is_preview=True), 0)
+    timeline.add(run(2, [0.2, 0.3], is_preview=True), 0)
+    assert timeline.last_ns == 3 * FRAME_NS
+    assert at(timeline, 3) == pytest.approx(0.3)
+
+
+def test_preview_that_comes_after_its_turn_changes_none_of_its_frames():
+    timeline = Timeline(1)
+    timeline.add(run(0, [0.0, 0.1, 0.2, 0.3]), 0)
+    assert not timeline.add(run(2, [0.9, 0.9], is_preview=True), 0)
+    assert timeline.add(run(2, [0.9, 0.9, 0.4], is_preview=True), 0)
+    assert [round(at(timeline, frame), 9) for frame in range(5)] == [0.0, 0.1, 0.2, 0.3, 0.4]
+
+
+def test_preview_of_a_turn_that_never_came_stays_between_its_neighbours():
+    timeline = Timeline(1)
+    timeline.add(run(0, [0.0, 0.1]), 0)
+    timeline.add(run(2, [0.2, 0.3], is_preview=True), 0)
+    timeline.add(run(4, [0.4, 0.5]), 0)
+    assert [round(at(timeline, frame), 9) for frame in range(6)] == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
+    assert timeline.counters.gap_frames == 0
+
+
+def test_taking_back_takes_previews_too():
+    timeline = Timeline(1)
+    timeline.add(run(0, [0.0, 0.1, 0.2, 0.3]), 0)
+    timeline.add(run(4, [0.9, 0.9], is_preview=True), 0)
+    timeline.add(run(2, [0.5, 0.6], revision=1), 0)
+    assert timeline.last_ns == 3 * FRAME_NS
+    assert timeline.add(run(4, [0.7], revision=1, is_preview=True), 0)
+    assert not timeline.add(run(4, [0.8], revision=0, is_preview=True), 0)
+    assert at(timeline, 4) == pytest.approx(0.7)

@@ -40,6 +40,8 @@ class Motion:
     revision: int
     motion: npt.NDArray[np.floating]
     """(frames, 56); a frame with a number that is not finite is refused by itself."""
+    is_preview: bool = False
+    """Whether the frames are a guess until they are made."""
 
 
 class Body:
@@ -143,11 +145,13 @@ class Body:
         if self.mode in (Mode.WAITING, Mode.STOPPED):
             self.ignored_runs += 1
             return None
-        frames = FrameRun(run.conversation_id, run.first_frame, run.due_ns, run.revision, targets)
+        frames = FrameRun(
+            run.conversation_id, run.first_frame, run.due_ns, run.revision, targets, run.is_preview
+        )
         if not self.timeline.add(frames, now_ns):
             return None
         index = self._index(now_ns)
-        self.late_runs += run.due_ns - self._leads_ns.max() < index * self._step_ns
+        self.late_runs += not run.is_preview and run.due_ns - self._leads_ns.max() < index * self._step_ns
         if self.timeline.is_empty or self.timeline.last_ns - self._leads_ns.max() <= index * self._step_ns:
             return None
         self.mode = Mode.FOLLOWING

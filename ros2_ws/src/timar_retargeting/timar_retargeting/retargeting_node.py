@@ -102,6 +102,7 @@ class RetargetingNode(RoomNode):
             self.monotonic_ns(message.header),
             int(message.revision),
             np.concatenate(columns, axis=1),
+            bool(message.is_preview),
         )
         plan = self._body.on_motion(motion, started_ns)
         if plan is not None:

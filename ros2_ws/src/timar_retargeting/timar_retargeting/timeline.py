@@ -22,6 +22,8 @@ class FrameRun:
     revision: int
     targets: Array
     """(frames, J) wanted positions [rad]; a row that is not finite is an unknown frame."""
+    is_preview: bool = False
+    """Whether the frames are a guess, good until any word comes about one of them or one before them."""
 
 
 @dataclasses.dataclass
@@ -29,11 +31,13 @@ class TimelineCounters:
     """What became of the frames that came."""
 
     frames: int = 0
-    """Taken in."""
+    """Taken in, previews apart."""
+    preview_frames: int = 0
+    """Taken in as previews."""
     refused_frames: int = 0
     """Not finite; their neighbours are joined across them."""
     withdrawn_frames: int = 0
-    """Replaced by a higher revision before they were over."""
+    """Replaced by a higher revision before they were over, previews among them."""
     stale_messages: int = 0
     """Of a lower revision than one already taken in."""
     retimed_runs: int = 0
@@ -44,6 +48,9 @@ class TimelineCounters:
 
 class Timeline:
     """Frames of one conversation, joined by a C2 spline.
+
+    Previews stand at the end only: a run replaces all previews from its first frame on, and a preview never
+    replaces a frame that was made. One whose turn never came stays, for it is better than a stop.
 
     All frames are placed by the newest message's anchor: the conversation's clock is tracked upstream, so the
     newest word about it is the best, and frames stay evenly spaced.
@@ -75,6 +82,7 @@ class Timeline:
         self._conversation: str | None = None
         self._revision = 0
         self._first = 0
+        self._made_until: int | None = None
         self._targets: Array = np.empty((0, self._joints))
         self._anchor = (0, 0)
         self._spline: CubicSpline | None = None
@@ -113,15 +121,21 @@ class Timeline:
         is_known: npt.NDArray[np.bool_] = np.asarray(np.isfinite(run.targets).all(1))
         self.counters.refused_frames += int((~is_known).sum())
         if run.revision > self._revision:
-            self._withdraw(run.first_frame)
+            self.counters.withdrawn_frames += self._cut(run.first_frame)
             self._revision = run.revision
+        run, is_known = self._without_made(run, is_known)
         if not is_known.any():
             return False
+        self._cut(run.first_frame if self._made_until is None else max(run.first_frame, self._made_until))
         is_moved = abs(run.due_ns - self._time_ns(run.first_frame)) > 0.5 * self._frame_ns
         self.counters.retimed_runs += is_moved and not self.is_empty
         self._anchor = (run.first_frame, run.due_ns)
         self._insert(run.first_frame, np.where(is_known[:, None], run.targets, np.nan))
-        self.counters.frames += int(is_known.sum())
+        if run.is_preview:
+            self.counters.preview_frames += int(is_known.sum())
+        else:
+            self.counters.frames += int(is_known.sum())
+            self._made_until = max(self._made_until or 0, run.first_frame + len(run.targets))
         self._forget_past(now_ns)
         self._spline = None
         return True
@@ -145,16 +159,33 @@ class Timeline:
     def _time_ns(self, frame: int) -> float:
         return self._anchor[1] + (frame - self._anchor[0]) * self._frame_ns
 
-    def _withdraw(self, frame: int) -> None:
+    def _without_made(
+        self, run: FrameRun, is_known: npt.NDArray[np.bool_]
+    ) -> tuple[FrameRun, npt.NDArray[np.bool_]]:
+        """Leave out of a preview the frames that were made already."""
+        made = max(0, (self._made_until or 0) - run.first_frame) if run.is_preview else 0
+        if not made:
+            return run, is_known
+        due_ns = run.due_ns + round(made * self._frame_ns)
+        return dataclasses.replace(
+            run, first_frame=run.first_frame + made, due_ns=due_ns, targets=run.targets[made:]
+        ), is_known[made:]
+
+    def _cut(self, frame: int) -> int:
+        """Forget the frames from one on; return how many there were."""
         kept = max(0, frame - self._first)
-        self.counters.withdrawn_frames += max(0, len(self._targets) - kept)
-        self._targets = self._targets[:kept]
-        self._trim()
+        gone = max(0, len(self._targets) - kept)
+        if self._made_until is not None:
+            self._made_until = min(self._made_until, frame)
+        if gone:
+            self._targets = self._targets[:kept]
+            self._trim()
+        return gone
 
     def _insert(self, first: int, targets: Array) -> None:
         end = self._first + len(self._targets)
         if self.is_empty or first - end > self._max_gap or first + len(targets) < self._first:
-            self._first, self._targets = first, targets
+            self._first, self._targets, self._made_until = first, targets, None
         else:
             low, high = min(first, self._first), max(first + len(targets), end)
             self.counters.gap_frames += max(0, first - end)
