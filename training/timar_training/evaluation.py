@@ -16,7 +16,7 @@ from .conversing import converse
 from .dyads import AGENT_SPEAKER, JAW, NECK, USER_SPEAKER, Clip, Motion
 from .levels import FINE_RATE_HZ, is_speaking
 
-NOD_DEPTH_RAD = 0.03
+NOD_DEPTH_RAD = 0.02
 
 
 @dataclasses.dataclass(frozen=True)

@@ -80,7 +80,8 @@ def prepare(
     Raises:
         BadClipError: A clip cannot be read, or its agent has no motion.
     """
-    entry = cache / _key(clips, config, lead)
+    features = speech_features(config)
+    entry = cache / _key(clips, config, lead, features)
     if not entry.is_dir():
         _compute(clips, config, lead, entry, processes, advance)
     facts = json.loads((entry / "facts.json").read_text(encoding="utf-8"))
@@ -156,9 +157,20 @@ def _work(clip: Clip) -> dict[str, np.ndarray]:
     return clip_streams(clip, _WORKER["features"], _WORKER["lead"])  # type: ignore[arg-type]
 
 
-def _key(clips: list[Clip], config: ModelConfig, lead: int) -> str:
+def _fingerprint(features: SpeechFeatures) -> str:
+    """Return what a probe sound becomes, so that features whose code has changed are not taken for the old ones."""
+    rng = np.random.default_rng(0)
+    frames = 100
+    level = np.repeat(10 ** rng.uniform(-3, -0.5, frames), SAMPLES_PER_FRAME)
+    probe = (level * rng.uniform(-1, 1, frames * SAMPLES_PER_FRAME)).astype(np.float32)
+    # Rounded, for the last digits differ between machines.
+    return hashlib.sha256(np.round(clip_features(features, probe), 2).tobytes()).hexdigest()
+
+
+def _key(clips: list[Clip], config: ModelConfig, lead: int, features: SpeechFeatures) -> str:
     """Name the content: a file that changes, or other features, give another entry."""
     facts: list[object] = [
+        _fingerprint(features),
         FORMAT,
         lead,
         config.speech_encoder,

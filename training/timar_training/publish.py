@@ -1,4 +1,4 @@
-"""Publish a trained model: its sampling defaults chosen, its card beside it, its manifest over both."""
+"""Publish a trained model: its sampling defaults chosen, card and graphs beside it, its manifest over all."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from timar_model.checkpoint import ModelFolder, add_files, read_model, save_model
 from timar_model.config import SamplingConfig
+from timar_model.export import export_onnx
 from timar_model.model import TimarModel
 
 CARD = "README.md"
@@ -48,7 +49,8 @@ def publish(source: Path, target: Path, sampling: dict[str, Any], card: Path) ->
     network.load_state_dict({name: torch.from_numpy(array) for name, array in found.weights().items()})
     save_model(target, network, found.statistics, _whole_provenance(found))
     (target / CARD).write_bytes(card.read_bytes())
-    folder = add_files(target, target / CARD)
+    add_files(target, target / CARD)
+    folder = export_onnx(target)
     if (size := sum(path.stat().st_size for path in target.iterdir())) > MAX_BYTES:
         raise ValueError(f"{target} has {size} bytes, expected at most {MAX_BYTES}; ship a smaller model")
     return folder

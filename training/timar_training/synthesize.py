@@ -19,7 +19,6 @@ from . import dyads
 from .conversation import RoomConfig, TalkConfig, hear, hold_conversation
 from .dyads import AGENT_SPEAKER, USER_SPEAKER, Motion
 from .gestures import GestureConfig, Style, move
-from .levels import runs
 from .voices import UNSEEN_VOICES, Voice, available_voices
 
 SPLITS = ("train", "validation", "test", "ood")
@@ -184,8 +183,3 @@ def _draw_seen(frames: int, config: CorpusConfig, rng: np.random.Generator) -> n
         edges = np.cumsum(rng.uniform(10, 150, frames // 20 + 2)).astype(int)
         seen[:] = (np.searchsorted(edges, np.arange(frames), side="right") + rng.integers(2)) % 2 == 0
     return seen
-
-
-def seen_stretches(valid: np.ndarray) -> list[tuple[int, int]]:
-    """Return [start, end) of the frames in which neck or jaw was seen."""
-    return runs(valid[:, 1:].any(axis=1))

@@ -60,7 +60,7 @@ def _train(config: TrainConfig, processes: int, command: str, console: Console) 
             nonlocal mean_loss
             mean_loss = progress.loss if mean_loss != mean_loss else 0.98 * mean_loss + 0.02 * progress.loss
             description = f"loss {mean_loss:.4f}"
-            bar.update(task, description=description, completed=progress.step, total=config.steps)
+            bar.update(task, description=description, completed=progress.step, total=config.last_step)
             if progress.validation_loss is not None:
                 console.print(
                     f"step {progress.step}: loss {mean_loss:.4f}, validation {progress.validation_loss:.4f}, "

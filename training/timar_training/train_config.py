@@ -38,6 +38,8 @@ class TrainConfig:
     """Windows per step."""
     steps: int = 2000
     """Optimiser steps."""
+    stop_step: int = 0
+    """Stop after this step, though the learning rate is planned for `steps`; 0 means after `steps`."""
     max_minutes: float = 0.0
     """Stop (and keep the best) after this time [min]; 0 means no limit."""
     learning_rate: float = 1e-3
@@ -71,7 +73,7 @@ class TrainConfig:
         positive = ("window_frames", "batch", "steps", "threads", "validate_every", "validation_batches")
         for name in (*positive, "checkpoint_every", "keep_checkpoints"):
             self._require(name, int, 1)
-        for name in ("warmup_steps", "seed"):
+        for name in ("warmup_steps", "seed", "stop_step"):
             self._require(name, int, 0)
         for name in ("learning_rate", "weight_decay", "clip_norm", "max_minutes"):
             self._require(name, (int, float), 0)
@@ -119,6 +121,11 @@ class TrainConfig:
             )
         return cls(**{**values, **changes})
 
+    @property
+    def last_step(self) -> int:
+        """The step after which the run ends."""
+        return min(self.stop_step or self.steps, self.steps)
+
     def model_config(self) -> ModelConfig:
         """Return the model's configuration.
 
@@ -142,8 +149,8 @@ class TrainConfig:
 
     def _require(self, name: str, kind: type | tuple[type, ...], minimum: float) -> None:
         value = getattr(self, name)
-        is_number = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
-        if not is_number or value < minimum:
+        is_number = isinstance(value, kind) and not isinstance(value, bool)
+        if not is_number or not math.isfinite(value) or value < minimum:
             raise ValueError(f"TrainConfig.{name} is {value!r}, expected a number of at least {minimum}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import json
 import math
 import time
@@ -114,10 +115,10 @@ class Trainer:
         config = self.config
         torch.set_num_threads(config.threads)
         started_s = time.monotonic()
-        while self.step < config.steps:
+        while self.step < config.last_step:
             progress = self._one_step()
             is_out_of_time = config.max_minutes and time.monotonic() - started_s > 60 * config.max_minutes
-            is_last = self.step >= config.steps or is_out_of_time
+            is_last = self.step >= config.last_step or is_out_of_time
             if self.step % config.validate_every == 0 or is_last:
                 progress = dataclasses.replace(progress, validation_loss=self._validate_and_keep())
             if self.step % config.checkpoint_every == 0 or is_last:
@@ -147,7 +148,7 @@ class Trainer:
         self.model.train()
         self._optimiser.zero_grad(set_to_none=True)
         loss = self._loss(self.model, batch, _generator(config.seed, 5, self.step))
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
         if not (torch.isfinite(loss) and torch.isfinite(norm)):
             self._refuse(batch, float(loss.detach()), float(norm))
@@ -190,7 +191,15 @@ class Trainer:
 
     def _settings(self) -> dict[str, Any]:
         """Return what must not change within a run; how long and how watched it is may."""
-        free = {"out", "max_minutes", "threads", "validate_every", "checkpoint_every", "keep_checkpoints"}
+        free = {
+            "out",
+            "stop_step",
+            "max_minutes",
+            "threads",
+            "validate_every",
+            "checkpoint_every",
+            "keep_checkpoints",
+        }
         settings = {key: value for key, value in dataclasses.asdict(self.config).items() if key not in free}
         return json.loads(json.dumps(settings))
 
@@ -198,7 +207,7 @@ class Trainer:
         path = self.out / f"nonfinite_batch_{self.step}.npz"
         self.out.mkdir(parents=True, exist_ok=True)
         arrays = {name: value.numpy() for name, value in vars(batch).items() if isinstance(value, Tensor)}
-        np.savez_compressed(path, **arrays)
+        np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
         raise NonFiniteLossError(
             f"step {self.step} has the loss {loss} and the gradient norm {norm}, expected finite numbers; "
             f"its batch is in {path}: look for broken data there, or lower learning_rate"
@@ -232,14 +241,10 @@ def open_run(
         raise dyads.BadClipError(
             f"{sorted(shared)[0]} stands in train.txt and validation.txt; a clip has one split"
         )
+    cache = folder / CACHE_FOLDER
     prepared = {
         split: prepare(
-            clips,
-            model_config,
-            lead,
-            folder / CACHE_FOLDER,
-            processes=processes,
-            advance=lambda done, total, split=split: advance(split, done, total),
+            clips, model_config, lead, cache, processes=processes, advance=functools.partial(advance, split)
         )
         for split, clips in splits.items()
     }
@@ -291,7 +296,8 @@ def _start_from(folder: Path, model: TimarModel) -> None:
 
 def _optimiser(model: TimarModel, config: TrainConfig) -> torch.optim.AdamW:
     """Return AdamW that decays matrices of the backbone only."""
-    decayed, free = [], []
+    decayed: list[Tensor] = []
+    free: list[Tensor] = []
     for name, parameter in model.named_parameters():
         is_matrix = parameter.ndim > 1 and not name.startswith("head.")
         (decayed if is_matrix else free).append(parameter)

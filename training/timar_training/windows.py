@@ -106,7 +106,7 @@ class WindowSampler:
             rng = np.random.default_rng((self._seed, 3, step))
             _invent_expression(user_motion, seen, self._augmentation, rng)
         user_motion *= np.repeat(seen, GROUP_SIZES, axis=2)
-        agent_known = shaped["agent_valid"][..., 1:].all(axis=2).astype(np.float32)
+        agent_known = np.asarray(shaped["agent_valid"][..., 1:].all(axis=2), np.float32)
         agent_motion = self._statistics.normalise(shaped["agent_motion"])
         return TrainingBatch(
             turn_frames=self.turn_frames,
@@ -162,8 +162,9 @@ def _invent_expression(
 ) -> None:
     """Put slow random movement where a seen user has no expression; changes both arrays."""
     batch, length = seen.shape[:2]
-    wanted = (rng.random(batch) < how.expression_probability)[:, None] & (seen[..., 1:].max(axis=2) > 0)
-    wanted &= seen[..., 0] == 0
+    has_pose: np.ndarray = seen[..., 1:].max(axis=2) > 0
+    drawn: np.ndarray = rng.random((batch, 1)) < how.expression_probability
+    wanted = drawn & has_pose & (seen[..., 0] == 0)
     knots = rng.standard_normal((batch, length // 10 + 2, 50)) * 0.5 + rng.standard_normal((batch, 1, 50))
     place = np.arange(length) / 10
     low = place.astype(int)

@@ -1,0 +1,122 @@
+"""The scores say what they claim, on motion whose answer is known."""
+
+import json
+
+import numpy as np
+import pytest
+from timar_model.checkpoint import save_model
+from timar_model.config import ModelConfig
+from timar_model.model import TimarModel
+from timar_training import quality
+from timar_training.evaluate_command import main as evaluate_main
+from timar_training.levels import frame_level_db
+from timar_training.publish import publish
+
+
+def still(frames=500):
+    return np.zeros((frames, 56), np.float32)
+
+
+def smooth_noise(frames, seed):
+    kernel = np.hanning(9)
+    return np.convolve(np.random.default_rng(seed).standard_normal(frames + 8), kernel, "valid")
+
+
+@pytest.mark.parametrize("lag", [-2, 0, 3])
+def test_a_jaw_that_comes_later_has_a_positive_lag(lag):
+    track = smooth_noise(520, 0)
+    found = quality.lag_correlation(track[10 - lag : 510 - lag], track[10:510])
+    assert found.lag_ms == pytest.approx(40.0 * lag, abs=1.0)
+    assert found.best > 0.99
+
+
+def test_a_lag_between_two_frames_is_found():
+    time_s = np.arange(400) / 25
+    follower, leader = np.sin(2 * np.pi * 1.3 * (time_s - 0.02)), np.sin(2 * np.pi * 1.3 * time_s)
+    assert quality.lag_correlation(follower, leader).lag_ms == pytest.approx(20.0, abs=2.0)
+
+
+def test_the_level_of_a_frame_is_centred_on_the_instant_it_is_shown():
+    voice = np.zeros(640 * 6, np.float32)
+    voice[640 * 3 - 320 : 640 * 3 + 320] = 0.1
+    level = frame_level_db(voice)
+    assert int(level.argmax()) == 3
+    assert level[3] == pytest.approx(-20.0, abs=0.01)
+    assert level[[2, 4]].max() <= -79.9
+
+
+def test_a_jaw_that_does_not_move_correlates_with_nothing():
+    voice = smooth_noise(640 * 100, 1).astype(np.float32)
+    found = quality.jaw_follows_voice(still(100), voice)
+    assert (found.at_zero, found.best) == (0.0, 0.0)
+
+
+def test_a_jump_between_turns_shows_at_the_seam_and_smooth_motion_does_not():
+    motion = still()
+    motion[:, 53:] = np.sin(np.arange(500) / 7)[:, None]
+    assert quality.seam_ratio(motion, 5) == pytest.approx(1.0, abs=0.1)
+    motion[:, 53] += 0.02 * (np.arange(500) // 5 % 2)
+    by_phase = quality.neck_jerk_by_phase(motion, 5)
+    assert int(by_phase.argmax()) == 0
+    assert quality.seam_ratio(motion, 5) > 1.3
+
+
+def test_jitter_is_rough_and_a_nod_is_not():
+    motion = still()
+    motion[:, 53] = np.sin(2 * np.pi * 2.0 * np.arange(500) / 25)
+    assert quality.roughness(motion) < 0.01
+    motion[:, 53] = np.random.default_rng(0).standard_normal(500)
+    assert quality.roughness(motion) > 0.5
+
+
+def test_nods_at_the_true_times_score_full_and_at_other_times_none():
+    truth, late = still(), still()
+    for centre in range(40, 480, 60):
+        truth[centre - 5 : centre + 6, 53] = 0.1 * np.hanning(11)
+        late[centre + 20 : centre + 31, 53] = 0.1 * np.hanning(11)
+    listening = np.ones(500, bool)
+    assert quality.nod_timing(truth, truth, listening, 0.03).f1 == pytest.approx(1.0)
+    assert quality.nod_timing(late, truth, listening, 0.03).f1 == 0.0
+    assert quality.nod_timing(truth, truth, ~listening, 0.03).f1 == 0.0
+
+
+@pytest.fixture
+def trained(tmp_path):
+    save_model(tmp_path / "model", TimarModel(ModelConfig.of_size("tiny", blocks=1, window_frames=10)))
+    (tmp_path / "card.md").write_text("# A card\n")
+    return tmp_path
+
+
+def test_a_published_model_carries_its_card_and_its_sampling_defaults(trained):
+    folder = publish(trained / "model", trained / "out", {"temperature": 0.25}, trained / "card.md")
+    assert folder.config.sampling.temperature == 0.25
+    assert "README.md" in folder.manifest["files"]
+    assert (folder.path / "README.md").read_text() == "# A card\n"
+
+
+def test_an_unknown_sampling_default_is_refused(trained):
+    with pytest.raises(ValueError, match="no sampling option 'heat'"):
+        publish(trained / "model", trained / "out", {"heat": 1.0}, trained / "card.md")
+
+
+def test_a_model_is_not_published_without_a_card(trained):
+    with pytest.raises(FileNotFoundError, match="no model card"):
+        publish(trained / "model", trained / "out", {}, trained / "nothing.md")
+
+
+def test_the_command_scores_a_folder_and_says_its_kind(trained, write_babble_clip):
+    data = trained / "data"
+    data.mkdir()
+    write_babble_clip(data, "clip", seconds=8.0, seed=0)
+    (data / "manifest.json").write_text(json.dumps({"kind": "SYNTHETIC"}))
+    out = trained / "scores.json"
+    assert evaluate_main([str(trained / "model"), str(data), "--temperature", "0", "--out", str(out)]) == 0
+    scores = json.loads(out.read_text())
+    assert scores["data_kind"] == "SYNTHETIC"
+    assert set(scores["clips"]) == {"clip"}
+    assert scores["mean"]["jaw_truth_correlation"] == scores["clips"]["clip"]["jaw_truth_correlation"]
+
+
+def test_a_model_that_is_not_there_is_said_in_a_sentence(tmp_path, capsys):
+    assert evaluate_main([str(tmp_path / "none"), str(tmp_path)]) == 1
+    assert "none" in " ".join(capsys.readouterr().err.split())
