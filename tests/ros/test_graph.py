@@ -29,6 +29,7 @@ pytestmark = [pytest.mark.ros, pytest.mark.slow]
 
 DURATION_S = 8.0
 GENERATE, COMMIT_UNSAMPLED, TAKE_BACK, RESET = 0, 1, 2, 3
+WAITED_FOR = ("user/audio", "user/audio_raw", "agent/audio", "agent/audio_planned")
 FRAME, MARGIN_FRAMES, FRAMES = 640, 2, 5
 
 
@@ -76,7 +77,7 @@ def run(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
             watcher.watch(0.1)
             assert composer.poll() is None, lines
             assert time.monotonic() < deadline_s, lines
-        listeners = {name: watcher.count_subscribers(name) for name in ("user/audio", "user/audio_raw")}
+        listeners = {name: watcher.count_subscribers(name) for name in WAITED_FOR}
         pids = list(composer.pids.values())
         statuses = composer.stop()
     messages: dict[str, list[BagMessage]] = collections.defaultdict(list)
@@ -115,11 +116,20 @@ def test_every_process_ends_by_itself_and_leaves_nobody_behind(run: Run):
 
 
 def test_file_waited_for_exactly_the_subscribers_the_graph_has(run: Run):
-    waited = next(planned.parameters for planned in run.composer.plan.nodes if planned.node.name == "capture")
+    waited = {planned.node.name: planned.parameters for planned in run.composer.plan.nodes}
     assert run.listeners == {
-        "user/audio": waited["wait_for_listeners"],
-        "user/audio_raw": waited["wait_for_raw_listeners"],
+        "user/audio": waited["capture"]["wait_for_listeners"],
+        "user/audio_raw": waited["capture"]["wait_for_raw_listeners"],
+        "agent/audio": waited["playback"]["wait_for_listeners"],
+        "agent/audio_planned": waited["playback"]["wait_for_plan_listeners"],
     }
+
+
+def test_body_is_there_when_the_conversation_begins(run: Run):
+    """A fast engine once began three seconds before the body could move."""
+    began_ns = run.messages["user/audio"][0].receive_ns
+    assert run.messages["joint_states"][0].receive_ns < began_ns + 200_000_000
+    assert run.messages["joint_trajectory"][0].receive_ns < began_ns + 1_000_000_000
 
 
 def test_no_node_complains(run: Run):

@@ -67,6 +67,8 @@ class Node:
     """Nodes of one process share an interpreter; sound and driver stand alone (see docs/architecture.md)."""
     listens: tuple[str, ...] = ()
     """Topics it subscribes to that somebody waits for before starting."""
+    seen_by: str = ""
+    """A topic that only it publishes; a file waits until somebody does."""
     parameters: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Parameter -> launch argument that sets it. An argument left empty leaves the parameter to the file."""
     only_if: str = ""
@@ -110,7 +112,7 @@ NODES: tuple[Node, ...] = (
         component="timar_inference.inference_node:InferenceNode",
         config="timar_inference.config:InferenceConfig",
         process="inference",
-        listens=("user/audio",),
+        listens=("user/audio", "agent/audio_planned"),
         parameters={"model": "model", "engine": "engine"},
     ),
     Node(
@@ -119,7 +121,7 @@ NODES: tuple[Node, ...] = (
         component="timar_replay.recorder_node:RecorderNode",
         config="timar_replay.recorder:RecorderConfig",
         process="recorder",
-        listens=("user/audio", "user/audio_raw"),
+        listens=("user/audio", "user/audio_raw", "agent/audio", "agent/audio_planned"),
         parameters={"out": "out"},
         only_if="record",
     ),
@@ -138,6 +140,7 @@ NODES: tuple[Node, ...] = (
         component="timar_driver.driver_node:DriverNode",
         config="timar_driver.config:DriverConfig",
         process="driver",
+        seen_by="joint_states",
         parameters={"robot": "urdf"},
     ),
     Node(
@@ -146,6 +149,7 @@ NODES: tuple[Node, ...] = (
         component="timar_retargeting.retargeting_node:RetargetingNode",
         config="timar_retargeting.config:RetargetingConfig",
         process="motion",
+        seen_by="joint_trajectory",
         parameters={"robot": "robot"},
     ),
     Node(
@@ -154,7 +158,7 @@ NODES: tuple[Node, ...] = (
         component="timar_audio.turns_node:TurnsNode",
         config="timar_audio.turns:TurnsConfig",
         process="sound",
-        listens=("user/audio",),
+        listens=("user/audio", "agent/audio"),
     ),
     Node(
         name="playback",
@@ -279,8 +283,11 @@ def plan(arguments: Mapping[str, ParameterValue]) -> Plan:
         if node.name == "capture" and arguments["source"] == "file":
             parameters["wait_for_listeners"] = count_listeners(chosen, "user/audio")
             parameters["wait_for_raw_listeners"] = count_listeners(chosen, "user/audio_raw")
+            parameters["wait_for_publishers"] = " ".join(node.seen_by for node in chosen if node.seen_by)
         if node.name == "playback" and arguments["agent_file"]:
             parameters["source"] = "file"
+            parameters["wait_for_listeners"] = count_listeners(chosen, "agent/audio")
+            parameters["wait_for_plan_listeners"] = count_listeners(chosen, "agent/audio_planned")
         if not arguments["autostart"]:
             parameters["autostart"] = False
         planned.append(PlannedNode(node, parameters))
