@@ -7,6 +7,7 @@ import pytest
 import torch
 from timar_model.checkpoint import save_model
 from timar_model.config import ModelConfig, ObjectiveConfig
+from timar_model.inputs import TurnInputs
 from timar_model.model import TimarModel
 from timar_model.speech import speech_features
 from timar_model.turns import lead_frames
@@ -50,43 +51,44 @@ def tensors(batch):
     return {name: value for name, value in vars(batch).items() if isinstance(value, torch.Tensor)}
 
 
-def test_training_feeds_a_turn_exactly_what_the_live_session_feeds_it(corpus, tmp_path):
+def test_training_feeds_a_turn_exactly_what_the_live_session_feeds_it(corpus, tmp_path, monkeypatch):
     clip = dyads.read_split(corpus, "train")[0]
     data = prepare([clip], CONFIG, LEAD, corpus / ".prepared")
     statistics = motion_statistics(data)
     network = TimarModel(CONFIG)
     save_model(tmp_path / "model", network, statistics)
 
-    session = load_model(tmp_path / "model").session(seed=0)
-    live = []
-    encode = session._engine.encode
+    fed = {"timar_model.session": [], "timar_model.model": []}
+    for module, record in fed.items():
 
-    def listen(inputs, *arguments, **options):
-        live.append(inputs)
-        return encode(inputs, *arguments, **options)
+        def remember(record=record, **streams):
+            record.append({name: np.asarray(value) for name, value in streams.items()})
+            return TurnInputs(**streams)
 
-    session._engine.encode = listen
+        monkeypatch.setattr(f"{module}.TurnInputs", remember)
+
     user, agent = (dyads.read_voice(clip.voice_path(speaker)) for speaker in (1, 2))
-    converse(session, user[: 50 * 640], agent[: 50 * 640], dyads.read_motion(clip.motion_path(1)))
-
-    trained = []
-    network.encode = lambda inputs, *rest, **options: (
-        trained.append(inputs),
-        TimarModel.encode(network, inputs, *rest, **options),
-    )[1]
-    batch = WindowSampler(data, statistics, CONFIG, TURNS, 1, 0)
-    first = int(np.flatnonzero(batch._starts[:, 0] == LEAD)[0])
-    order = np.array([batch.windows_of(step)[0] for step in range(len(batch))])
-    network.training_loss(batch.draw(int(np.flatnonzero(order == batch._starts[first, 0])[0])))
-
+    converse(
+        load_model(tmp_path / "model").session(seed=0),
+        user[: 50 * 640],
+        agent[: 50 * 640],
+        dyads.read_motion(clip.motion_path(1)),
+    )
+    windows = WindowSampler(data, statistics, CONFIG, TURNS, 1, 0)
+    first = [step for step in range(len(windows)) if windows.windows_of(step)[0] == LEAD]
+    fed["timar_model.model"].clear()
+    network.training_loss(windows.draw(first[0]))
+    trained = fed["timar_model.model"][0]
+    live = {
+        name: np.concatenate([turn[name] for turn in fed["timar_model.session"]], axis=1)
+        for name in ("user_speech", "agent_speech", "user_motion", "user_motion_seen")
+    }
     for name in ("user_speech", "agent_speech", "user_motion_seen"):
-        whole = np.concatenate([np.asarray(getattr(turn, name)) for turn in live], axis=1)
-        np.testing.assert_allclose(getattr(trained[0], name).numpy(), whole, atol=1e-5, err_msg=name)
-    seen = np.concatenate([np.asarray(turn.user_motion_seen) for turn in live], axis=1)[..., 2] > 0
+        np.testing.assert_allclose(trained[name], live[name], atol=1e-5, err_msg=name)
+    seen = live["user_motion_seen"][..., 2] > 0
     assert seen.sum() > 30
-    live_motion = np.concatenate([np.asarray(turn.user_motion) for turn in live], axis=1)
     np.testing.assert_allclose(
-        trained[0].user_motion.numpy()[seen][:, 50:], live_motion[seen][:, 50:], atol=1e-4
+        trained["user_motion"][seen][:, 50:], live["user_motion"][seen][:, 50:], atol=1e-4
     )
 
 
@@ -186,6 +188,22 @@ def test_prepared_arrays_are_found_again_and_made_anew_when_a_file_changes(corpu
     assert len(list((corpus / ".prepared").iterdir())) == 1
     write_babble_clip(corpus, "clip0", seconds=9.0, seed=11)
     assert prepared(corpus).frames(0) == 225
+    assert len(list((corpus / ".prepared").iterdir())) == 2
+
+
+def test_features_whose_code_changed_are_not_taken_for_the_old_ones(corpus, monkeypatch):
+    """A changed loudness normaliser once trained a model on features the live session no longer made."""
+    prepared(corpus)
+    features = speech_features(CONFIG)
+    compute = features.compute
+
+    def louder(samples, state):
+        rows, after = compute(samples, state)
+        return rows + 0.1, after
+
+    features.compute = louder
+    monkeypatch.setattr("timar_training.prepare.speech_features", lambda config: features)
+    prepared(corpus)
     assert len(list((corpus / ".prepared").iterdir())) == 2
 
 

@@ -158,7 +158,7 @@ def _work(clip: Clip) -> dict[str, np.ndarray]:
 
 
 def _fingerprint(features: SpeechFeatures) -> str:
-    """Return what a probe sound becomes, so that features whose code has changed are not taken for the old ones."""
+    """Name what a probe sound becomes: features whose code has changed are not taken for the old ones."""
     rng = np.random.default_rng(0)
     frames = 100
     level = np.repeat(10 ** rng.uniform(-3, -0.5, frames), SAMPLES_PER_FRAME)

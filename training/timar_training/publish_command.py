@@ -8,7 +8,6 @@ from pathlib import Path
 from rich.console import Console
 
 from .evaluate_command import SAMPLING_OPTIONS
-from .publish import publish
 
 
 def main(argv: list[str]) -> int:
@@ -25,6 +24,9 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     sampling = {name: value for name in SAMPLING_OPTIONS if (value := getattr(arguments, name)) is not None}
     console = Console(stderr=True)
+    # Only now, for `timar --help` loads every command, and torch takes seconds.
+    from .publish import publish
+
     try:
         folder = publish(arguments.source, arguments.target, sampling, arguments.card)
     except (OSError, ValueError) as error:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from .dyads import BadClipError
-from .train_config import TrainConfig
-from .trainer import NonFiniteLossError, Progress, open_run
+
+if TYPE_CHECKING:
+    from .train_config import TrainConfig
+    from .trainer import Progress
 
 
 def main(argv: list[str]) -> int:
@@ -31,9 +33,14 @@ def main(argv: list[str]) -> int:
     )
     arguments = parser.parse_args(argv)
     console = Console(stderr=True)
-    given = {field.name: getattr(arguments, field.name, None) for field in dataclasses.fields(TrainConfig)}
+    # Only now, for `timar --help` loads every command, and torch takes seconds.
+    from .train_config import TrainConfig
+    from .trainer import NonFiniteLossError
+
+    names = ("data", "out", "steps", "max_minutes", "threads")
+    given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     try:
-        config = TrainConfig.from_yaml(arguments.config, **{k: v for k, v in given.items() if v is not None})
+        config = TrainConfig.from_yaml(arguments.config, **given)
         return _train(config, arguments.processes, shlex.join(["timar", "train", *argv]), console)
     except (BadClipError, NonFiniteLossError, ValueError, OSError) as error:
         console.print(f"timar train: {error}", style="red", markup=False)
@@ -41,6 +48,8 @@ def main(argv: list[str]) -> int:
 
 
 def _train(config: TrainConfig, processes: int, command: str, console: Console) -> int:
+    from .trainer import open_run
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bar(*columns, console=console) as bar:
         task = bar.add_task("preparing")
