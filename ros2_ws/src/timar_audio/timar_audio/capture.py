@@ -54,6 +54,9 @@ class CaptureConfig:
         minimum=0,
         maximum=100,
     )
+    wait_for_publishers: str = option(
+        "", "Topics, separated by spaces; a file also waits until each has a publisher, such as the body."
+    )
     wait_timeout_s: float = option(
         10.0,
         "After so long a file starts without them, with a warning.",

@@ -13,7 +13,7 @@ from timar_common.room_node import RoomNode, run
 from timar_msgs.msg import AudioChunk
 
 from timar_audio.capture import Capture, CaptureConfig, SoundBlock
-from timar_audio.listeners import missing_listeners
+from timar_audio.listeners import missing_listeners, missing_publishers
 from timar_audio.microphone import MicrophoneSource
 from timar_audio.sources import FileSource, SoundSource
 
@@ -92,15 +92,17 @@ class CaptureNode(RoomNode):
             "user/audio": (self._clean, self.config.wait_for_listeners),
             "user/audio_raw": (self._raw, self.config.wait_for_raw_listeners),
         }
+        publishers = self.config.wait_for_publishers.split()
         deadline_ns = time.monotonic_ns() + round(self.config.wait_timeout_s * NS_PER_S)
         while not self._ended.wait(0.01):
-            missing = missing_listeners(wanted)
-            if not missing:
+            listeners = missing_listeners(wanted)
+            silent = missing_publishers(publishers, self.count_publishers)
+            if not listeners and not silent:
                 return
             if time.monotonic_ns() > deadline_ns:
+                came = f"only {listeners} listeners" if listeners else f"no publisher of {silent}"
                 self.get_logger().warning(
-                    f"only {missing} listeners came within "
-                    f"{self.config.wait_timeout_s:g} s; the file starts without the others"
+                    f"{came} came within {self.config.wait_timeout_s:g} s; the file starts without the others"
                 )
                 return
 
