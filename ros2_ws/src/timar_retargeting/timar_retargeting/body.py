@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -11,11 +13,11 @@ import numpy.typing as npt
 from timar_retargeting.config import BodyConfig
 from timar_retargeting.fit import State, grid_fit
 from timar_retargeting.life import LIFE_SIGNALS, Life
-from timar_retargeting.limits import soften
+from timar_retargeting.neutral import RestConfig, RunningNeutral
 from timar_retargeting.planner import STEPS_MULTIPLE, Plan, Planner, blend
 from timar_retargeting.robot import RobotDescription
-from timar_retargeting.signals import MOTION_SIGNALS, Array, Neutral, motion_signals
-from timar_retargeting.timeline import FrameRun, Timeline
+from timar_retargeting.signals import MOTION_SIGNALS, MOTION_SIZE, Array, Neutral, signal_columns
+from timar_retargeting.timeline import FrameRun, Timeline, bends_of
 from timar_retargeting.transitions import move_positions, stop_positions
 
 
@@ -27,6 +29,16 @@ class Mode(enum.Enum):
     EASING = "easing to neutral"
     IDLE = "living by itself"
     STOPPED = "stopped by a call of the stop service"
+    BY_HAND = "moved by hand"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Kind:
+    """Joints that are planned alike: as early, and as far."""
+
+    lead_ns: float
+    lives_only: bool
+    columns: npt.NDArray[np.intp]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +64,7 @@ class Body:
         config: Timing.
         life: What the head does by itself.
         neutral: Resting pose of the motion; None: the robot description's.
+        rest: How the person's own resting pose is estimated from there on.
     """
 
     def __init__(
@@ -60,26 +73,35 @@ class Body:
         config: BodyConfig | None = None,
         life: Life | None = None,
         neutral: Neutral | None = None,
+        rest: RestConfig | None = None,
     ) -> None:
         self.robot, self.config, self.life = robot, config or BodyConfig(), life or Life()
-        self.neutral = neutral or robot.neutral
+        self.neutral = RunningNeutral(neutral or robot.neutral, rest or RestConfig(time_constant_s=0.0))
         self.mode = Mode.WAITING
-        self.timeline = Timeline(len(robot.joints))
+        self.mapper = robot.mapper
+        self.timeline = Timeline(len(self.mapper.axes))
         self.late_runs = 0
         self.ignored_runs = 0
         self._limits = robot.limits
-        self._offsets = robot.offsets_rad
+        self._neutral_rad = self.mapper.neutral
         self._leads_ns = robot.leads_s * 1e9
-        self._motion_names = (*MOTION_SIGNALS, *robot.expressions)
-        self._motion_gains = robot.gains(self._motion_names)
-        self._life_gains = robot.gains(LIFE_SIGNALS)
-        self._lives_only = ~self._motion_gains.any(0)
+        self._first_lead_ns, self._last_lead_ns = float(self._leads_ns.max()), float(self._leads_ns.min())
+        self._channels = tuple(robot.expressions.values())
+        self._motion_gains = self.mapper.gains((*MOTION_SIGNALS, *robot.expressions))
+        self._life_gains = self.mapper.gains(LIFE_SIGNALS)
+        moves = self._motion_gains.any(0)
+        self._lives_only = ~self.mapper.depends[moves].any(0)
+        kinds = np.stack([self._leads_ns, self._lives_only], axis=1)
+        self._kinds = [
+            _Kind(float(kind[0]), bool(kind[1]), np.flatnonzero((kinds == kind).all(1)))
+            for kind in np.unique(kinds, axis=0)
+        ]
         self._step_ns = self.config.step_ms * 1_000_000
         self._step_s = self.config.step_ms * 1e-3
         self._planner: Planner | None = None
         self._still_index = 0
-        span = self._limits.upper - self._limits.lower
-        self._reach = (self._limits.lower - 0.5 * span, self._limits.upper + 0.5 * span)
+        self._by_hand: Array = self._neutral_rad.copy()
+        self._by_hand_until_ns = 0
 
     # What a node calls.
 
@@ -105,6 +127,8 @@ class Body:
         """Prepare the fits that a conversation needs, so that the first motion is not late."""
         for steps in range(2 * STEPS_MULTIPLE, int(longest_s / self._step_s) + 1, STEPS_MULTIPLE):
             grid_fit(steps, self._step_s)
+        for frames in range(3, int(longest_s * 25.0) + 35):
+            bends_of(frames)
 
     def start(self, positions: Array, now_ns: int) -> Plan:
         """Take over joints that rest where they were measured, and ease to neutral.
@@ -141,8 +165,8 @@ class Body:
                 f"frame {run.first_frame} is due {(run.due_ns - now_ns) * 1e-9:.3g} s from now, "
                 f"expected at most {FURTHEST_DUE_NS * 1e-9:g} s: check that both nodes use one ROS clock"
             )
-        targets = self._targets(np.asarray(run.motion))
-        if self.mode in (Mode.WAITING, Mode.STOPPED):
+        targets = self._targets(np.asarray(run.motion), run.is_preview)
+        if self.mode in (Mode.WAITING, Mode.STOPPED, Mode.BY_HAND):
             self.ignored_runs += 1
             return None
         frames = FrameRun(
@@ -151,8 +175,8 @@ class Body:
         if not self.timeline.add(frames, now_ns):
             return None
         index = self._index(now_ns)
-        self.late_runs += not run.is_preview and run.due_ns - self._leads_ns.max() < index * self._step_ns
-        if self.timeline.is_empty or self.timeline.last_ns - self._leads_ns.max() <= index * self._step_ns:
+        self.late_runs += not run.is_preview and run.due_ns - self._first_lead_ns < index * self._step_ns
+        if self.timeline.is_empty or self.timeline.last_ns - self._first_lead_ns <= index * self._step_ns:
             return None
         self.mode = Mode.FOLLOWING
         return self._follow(index)
@@ -166,6 +190,8 @@ class Body:
         if self._planner is None or self.mode is Mode.STOPPED:
             return None
         index = self._index(now_ns)
+        if self.mode is Mode.BY_HAND:
+            return self._ease(index) if now_ns >= self._by_hand_until_ns else None
         rest_steps = self.planner.plan.last_index - index
         still_steps = index - self._still_index
         if self.mode is Mode.FOLLOWING:
@@ -189,6 +215,41 @@ class Body:
             index, stop_positions(start, self._limits, 0.9, self._step_s, MAX_STOP_STEPS)
         )
 
+    def aim(self, positions: Mapping[str, float], now_ns: int) -> Plan | None:
+        """Move joints to positions said by hand, gently; motion and life are left out meanwhile.
+
+        Args:
+            positions: By joint, within its limits or brought there [rad]. The others stay.
+            now_ns: CLOCK_MONOTONIC [ns].
+
+        Returns:
+            The new plan; None while the body is stopped or not started.
+
+        Raises:
+            ValueError: A joint is unknown, or a position is not finite.
+        """
+        names = self.robot.joint_names
+        for name, position in positions.items():
+            if name not in names:
+                raise ValueError(f"there is no joint {name!r}; the joints are: {', '.join(names)}")
+            if not math.isfinite(position):
+                raise ValueError(f"{name} is asked to go to {position}; send a finite number")
+        if self._planner is None or self.mode is Mode.STOPPED:
+            return None
+        index = self._index(now_ns)
+        start = self.planner.plan.state_at(index)
+        if self.mode is not Mode.BY_HAND:
+            self._by_hand = self.planner.plan.curve.positions[-1].copy()
+            self.timeline.clear()
+        self.mode = Mode.BY_HAND
+        self._by_hand_until_ns = now_ns + int(self.config.by_hand_s * 1e9)
+        for name, position in positions.items():
+            self._by_hand[names.index(name)] = position
+        target = np.clip(self._by_hand, self._limits.lower, self._limits.upper)
+        cfg = self.config
+        moves = move_positions(start, target, self._limits, cfg.ease_share, 0.0, self._step_s, MAX_EASE_STEPS)
+        return self.planner.follow(index, moves)
+
     def resume(self, now_ns: int) -> Plan:
         """Ease to neutral after a stop, and follow motion again."""
         return self._ease(self._index(now_ns))
@@ -199,97 +260,104 @@ class Body:
 
     # What is wanted of the joints.
 
-    def _targets(self, motion: npt.NDArray[np.floating]) -> Array:
-        """Joint positions for motion, kept near the limits; NaN where the motion is not finite."""
-        is_finite = np.isfinite(motion).all(1) if motion.ndim == 2 else np.ones(len(motion), bool)
-        clean = np.where(is_finite[:, None], motion, 0.0) if motion.ndim == 2 else motion
-        signals = motion_signals(clean, self.neutral, self.robot.expressions)
-        stacked = np.stack([signals[name] for name in self._motion_names], axis=1)
-        targets = np.clip(self._offsets + stacked @ self._motion_gains, *self._reach)
-        return np.where(is_finite[:, None], targets, np.nan)
+    def _targets(self, motion: npt.NDArray[np.floating], is_preview: bool) -> Array:
+        """Axis positions for motion, kept near the limits; NaN where the motion is not finite."""
+        is_finite = np.isfinite(motion).all(1) if motion.ndim == 2 else np.ones(len(motion), np.bool_)
+        clean = motion if is_finite.all() else np.where(is_finite[:, None], motion, 0.0)
+        rest = self.neutral.rest
+        if not (is_preview or self.neutral.is_fixed) and motion.shape[1:] == (MOTION_SIZE,):
+            rest = self.neutral.follow(motion.astype(np.float64))
+        targets = self.mapper.wanted(signal_columns(clean, rest, self._channels), self._motion_gains)
+        targets[~is_finite] = np.nan
+        return targets
 
     def _lively(self, first_index: int, count: int) -> Array:
-        """(count, J) what life adds at grid points [rad]."""
-        signals = self.life.signals((first_index + np.arange(count)) * self._step_s)
-        return np.stack([signals[name] for name in LIFE_SIGNALS], axis=1) @ self._life_gains
+        """(count, A) what life adds at grid points [rad]."""
+        times_s: Array = self._step_s * np.arange(first_index, first_index + count, dtype=np.float64)
+        return self.life.rows(times_s) @ self._life_gains
 
     def _follow(self, index: int) -> Plan:
         """Plan through all known frames, each joint as much earlier as it needs, then stop."""
         timeline, step_ns = self.timeline, self._step_ns
-        lasts = np.floor((timeline.last_ns - self._leads_ns) / step_ns).astype(int)
-        lasts = np.minimum(lasts, index + int(self.config.longest_horizon_s / self._step_s))
-        # Life is known for ever; joints that only live do not stop with the motion, in the middle of a blink.
-        lasts[self._lives_only] = index + int(self.config.life_horizon_s / self._step_s)
-        lasts = np.maximum(lasts, index + 1) - (index - 1)
+        longest = int(self.config.longest_horizon_s / self._step_s)
+        lasts = np.empty(len(self.robot.joints), np.intp)
+        for kind in self._kinds:
+            # Life is known for ever; joints that only live do not stop with the motion, in the middle of a
+            # blink.
+            last = int((timeline.last_ns - kind.lead_ns) // step_ns) - index
+            last = int(self.config.life_horizon_s / self._step_s) if kind.lives_only else min(last, longest)
+            lasts[kind.columns] = max(last, 1) + 1
         count = int(lasts.max()) + 1
-        times_ns = (index - 1 + np.arange(count)) * float(step_ns)
-        wanted = np.empty((count, len(self.robot.joints)))
-        for lead_ns in np.unique(self._leads_ns):
-            columns = self._leads_ns == lead_ns
-            wanted[:, columns] = timeline.positions(times_ns + lead_ns)[:, columns]
-        wanted += self._lively(index - 1, count)
-        return self._finish(index, wanted, lasts)
+        times_ns: Array = step_ns * np.arange(index - 1, index - 1 + count, dtype=np.float64)
+        life = self._lively(index - 1, count)
+        axes = {
+            lead_ns: timeline.positions(times_ns + lead_ns) + life
+            for lead_ns in {kind.lead_ns for kind in self._kinds}
+        }
+        return self._finish(index, axes, lasts)
 
     def _idle(self, index: int) -> Plan:
         """Plan a stretch of life around neutral."""
         self.mode = Mode.IDLE
         count = int(self.config.idle_horizon_s / self._step_s) + 2
-        wanted = self._offsets + self._lively(index - 1, count)
-        return self._finish(index, wanted, np.full(len(self.robot.joints), count - 1))
+        axes = self.mapper.offsets + self._lively(index - 1, count)
+        lasts = np.full(len(self.robot.joints), count - 1, np.intp)
+        return self._finish(index, {kind.lead_ns: axes for kind in self._kinds}, lasts)
 
     def _ease(self, index: int) -> Plan:
         """Plan the way to neutral; life sets in on the way."""
         self.mode = Mode.EASING
         cfg, start = self.config, self.planner.plan.state_at(index)
         moves = move_positions(
-            start, self._offsets, self._limits, cfg.ease_share, cfg.ease_s, self._step_s, MAX_EASE_STEPS
+            start, self._neutral_rad, self._limits, cfg.ease_share, cfg.ease_s, self._step_s, MAX_EASE_STEPS
         )
         return self.planner.follow(index, moves)
 
-    def _finish(self, index: int, wanted: Array, lasts: npt.NDArray[np.intp]) -> Plan:
+    def _finish(self, index: int, axes: Mapping[float, Array], lasts: npt.NDArray[np.intp]) -> Plan:
         """Soften, stop each joint after its last wanted row, blend from the running plan, and plan.
 
         Args:
             index: Grid index at which the plan starts.
-            wanted: (count, J) from index - 1 on.
+            axes: (count, A) wanted from index - 1 on, for each lead.
             lasts: (J,) row of each joint's last wanted position, 2 or more.
         """
-        self.planner.report.clipped += self._count_clipped(wanted)
-        wanted = soften(wanted, self._limits)
-        joints = np.arange(wanted.shape[1])
+        wanted = self._joints(axes)
+        joints, limits = np.arange(wanted.shape[1]), self._limits
         end, before, earlier = (wanted[lasts - back, joints] for back in range(3))
-        velocity = np.clip(
-            (1.5 * end - 2.0 * before + 0.5 * earlier) / self._step_s, *_both(self._limits.velocity)
-        )
-        acceleration = (end - 2.0 * before + earlier) / self._step_s**2
-        acceleration = np.clip(acceleration, *_both(self._limits.acceleration))
-        stops = stop_positions(
-            State(end, velocity, acceleration),
-            self._limits,
-            self.config.stop_share,
-            self._step_s,
-            MAX_STOP_STEPS,
-        )
-        whole = np.concatenate([wanted, np.empty_like(stops)])
+        velocity = _within((1.5 * end - 2.0 * before + 0.5 * earlier) / self._step_s, limits.velocity)
+        acceleration = _within((end - 2.0 * before + earlier) / self._step_s**2, limits.acceleration)
+        share = self.config.stop_share
+        state = State(end, velocity, acceleration)
+        stops = stop_positions(state, limits, share, self._step_s, MAX_STOP_STEPS)
         moving = lasts[~self._lives_only]
         self._still_index = index - 1 + int(moving.max(initial=0)) + len(stops)
-        for last in np.unique(lasts):
-            columns = lasts == last
-            whole[last + 1 : last + 1 + len(stops), columns] = stops[:, columns]
-            whole[last + 1 + len(stops) :, columns] = stops[-1, columns]
+        whole = np.empty((int(lasts.max()) + 1 + len(stops), len(joints)))
+        for kind in self._kinds:
+            last = int(lasts[kind.columns[0]])
+            whole[: last + 1, kind.columns] = wanted[: last + 1, kind.columns]
+            whole[last + 1 : last + 1 + len(stops), kind.columns] = stops[:, kind.columns]
+            whole[last + 1 + len(stops) :, kind.columns] = stops[-1, kind.columns]
         start = self.planner.plan.state_at(index)
-        return self.planner.follow(index, blend(whole, start, self._limits, self._step_s))
+        return self.planner.follow(index, blend(whole, start, limits, self._step_s))
 
-    def _count_clipped(self, wanted: Array) -> npt.NDArray[np.bool_]:
-        clipped: npt.NDArray[np.bool_] = np.asarray(
-            ((wanted < self._limits.lower) | (wanted > self._limits.upper)).any(0)
-        )
-        return clipped
+    def _joints(self, axes: Mapping[float, Array]) -> Array:
+        """Joint positions (count, J) of wanted axes, each joint of those for its lead; clipped ones count."""
+        clipped = self.planner.report.clipped
+        if len(axes) == 1:
+            (rows,) = axes.values()
+            clipped += self.mapper.is_clipped(rows)
+            return self.mapper.joints(rows)
+        wanted = np.empty((len(next(iter(axes.values()))), len(self.robot.joints)))
+        for kind in self._kinds:
+            rows, columns = axes[kind.lead_ns], kind.columns
+            clipped[columns] += self.mapper.is_clipped(rows)[columns]
+            wanted[:, columns] = self.mapper.joints(rows)[:, columns]
+        return wanted
 
     def _is_more_known(self) -> bool:
         if self.timeline.is_empty:
             return False
-        return self.timeline.last_ns - self._leads_ns.min() > self.planner.plan.last_index * self._step_ns
+        return self.timeline.last_ns - self._last_lead_ns > self.planner.plan.last_index * self._step_ns
 
     def _index(self, now_ns: int) -> int:
         """The first grid index at which a plan made now may start; never before the running plan did."""
@@ -303,5 +371,6 @@ MAX_STOP_STEPS = 60
 MAX_EASE_STEPS = 250
 
 
-def _both(bound: Array) -> tuple[Array, Array]:
-    return -bound, bound
+def _within(values: Array, bound: Array) -> Array:
+    limited: Array = np.minimum(np.maximum(values, -bound), bound)
+    return limited

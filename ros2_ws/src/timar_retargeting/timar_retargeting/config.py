@@ -51,6 +51,14 @@ class BodyConfig:
         1.6, "How far ahead life without motion is planned.", unit="s", minimum=0.4, maximum=8.0
     )
 
+    by_hand_s: float = option(
+        15.0,
+        "Joints moved by hand stay this long after the last word, then ease to neutral.",
+        unit="s",
+        minimum=0.5,
+        maximum=600.0,
+    )
+
     def __post_init__(self) -> None:
         check(self)
 

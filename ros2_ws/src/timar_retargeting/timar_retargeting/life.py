@@ -1,4 +1,13 @@
-"""Life when nobody tells the face what to do: blinks, small gaze shifts, breath, sway; functions of time."""
+"""Life laid over motion, and all there is without it: blinks, gaze, breath, sway, posture; functions of time.
+
+Facts behind the defaults. People blink about 17 times a minute at rest and 26 times in conversation (A. R.
+Bentivoglio et al., "Analysis of blink rate patterns in normal subjects", Movement Disorders 12, 1997). The
+lid closes in a tenth of a second and opens in about twice that (C. Evinger, K. Manning, P. Sibony, "Eyelid
+movements: mechanisms and normal data", Investigative Ophthalmology & Visual Science 32, 1991), and intervals
+are skewed, with few below a second. Adults breathe 12 to 20 times a minute at rest. A gaze shift beyond some
+15 degrees is shared by the head, which starts with the eyes and takes several times as long (E. G. Freedman,
+"Coordination of the eyes and head during visual orienting", Experimental Brain Research 190, 2008).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from timar_common.config import check, option
 
+from timar_retargeting.glide import Glide, smooth_step
+
 Array = npt.NDArray[np.float64]
 
 LIFE_SIGNALS = (
@@ -20,11 +31,33 @@ LIFE_SIGNALS = (
 
 @dataclasses.dataclass(frozen=True)
 class LifeConfig:
-    """How lively a head is by itself."""
+    """How lively a head is by itself; every layer has its weight."""
 
     enabled: bool = option(True, "Whether the head blinks, breathes and looks about by itself.")
+    blink_weight: float = option(
+        1.0, "How far blinks close the lids; 0: no blinks.", minimum=0.0, maximum=1.0
+    )
+    gaze_weight: float = option(1.0, "Size of small gaze shifts.", minimum=0.0, maximum=2.0)
+    look_weight: float = option(
+        1.0, "How far the head follows a point it is told to look at.", minimum=0.0, maximum=1.0
+    )
+    breath_weight: float = option(1.0, "Size of breathing.", minimum=0.0, maximum=2.0)
+    sway_weight: float = option(1.0, "Size of the neck's slow sway.", minimum=0.0, maximum=2.0)
+    posture_weight: float = option(
+        1.0, "Size of the shift of posture when the floor changes.", minimum=0.0, maximum=2.0
+    )
+    face_weight: float = option(
+        1.0, "Size of the slow play of brows and lip corners.", minimum=0.0, maximum=1.0
+    )
     blink_interval_s: float = option(
-        2.8, "Median time between two blinks.", unit="s", minimum=0.5, maximum=60.0
+        2.5,
+        "Median time between two blinks of a listener, beyond 0.8 s that are always kept.",
+        unit="s",
+        minimum=0.5,
+        maximum=60.0,
+    )
+    blink_interval_speaking_s: float = option(
+        1.4, "The same while the head speaks.", unit="s", minimum=0.5, maximum=60.0
     )
     gaze_interval_s: float = option(
         1.8, "Median time between two small gaze shifts.", unit="s", minimum=0.2, maximum=60.0
@@ -35,9 +68,15 @@ class LifeConfig:
     gaze_pitch_rad: float = option(
         0.025, "Standard deviation of gaze up and down.", unit="rad", minimum=0.0, maximum=0.2
     )
+    look_head_share: float = option(
+        0.5, "The neck's part of looking at a point; the eyes do the rest.", minimum=0.0, maximum=1.0
+    )
     breath_hz: float = option(0.24, "Breaths a second.", unit="Hz", minimum=0.05, maximum=1.0)
     sway_rad: float = option(
         0.012, "Amplitude of the neck's slow sway.", unit="rad", minimum=0.0, maximum=0.1
+    )
+    posture_rad: float = option(
+        0.025, "Standard deviation of a posture from upright.", unit="rad", minimum=0.0, maximum=0.15
     )
 
     def __post_init__(self) -> None:
@@ -49,85 +88,135 @@ BLINK_HOLD_S = 0.04
 BLINK_OPEN_S = 0.19
 BLINK_REFRACTORY_S = 0.8
 SACCADE_S = 0.06
+LOOK_HEAD_S = 0.5
+POSTURE_S = 1.4
+SLOW_HZ = np.array([
+    (0.071, 0.113), (0.083, 0.131), (0.059, 0.097), (0.09, 0.17), (0.043, 0.067),
+]).T.ravel()  # fmt: skip
+"""Two frequencies, of no common multiple, for each of three sways, brows and smile [Hz]."""
+_PLACE = {name: place for place, name in enumerate(LIFE_SIGNALS)}
 
 
 class Life:
-    """Signals of life at any time; the same seed gives the same life.
+    """Signals of life at any time; the same seed and the same calls give the same life.
 
     The events (blinks, gaze shifts) are drawn once, in order, as time is asked for; a stretch that is asked
     for again gives the same values, so that a plan may be made anew in the middle of a blink.
 
     Args:
         config: How lively.
-        seed: Of blinks, gaze and phases.
+        seed: Of blinks, gaze, postures and phases.
     """
 
     def __init__(self, config: LifeConfig | None = None, seed: int = 0) -> None:
         self.config = config or LifeConfig()
-        phases, blinks, gazes = map(np.random.default_rng, np.random.SeedSequence(seed).spawn(3))
-        self._phases = phases.uniform(0.0, 2 * np.pi, 8)
+        phases, blinks, gazes, postures = map(np.random.default_rng, np.random.SeedSequence(seed).spawn(4))
         cfg = self.config
-        self._blinks = _Events(blinks, lambda r: _interval(r, cfg.blink_interval_s), BLINK_REFRACTORY_S)
+        self._phases = phases.uniform(0.0, 2 * np.pi, 1 + len(SLOW_HZ))
+        self._turns_hz = 2 * np.pi * np.concatenate([[cfg.breath_hz], SLOW_HZ])
+        self._is_speaking = False
+        self._blinks = _Events(blinks, self._blink_interval_s, BLINK_REFRACTORY_S)
         self._gazes = _Events(
             gazes,
             lambda r: _interval(r, cfg.gaze_interval_s),
             SACCADE_S,
             lambda r: np.clip(r.normal(0.0, [cfg.gaze_yaw_rad, cfg.gaze_pitch_rad]), -0.4, 0.4),
         )
+        self._postures = postures
+        self._posture = Glide(3, POSTURE_S)
+        self._look_line, self._look_head = Glide(2, SACCADE_S), Glide(2, LOOK_HEAD_S)
 
     def signals(self, times_s: npt.ArrayLike) -> dict[str, Array]:
-        """Return every signal of LIFE_SIGNALS.
+        """Return every signal of LIFE_SIGNALS, each (K,), as `rows` does."""
+        return dict(zip(LIFE_SIGNALS, self.rows(np.asarray(times_s, np.float64)).T, strict=True))
+
+    def rows(self, times: Array) -> Array:
+        """Return the signals at instants.
 
         Args:
-            times_s: (K,) rising instants on one clock, not before those asked for about a minute ago [s].
+            times: (K,) rising instants on one clock, not before those asked for about a minute ago [s].
 
         Returns:
-            (K,) for each signal.
+            (K, S) in the order of LIFE_SIGNALS.
         """
-        times = np.asarray(times_s, np.float64)
-        if not self.config.enabled or not times.size:
-            return {name: np.zeros_like(times) for name in LIFE_SIGNALS}
-        gaze = self._gaze(times)
-        sway = self.config.sway_rad
-        return {
-            "blink": self._blink(times),
-            "gaze_yaw": gaze[:, 0],
-            "gaze_pitch": gaze[:, 1],
-            "breath": np.sin(2 * np.pi * self.config.breath_hz * times + self._phases[0]),
-            "sway_yaw": sway * self._slow(times, 0.071, 0.113, 1),
-            "sway_pitch": 0.5 * sway * self._slow(times, 0.083, 0.131, 2),
-            "sway_roll": 0.7 * sway * self._slow(times, 0.059, 0.097, 3),
-            "brow_raise": 0.5 + 0.5 * self._slow(times, 0.09, 0.17, 4),
-            "smile": 0.35 + 0.25 * self._slow(times, 0.043, 0.067, 5),
-        }
+        rows = np.zeros((times.size, len(LIFE_SIGNALS)))
+        cfg = self.config
+        if not cfg.enabled or not times.size:
+            return rows
+        waves = np.sin(times[:, None] * self._turns_hz + self._phases)
+        # Two sines that never meet again: between -1 and 1.
+        slow = 0.5 * (waves[:, 1:6] + waves[:, 6:])
+        rows[:, _PLACE["breath"]] = cfg.breath_weight * waves[:, 0]
+        rows[:, SWAY] = cfg.sway_weight * cfg.sway_rad * SWAY_SHAPE * slow[:, :3]
+        rows[:, _PLACE["brow_raise"]] = cfg.face_weight * (0.5 + 0.5 * slow[:, 3])
+        rows[:, _PLACE["smile"]] = cfg.face_weight * (0.35 + 0.25 * slow[:, 4])
+        if cfg.blink_weight:
+            rows[:, _PLACE["blink"]] = cfg.blink_weight * self._blink(times)
+        if cfg.gaze_weight:
+            rows[:, GAZE] = cfg.gaze_weight * self._gaze(times)
+        if not self._posture.is_unused:
+            rows[:, SWAY] += cfg.posture_weight * self._posture.at(times)
+        if not self._look_line.is_unused:
+            head = self._look_head.at(times)
+            rows[:, GAZE] += cfg.look_weight * (self._look_line.at(times) - head)
+            rows[:, SWAY][:, :2] += cfg.look_weight * head
+        return rows
 
-    def _slow(self, times: Array, first_hz: float, second_hz: float, phase: int) -> Array:
-        """Two sines that never meet again: between -1 and 1."""
-        first = np.sin(2 * np.pi * first_hz * times + self._phases[phase])
-        return 0.5 * (first + np.sin(2 * np.pi * second_hz * times + self._phases[-phase]))
+    def look_at(self, yaw_rad: float, pitch_rad: float, time_s: float) -> None:
+        """Turn eyes and neck into a direction from an instant on; (0, 0) is straight ahead.
+
+        Args:
+            yaw_rad: To its left [rad].
+            pitch_rad: Down [rad].
+            time_s: Not before an earlier call [s].
+        """
+        line = np.array([yaw_rad, pitch_rad])
+        self._look_line.go(line, time_s)
+        self._look_head.go(self.config.look_head_share * line, time_s)
+
+    def take_floor(self, is_speaking: bool, time_s: float) -> None:
+        """Shift posture when the floor changes, and blink at the pace of a speaker or a listener.
+
+        Args:
+            is_speaking: Whether the head speaks now, or else listens.
+            time_s: Not before an earlier call [s].
+        """
+        if is_speaking == self._is_speaking and not self._posture.is_unused:
+            return
+        self._is_speaking = is_speaking
+        # A listener leans in a little and keeps its head at a slant; a speaker comes upright.
+        lean = np.array([0.0, -0.4, 0.0]) if is_speaking else np.array([0.0, 0.6, 0.0])
+        spread = np.array([0.6, 0.5, 0.5 if is_speaking else 1.2])
+        size = self.config.posture_rad
+        self._posture.go(size * (lean + np.clip(self._postures.normal(0.0, spread), -2.0, 2.0)), time_s)
+
+    def _blink_interval_s(self, rng: np.random.Generator) -> float:
+        cfg = self.config
+        return _interval(rng, cfg.blink_interval_speaking_s if self._is_speaking else cfg.blink_interval_s)
 
     def _blink(self, times: Array) -> Array:
         lids = np.zeros_like(times)
         length_s = BLINK_CLOSE_S + BLINK_HOLD_S + BLINK_OPEN_S
         for start_s, _ in self._blinks.between(times[0] - length_s, times[-1]):
             since = times - start_s
-            closing = _smooth_step(since / BLINK_CLOSE_S)
-            opening = _smooth_step((since - BLINK_CLOSE_S - BLINK_HOLD_S) / BLINK_OPEN_S)
+            closing = smooth_step(since / BLINK_CLOSE_S)
+            opening = smooth_step((since - BLINK_CLOSE_S - BLINK_HOLD_S) / BLINK_OPEN_S)
             lids = np.maximum(lids, closing - opening)
         return lids
 
     def _gaze(self, times: Array) -> Array:
-        first = self._gazes.last_before(times[0])
-        gaze = np.broadcast_to(first, (times.size, 2)).copy()
-        previous = first
+        gaze = np.empty((times.size, 2))
+        gaze[:] = self._gazes.last_before(times[0])
         for start_s, place in self._gazes.between(times[0] - SACCADE_S, times[-1]):
-            if start_s <= times[0] - SACCADE_S:
-                continue
             before = self._gazes.last_before(start_s)
-            previous = before
-            step = _smooth_step((times - start_s) / SACCADE_S)[:, None]
-            gaze = np.where(times[:, None] >= start_s, previous + step * (place - previous), gaze)
+            step = smooth_step((times - start_s) / SACCADE_S)[:, None]
+            gaze = np.where(times[:, None] >= start_s, before + step * (place - before), gaze)
         return gaze
+
+
+GAZE = slice(_PLACE["gaze_yaw"], _PLACE["gaze_pitch"] + 1)
+SWAY = slice(_PLACE["sway_yaw"], _PLACE["sway_roll"] + 1)
+SWAY_SHAPE = np.array([1.0, 0.5, 0.7])
 
 
 class _Events:
@@ -174,9 +263,3 @@ class _Events:
 def _interval(rng: np.random.Generator, median_s: float) -> float:
     """People's intervals are skewed: many short ones, few long."""
     return float(np.clip(rng.lognormal(np.log(median_s), 0.45), 0.2 * median_s, 4.0 * median_s))
-
-
-def _smooth_step(phase: Array) -> Array:
-    """From 0 to 1 with no velocity or acceleration at either end."""
-    s = np.clip(phase, 0.0, 1.0)
-    return s * s * s * (10.0 + s * (6.0 * s - 15.0))

@@ -51,23 +51,35 @@ class Curve:
         return Curve(self.positions[:, joints], self.velocities[:, joints], self.accelerations[:, joints])
 
 
-def soften(wanted: Array, limits: Limits, knee_fraction: float = 0.06) -> Array:
+KNEE_SHARE = 0.06
+"""Share of the range, at each end, over which wanted positions bend unless soft limits are given."""
+
+
+def default_soft(lower: Array, upper: Array) -> tuple[Array, Array]:
+    """Return the soft limits of joints for which none are given."""
+    knee = KNEE_SHARE * (upper - lower)
+    return lower + knee, upper - knee
+
+
+def soften(wanted: Array, limits: Limits, soft: tuple[Array, Array] | None = None) -> Array:
     """Bend wanted positions smoothly into the limits: unchanged in the middle, level towards the ends.
 
     Args:
         wanted: (..., J) positions [rad], finite.
         limits: Of the J joints.
-        knee_fraction: Share of the range, at each end, over which the bend goes.
+        soft: (J,) lower and upper position from which on the bend goes, inside the limits [rad].
 
     Returns:
         (..., J) positions strictly inside the limits [rad].
     """
-    knee = knee_fraction * (limits.upper - limits.lower)
-    above = np.maximum(wanted - (limits.upper - knee), 0.0)
-    below = np.maximum((limits.lower + knee) - wanted, 0.0)
-    middle = np.clip(wanted, limits.lower + knee, limits.upper - knee)
+    soft_lower, soft_upper = soft or default_soft(limits.lower, limits.upper)
+    middle = np.minimum(np.maximum(wanted, soft_lower), soft_upper)
+    beyond = wanted - middle
+    if not beyond.any():
+        return middle
     # tanh has slope 1 at 0, so the bend has no corner; 0.95 leaves room for a curve that rounds the bend.
-    return middle + 0.95 * knee * (np.tanh(above / (0.95 * knee)) - np.tanh(below / (0.95 * knee)))
+    knee = 0.95 * np.where(beyond > 0.0, limits.upper - soft_upper, soft_lower - limits.lower)
+    return middle + knee * np.tanh(beyond / knee)
 
 
 def hull(curve: Curve, step_s: float) -> tuple[Array, Array, Array]:

@@ -173,10 +173,11 @@ def blend(wanted: Array, start: State, limits: Limits, step_s: float) -> Array:
     duration = np.clip(duration, SHORTEST_BLEND_S, LONGEST_BLEND_S)
     t = step_s * np.arange(1, len(wanted) - 1)[:, None]
     s = np.minimum(t / duration, 1.0)
+    cube, rest = s * s * s, 1.0 - s
     offset = (
-        position * (1 - s**3 * (10 - 15 * s + 6 * s * s))
-        + velocity * duration * (s - s**3 * (6 - 8 * s + 3 * s * s))
-        + acceleration * duration**2 * 0.5 * s * s * (1 - s) ** 3
+        position * (1.0 - cube * (10.0 + s * (6.0 * s - 15.0)))
+        + velocity * duration * (s - cube * (6.0 - s * (8.0 - 3.0 * s)))
+        + acceleration * (0.5 * duration * duration) * (s * s * rest * rest * rest)
     )
     blended: Array = wanted[2:] + offset
     return blended

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,28 +11,21 @@ import numpy as np
 
 from timar_retargeting.life import LIFE_SIGNALS
 from timar_retargeting.limits import Limits
-from timar_retargeting.signals import EXPRESSION, MOTION_SIGNALS, Array, Neutral
+from timar_retargeting.mapping import JointMap, JointMapper, Platform
+from timar_retargeting.robot_joints import check_platforms, read_joint, read_platforms
+from timar_retargeting.signals import EXPRESSION, MOTION_SIGNALS, Array, Channel, Neutral
 from timar_retargeting.urdf import UrdfJoint, read_urdf_joints
 from timar_retargeting.yaml_map import YamlMap, read_yaml_map
 
 
 @dataclasses.dataclass(frozen=True)
-class JointMap:
-    """How signals become the position of one joint, and what the joint may do."""
+class Eyes:
+    """Where the head looks from when it is told to look at a point."""
 
-    name: str
-    gains: Mapping[str, float]
-    """By signal, sign and mimic multiplier taken in."""
-    offset_rad: float
-    """Position when every signal is zero [rad]."""
-    lower_rad: float
-    upper_rad: float
-    velocity_rad_s: float
-    acceleration_rad_s2: float
-    bandwidth_hz: float
-    """Motion above this is smoothed away, without delay [Hz]."""
-    servo_delay_s: float
-    """From a command to the joint being there [s]."""
+    frame: str = "base_link"
+    """Frame that does not move with the head."""
+    origin_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Between the eyes, head at neutral, in that frame: x forward, y left, z up [m]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +37,14 @@ class RobotDescription:
     joints: tuple[JointMap, ...]
     neutral: Neutral = dataclasses.field(default_factory=Neutral)
     loudspeaker_delay_s: float = 0.0
-    expressions: Mapping[str, Array] = dataclasses.field(default_factory=dict)
+    expressions: Mapping[str, Channel] = dataclasses.field(default_factory=dict)
+    platforms: tuple[Platform, ...] = ()
+    eyes: Eyes = dataclasses.field(default_factory=Eyes)
+
+    @functools.cached_property
+    def mapper(self) -> JointMapper:
+        """From axes to joints."""
+        return JointMapper(self.joints, self.platforms)
 
     @property
     def joint_names(self) -> tuple[str, ...]:
@@ -53,7 +54,7 @@ class RobotDescription:
     @property
     def offsets_rad(self) -> Array:
         """(J,) positions when every signal is zero [rad]."""
-        return np.array([joint.offset_rad for joint in self.joints])
+        return self.mapper.neutral.copy()
 
     @property
     def bandwidths_hz(self) -> Array:
@@ -76,8 +77,8 @@ class RobotDescription:
         )
 
     def gains(self, signal_names: tuple[str, ...]) -> Array:
-        """Return (S, J) gains from these signals to the joints."""
-        return np.array([[joint.gains.get(name, 0.0) for joint in self.joints] for name in signal_names])
+        """Return (S, A) gains from these signals to the axes; without platforms the axes are the joints."""
+        return self.mapper.gains(signal_names)
 
 
 def load_robot(path: Path, urdf_joints: Mapping[str, UrdfJoint] | None = None) -> RobotDescription:
@@ -98,18 +99,27 @@ def load_robot(path: Path, urdf_joints: Mapping[str, UrdfJoint] | None = None) -
     loudspeaker_delay_s = document.number("loudspeaker_delay_s", 0.0, minimum=0.0, maximum=2.0)
     neutral = _neutral(document.child("neutral", optional=True))
     expressions = _expressions(document.child("expressions", optional=True))
+    eyes = _eyes(document.child("eyes", optional=True))
     joints_map = document.child("joints")
+    platforms_map = document.child("kinematics", optional=True)
     document.refuse_rest()
     known = (*MOTION_SIGNALS, *LIFE_SIGNALS, *expressions)
     allowed = read_urdf_joints(urdf) if urdf_joints is None else urdf_joints
+    platforms = read_platforms(platforms_map, known)
+    moved_by = {joint: platform.name for platform in platforms for joint in platform.joints}
     joints: dict[str, JointMap] = {}
     for joint_name in joints_map.keys():  # noqa: SIM118 - a YamlMap is no mapping
-        joint = _joint(joint_name, joints_map.child(joint_name), known, joints)
+        entry = joints_map.child(joint_name)
+        joint = read_joint(joint_name, entry, known, joints, moved_by)
         _check_against_urdf(joints_map, joint, allowed, urdf)
         joints[joint_name] = joint
     if not joints:
         raise joints_map.error("a robot needs at least one joint")
-    return RobotDescription(name, urdf, tuple(joints.values()), neutral, loudspeaker_delay_s, expressions)
+    check_platforms(platforms_map, platforms, joints)
+    all_joints = tuple(joints.values())
+    return RobotDescription(
+        name, urdf, all_joints, neutral, loudspeaker_delay_s, expressions, platforms, eyes
+    )
 
 
 def _neutral(entry: YamlMap) -> Neutral:
@@ -119,77 +129,31 @@ def _neutral(entry: YamlMap) -> Neutral:
     return Neutral((neck[0], neck[1], neck[2]), jaw_rad)
 
 
-def _expressions(entry: YamlMap) -> dict[str, Array]:
+def _eyes(entry: YamlMap) -> Eyes:
+    frame = entry.text("frame") if entry.has("frame") else Eyes().frame
+    x, y, z = entry.numbers("origin_m", 3, Eyes().origin_m)
+    entry.refuse_rest()
+    return Eyes(frame, (x, y, z))
+
+
+def _expressions(entry: YamlMap) -> dict[str, Channel]:
     channels = {}
     size = EXPRESSION.stop - EXPRESSION.start
     for name in entry.keys():  # noqa: SIM118
         if name in MOTION_SIGNALS or name in LIFE_SIGNALS:
             raise entry.error(f"channel {name!r} has the name of a built-in signal; choose another", name)
-        weights = np.zeros(size)
+        weights, offset = np.zeros(size), 0.0
         for index, weight in entry.child(name).number_by_key().items():
+            if index == "offset":
+                offset = weight
+                continue
             if not (index.isdigit() and int(index) < size):
                 raise entry.error(
-                    f"channel {name!r} weighs expression {index!r}, expected 0..{size - 1}", name
+                    f"channel {name!r} weighs expression {index!r}, expected 0..{size - 1} or offset", name
                 )
             weights[int(index)] = weight
-        channels[name] = weights
+        channels[name] = Channel(weights, offset)
     return channels
-
-
-def _joint(name: str, entry: YamlMap, known: tuple[str, ...], earlier: Mapping[str, JointMap]) -> JointMap:
-    mimic = entry.child("mimic", optional=True)
-    gains_entry = entry.child("signals", optional=True)
-    sign = entry.number("sign", 1.0)
-    if sign not in (-1.0, 1.0):
-        raise entry.error(f"sign is {sign:g}, expected 1 or -1", "sign")
-    gains = {key: sign * gain for key, gain in gains_entry.number_by_key().items()}
-    offset_rad = entry.number("offset_rad", 0.0)
-    lower, upper = entry.numbers("position_rad", 2)
-    joint = JointMap(
-        name=name,
-        gains=gains,
-        offset_rad=offset_rad,
-        lower_rad=lower,
-        upper_rad=upper,
-        velocity_rad_s=entry.number("velocity_rad_s", minimum=1e-3),
-        acceleration_rad_s2=entry.number("acceleration_rad_s2", minimum=1e-2),
-        bandwidth_hz=entry.number("bandwidth_hz", 8.0, minimum=0.5, maximum=12.0),
-        servo_delay_s=entry.number("servo_delay_s", 0.0, minimum=0.0, maximum=0.5),
-    )
-    if not mimic.is_absent:
-        if gains:
-            raise entry.error("a joint has either signals or mimic, not both", "mimic")
-        joint = _mimic(joint, mimic, earlier)
-    entry.refuse_rest()
-    for signal in gains:
-        if signal not in known:
-            raise gains_entry.error(
-                f"there is no signal {signal!r}; the signals are: {', '.join(known)}", signal
-            )
-    if not lower < upper:
-        raise entry.error(f"position_rad is [{lower:g}, {upper:g}], expected lower < upper", "position_rad")
-    if not lower <= joint.offset_rad <= upper:
-        raise entry.error(
-            f"the neutral position {joint.offset_rad:g} lies outside position_rad [{lower:g}, {upper:g}]"
-        )
-    return joint
-
-
-def _mimic(joint: JointMap, entry: YamlMap, earlier: Mapping[str, JointMap]) -> JointMap:
-    leader_name = entry.text("joint")
-    multiplier = entry.number("multiplier", 1.0)
-    offset_rad = entry.number("offset_rad", 0.0)
-    entry.refuse_rest()
-    if leader_name not in earlier:
-        raise entry.error(
-            f"mimics {leader_name!r}, expected a joint that stands above it in the file", "joint"
-        )
-    leader = earlier[leader_name]
-    return dataclasses.replace(
-        joint,
-        gains={signal: multiplier * gain for signal, gain in leader.gains.items()},
-        offset_rad=multiplier * leader.offset_rad + offset_rad,
-    )
 
 
 def _check_against_urdf(

@@ -9,11 +9,10 @@ so reached, which is the order of the joints in a neck that yaws at its base.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial.transform import Rotation
 
 Array = npt.NDArray[np.float64]
 
@@ -40,6 +39,20 @@ class Neutral:
     jaw_rad: float = 0.0
     """Opening of the resting jaw, its rotation about x [rad]."""
 
+    def row(self) -> Array:
+        """Return neck and jaw as one row (4,) [rad]."""
+        return np.array([*self.neck_rad, self.jaw_rad], np.float64)
+
+
+@dataclasses.dataclass(frozen=True)
+class Channel:
+    """A named number of the face, read from the expression numbers."""
+
+    weights: Array
+    """(50,) of the expression numbers."""
+    offset: float = 0.0
+    """Its value when all of them are zero."""
+
 
 def yaw_pitch_roll(rotation_vector: npt.ArrayLike) -> Array:
     """Read rotations in FLAME axes as yaw, pitch and roll in ROS axes.
@@ -52,21 +65,20 @@ def yaw_pitch_roll(rotation_vector: npt.ArrayLike) -> Array:
 
     Source: REP-103 for axes and signs.
     """
-    vectors = np.atleast_2d(np.asarray(rotation_vector, np.float64))
-    return _angles(Rotation.from_rotvec(vectors[:, FLAME_TO_ROS]))
+    return _angles(_quaternions(np.atleast_2d(np.asarray(rotation_vector, np.float64))))
 
 
 def motion_signals(
     motion: npt.ArrayLike,
     neutral: Neutral | None = None,
-    expressions: Mapping[str, npt.ArrayLike] | None = None,
+    expressions: Mapping[str, Channel] | None = None,
 ) -> dict[str, Array]:
     """Turn motion into named signals.
 
     Args:
         motion: (frames, 56) finite motion: expression 50, jaw 3, neck 3.
         neutral: The resting pose; None: zero.
-        expressions: Named channels, each (50,) weights of the expression numbers.
+        expressions: Named channels.
 
     Returns:
         (frames,) for each of MOTION_SIGNALS [rad] and for each channel.
@@ -74,23 +86,69 @@ def motion_signals(
     Raises:
         ValueError: The shape is another.
     """
+    channels = tuple((expressions or {}).values())
+    columns = signal_columns(motion, (neutral or Neutral()).row(), channels)
+    return dict(zip((*MOTION_SIGNALS, *(expressions or {})), columns.T, strict=True))
+
+
+def signal_columns(motion: npt.ArrayLike, rest: Array, channels: Sequence[Channel] = ()) -> Array:
+    """Turn motion into signals, one column each: MOTION_SIGNALS, then the channels.
+
+    Args:
+        motion: (frames, 56) finite motion.
+        rest: (4,) or (frames, 4) neck and jaw at rest, as in `Neutral.row` [rad].
+        channels: Of the face.
+
+    Returns:
+        (frames, 4 + channels).
+
+    Raises:
+        ValueError: The shape is another.
+    """
     frames = np.asarray(motion, np.float64)
     if frames.ndim != 2 or frames.shape[1] != MOTION_SIZE:
         raise ValueError(f"motion has shape {frames.shape}, expected (frames, {MOTION_SIZE})")
-    rest = neutral or Neutral()
-    resting_neck = Rotation.from_rotvec(np.asarray(rest.neck_rad, np.float64)[list(FLAME_TO_ROS)])
-    angles = _angles(resting_neck.inv() * Rotation.from_rotvec(frames[:, NECK][:, FLAME_TO_ROS]))
-    signals = {name: angles[:, column] for column, name in enumerate(NECK_SIGNALS)}
-    signals[JAW_SIGNAL] = frames[:, JAW][:, 0] - rest.jaw_rad
-    for name, weights in (expressions or {}).items():
-        signals[name] = frames[:, EXPRESSION] @ np.asarray(weights, np.float64)
-    return signals
+    columns = np.empty((len(frames), len(MOTION_SIGNALS) + len(channels)))
+    neck = _quaternions(frames[:, NECK])
+    if rest[..., :3].any():
+        neck = _times(_inverse(_quaternions(np.atleast_2d(rest)[:, :3])), neck)
+    columns[:, :3] = _angles(neck)
+    columns[:, 3] = frames[:, JAW.start] - rest[..., 3]
+    for place, channel in enumerate(channels, len(MOTION_SIGNALS)):
+        columns[:, place] = frames[:, EXPRESSION] @ channel.weights + channel.offset
+    return columns
 
 
-def _angles(rotation: Rotation) -> Array:
-    """Intrinsic z-y-x angles from the matrix; quiet at a quarter turn of pitch, where yaw and roll merge."""
-    matrix = np.atleast_3d(rotation.as_matrix()).reshape(-1, 3, 3)
-    yaw = np.arctan2(matrix[:, 1, 0], matrix[:, 0, 0])
-    pitch = np.arcsin(np.clip(-matrix[:, 2, 0], -1.0, 1.0))
-    roll = np.arctan2(matrix[:, 2, 1], matrix[:, 2, 2])
+# Quaternions (w, x, y, z), each component an array: a turn can spend no more than a few array operations.
+
+_Quaternion = tuple[Array, Array, Array, Array]
+
+
+def _quaternions(vectors: Array) -> _Quaternion:
+    """Rotations in ROS axes from axis-angles (n, 3) in FLAME axes."""
+    half = 0.5 * np.sqrt((vectors * vectors).sum(1))
+    scale = 0.5 * np.sinc(half / np.pi)
+    x, y, z = (vectors[:, column] * scale for column in FLAME_TO_ROS)
+    return np.cos(half), x, y, z
+
+
+def _inverse(q: _Quaternion) -> _Quaternion:
+    return q[0], -q[1], -q[2], -q[3]
+
+
+def _times(a: _Quaternion, b: _Quaternion) -> _Quaternion:
+    return (
+        a[0] * b[0] - a[1] * b[1] - a[2] * b[2] - a[3] * b[3],
+        a[0] * b[1] + a[1] * b[0] + a[2] * b[3] - a[3] * b[2],
+        a[0] * b[2] - a[1] * b[3] + a[2] * b[0] + a[3] * b[1],
+        a[0] * b[3] + a[1] * b[2] - a[2] * b[1] + a[3] * b[0],
+    )
+
+
+def _angles(q: _Quaternion) -> Array:
+    """Intrinsic z-y-x angles (n, 3); quiet at a quarter turn of pitch, where yaw and roll merge."""
+    w, x, y, z = q
+    yaw = np.arctan2(2.0 * (w * z + x * y), 1.0 - 2.0 * (y * y + z * z))
+    pitch = np.arcsin(np.clip(2.0 * (w * y - z * x), -1.0, 1.0))
+    roll = np.arctan2(2.0 * (w * x + y * z), 1.0 - 2.0 * (x * x + y * y))
     return np.stack([yaw, pitch, roll], axis=1)

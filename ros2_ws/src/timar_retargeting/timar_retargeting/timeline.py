@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 import numpy.typing as npt
-from scipy.interpolate import CubicSpline
 
 Array = npt.NDArray[np.float64]
 
@@ -85,7 +85,7 @@ class Timeline:
         self._made_until: int | None = None
         self._targets: Array = np.empty((0, self._joints))
         self._anchor = (0, 0)
-        self._spline: CubicSpline | None = None
+        self._filled: Array | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -137,24 +137,25 @@ class Timeline:
             self.counters.frames += int(is_known.sum())
             self._made_until = max(self._made_until or 0, run.first_frame + len(run.targets))
         self._forget_past(now_ns)
-        self._spline = None
+        self._filled = None
         return True
 
     def positions(self, times_ns: Array) -> Array:
-        """Return wanted positions (K, J) at (K,) instants [ns]; first and last frame hold beyond the ends.
+        """Return wanted positions (K, J) at (K,) rising instants [ns]; beyond the ends the end frames hold.
 
         Raises:
             RuntimeError: No frame is known.
         """
         if self.is_empty:
             raise RuntimeError("the timeline is empty; ask is_empty first")
-        if len(self._targets) == 1:
-            return np.repeat(self._targets, len(times_ns), axis=0)
-        if self._spline is None:
-            self._spline = CubicSpline(np.arange(len(self._targets)), self._bridged(), bc_type="natural")
-        places = (times_ns - self.first_ns) / self._frame_ns
-        values: Array = self._spline(np.clip(places, 0.0, len(self._targets) - 1.0))
-        return values
+        if self._filled is None:
+            self._filled = self._bridged()
+        last = len(self._targets) - 1
+        places = np.minimum(np.maximum((times_ns - self.first_ns) / self._frame_ns, 0.0), float(last))
+        # A spline forgets what is further away; so few frames, and matrices that are kept, are enough.
+        low = max(0, int(places[0]) - self._context)
+        high = min(last, int(places[-1]) + 1 + self._context)
+        return _spline(self._filled[low : high + 1], places - low)
 
     def _time_ns(self, frame: int) -> float:
         return self._anchor[1] + (frame - self._anchor[0]) * self._frame_ns
@@ -211,7 +212,7 @@ class Timeline:
         low, high = (known[0], known[-1] + 1) if known.size else (0, 0)
         self._first += int(low)
         self._targets = self._targets[low:high]
-        self._spline = None
+        self._filled = None
 
     def _bridged(self) -> Array:
         missing = np.isnan(self._targets).any(1)
@@ -224,3 +225,30 @@ class Timeline:
                 places[missing], places[~missing], self._targets[~missing, joint]
             )
         return filled
+
+
+def _spline(values: Array, places: Array) -> Array:
+    """Return the natural C2 spline through (n, J) values at places 0 .. n - 1, at (K,) places."""
+    count = len(values)
+    if count < 3:
+        return values[0] + places[:, None] * (values[-1] - values[0])
+    bends = bends_of(count) @ values
+    left = np.minimum(places.astype(np.intp), count - 2)
+    t = (places - left)[:, None]
+    u = 1.0 - t
+    here, there, bend_here, bend_there = values[left], values[left + 1], bends[left], bends[left + 1]
+    curved: Array = u * here + t * there - u * t / 6.0 * ((1.0 + u) * bend_here + (1.0 + t) * bend_there)
+    return curved
+
+
+@functools.lru_cache(maxsize=256)
+def bends_of(count: int) -> Array:
+    """Return the matrix (n, n) from values to second derivatives of their natural spline."""
+    inner = count - 2
+    differences = np.zeros((inner, count))
+    rows = np.arange(inner)
+    differences[rows, rows], differences[rows, rows + 1], differences[rows, rows + 2] = 6.0, -12.0, 6.0
+    matrix = np.zeros((count, count))
+    coupled = 4.0 * np.eye(inner) + np.eye(inner, k=1) + np.eye(inner, k=-1)
+    matrix[1:-1] = np.linalg.solve(coupled, differences)
+    return matrix

@@ -80,6 +80,30 @@ class YamlMap:
             raise self.error(f"{key!r} must be a list of {count} numbers", key)
         return tuple(self._number(item, key) for item in node.value)
 
+    def rows(self, key: str, count: int, width: int) -> list[tuple[float, ...]]:
+        """Return a list of `count` lists of `width` finite numbers."""
+        node = self._take(key)
+        rows = node.value if isinstance(node, yaml.SequenceNode) else []
+        if len(rows) != count or not all(
+            isinstance(row, yaml.SequenceNode) and len(row.value) == width for row in rows
+        ):
+            raise self.error(f"{key!r} must be a list of {count} lists of {width} numbers", key)
+        return [tuple(self._number(item, key) for item in row.value) for row in rows]
+
+    def words(self, key: str) -> tuple[str, ...]:
+        """Return a list of different words."""
+        node = self._take(key)
+        items = node.value if isinstance(node, yaml.SequenceNode) else []
+        words = tuple(str(item.value) for item in items if isinstance(item, yaml.ScalarNode))
+        if not words or len(set(words)) != len(items):
+            raise self.error(f"{key!r} must be a list of words, each said once", key)
+        return words
+
+    def has(self, key: str) -> bool:
+        """Tell whether a key is there; it counts as known."""
+        self._asked.add(key)
+        return key in self._entries
+
     def number_by_key(self) -> dict[str, float]:
         """Return every entry as a finite number."""
         self._asked.update(self._entries)
