@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import scipy.signal
 from timar_audio.capture import Capture
-from timar_audio.microphone import MicrophoneSource, find_microphone, import_portaudio
+from timar_audio.devices import find_device, import_portaudio
+from timar_audio.microphone import MicrophoneSource
 
 
 class PortAudioError(Exception):
@@ -155,12 +156,12 @@ def test_one_channel_of_an_array_can_be_picked():
 
 @pytest.mark.parametrize("device", ["", "1", "USB"])
 def test_a_device_is_found_by_default_index_and_part_of_its_name(device):
-    assert find_microphone(FakePortAudio(), device)["name"] == "Array (USB)"
+    assert find_device(FakePortAudio(), device, "input")["name"] == "Array (USB)"
 
 
 def test_a_device_that_is_not_there_is_named_with_those_that_are():
     with pytest.raises(OSError, match=r"no microphone 'Violin' .*those here are 1: Array \(USB\)"):
-        find_microphone(FakePortAudio(), "Violin")
+        find_device(FakePortAudio(), "Violin", "input")
 
 
 def test_a_machine_without_a_microphone_is_told_so():

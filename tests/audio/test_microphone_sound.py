@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import scipy.signal
 from timar_audio.capture import Capture
-from timar_audio.microphone import MicrophoneSource, find_microphone, import_portaudio
+from timar_audio.devices import find_device, import_portaudio
+from timar_audio.microphone import MicrophoneSource
 
 pytestmark = pytest.mark.sound
 
@@ -138,6 +139,6 @@ def test_a_vanished_microphone_is_told_within_two_seconds(virtual_sound):
 
 def test_a_microphone_that_is_not_there_is_named_with_those_that_are(virtual_sound):
     with pytest.raises(OSError, match=r"there is no microphone 'elephant'.*those here are.*pulse"):
-        find_microphone(import_portaudio(), "elephant")
+        find_device(import_portaudio(), "elephant", "input")
     with pytest.raises(OSError, match="there is no microphone '99'"):
-        find_microphone(import_portaudio(), "99")
+        find_device(import_portaudio(), "99", "input")

@@ -7,7 +7,9 @@ import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from timar_audio.playback import FileSpeech, NoSpeech, Playback, PlaybackConfig, SpeechPlan
+from timar_audio.plan import SpeechPlan
+from timar_audio.playback import Playback, PlaybackConfig
+from timar_audio.speech import FileSpeech, NoSpeech
 from timar_audio.wav import SoundFile
 from timar_common.diagnostics import Level
 

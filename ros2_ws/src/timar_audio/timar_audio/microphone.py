@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-import types
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ
 
+from timar_audio.devices import OPEN_STREAMS, find_device, import_portaudio
 from timar_audio.resample import ToConversationRate, pick_channel
 from timar_audio.sources import Sound
 
@@ -55,6 +55,7 @@ class MicrophoneSource:
         self._sleep = sleep
         self._portaudio = portaudio
         self._stream: Any = None
+        self._was_open = False
         self._name = device or "the default microphone"
         self._channels = 1
         self._frames_read = 0
@@ -65,8 +66,10 @@ class MicrophoneSource:
         """Open the device and begin to count."""
         if self._portaudio is None:
             self._portaudio = import_portaudio()
+        if self._was_open:
+            OPEN_STREAMS.refresh(self._portaudio)
         pa = self._portaudio
-        info = find_microphone(pa, self._device)
+        info = find_device(pa, self._device, "input")
         self._name = str(info["name"])
         self._rate_hz = self._rate_hz or round(info["default_samplerate"])
         available = int(info["max_input_channels"])
@@ -84,6 +87,7 @@ class MicrophoneSource:
                 dtype="int16",
                 latency=self._buffer_s,
             )
+            OPEN_STREAMS.add()
             self._stream.start()
         except pa.PortAudioError as error:
             self.close()
@@ -91,6 +95,7 @@ class MicrophoneSource:
                 f"microphone {self._name!r} cannot be opened at {self._rate_hz} Hz with {self._channels} "
                 f"channels: {error}; is another program using it, or does it need another native_rate_hz?"
             ) from error
+        self._was_open = True
         self._frames_read = 0
         self._heard_ns = self._clock()
         self._resampler = ToConversationRate(self._rate_hz)
@@ -107,9 +112,7 @@ class MicrophoneSource:
             data, has_overflowed = self._stream.read(frames)
             still_held = self._stream.read_available
         except self._portaudio.PortAudioError as error:
-            raise OSError(
-                f"microphone {self._name!r} has vanished: {error}; plug it in again and restart capture"
-            ) from error
+            raise OSError(f"microphone {self._name!r} has vanished: {error}; plug it in again") from error
         now_ns = self._clock()
         self._frames_read += frames
         counter = (self._frames_read + max(0, still_held)) * SAMPLE_RATE_HZ / self._rate_hz
@@ -125,6 +128,7 @@ class MicrophoneSource:
         """Let the device go; one that has vanished cannot be let go in order, which is all right."""
         stream, self._stream = self._stream, None
         if stream is not None:
+            OPEN_STREAMS.remove()
             stream.close(ignore_errors=True)
 
     def _wait_for_frames(self) -> int:
@@ -140,7 +144,7 @@ class MicrophoneSource:
             if now_ns - self._heard_ns > patience_ns:
                 raise OSError(
                     f"microphone {self._name!r} has vanished: it brought nothing for "
-                    f"{(now_ns - self._heard_ns) / NS_PER_S:.1f} s; plug it in again and restart capture"
+                    f"{(now_ns - self._heard_ns) / NS_PER_S:.1f} s; plug it in again"
                 )
             if now_ns > deadline_ns:
                 return 0
@@ -151,47 +155,3 @@ class MicrophoneSource:
         samples = self._resampler.push(np.zeros(0, np.float32), is_last=True)
         self._resampler = ToConversationRate(self._rate_hz)
         return Sound(samples, counter, now_ns)
-
-
-def import_portaudio() -> types.ModuleType:
-    """Import sounddevice, which loads PortAudio.
-
-    Raises:
-        OSError: The library is not installed.
-    """
-    try:
-        import sounddevice
-    except (ImportError, OSError) as error:
-        raise OSError(
-            f"no microphone can be used: {error}; install PortAudio (apt install libportaudio2) and the "
-            "Python package sounddevice"
-        ) from error
-    module: types.ModuleType = sounddevice
-    return module
-
-
-def find_microphone(portaudio: Any, device: str) -> dict[str, Any]:
-    """Return PortAudio's description of an input device.
-
-    Args:
-        portaudio: The `sounddevice` module.
-        device: Name or a part of it, index as digits, or empty for the default.
-
-    Raises:
-        OSError: There is none, or none of this name; the message lists those that are there.
-    """
-    inputs = {
-        index: info
-        for index, info in enumerate(portaudio.query_devices())
-        if int(info["max_input_channels"]) > 0
-    }
-    names = "; ".join(f"{index}: {info['name']}" for index, info in inputs.items())
-    if not inputs:
-        raise OSError("there is no microphone on this machine; plug one in, or give source:=file")
-    wanted: int | str | None = int(device) if device.isdecimal() else device or None
-    try:
-        info = dict(portaudio.query_devices(wanted, "input"))
-    except (ValueError, portaudio.PortAudioError) as error:
-        raise OSError(f"there is no microphone {device!r} ({error}); those here are {names}") from error
-    info.setdefault("index", wanted)
-    return info

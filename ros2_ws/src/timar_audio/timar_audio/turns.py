@@ -175,6 +175,10 @@ class TurnRules:
         """Who holds the floor now."""
         return self._floor
 
+    def count_on_from(self, earlier: TurnRules) -> None:
+        """Number speech turns after those of an earlier conversation."""
+        self._counts = dict(earlier._counts)
+
     def step(self, speaker: Speaker, frame: Activity) -> tuple[list[TurnEvent], list[FloorChange]]:
         """Take one frame of one voice in and return what it changed."""
         now = frame.end_sample
@@ -339,6 +343,12 @@ class Turns:
         if self.rules.floor != before:
             decisions.floor.append(self.rules.floor)
         return decisions
+
+    def anew(self) -> Turns:
+        """Return new ears for a counter that begins anew; speech turns are counted on."""
+        turns = Turns(self.config)
+        turns.rules.count_on_from(self.rules)
+        return turns
 
     def _watermark(self) -> int:
         ends = [self._ends[speaker] for speaker, voice in self.voices.items() if voice.is_started]

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from timar_common.clock import NOMINAL_NS_PER_SAMPLE
 from timar_common.diagnostics import Level, Percentiles, Report
+from timar_common.restarts import Belongs, ConversationWatch
 from timar_common.room_node import RoomNode, run
 from timar_msgs.msg import FloorState, TurnEvent, VoiceActivity
 
@@ -37,6 +38,7 @@ class TurnsNode(RoomNode):
     def build(self) -> None:
         """Make the core and the topics."""
         self._turns = Turns(self.config)
+        self._watch = ConversationWatch()
         self._newest = {speaker: _Newest() for speaker in Speaker}
         self._delays_s = {kind: Percentiles() for kind in turns.Kind}
         self._counts = {kind: 0 for kind in turns.Kind}
@@ -49,6 +51,7 @@ class TurnsNode(RoomNode):
     def report(self) -> Report:
         """Count events and losses, and say how long decisions took."""
         report = Report(values={"floor": self._turns.rules.floor.state.name})
+        report.values["clock_restarts"] = self._watch.restarts
         for kind, count in self._counts.items():
             report.values[f"{kind.name.lower()}s"] = count
             for name, delay_s in self._delays_s[kind].summary().items():
@@ -66,8 +69,26 @@ class TurnsNode(RoomNode):
         check_block(message.sample_rate, message.first_sample, len(message.samples), message.filled_samples)
         heard_ns = self.monotonic_ns(message.header)
         samples = np.frombuffer(message.samples, np.int16)
+        belongs = self._watch.observe(message.first_sample, samples.size, heard_ns)
+        if belongs is Belongs.OLD:
+            return
+        if belongs is Belongs.NEW:
+            self._restart()
         decisions = self._turns.push(speaker, message.first_sample, samples, message.filled_samples)
         self._newest[speaker] = _Newest(message.first_sample, heard_ns)
+        self._publish(speaker, decisions)
+
+    def _restart(self) -> None:
+        """End every turn and begin anew with the counter; turns are counted on."""
+        self.get_logger().warning(
+            "the sample counter began anew: capture was started again; every turn ends, "
+            "a new conversation begins"
+        )
+        self._publish(Speaker.USER, self._turns.finish())
+        self._turns = self._turns.anew()
+        self._newest = {speaker: _Newest() for speaker in Speaker}
+
+    def _publish(self, speaker: Speaker, decisions: turns.Decisions) -> None:
         for who, frame in decisions.activity:
             self._publish_activity(who, frame)
         for event in decisions.events:

@@ -122,3 +122,32 @@ class SoundFile:
             return None
         size: int = struct.unpack("<I", head[4:8])[0]
         return None if size in _STREAMED_SIZES else size + 8
+
+
+class SoundWriter:
+    """A 16 kHz WAV file that grows; it reads at any time, also when the writer was killed.
+
+    Raises:
+        OSError: It cannot be written there.
+    """
+
+    def __init__(self, path: str | pathlib.Path) -> None:
+        try:
+            self._file = soundfile.SoundFile(str(path), "w", SAMPLE_RATE_HZ, 1, "PCM_16", format="WAV")
+        except soundfile.LibsndfileError as error:
+            raise OSError(
+                f"{path} cannot be written ({error.error_string.strip()}); give a path in an existing folder"
+            ) from error
+        self._unsaved = 0
+
+    def write(self, samples: npt.NDArray[np.int16]) -> None:
+        """Add samples at the end."""
+        self._file.write(samples)
+        self._unsaved += samples.size
+        if self._unsaved >= SAMPLE_RATE_HZ:
+            self._file.flush()
+            self._unsaved = 0
+
+    def close(self) -> None:
+        """Write the rest and let the file go."""
+        self._file.close()

@@ -1,0 +1,151 @@
+"""The head's own voice taken out of what the microphone heard, before anybody listens to it.
+
+A block of the microphone waits for the agent's sound of the same place, for both are on one clock, and then
+goes through WebRTC's echo canceller.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from timar_common.clock import SAMPLE_RATE_HZ
+from timar_common.diagnostics import Level, Report
+from timar_common.stream import SampleStream
+
+from timar_audio.capture import SoundBlock
+from timar_audio.levels import level_dbfs
+
+FRAME = SAMPLE_RATE_HZ // 100
+"""WebRTC works on 10 ms [samples]."""
+_KEPT = 4 * SAMPLE_RATE_HZ
+
+
+class EchoSuppressor(Protocol):
+    """What takes one sound out of another."""
+
+    def process(self, near: npt.NDArray[np.int16], far: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
+        """Return `near` without the echo of `far`.
+
+        Args:
+            near: (n,) what the microphone heard; n is a multiple of 10 ms.
+            far: (n,) what the loudspeaker played at the same places of the clock.
+        """
+
+
+class WebRtcSuppressor:
+    """WebRTC's echo canceller (AEC3), which finds the delay between the two by itself.
+
+    Raises:
+        OSError: The package is not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            from pywebrtc_audio import AudioProcessor
+        except ImportError as error:
+            raise OSError(
+                f"echo_suppression is 'webrtc' and cannot be used: {error}; pip install pywebrtc-audio"
+            ) from error
+        self._processor: Any = AudioProcessor(
+            sample_rate=SAMPLE_RATE_HZ, echo_cancellation=True, high_pass_filter=True
+        )
+
+    def process(self, near: npt.NDArray[np.int16], far: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
+        """Return `near` without the echo of `far`."""
+        if near.size % FRAME or near.size != far.size:
+            raise ValueError(
+                f"near and far have {near.size} and {far.size} samples, expected n x {FRAME} each"
+            )
+        out = [
+            self._processor.process(near[i : i + FRAME], far[i : i + FRAME])
+            for i in range(0, near.size, FRAME)
+        ]
+        return np.concatenate([np.zeros(0, np.int16), *out])
+
+
+@dataclasses.dataclass
+class _Waiting:
+    """A block that waits for the agent's sound."""
+
+    block: SoundBlock
+    since_ns: int
+
+
+class EchoStage:
+    """Bring both sounds together and suppress one in the other.
+
+    Args:
+        suppressor: What does it.
+        wait_ms: So long a block waits for the agent's sound; then that counts as silence [ms].
+    """
+
+    def __init__(self, suppressor: EchoSuppressor, wait_ms: int) -> None:
+        self.unmatched_blocks = 0
+        """Blocks that went on without the agent's sound of their place."""
+        self._suppressor = suppressor
+        self._wait_ns = wait_ms * 1_000_000
+        self._agent = SampleStream(capacity=_KEPT)
+        self._waiting: collections.deque[_Waiting] = collections.deque()
+        self._raw_dbfs = self._clean_dbfs = -120.0
+
+    def push_user(self, block: SoundBlock, monotonic_ns: int) -> list[SoundBlock]:
+        """Take a block of the microphone in, and return those that are ready."""
+        self._waiting.append(_Waiting(block, monotonic_ns))
+        return self.ready(monotonic_ns)
+
+    def push_agent(
+        self, first_sample: int, samples: npt.NDArray[np.int16], monotonic_ns: int
+    ) -> list[SoundBlock]:
+        """Take what left the loudspeaker, and return the blocks that waited for it.
+
+        Raises:
+            ValueError: The block cannot be placed; see `SampleStream.push`.
+        """
+        self._agent.push(first_sample, samples)
+        return self.ready(monotonic_ns)
+
+    def restart(self) -> None:
+        """Forget the agent's sound: its counter began anew."""
+        self._agent = SampleStream(capacity=_KEPT)
+
+    def ready(self, monotonic_ns: int) -> list[SoundBlock]:
+        """Return the blocks whose echo is known by now, and those that waited long enough."""
+        blocks = []
+        while self._waiting:
+            waiting = self._waiting[0]
+            end = waiting.block.first_sample + waiting.block.samples.size
+            is_matched = self._agent.end_sample >= end
+            if self._agent.is_started and not is_matched and monotonic_ns - waiting.since_ns < self._wait_ns:
+                break
+            self._waiting.popleft()
+            self.unmatched_blocks += self._agent.is_started and not is_matched
+            blocks.append(self._suppress(waiting.block))
+        return blocks
+
+    def report(self) -> Report:
+        """Say how much was suppressed in the newest block, and how often the agent's sound was missing."""
+        report = Report(
+            values={
+                "echo_unmatched_blocks": self.unmatched_blocks,
+                "echo_suppressed_db": self._raw_dbfs - self._clean_dbfs,
+            }
+        )
+        if not self._agent.is_started:
+            report.worsen(Level.WARN, "echo suppression hears no agent/audio; is playback running?")
+        return report
+
+    def _suppress(self, block: SoundBlock) -> SoundBlock:
+        first = block.first_sample
+        oldest = self._agent.end_sample - _KEPT
+        far = (
+            self._agent.read(first, first + block.samples.size)
+            if first >= oldest
+            else np.zeros(block.samples.size, np.int16)
+        )
+        clean = self._suppressor.process(block.samples, far)
+        self._raw_dbfs, self._clean_dbfs = level_dbfs(block.samples), level_dbfs(clean)
+        return dataclasses.replace(block, samples=clean)

@@ -1,0 +1,307 @@
+"""A loudspeaker through PortAudio whose crystal is its own: its sound is kept on the microphone's counter.
+
+The device's counter is tracked against machine time, and so is the microphone's; from both follows which
+sample of the conversation is to leave the loudspeaker at which of the device's frames. Sound is resampled by
+that ratio, corrected slowly and inaudibly; only a great error (a start, an underrun) is mended by a jump.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import soxr
+from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ, SampleClock
+from timar_common.diagnostics import Level, Report
+
+from timar_audio.devices import OPEN_STREAMS, find_device, import_portaudio
+from timar_audio.levels import to_int16
+
+_FULL_SCALE = np.float32(32_768.0)
+_POLL_S = 0.004
+
+
+class VoiceSource(Protocol):
+    """What the loudspeaker asks of playback."""
+
+    clock: SampleClock
+
+    def give(self, samples: int) -> tuple[int, npt.NDArray[np.int16]]:
+        """Hand out the next samples."""
+
+    def give_from(self, first_sample: int) -> None:
+        """Pass over what can no longer be played."""
+
+
+class Resampler(Protocol):
+    """From the conversation's rate to about the device's, by a ratio that may change."""
+
+    def push(self, samples: npt.NDArray[np.int16], ratio: float) -> npt.NDArray[np.float32]:
+        """Take sound in and return what is ready; `ratio` is conversation samples per device frame."""
+
+
+class VariableResampler:
+    """soxr with a ratio that follows two crystals.
+
+    Args:
+        nominal_ratio: Conversation samples per device frame.
+    """
+
+    def __init__(self, nominal_ratio: float) -> None:
+        self._stream = soxr.ResampleStream(nominal_ratio * 1.01, 1.0, 1, "float32", "HQ", vr=True)
+
+    def push(self, samples: npt.NDArray[np.int16], ratio: float) -> npt.NDArray[np.float32]:
+        """Take sound in and return what is ready."""
+        self._stream.set_io_ratio(ratio, 1.0)
+        return self._stream.resample_chunk(samples.astype(np.float32) / _FULL_SCALE)
+
+
+@dataclasses.dataclass(frozen=True)
+class DriveConfig:
+    """How the loudspeaker is kept on the conversation's clock."""
+
+    settle_s: float = 2.0
+    """An error is mended within about so long [s]."""
+    max_correction_ppm: float = 1000.0
+    """By how much the rate may be bent for that; a thousandth is not heard [ppm]."""
+    max_difference_ppm: float = 2000.0
+    """By how much two crystals may differ; more is a wrong estimate [ppm]."""
+    jump_ms: float = 20.0
+    """An error beyond this is mended by a jump [ms]."""
+
+
+class SpeakerDrive:
+    """Decide which conversation samples make the device's next frames. Pure; time is an argument.
+
+    Args:
+        rate_hz: The device's nominal rate [Hz].
+        make_resampler: Given the nominal ratio.
+    """
+
+    def __init__(
+        self,
+        rate_hz: int,
+        config: DriveConfig | None = None,
+        make_resampler: Callable[[float], Resampler] = VariableResampler,
+    ) -> None:
+        self.config = config or DriveConfig()
+        self.jumps = 0
+        """How often an error was mended by a jump; the start is the first."""
+        self.error_ms = 0.0
+        """How late the sound being written will be heard, negative when early [ms]."""
+        self._nominal = SAMPLE_RATE_HZ / rate_hz
+        self._make_resampler = make_resampler
+        self._clock = SampleClock()
+        self._resampler: Resampler | None = None
+        self._ready: npt.NDArray[np.float32] = np.zeros(0, np.float32)
+        self._position = 0.0
+        self._written = 0
+
+    @property
+    def written_frames(self) -> int:
+        """How many frames were rendered."""
+        return self._written
+
+    @property
+    def rate_difference_ppm(self) -> float:
+        """How much faster the device counts than machine time [ppm]."""
+        return self._clock.rate_error_ppm
+
+    def observe(self, played_frames: float, monotonic_ns: int) -> None:
+        """Learn how many frames had left the loudspeaker at an instant [frames, ns]."""
+        self._clock.observe(round(played_frames * self._nominal), monotonic_ns)
+
+    def forget(self) -> None:
+        """The device's counter leaped (an underrun, a new start): learn its clock anew."""
+        self._clock = SampleClock()
+
+    def render(self, frames: int, voice: VoiceSource) -> npt.NDArray[np.float32]:
+        """Return the next frames for the device, in [-1, 1]; silence as long as a clock is not known."""
+        if not (self._clock.is_started and voice.clock.is_started):
+            self._written += frames
+            return np.zeros(frames, np.float32)
+        heard_ns = self._clock.monotonic_ns(self._written * self._nominal)
+        error = voice.clock.sample_at(heard_ns) - self._position
+        resampler = self._resampler
+        if resampler is None or abs(error) > self.config.jump_ms * SAMPLE_RATE_HZ / 1000:
+            resampler = self._jump(voice, voice.clock.sample_at(heard_ns))
+            error = 0.0
+        self.error_ms = 1000 * error / SAMPLE_RATE_HZ
+        return self._resampled(frames, self._ratio(error, voice.clock), resampler, voice)
+
+    def _jump(self, voice: VoiceSource, wanted: float) -> Resampler:
+        self.jumps += 1
+        voice.give_from(round(wanted))
+        first, _ = voice.give(0)
+        self._position = float(first)
+        self._ready = np.zeros(0, np.float32)
+        self._resampler = self._make_resampler(self._nominal)
+        if first > wanted:  # so much was given already: wait for it in silence
+            self._ready = np.zeros(round((first - wanted) / self._nominal), np.float32)
+            self._position = wanted
+        return self._resampler
+
+    def _ratio(self, error: float, user_clock: SampleClock) -> float:
+        """Return conversation samples per device frame."""
+        cfg = self.config
+        device, user = self._clock.rate_error_ppm, user_clock.rate_error_ppm
+        difference_ppm = ((1 + user * 1e-6) / (1 + device * 1e-6) - 1) * 1e6
+        correction_ppm = error / (cfg.settle_s * SAMPLE_RATE_HZ) * 1e6
+        return self._nominal * (
+            1
+            + 1e-6 * _clamped(difference_ppm, cfg.max_difference_ppm)
+            + 1e-6 * _clamped(correction_ppm, cfg.max_correction_ppm)
+        )
+
+    def _resampled(
+        self, frames: int, ratio: float, resampler: Resampler, voice: VoiceSource
+    ) -> npt.NDArray[np.float32]:
+        while self._ready.size < frames:
+            missing = math.ceil((frames - self._ready.size) * ratio) + 1
+            _, sound = voice.give(missing)
+            self._ready = np.concatenate([self._ready, resampler.push(sound, ratio)])
+        out, self._ready = self._ready[:frames], self._ready[frames:]
+        self._position += frames * ratio
+        self._written += frames
+        return out
+
+
+def _clamped(value: float, limit: float) -> float:
+    return max(-limit, min(limit, value))
+
+
+class Loudspeaker:
+    """Write a voice to an output device from a thread.
+
+    Args:
+        device: Name (a part of it is enough), index, or empty for the system's default.
+        rate_hz: Rate to open it at; 0 takes the device's own [Hz].
+        buffer_ms: Length of its buffer [ms].
+        voice: What is played; used under `lock`.
+        lock: Held while the voice is asked.
+        portaudio: The `sounddevice` module, or what stands in for it in tests; None imports it on opening.
+    """
+
+    def __init__(
+        self,
+        device: str,
+        rate_hz: int,
+        buffer_ms: int,
+        voice: VoiceSource,
+        lock: threading.Lock,
+        *,
+        clock: Callable[[], int] = time.monotonic_ns,
+        sleep: Callable[[float], None] = time.sleep,
+        portaudio: Any = None,
+    ) -> None:
+        self.underruns = 0
+        """How often the device had nothing to play."""
+        self._device = device
+        self._rate_hz = rate_hz
+        self._buffer_s = buffer_ms / 1000
+        self._voice = voice
+        self._lock = lock
+        self._clock = clock
+        self._sleep = sleep
+        self._portaudio = portaudio
+        self._stream: Any = None
+        self._drive: SpeakerDrive | None = None
+        self._name = device or "the default loudspeaker"
+        self._capacity = 0
+        self._behind_frames = 0.0
+        self._moved_ns = 0
+
+    def open(self) -> str:
+        """Open the device, and return one line that describes it.
+
+        Raises:
+            OSError: There is no such device or it cannot be opened; the message says what to do.
+        """
+        if self._portaudio is None:
+            self._portaudio = import_portaudio()
+        pa = self._portaudio
+        info = find_device(pa, self._device, "output")
+        self._name = str(info["name"])
+        rate_hz = self._rate_hz or round(info["default_samplerate"])
+        try:
+            self._stream = pa.RawOutputStream(
+                samplerate=rate_hz, device=info["index"], channels=1, dtype="int16", latency=self._buffer_s
+            )
+            OPEN_STREAMS.add()
+            self._stream.start()
+            self._capacity = int(self._stream.write_available)
+            latency_s = float(self._stream.latency)
+        except pa.PortAudioError as error:
+            self.close()
+            raise OSError(
+                f"loudspeaker {self._name!r} cannot be opened at {rate_hz} Hz: {error}; is another program "
+                "using it, or does it need another speaker_rate_hz?"
+            ) from error
+        self._drive = SpeakerDrive(rate_hz)
+        self._moved_ns = self._clock()
+        self._behind_frames = max(0.0, latency_s * rate_hz - self._capacity)
+        return f"loudspeaker {self._name!r}: {rate_hz} Hz, {1000 * latency_s:.0f} ms to the ear"
+
+    def write(self) -> None:
+        """Wait until the device has room, and fill it; call it in a loop.
+
+        Raises:
+            OSError: The device is gone.
+        """
+        if self._stream is None or self._drive is None:
+            raise OSError(f"loudspeaker {self._name!r} is not open; call open() first")
+        try:
+            room = self._wait_for_room(self._drive)
+            if not room:
+                return
+            with self._lock:
+                sound = to_int16(self._drive.render(room, self._voice))
+            if self._stream.write(sound.tobytes()):
+                self.underruns += 1
+                self._drive.forget()
+        except self._portaudio.PortAudioError as error:
+            raise OSError(f"loudspeaker {self._name!r} has vanished: {error}; plug it in again") from error
+
+    def report(self) -> Report:
+        """Say how well the device keeps the conversation's time."""
+        report = Report(values={"loudspeaker": self._name, "speaker_underruns": self.underruns})
+        if self._drive is not None:
+            report.values["speaker_error_ms"] = self._drive.error_ms
+            report.values["speaker_rate_ppm"] = self._drive.rate_difference_ppm
+            report.values["speaker_jumps"] = max(0, self._drive.jumps - 1)
+        if self.underruns:
+            report.worsen(
+                Level.WARN, f"the loudspeaker ran dry {self.underruns} times; is the machine too busy?"
+            )
+        return report
+
+    def close(self) -> None:
+        """Let the device go; safe more than once."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            OPEN_STREAMS.remove()
+            stream.close(ignore_errors=True)
+
+    def _wait_for_room(self, drive: SpeakerDrive) -> int:
+        """Return how many frames the device takes, 0 when it took none within a tenth of a second."""
+        deadline_ns = self._clock() + NS_PER_S // 10
+        least = max(1, self._capacity // 6)
+        while True:
+            room = int(self._stream.write_available)
+            now_ns = self._clock()
+            if room >= least:
+                self._moved_ns = now_ns
+                held = self._capacity - room
+                drive.observe(drive.written_frames - held - self._behind_frames, now_ns)
+                return room
+            if now_ns - self._moved_ns > NS_PER_S:
+                raise OSError(f"loudspeaker {self._name!r} has vanished: it took nothing for 1 s")
+            if now_ns > deadline_ns:
+                return 0
+            self._sleep(_POLL_S)

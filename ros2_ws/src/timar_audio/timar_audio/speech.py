@@ -1,0 +1,386 @@
+"""What the agent is to say: a file, or the utterances of a synthesiser as they come. Pure.
+
+Utterances are spoken one after the other, in the order in which they were opened. A synthesiser is faster
+than real time; how much more is wanted is always known, and what comes beyond is refused.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import enum
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ
+
+from timar_audio.resample import ToConversationRate
+from timar_audio.wav import SoundFile
+
+MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 192_000
+_REMEMBERED = 256
+_NO_SOUND = np.zeros(0, np.int16)
+
+
+class SpeechFeed(Protocol):
+    """What playback asks of a source of speech."""
+
+    def next_chunk(
+        self, planned_end: int, earliest_sample: int, samples: int
+    ) -> tuple[int, npt.NDArray[np.int16]] | None:
+        """Return the next speech and its place, None when there is nothing to plan now.
+
+        Args:
+            planned_end: One past what is planned already; places grow [samples].
+            earliest_sample: Where speech that begins now may begin at the earliest [samples].
+            samples: At most so much [samples].
+        """
+
+
+class NoSpeech:
+    """An agent that says nothing."""
+
+    def next_chunk(
+        self, planned_end: int, earliest_sample: int, samples: int
+    ) -> tuple[int, npt.NDArray[np.int16]] | None:
+        """Return nothing."""
+        return None
+
+
+class FileSpeech:
+    """A file's sound as planned speech, pauses and all; its position is the conversation's."""
+
+    def __init__(self, file: SoundFile) -> None:
+        self.has_ended = False
+        """Whether the file has nothing more to give."""
+        self._file = file
+        self._position = 0
+
+    def next_chunk(
+        self, planned_end: int, earliest_sample: int, samples: int
+    ) -> tuple[int, npt.NDArray[np.int16]] | None:
+        """Return the file's samples of this place."""
+        if planned_end > self._position:
+            self._file.skip(planned_end - self._position)
+        chunk = self._file.read(samples)
+        self._position = planned_end + chunk.size
+        self.has_ended = chunk.size < samples
+        return (planned_end, chunk) if chunk.size else None
+
+
+class Outcome(enum.IntEnum):
+    """As in timar_msgs/Speak."""
+
+    FINISHED = 0
+    CANCELED = 1
+    INTERRUPTED = 2
+    FAILED = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Spoken:
+    """An utterance that is over."""
+
+    utterance_id: str
+    outcome: Outcome
+    samples_heard: int
+    """At 16 kHz, what left the loudspeaker."""
+    message: str = ""
+
+
+class _Utterance:
+    """One utterance: its sound from what was not yet heard on."""
+
+    def __init__(self, utterance_id: str, now_ns: int) -> None:
+        self.id = utterance_id
+        self.touched_ns = now_ns
+        self.is_complete = False
+        self.is_running = False
+        """Whether it has begun and has not run dry since."""
+        self.samples_heard = 0
+        self.cursor = 0
+        """How much of it was planned [samples]."""
+        self.end = 0
+        """How much of it has come [samples]."""
+        self._rate_hz = 0
+        self._resampler: ToConversationRate | None = None
+        self._parts: collections.deque[npt.NDArray[np.int16]] = collections.deque()
+        self._first = 0
+
+    @property
+    def waiting(self) -> int:
+        """How much has come and was not planned yet [samples]."""
+        return self.end - self.cursor
+
+    def add(self, rate_hz: int, samples: npt.NDArray[np.int16], *, is_last: bool) -> None:
+        """Resample and keep more of it."""
+        if self._resampler is None:
+            self._rate_hz, self._resampler = rate_hz, ToConversationRate(rate_hz)
+        if samples.size and rate_hz != self._rate_hz:
+            raise ValueError(
+                f"utterance {self.id!r} began at {self._rate_hz} Hz and goes on at {rate_hz} Hz; "
+                "one utterance has one rate"
+            )
+        sound = self._resampler.push(samples.astype(np.float32) / np.float32(32_768), is_last=is_last)
+        if sound.size:
+            self._parts.append(sound)
+            self.end += sound.size
+        self.is_complete = is_last
+
+    def read(self, first: int, samples: int) -> npt.NDArray[np.int16]:
+        """Return up to so many samples from a place in the utterance on."""
+        out, place = [_NO_SOUND], self._first
+        for part in self._parts:
+            low, high = max(first, place), min(first + samples, place + part.size)
+            if low < high:
+                out.append(part[low - place : high - place])
+            place += part.size
+        return np.concatenate(out)
+
+    def forget_before(self, place: int) -> None:
+        """Let go of what can no longer be asked for."""
+        while self._parts and self._first + self._parts[0].size <= place:
+            self._first += self._parts.popleft().size
+
+
+@dataclasses.dataclass
+class _Segment:
+    """A planned run of an utterance."""
+
+    first_sample: int
+    samples: int
+    offset: int
+    """Where the run lies in its utterance [samples]."""
+    utterance: _Utterance
+
+
+class SpeechQueue:
+    """Utterances from a synthesiser as speech to be planned.
+
+    Args:
+        capacity: How much may wait to be planned, over all utterances [samples].
+        prebuffer: So much must have come before an utterance begins, or goes on after it ran dry [samples].
+        patience_s: An utterance to which nothing comes for so long has failed [s].
+        max_utterances: How many may wait.
+    """
+
+    def __init__(
+        self, capacity: int, prebuffer: int, patience_s: float = 10.0, max_utterances: int = 100
+    ) -> None:
+        self.underruns = 0
+        """How often an utterance ran dry before its end."""
+        self.late_chunks = 0
+        """Chunks that came for an utterance that was over."""
+        self._capacity = capacity
+        self._prebuffer = prebuffer
+        self._patience_ns = round(patience_s * NS_PER_S)
+        self._max_utterances = max_utterances
+        self._queue: collections.deque[_Utterance] = collections.deque()
+        self._segments: collections.deque[_Segment] = collections.deque()
+        self._over: collections.deque[str] = collections.deque(maxlen=_REMEMBERED)
+        self._spoken: list[Spoken] = []
+
+    @property
+    def samples_wanted(self) -> int:
+        """How much more may come now, at 16 kHz [samples]."""
+        return max(0, self._capacity - sum(utterance.waiting for utterance in self._queue))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is being said and nothing waits."""
+        return not self._queue
+
+    def samples_heard(self, utterance_id: str) -> int:
+        """Return how much of an utterance was heard so far; 0 when it is not known [samples]."""
+        utterance = self._find(utterance_id)
+        return utterance.samples_heard if utterance else 0
+
+    def knows(self, utterance_id: str) -> bool:
+        """Whether an utterance waits or is being said."""
+        return self._find(utterance_id) is not None
+
+    def open(self, utterance_id: str, now_ns: int) -> None:
+        """Take an utterance into the queue; its sound comes with `add`.
+
+        Raises:
+            ValueError: The id is empty or was used before, or too many utterances wait.
+        """
+        self._open(utterance_id, now_ns)
+
+    def add(
+        self, utterance_id: str, rate_hz: int, samples: npt.NDArray[np.int16], *, is_last: bool, now_ns: int
+    ) -> None:
+        """Take more of an utterance in; one that is not known is opened by its first chunk.
+
+        Raises:
+            ValueError: The chunk is impossible, its utterance has ended already, or more came than
+                `samples_wanted`: then the utterance has failed and what was not planned is dropped.
+        """
+        if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+            raise ValueError(f"sample_rate is {rate_hz} Hz, expected {MIN_RATE_HZ}..{MAX_RATE_HZ}")
+        if not samples.size and not is_last:
+            raise ValueError(f"a chunk of utterance {utterance_id!r} is empty and not its last")
+        if utterance_id in self._over:
+            self.late_chunks += 1  # a synthesiser need not know at once that it was interrupted
+            return
+        utterance = self._find(utterance_id) or self._open(utterance_id, now_ns)
+        if utterance.is_complete:
+            raise ValueError(f"utterance {utterance_id!r} has ended; give the next one an id of its own")
+        if samples.size * SAMPLE_RATE_HZ > self.samples_wanted * rate_hz:
+            sentence = (
+                f"utterance {utterance_id!r} brings {samples.size} samples at {rate_hz} Hz and "
+                f"{self.samples_wanted} at {SAMPLE_RATE_HZ} Hz are wanted; send no more than samples_wanted"
+            )
+            self.fail(utterance_id, sentence)
+            raise ValueError(sentence)
+        utterance.add(rate_hz, samples, is_last=is_last)
+        utterance.touched_ns = now_ns
+
+    def next_chunk(
+        self, planned_end: int, earliest_sample: int, samples: int
+    ) -> tuple[int, npt.NDArray[np.int16]] | None:
+        """Return the next speech and its place; an utterance begins as early as it may."""
+        for utterance in self._queue:
+            if utterance.is_complete and not utterance.waiting:
+                continue  # all of it is planned
+            if not utterance.is_running and not self._may_run(utterance):
+                return None
+            if not utterance.waiting:
+                self._ran_dry(utterance, planned_end, earliest_sample)
+                return None
+            goes_on = utterance.is_running and planned_end >= earliest_sample - samples
+            first = planned_end if goes_on else max(planned_end, earliest_sample)
+            chunk = utterance.read(utterance.cursor, samples)
+            self._segments.append(_Segment(first, chunk.size, utterance.cursor, utterance))
+            utterance.cursor += chunk.size
+            utterance.is_running = True
+            return first, chunk
+        return None
+
+    def heard(self, until_sample: int) -> None:
+        """Learn that everything planned before a sample was heard [samples]."""
+        while self._segments and self._segments[0].first_sample < until_sample:
+            segment = self._segments[0]
+            part = min(segment.samples, until_sample - segment.first_sample)
+            utterance = segment.utterance
+            utterance.samples_heard += part
+            utterance.forget_before(segment.offset + part)
+            segment.first_sample += part
+            segment.offset += part
+            segment.samples -= part
+            if segment.samples:
+                break
+            self._segments.popleft()
+        self._finish_heard()
+
+    def unheard(self, until_sample: int) -> None:
+        """Learn that what was planned before a sample was passed over and reached nobody [samples]."""
+        while self._segments and self._segments[0].first_sample < until_sample:
+            segment = self._segments[0]
+            part = min(segment.samples, until_sample - segment.first_sample)
+            segment.first_sample += part
+            segment.offset += part
+            segment.samples -= part
+            if segment.samples:
+                break
+            self._segments.popleft()
+        self._finish_heard()
+
+    def interrupt(self, from_sample: int) -> None:
+        """End everything that is said or waits; what is planned before the sample will still be heard."""
+        for utterance in list(self._queue):
+            self._end(utterance, Outcome.INTERRUPTED, from_sample)
+
+    def planned_from(self, utterance_id: str) -> int | None:
+        """Return where an utterance's planned and unheard sound begins, None if there is none [samples]."""
+        places = [s.first_sample for s in self._segments if s.utterance.id == utterance_id]
+        return min(places, default=None)
+
+    def cancel(self, utterance_id: str, from_sample: int) -> None:
+        """End one utterance; what others had planned at and after the sample is planned again [samples]."""
+        utterance = self._find(utterance_id)
+        if utterance is not None:
+            self._end(utterance, Outcome.CANCELED, from_sample)
+            self._take_back(from_sample)
+
+    def fail(self, utterance_id: str, message: str) -> None:
+        """Take no more of an utterance; what is planned of it is still said."""
+        utterance = self._find(utterance_id)
+        if utterance is not None:
+            planned = [s.first_sample + s.samples for s in self._segments if s.utterance is utterance]
+            self._end(utterance, Outcome.FAILED, max(planned, default=0), message)
+
+    def expire(self, now_ns: int) -> None:
+        """Fail utterances to which nothing more comes."""
+        for utterance in list(self._queue):
+            silence_ns = now_ns - utterance.touched_ns
+            if not utterance.is_complete and silence_ns > self._patience_ns:
+                self.fail(
+                    utterance.id,
+                    f"nothing came for utterance {utterance.id!r} in {silence_ns / NS_PER_S:.1f} s and it "
+                    "has no last chunk; end every utterance with is_last",
+                )
+
+    def take_spoken(self) -> list[Spoken]:
+        """Return the utterances that ended since the last call."""
+        spoken, self._spoken = self._spoken, []
+        return spoken
+
+    def _open(self, utterance_id: str, now_ns: int) -> _Utterance:
+        if not utterance_id:
+            raise ValueError("an utterance needs an utterance_id that is not empty")
+        if utterance_id in self._over or self._find(utterance_id):
+            raise ValueError(f"utterance_id {utterance_id!r} was used before; give every utterance its own")
+        if len(self._queue) >= self._max_utterances:
+            raise ValueError(
+                f"{len(self._queue)} utterances wait already, at most {self._max_utterances} may; try later"
+            )
+        utterance = _Utterance(utterance_id, now_ns)
+        self._queue.append(utterance)
+        return utterance
+
+    def _find(self, utterance_id: str) -> _Utterance | None:
+        return next((utterance for utterance in self._queue if utterance.id == utterance_id), None)
+
+    def _may_run(self, utterance: _Utterance) -> bool:
+        return utterance.is_complete or utterance.waiting >= self._prebuffer
+
+    def _ran_dry(self, utterance: _Utterance, planned_end: int, earliest_sample: int) -> None:
+        """Let an utterance whose planned sound ends soon wait until enough has come again."""
+        if planned_end < earliest_sample:
+            utterance.is_running = False
+            self.underruns += 1
+
+    def _finish_heard(self) -> None:
+        planned = {id(segment.utterance) for segment in self._segments}
+        for utterance in [u for u in self._queue if u.is_complete and not u.waiting]:
+            if id(utterance) not in planned:
+                self._close(utterance, Outcome.FINISHED, utterance.samples_heard, "")
+
+    def _end(self, utterance: _Utterance, outcome: Outcome, from_sample: int, message: str = "") -> None:
+        """Close an utterance; of its planned sound what lies before the sample counts as heard."""
+        heard = utterance.samples_heard
+        for segment in self._segments:
+            if segment.utterance is utterance:
+                heard += max(0, min(segment.samples, from_sample - segment.first_sample))
+        self._segments = collections.deque(s for s in self._segments if s.utterance is not utterance)
+        self._close(utterance, outcome, heard, message)
+
+    def _close(self, utterance: _Utterance, outcome: Outcome, heard: int, message: str) -> None:
+        self._queue.remove(utterance)
+        self._over.append(utterance.id)
+        self._spoken.append(Spoken(utterance.id, outcome, heard, message))
+
+    def _take_back(self, from_sample: int) -> None:
+        """Let what other utterances had planned at and after a sample be planned again."""
+        kept: collections.deque[_Segment] = collections.deque()
+        for segment in self._segments:
+            stays = max(0, min(segment.samples, from_sample - segment.first_sample))
+            if stays < segment.samples:
+                utterance = segment.utterance
+                utterance.cursor = min(utterance.cursor, segment.offset + stays)
+                utterance.is_running = False
+            if stays:
+                kept.append(dataclasses.replace(segment, samples=stays))
+        self._segments = kept

@@ -1,0 +1,66 @@
+"""Whether a block of sound belongs to this conversation, to a new one, or to one that is over. Pure.
+
+The conversation's counter begins at 0 with capture. When capture alone is started again the counter begins anew,
+and whoever only looked at it would take every new block for a repetition of an old one.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from timar_common.clock import NOMINAL_NS_PER_SAMPLE, NS_PER_S
+
+
+class Belongs(enum.Enum):
+    """Which conversation a block is of."""
+
+    THIS = "this"
+    NEW = "new"
+    OLD = "old"
+
+
+class ConversationWatch:
+    """Tell a counter that began anew from blocks that are late or come twice.
+
+    A late or repeated block tells the time at which its sound was heard, so the instant at which its counter
+    stood at 0 is that of all others. A new counter's 0 is later.
+
+    Args:
+        tolerance_s: By how much that instant may move from block to block [s].
+    """
+
+    def __init__(self, tolerance_s: float = 0.5) -> None:
+        self.restarts = 0
+        """How often the counter began anew."""
+        self._tolerance_ns = round(tolerance_s * NS_PER_S)
+        self._origin_ns: int | None = None
+        self._end = 0
+        self._since_ns = 0
+
+    def observe(self, first_sample: int, samples: int, first_ns: int) -> Belongs:
+        """Take a block's place and time in, and say where it belongs; a NEW one is the first of its conversation.
+
+        Args:
+            first_sample: Place of its first sample on the conversation clock [samples].
+            samples: Its length [samples].
+            first_ns: When its first sample was heard, CLOCK_MONOTONIC [ns].
+        """
+        origin_ns = first_ns - round(first_sample * NOMINAL_NS_PER_SAMPLE)
+        if self._origin_ns is None:
+            self._follow(first_sample + samples, origin_ns)
+            return Belongs.THIS
+        moved_ns = origin_ns - self._origin_ns
+        if moved_ns > self._tolerance_ns and first_sample < self._end:
+            self.restarts += 1
+            self._since_ns = first_ns
+            self._end = 0
+            self._follow(first_sample + samples, origin_ns)
+            return Belongs.NEW
+        if self.restarts and moved_ns < -self._tolerance_ns and first_ns < self._since_ns + 2 * NS_PER_S:
+            return Belongs.OLD
+        if first_sample + samples > self._end:
+            self._follow(first_sample + samples, origin_ns)
+        return Belongs.THIS
+
+    def _follow(self, end_sample: int, origin_ns: int) -> None:
+        self._end, self._origin_ns = end_sample, origin_ns
