@@ -1,4 +1,4 @@
-"""A simulated clock, a small deterministic session, and a conversation that is fed like the real one."""
+"""A simulated clock, small sessions (one pretended, one real), and conversations fed like the real one."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from timar_inference.alignment import Alignment
 from timar_inference.config import InferenceConfig
 from timar_inference.conversation import Conversation
-from timar_inference.decisions import Identity
+from timar_inference.decisions import Identity, Job, MotionRun, TurnRequest
+from timar_inference.runner import Runner
+from timar_inference.runtime import open_runtime
+from timar_model.checkpoint import save_model
+from timar_model.config import ModelConfig
+from timar_model.model import TimarModel
 
 NS_PER_SAMPLE = 62_500
 START_NS = 5_000_000_000
@@ -64,6 +70,13 @@ class FakeSession:
         value = self._add(user_speech, user_motion, agent_speech)
         self.calls.append(("step", first))
         return np.full((frames, 56), value % 1.0, np.float32)
+
+    def preview(self, agent_speech):
+        self.clock.now_ns += round(self.step_ms * 1e6)
+        self._fail_if_asked()
+        self.calls.append(("preview", self.next_frame))
+        value = 0.9 * self._states[-1][2] + 3.0 * float(np.sum(agent_speech))
+        return np.full((agent_speech.size // 640, 56), value % 1.0, np.float32)
 
     def commit(self, user_speech, user_motion, agent_speech, user_motion_valid=None):
         self._fail_if_asked()
@@ -164,3 +177,93 @@ def stage(make_stage) -> Stage:
 @pytest.fixture
 def identity() -> Identity:
     return Identity("fake-float32", "0" * 64)
+
+
+class Talk:
+    """A conversation with a real session, in simulated time; both voices are noise."""
+
+    def __init__(self, runtime, compute_ms=0.0, keep_requests=False, **changes) -> None:
+        self.now_ns = START_NS
+        config = InferenceConfig(**changes)
+        self.compute_ms = compute_ms
+        self.conversation = Conversation(config, runtime.alignment, "talk")
+        self.runner = Runner(runtime.session, runtime.identity, self._clock)
+        self.voice = (np.random.default_rng(2).normal(0, 3000, (2, 16_000 * 8))).astype(np.int16)
+        self.requests: list[Job] | None = [] if keep_requests else None
+        self.previews: list[MotionRun] = []
+        self.plan(0, self.voice.shape[1], 0)
+
+    def _clock(self):
+        """Each look at it takes as long as a turn: the runner looks when it begins and when it has done."""
+        now_ns = self.now_ns
+        self.now_ns += round(self.compute_ms * 1e6)
+        return now_ns
+
+    def time_of(self, sample):
+        return START_NS + sample * NS_PER_SAMPLE
+
+    def plan(self, first, end, revision):
+        self.conversation.push_plan(
+            first, self.voice[1, first:end], sample_rate_hz=16_000, revision=revision, now_ns=self.now_ns
+        )
+
+    def hear(self, first, end):
+        outcomes = []
+        for place in range(first, end, BLOCK):
+            self.now_ns = self.time_of(place + BLOCK)
+            self.conversation.push_user(
+                place,
+                self.voice[0, place : place + BLOCK],
+                sample_rate_hz=16_000,
+                stamp_ns=self.time_of(place),
+                now_ns=self.now_ns,
+            )
+            outcomes += self.run()
+        return outcomes
+
+    def run(self):
+        outcomes = []
+        while (job := self.conversation.next_job(self.now_ns)) is not None:
+            if self.requests is not None:
+                self.requests.append(job)
+            outcomes.append(self.runner.run(job))
+            preview = self.runner.preview(job) if isinstance(job, TurnRequest) else None
+            self.previews += [preview] if preview is not None else []
+        return outcomes
+
+
+@pytest.fixture(scope="session")
+def make_talk():
+    return Talk
+
+
+@pytest.fixture(scope="session")
+def make_model_folder(tmp_path_factory):
+    """Write a model small enough to test, with random weights."""
+
+    def make(name, **changes):
+        torch.manual_seed(5)
+        sizes = {"width": 32, "heads": 2, "blocks": 2, "token_dim": 16, "head_width": 32, "head_blocks": 1}
+        model = TimarModel(ModelConfig.of_size("tiny", **sizes, **changes))
+        with torch.no_grad():
+            # A fresh head is all zeros and would say nothing about what goes in.
+            for weights in model.parameters():
+                weights.add_(0.05 * torch.randn_like(weights))
+        path = tmp_path_factory.mktemp("models") / name
+        save_model(path, model, provenance={"weights": "random"})
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def folder(make_model_folder):
+    return make_model_folder("small")
+
+
+@pytest.fixture
+def open_small(folder):
+    def open_it(**changes):
+        return open_runtime(InferenceConfig(model=str(folder), engine="torch", **changes))
+
+    return open_it

@@ -11,37 +11,8 @@ import numpy as np
 import pytest
 import torch
 from timar_inference.config import InferenceConfig
-from timar_inference.conversation import Conversation
 from timar_inference.decisions import Decision
-from timar_inference.runner import Runner
 from timar_inference.runtime import open_runtime
-from timar_model.checkpoint import save_model
-from timar_model.config import ModelConfig
-from timar_model.model import TimarModel
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    torch.manual_seed(5)
-    small = ModelConfig.of_size(
-        "tiny", width=32, heads=2, blocks=2, token_dim=16, head_width=32, head_blocks=1
-    )
-    path = tmp_path_factory.mktemp("models") / "small"
-    model = TimarModel(small)
-    with torch.no_grad():
-        # A fresh head is all zeros and would say nothing about what goes in.
-        for weights in model.parameters():
-            weights.add_(0.05 * torch.randn_like(weights))
-    save_model(path, model, provenance={"weights": "random"})
-    return path
-
-
-@pytest.fixture
-def open_small(folder):
-    def open_it(**changes):
-        return open_runtime(InferenceConfig(model=str(folder), engine="torch", **changes))
-
-    return open_it
 
 
 def test_warming_leaves_no_trace_in_the_conversation(open_small):
@@ -78,7 +49,7 @@ def test_engine_takes_no_more_threads_than_it_was_given(open_small):
 
 
 def test_auto_takes_torch_when_the_folder_carries_no_graph(folder):
-    assert open_runtime(InferenceConfig(model=str(folder))).identity.engine == "torch"
+    assert open_runtime(InferenceConfig(model=str(folder))).identity.engine == "torch-float32"
 
 
 def test_model_that_is_not_there_is_named(tmp_path):
@@ -120,56 +91,19 @@ def test_impossible_setting_is_refused_by_name(changes):
         InferenceConfig(**changes)
 
 
-class Talk:
-    """A conversation with the real session, in simulated time; both voices are noise."""
-
-    def __init__(self, runtime, **changes) -> None:
-        self.now_ns = 10**9
-        config = InferenceConfig(**changes)
-        self.conversation = Conversation(config, runtime.alignment, "talk")
-        self.runner = Runner(runtime.session, runtime.identity, lambda: self.now_ns)
-        self.voice = (np.random.default_rng(2).normal(0, 3000, (2, 16_000 * 6))).astype(np.int16)
-        self.plan(0, 16_000 * 6, 0)
-
-    def plan(self, first, end, revision):
-        self.conversation.push_plan(
-            first, self.voice[1, first:end], sample_rate_hz=16_000, revision=revision, now_ns=self.now_ns
-        )
-
-    def hear(self, first, end):
-        outcomes = []
-        for place in range(first, end, 320):
-            self.now_ns = 10**9 + (place + 320) * 62_500
-            self.conversation.push_user(
-                place,
-                self.voice[0, place : place + 320],
-                sample_rate_hz=16_000,
-                stamp_ns=10**9 + place * 62_500,
-                now_ns=self.now_ns,
-            )
-            outcomes += self.run()
-        return outcomes
-
-    def run(self):
-        outcomes = []
-        while (job := self.conversation.next_job(self.now_ns)) is not None:
-            outcomes.append(self.runner.run(job))
-        return outcomes
-
-
 def motion_of(outcomes):
     return {each.entry.first_frame: each.motion for each in outcomes if each.motion is not None}
 
 
-def test_conversation_is_the_same_every_time_it_is_held(open_small):
-    first, second = (motion_of(Talk(open_small()).hear(0, 32_000)) for _ in range(2))
+def test_conversation_is_the_same_every_time_it_is_held(open_small, make_talk):
+    first, second = (motion_of(make_talk(open_small()).hear(0, 32_000)) for _ in range(2))
     assert list(first) == list(range(5, 55, 5))
     assert all(np.array_equal(first[frame], second[frame]) for frame in first)
 
 
-def test_turn_taken_back_and_made_again_equals_one_made_so_at_once(open_small):
+def test_turn_taken_back_and_made_again_equals_one_made_so_at_once(open_small, make_talk):
     """The session must not remember the speech that was withdrawn: compare with a talk that never had it."""
-    changed, straight = Talk(open_small()), Talk(open_small())
+    changed, straight = make_talk(open_small()), make_talk(open_small())
     straight.conversation.push_plan(
         16_640, np.zeros(0, np.int16), sample_rate_hz=16_000, revision=1, now_ns=straight.now_ns
     )
@@ -184,26 +118,26 @@ def test_turn_taken_back_and_made_again_equals_one_made_so_at_once(open_small):
     assert all(np.array_equal(found[frame], expected[frame]) for frame in expected)
 
 
-def test_turn_that_came_too_late_is_history_for_the_next(open_small):
-    talk = Talk(open_small())
+def test_turn_that_came_too_late_is_history_for_the_next(open_small, make_talk):
+    talk = make_talk(open_small())
     talk.hear(0, 16_000)
     talk.conversation.push_user(
         16_000,
         talk.voice[0, 16_000:32_000],
         sample_rate_hz=16_000,
-        stamp_ns=10**9 + 16_000 * 62_500,
+        stamp_ns=talk.time_of(16_000),
         now_ns=talk.now_ns,
     )
-    talk.now_ns = 10**9 + 32_000 * 62_500
+    talk.now_ns = talk.time_of(32_000)
     outcomes = talk.run()
     assert [each.entry.first_frame for each in outcomes] == [30, 35, 40, 45, 50]
     assert [each.entry.decision for each in outcomes] == [Decision.COMMIT_UNSAMPLED] * 4 + [Decision.GENERATE]
     assert outcomes[-1].entry.is_late
 
 
-def test_turn_is_computed_faster_than_it_is_spoken(open_small):
+def test_turn_is_computed_faster_than_it_is_spoken(open_small, make_talk):
     """Not a benchmark: a turn of the small model that takes its own length is broken."""
-    talk = Talk(open_small())
+    talk = make_talk(open_small())
     started = time.perf_counter()
     turns = len(motion_of(talk.hear(0, 32_000)))
     assert (time.perf_counter() - started) / turns < 0.2

@@ -226,6 +226,7 @@ def test_full_queue_refuses_and_counts_and_the_conversation_keeps_its_turns(make
     assert worker.waiting == 3
     assert not worker.submit(stage.jobs()[0])
     assert worker.counters.dropped == 1
+    gate.open.set()
 
 
 def test_turns_held_back_by_a_full_queue_all_come_in_order(make_stage, make_worker):

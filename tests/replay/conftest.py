@@ -38,6 +38,8 @@ class Script:
     late_turns: tuple[int, ...] = ()
     """Turns (counted from 0) that take 150 ms instead of 30."""
     unsampled_turns: tuple[int, ...] = ()
+    has_previews: bool = False
+    """Whether each turn is followed by a guess, a wrong one, at the frames after it."""
     jaw_delay_ms: float = 0.0
     jaw_sign: float = 1.0
     omit: tuple[str, ...] = ()
@@ -169,6 +171,19 @@ def add_turns(bag: BagMaker) -> None:
         bag.add("turn_log", done_ns, log)
         if not is_unsampled:
             add_motion(bag, first_frame, done_ns, compute_ms)
+        if script.has_previews:
+            add_preview(bag, first_frame + TURN_FRAMES, done_ns + 10 * MS)
+
+
+def add_preview(bag: BagMaker, first_frame: int, done_ns: int) -> None:
+    header = bag.header(sample_ns(640 * first_frame), "head")
+    wrong = np.full(3 * TURN_FRAMES, 0.3, np.float32)
+    guess = bag.make(
+        "timar_msgs/msg/HeadMotion", header=header, conversation_id="a", first_frame=first_frame, fps=25.0,
+        frames=TURN_FRAMES, expression=np.zeros(50 * TURN_FRAMES, np.float32), jaw=wrong, neck=wrong,
+        compute_ms=900.0, is_preview=True,
+    )  # fmt: skip
+    bag.add("agent/motion", done_ns, guess)
 
 
 def add_motion(bag: BagMaker, first_frame: int, done_ns: int, compute_ms: float) -> None:

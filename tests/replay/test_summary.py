@@ -100,6 +100,16 @@ def test_latencies_without_trouble_are_those_of_the_turns_alone(make_bag, tmp_pa
     assert summary["extra"]["over_floor_per_block_ms"] == {"p50": 0.0, "p95": 0.0, "p99": 0.0}
 
 
+def test_previews_are_counted_and_change_no_other_number(make_bag, tmp_path: Path) -> None:
+    """A guess comes before its turn and moves the joints too, but nothing that the user did is in it."""
+    plain = summarize(make_bag(), tmp_path, limits=LIMITS)
+    guessing = summarize(make_bag(has_previews=True), tmp_path, limits=LIMITS)
+    assert (plain["extra"].pop("previews"), guessing["extra"].pop("previews")) == (0, 30)
+    for summary in (plain, guessing):
+        del summary["bag"], summary["extra"]["messages"]["agent/motion"]
+    assert guessing == plain
+
+
 def test_compute_percentiles_are_those_of_the_turn_log(make_bag, tmp_path: Path) -> None:
     summary = summarize(make_bag(late_turns=(5,)), tmp_path)
     times = [150.0 if turn == 5 else 30.0 + turn % 3 for turn in range(30)]

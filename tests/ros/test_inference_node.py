@@ -71,10 +71,10 @@ class Table:
         self.executor = rclpy.executors.SingleThreadedExecutor()
         self.executor.add_node(node)
         self.executor.add_node(self.peer)
-        self.motions: list = []
+        self.shown: list = []
         self.log: list[TurnLog] = []
         self.diagnostics: list[DiagnosticArray] = []
-        self._listen("agent/motion", self.motions)
+        self._listen("agent/motion", self.shown)
         self._listen("turn_log", self.log)
         self._listen("/diagnostics", self.diagnostics)
         self.talkers = {
@@ -84,6 +84,16 @@ class Table:
         self.reset = self.peer.create_client(Trigger, "reset_conversation")
         self.start_ns = 0
         self.blocks = 0
+
+    @property
+    def motions(self) -> list:
+        """What turns were made."""
+        return [message for message in self.shown if not message.is_preview]
+
+    @property
+    def previews(self) -> list:
+        """What was guessed."""
+        return [message for message in self.shown if message.is_preview]
 
     def _listen(self, name: str, into: list) -> None:
         topic = TOPICS[name]
@@ -212,6 +222,15 @@ def test_conversation_of_three_seconds_gives_every_turn_its_motion_and_its_log(o
         assert message.header.frame_id == "head"
     assert len({message.conversation_id for message in table.motions}) == 1
 
+    # Previews: of the frames after a turn, said after it and before the turn of the same frames.
+    assert len(table.previews) >= 10
+    for guess in table.previews:
+        shown_ns = Time.from_msg(guess.header.stamp).nanoseconds
+        assert abs(shown_ns - table.start_ns - guess.first_frame * NS_PER_FRAME) < 5_000_000
+        assert (guess.frames, guess.revision, len(guess.expression)) == (5, 0, 250)
+        before = [each.first_frame for each in table.shown[: table.shown.index(guess)] if not each.is_preview]
+        assert before[-1] == guess.first_frame - 5
+
     # Log: every decision, in order, with what the turn was made from.
     assert [entry.sequence for entry in table.log] == list(range(16))
     assert table.log[0].decision == TurnLog.RESET
@@ -226,7 +245,11 @@ def test_conversation_of_three_seconds_gives_every_turn_its_motion_and_its_log(o
             640 * entry.first_frame,
             640 * (entry.first_frame + 5),
         )
-        assert (entry.seed, entry.engine, entry.model_sha256) == (7, "torch", load_model(folder).sha256)
+        assert (entry.seed, entry.engine, entry.model_sha256) == (
+            7,
+            "torch-float32",
+            load_model(folder).sha256,
+        )
         assert (list(entry.user_motion_valid), entry.user_samples_filled) == ([], 0)
         assert entry.compute_ms >= entry.speech_ms + entry.backbone_ms + entry.head_ms > 0
 

@@ -9,6 +9,7 @@ from timar_common.config import check, option
 MODEL_DEFAULT = -1.0
 """A sampling option of this value is left to the model."""
 MARGIN_DEFAULT = -1
+WHOLE_TURN = -1
 FLOAT_SAMPLING = ("temperature", "guidance", "noise_correlation_s")
 WHOLE_SAMPLING = ("steps", "iterations", "window_frames")
 
@@ -41,6 +42,20 @@ class InferenceConfig:
         unit="frames",
         minimum=MARGIN_DEFAULT,
         maximum=250,
+    )
+    preview_frames: int = option(
+        WHOLE_TURN,
+        "How many frames after a turn are guessed, so that joints need not brake where it ends; 0 guesses "
+        "none, -1 as many as a turn has.",
+        unit="frames",
+        minimum=WHOLE_TURN,
+        maximum=250,
+    )
+    lag_zero: str = option(
+        "user_set_back",
+        "How a model that was trained without a user lag runs live: user_set_back gives it the user of a "
+        "turn and the margin before; shown_late waits for the user, and its motion comes behind the voice.",
+        choices=("user_set_back", "shown_late"),
     )
     seed: int = option(
         0, "Seed of the first conversation's noise; each later one adds 1.", minimum=0, maximum=2**53

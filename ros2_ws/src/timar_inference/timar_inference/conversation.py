@@ -11,8 +11,8 @@ from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, Samp
 from timar_common.stream import SampleStream
 
 from timar_inference.alignment import Alignment
-from timar_inference.config import InferenceConfig
-from timar_inference.decisions import Job, StartConversation, TakeBack, TurnRequest
+from timar_inference.config import WHOLE_TURN, InferenceConfig
+from timar_inference.decisions import Job, PreviewRequest, StartConversation, TakeBack, TurnRequest
 from timar_inference.planned import PlannedSpeech
 from timar_inference.user_motion import MotionTrack
 
@@ -73,6 +73,8 @@ class Conversation:
         self._plan = PlannedSpeech(2 * round(config.plan_horizon_s * SAMPLE_RATE_HZ))
         self._max_gap = round(config.max_gap_s * SAMPLE_RATE_HZ)
         self._capacity = self._max_gap + 30 * SAMPLE_RATE_HZ
+        whole_turn = config.preview_frames == WHOLE_TURN
+        self._preview_frames = alignment.turn_frames if whole_turn else config.preview_frames
         self._begin()
 
     def _begin(self) -> None:
@@ -265,7 +267,7 @@ class Conversation:
         """Return the frame that is seen now; None before the user's first sound."""
         if not self.clock.is_started:
             return None
-        return int(self.clock.sample_at(now_ns) // SAMPLES_PER_FRAME)
+        return int(self.clock.sample_at(now_ns) // SAMPLES_PER_FRAME) - self.alignment.delay_frames
 
     def _next_turn(self, now_ns: int) -> TurnRequest | None:
         if self._next_frame is None:
@@ -283,7 +285,7 @@ class Conversation:
         is_partial = self.config.late_policy == "partial"
         user_speech, filled = self._heard(SAMPLES_PER_FRAME * user_first, SAMPLES_PER_FRAME * user_end)
         motion, valid = self._motion.read(user_first, user_end)
-        planned = self._plan.read(SAMPLES_PER_FRAME * first_frame, SAMPLES_PER_FRAME * (first_frame + frames))
+        planned = self._planned(first_frame, frames)
         return TurnRequest(
             conversation_id=self.conversation_id,
             seed=self.seed,
@@ -296,13 +298,14 @@ class Conversation:
             user_samples_filled=filled,
             user_motion=motion,
             user_motion_valid=valid,
-            agent_speech=as_float(planned),
+            agent_speech=planned,
             planned_revision=self._plan.revision,
             ready_ns=self._ready_ns(SAMPLES_PER_FRAME * user_end, now_ns),
             due_ns=due_ns,
             deadline_ns=due_ns - publication_ns,
             useless_ns=(self._due_ns(first_frame + frames) if is_partial else due_ns) - publication_ns,
             final_until_frame=self._final_until(now_ns),
+            preview=self._preview(first_frame + frames, frames),
         )
 
     # Its parts.
@@ -319,7 +322,22 @@ class Conversation:
         self.clock.observe(sample, stamp_ns)
 
     def _due_ns(self, frame: int) -> int:
-        return self.clock.monotonic_ns(SAMPLES_PER_FRAME * frame)
+        return self.clock.monotonic_ns(SAMPLES_PER_FRAME * (frame + self.alignment.delay_frames))
+
+    def _planned(self, first_frame: int, frames: int) -> npt.NDArray[np.float32]:
+        first_sample = SAMPLES_PER_FRAME * first_frame
+        return as_float(self._plan.read(first_sample, first_sample + SAMPLES_PER_FRAME * frames))
+
+    def _preview(self, first_frame: int, user_frames: int) -> PreviewRequest | None:
+        """Return what is known of the frames after a turn; the next turn takes `user_frames` of the user."""
+        if not self._preview_frames:
+            return None
+        _, user_end = self.alignment.user_range(first_frame, user_frames)
+        return PreviewRequest(
+            agent_speech=self._planned(first_frame, self._preview_frames),
+            due_ns=self._due_ns(first_frame),
+            by_ns=self.clock.monotonic_ns(SAMPLES_PER_FRAME * user_end),
+        )
 
     def _ready_ns(self, end_sample: int, now_ns: int) -> int:
         """Return when the last input of a turn came: the sound before `end_sample`, or what took it back."""

@@ -42,6 +42,18 @@ class TakeBack:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class PreviewRequest:
+    """The frames after a turn, to be guessed from what is known before they can be made."""
+
+    agent_speech: npt.NDArray[np.float32]
+    """(640 frames,) in [-1, 1], as planned by now."""
+    due_ns: int
+    """When the first of them is seen, monotonic [ns]."""
+    by_ns: int
+    """When the next turn's user sound is complete and the engine must be free, monotonic [ns]."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class TurnRequest:
     """Everything one turn is made from, and until when that is of use."""
 
@@ -75,6 +87,8 @@ class TurnRequest:
     """From when on it is committed to the history without sampling, monotonic [ns]."""
     final_until_frame: int
     """Frames before this one will not be taken back any more."""
+    preview: PreviewRequest | None = None
+    """What to guess when the turn is made and there is time; None: nothing."""
 
     @property
     def end_frame(self) -> int:
@@ -126,6 +140,23 @@ class LogEntry:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class MotionRun:
+    """Motion to be shown, with the fields of timar_msgs/HeadMotion."""
+
+    conversation_id: str
+    first_frame: int
+    revision: int
+    motion: npt.NDArray[np.float32]
+    """(frames, 56), finite, rotations within half a turn."""
+    due_ns: int
+    """When its first frame is seen, monotonic [ns]."""
+    final_until_frame: int
+    compute_ms: float
+    is_preview: bool = False
+    """Whether it is a guess, to be replaced by the turn of the same frames."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Outcome:
     """A decision carried out: what to log and, for a sampled turn, what to show."""
 
@@ -136,6 +167,22 @@ class Outcome:
     """(frames, 56), finite, rotations within half a turn; None when nothing was sampled."""
     due_ns: int = 0
     final_until_frame: int = 0
+
+    @property
+    def shown(self) -> MotionRun | None:
+        """What is to be shown; None when nothing was sampled."""
+        if self.motion is None:
+            return None
+        entry = self.entry
+        return MotionRun(
+            entry.conversation_id,
+            entry.first_frame,
+            entry.revision,
+            self.motion,
+            self.due_ns,
+            self.final_until_frame,
+            entry.timings.compute_ms,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ from timar_msgs.msg import HeadMotion, TurnLog
 
 from timar_inference.config import InferenceConfig
 from timar_inference.conversation import Conversation
-from timar_inference.decisions import LogEntry, Outcome
+from timar_inference.decisions import LogEntry, MotionRun, Outcome
 from timar_inference.runner import Runner
 from timar_inference.runtime import open_runtime
 from timar_inference.user_motion import PARTS, motion_from_rows
@@ -60,7 +60,7 @@ class InferenceNode(RoomNode):
 
     def start(self) -> None:
         """Start the worker; the conversation begins with the user's next sound."""
-        self._worker = Worker(self._runner, self.config.queue_turns, self._publish)
+        self._worker = Worker(self._runner, self.config.queue_turns, self._publish, self._show)
         self._worker.start()
 
     def stop(self) -> None:
@@ -140,22 +140,25 @@ class InferenceNode(RoomNode):
     # Messages out, in the worker's thread.
 
     def _publish(self, outcome: Outcome) -> None:
-        if outcome.motion is not None:
-            self._motion.publish(self._motion_message(outcome))
+        if outcome.shown is not None:
+            self._show(outcome.shown)
         self._log.publish(self._log_message(outcome))
 
-    def _motion_message(self, outcome: Outcome) -> HeadMotion:
-        entry, motion = outcome.entry, outcome.motion
-        parts = {part: array("f", motion[:, place].tobytes()) for part, place in PARTS.items()}
+    def _show(self, run: MotionRun) -> None:
+        self._motion.publish(self._motion_message(run))
+
+    def _motion_message(self, run: MotionRun) -> HeadMotion:
+        parts = {part: array("f", run.motion[:, place].tobytes()) for part, place in PARTS.items()}
         return HeadMotion(
-            header=self.header(outcome.due_ns, "head"),
-            conversation_id=entry.conversation_id,
-            first_frame=entry.first_frame,
+            header=self.header(run.due_ns, "head"),
+            conversation_id=run.conversation_id,
+            first_frame=run.first_frame,
             fps=float(FRAMES_PER_SECOND),
-            frames=entry.frames,
-            revision=entry.revision,
-            final_until_frame=outcome.final_until_frame,
-            compute_ms=entry.timings.compute_ms,
+            frames=len(run.motion),
+            revision=run.revision,
+            final_until_frame=run.final_until_frame,
+            compute_ms=run.compute_ms,
+            is_preview=run.is_preview,
             **parts,
         )
 
@@ -180,6 +183,8 @@ class InferenceNode(RoomNode):
             "late": counters.late,
             "unsampled": counters.unsampled,
             "taken_back": counters.taken_back,
+            "previews": counters.previews,
+            "previews_dropped": counters.previews_dropped,
             "rotations_limited": counters.rotations_limited,
             "samples_lost": inputs.samples_lost,
             "samples_repeated": inputs.samples_repeated,

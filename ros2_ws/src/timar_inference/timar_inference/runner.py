@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from timar_common.clock import FRAMES_PER_SECOND
+from timar_common.clock import FRAMES_PER_SECOND, SAMPLES_PER_FRAME
 from timar_common.diagnostics import Percentiles
 
 from timar_inference.decisions import (
@@ -19,6 +19,7 @@ from timar_inference.decisions import (
     Identity,
     Job,
     LogEntry,
+    MotionRun,
     Outcome,
     StartConversation,
     TakeBack,
@@ -30,6 +31,8 @@ from timar_inference.user_motion import MOTION_CHANNELS, PARTS
 
 Array = npt.NDArray[np.float32]
 STAGES = ("queue", "speech", "backbone", "head", "compute")
+RUNS_REMEMBERED = 8
+"""A preview is taken to need as long as the slowest of so many turns and previews before it."""
 
 
 class Session(Protocol):
@@ -60,6 +63,9 @@ class Session(Protocol):
     ) -> Array:
         """Generate a turn, commit it, and return its (frames, 56) motion."""
 
+    def preview(self, agent_speech: Array) -> Array:
+        """Guess the (frames, 56) motion of the next frames; no state changes."""
+
     def commit(
         self,
         user_speech: Array,
@@ -88,6 +94,10 @@ class RunCounters:
     """Committed to the history without sampling."""
     taken_back: int = 0
     """Times turns were withdrawn."""
+    previews: int = 0
+    """Guesses at the frames after a turn."""
+    previews_dropped: int = 0
+    """Guesses that were left out, for the next turn would have had to wait."""
     rotations_limited: int = 0
     """Jaw or neck rotations of more than half a turn, cut to it."""
 
@@ -110,7 +120,8 @@ class Runner:
         self._frame_offset = 0
         self._conversation_id: str | None = None
         self._measured = threading.Lock()
-        self._percentiles = {stage: Percentiles() for stage in STAGES}
+        self._percentiles = {stage: Percentiles() for stage in (*STAGES, "preview")}
+        self._spent_ns: collections.deque[int] = collections.deque(maxlen=RUNS_REMEMBERED)
         self._cached_tokens = 0
         self._loads: collections.deque[float] = collections.deque(maxlen=256)
 
@@ -149,6 +160,44 @@ class Runner:
         if isinstance(job, TakeBack):
             return self._take_back(job)
         return self._turn(job)
+
+    def preview(self, request: TurnRequest, is_busy: bool = False) -> MotionRun | None:
+        """Guess the frames after the turn just run, unless the next turn would have to wait for it.
+
+        Args:
+            request: The newest job.
+            is_busy: Whether another job waits already.
+
+        Returns:
+            The guess, of the same revision; None when none was asked for, or there was no time (counted).
+
+        Raises:
+            RuntimeError: The model made numbers that are not finite.
+        """
+        wanted = request.preview
+        if wanted is None:
+            return None
+        started_ns = self._now_ns()
+        if is_busy or started_ns + max(self._spent_ns, default=0) > wanted.by_ns:
+            self.counters.previews_dropped += 1
+            return None
+        motion = self._session.preview(wanted.agent_speech)
+        motion = self._checked(motion, request.end_frame, wanted.agent_speech.size // SAMPLES_PER_FRAME)
+        spent_ns = self._now_ns() - started_ns
+        self._spent_ns.append(spent_ns)
+        with self._measured:
+            self._percentiles["preview"].add(spent_ns / 1e6)
+        self.counters.previews += 1
+        return MotionRun(
+            request.conversation_id,
+            request.end_frame,
+            request.revision,
+            motion,
+            wanted.due_ns,
+            request.final_until_frame,
+            compute_ms=spent_ns / 1e6,
+            is_preview=True,
+        )
 
     def _start(self, job: StartConversation) -> Outcome:
         self._conversation_id = None
@@ -193,7 +242,7 @@ class Runner:
                 request.agent_speech,
                 user_motion_valid=request.user_motion_valid,
             )
-            motion = self._checked(motion, request)
+            motion = self._checked(motion, request.first_frame, request.frames)
         else:
             self._session.commit(
                 request.user_speech,
@@ -202,6 +251,7 @@ class Runner:
                 user_motion_valid=request.user_motion_valid,
             )
         finished_ns = self._now_ns()
+        self._spent_ns.append(finished_ns - started_ns)
         timings = self._timings(request, started_ns, finished_ns)
         is_late = motion is not None and finished_ns > request.deadline_ns
         self.counters.generated += motion is not None
@@ -227,12 +277,12 @@ class Runner:
                 f"but the session takes {expected_frames}"
             )
 
-    def _checked(self, motion: Array, request: TurnRequest) -> Array:
-        if motion.shape != (request.frames, MOTION_CHANNELS) or not np.isfinite(motion).all():
+    def _checked(self, motion: Array, first_frame: int, frames: int) -> Array:
+        if motion.shape != (frames, MOTION_CHANNELS) or not np.isfinite(motion).all():
             raise RuntimeError(
                 f"the model made motion of shape {motion.shape}"
                 f"{'' if np.isfinite(motion).all() else ' with numbers that are not finite'} for the turn at "
-                f"frame {request.first_frame}, expected ({request.frames}, {MOTION_CHANNELS}) finite numbers"
+                f"frame {first_frame}, expected ({frames}, {MOTION_CHANNELS}) finite numbers"
             )
         rotations = slice(PARTS["jaw"].start, PARTS["neck"].stop)
         limit = np.float32(np.nextafter(np.float32(math.pi), np.float32(0)))
@@ -253,8 +303,8 @@ class Runner:
             compute_ms=(finished_ns - started_ns) / 1e6,
         )
         with self._measured:
-            for stage, percentiles in self._percentiles.items():
-                percentiles.add(getattr(timings, f"{stage}_ms"))
+            for stage in STAGES:
+                self._percentiles[stage].add(getattr(timings, f"{stage}_ms"))
             self._cached_tokens = self._session.cached_tokens
             self._loads.append(timings.compute_ms / (1e3 * request.frames / FRAMES_PER_SECOND))
         return timings

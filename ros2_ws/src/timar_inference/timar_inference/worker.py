@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 
 from timar_inference.conversation import Conversation
-from timar_inference.decisions import Job, Outcome, StartConversation, TakeBack, TurnRequest
+from timar_inference.decisions import Job, MotionRun, Outcome, StartConversation, TakeBack, TurnRequest
 from timar_inference.runner import Runner
 
 
@@ -43,15 +43,24 @@ class Worker:
         runner: Carries out the jobs; used by the thread only, once started.
         capacity: How many jobs may wait.
         on_outcome: Called in the worker's thread after each job, in order.
+        on_preview: Called there with the guess at the frames after a turn, once the turn's own outcome was
+            taken and while no job waits; None: nothing is guessed.
     """
 
-    def __init__(self, runner: Runner, capacity: int, on_outcome: Callable[[Outcome], None]) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        capacity: int,
+        on_outcome: Callable[[Outcome], None],
+        on_preview: Callable[[MotionRun], None] | None = None,
+    ) -> None:
         if capacity < 1:
             raise ValueError(f"a queue of {capacity} jobs cannot work, expected 1 or more")
         self.counters = WorkerCounters()
         self._runner = runner
         self._capacity = capacity
         self._on_outcome = on_outcome
+        self._on_preview = on_preview
         self._jobs: collections.deque[Job] = collections.deque()
         self._changed = threading.Condition()
         self._is_closing = False
@@ -139,8 +148,16 @@ class Worker:
             self._is_broken = False
             try:
                 self._on_outcome(self._runner.run(job))
+                self._guess_on(job)
             except Exception as error:  # The thread's edge: whatever an engine raises is told, not lost.
                 self._fail(error)
+
+    def _guess_on(self, job: Job) -> None:
+        if self._on_preview is None or not isinstance(job, TurnRequest):
+            return
+        preview = self._runner.preview(job, is_busy=bool(self._jobs) or self._is_closing)
+        if preview is not None:
+            self._on_preview(preview)
 
     def _next(self) -> Job | None:
         with self._changed:

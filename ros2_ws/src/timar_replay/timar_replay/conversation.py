@@ -105,6 +105,9 @@ class Conversation:
     decisions: list[Decision]
     """In order of their sequence number."""
     motions: list[Motion]
+    """Of turns that were made; a bag shows these, whatever was guessed before them."""
+    previews: int
+    """Messages of motion that was a guess at frames to come."""
     floor: list[FloorChange]
     events: list[SpeechTurnEvent]
     commands: JointSeries
@@ -148,6 +151,7 @@ class _Collector:
         self._voices = {topic: VoiceTrack() for topic in VOICES}
         self._decisions: list[Decision] = []
         self._motions: list[Motion] = []
+        self._previews = 0
         self._floor: list[FloorChange] = []
         self._events: list[SpeechTurnEvent] = []
         self._commands = CommandTrack()
@@ -171,7 +175,12 @@ class _Collector:
         elif topic == "turn_log":
             self._decisions.append(_decision(receive_ns, message))
         elif topic == "agent/motion":
-            self._motions.append(_motion(receive_ns, message))
+            motion = _motion(receive_ns, message)
+            # Bags from before there were previews lack the field.
+            if getattr(message, "is_preview", False):
+                self._previews += 1
+            else:
+                self._motions.append(motion)
         elif topic == "joint_trajectory":
             self._commands.push(receive_ns, stamp_ns(message), message)
         elif topic == "joint_states":
@@ -202,6 +211,7 @@ class _Collector:
             voices={topic: track.finish() for topic, track in self._voices.items() if track.is_started},
             decisions=decisions,
             motions=self._motions,
+            previews=self._previews,
             floor=sorted(self._floor, key=lambda change: change.since_sample),
             events=self._events,
             commands=self._commands.finish(),

@@ -129,6 +129,7 @@ def _extra(conversation: Conversation, sound: SoundToJoint, jaw: JawAndLevel) ->
     return {
         "generated_turns": len(generated),
         "unsampled_turns": sum(decision.kind == COMMIT_UNSAMPLED for decision in decisions),
+        "previews": conversation.previews,
         "take_backs": sum(decision.kind == TAKE_BACK for decision in decisions),
         "user_samples_filled": sum(decision.user_samples_filled for decision in generated),
         "stages_ms": {

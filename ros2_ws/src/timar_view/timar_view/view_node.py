@@ -81,6 +81,8 @@ class ViewNode(RoomNode):
         self._view.conversation.take_floor(message.state, message.since_sample)
 
     def _on_motion(self, message: Any) -> None:
+        if message.is_preview:
+            return
         lead_ns = self.monotonic_ns(message.header) - time.monotonic_ns()
         self._view.conversation.take_motion(message.compute_ms, lead_ns / 1e6)
 

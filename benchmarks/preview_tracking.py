@@ -1,0 +1,164 @@
+"""What guessing the frames after each turn is worth to the jaw and the neck, and what it costs.
+
+The shipped model talks through the example conversation in simulated time, every turn arriving so much
+before it is due; a body follows what it is shown, and is compared with one that had known all final frames
+long before.
+
+OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/preview_tracking.py --engine onnx
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+from timar_description.find import find_joint_map
+from timar_inference.config import InferenceConfig
+from timar_inference.conversation import Conversation
+from timar_inference.decisions import MotionRun, TurnRequest
+from timar_inference.runner import Runner
+from timar_inference.runtime import open_runtime
+from timar_retargeting.body import Body, Motion
+from timar_retargeting.config import BodyConfig
+from timar_retargeting.life import Life, LifeConfig
+from timar_retargeting.robot import load_robot
+
+CLIP = Path(__file__).parents[1] / "examples" / "data" / "dualtalk"
+START_NS = 1_000_000_000_000
+FRAME_NS, STEP_NS, BLOCK = 40_000_000, 20_000_000, 320
+PREVIEW_AFTER_MS = 15.0
+"""How long after its turn a preview comes."""
+JOINTS = ("jaw", "neck_yaw", "neck_pitch", "neck_roll")
+FAST_HZ = 2.0
+"""Lips live above this."""
+
+
+@dataclasses.dataclass
+class Shown:
+    """Everything a head published, and what it took."""
+
+    turns: list[MotionRun]
+    previews: list[MotionRun]
+    turn_ms: float
+    preview_ms: float
+
+
+def talk(engine: str, preview_frames: int, seconds: float) -> Shown:
+    """Hold the conversation; the computing is real, its time does not count."""
+    config = InferenceConfig(engine=engine, preview_frames=preview_frames, late_policy="partial")
+    runtime = open_runtime(config)
+    now_ns = START_NS
+    conversation = Conversation(config, runtime.alignment, "bench")
+    runner = Runner(runtime.session, runtime.identity, lambda: now_ns)
+    user, agent = (_voice(speaker, seconds) for speaker in (1, 2))
+    shown = Shown([], [], 0.0, 0.0)
+    costs: dict[str, list[float]] = {"turn": [], "preview": []}
+    conversation.push_plan(0, agent, sample_rate_hz=16_000, revision=0, now_ns=now_ns)
+    for first in range(0, len(user) - BLOCK, BLOCK):
+        now_ns = START_NS + (first + BLOCK) * 62_500
+        conversation.push_user(
+            first,
+            user[first : first + BLOCK],
+            sample_rate_hz=16_000,
+            stamp_ns=START_NS + first * 62_500,
+            now_ns=now_ns,
+        )
+        while (job := conversation.next_job(now_ns)) is not None:
+            began_s = time.process_time()
+            run = runner.run(job).shown
+            costs["turn"].append(time.process_time() - began_s)
+            if run is None or not isinstance(job, TurnRequest):
+                continue
+            shown.turns.append(run)
+            began_s = time.process_time()
+            preview = runner.preview(job)
+            costs["preview"].append(time.process_time() - began_s)
+            if preview is not None:
+                shown.previews.append(preview)
+    shown.turn_ms, shown.preview_ms = (1e3 * float(np.median(costs[name])) for name in ("turn", "preview"))
+    return shown
+
+
+def _voice(speaker: int, seconds: float) -> np.ndarray:
+    path = next(CLIP.glob(f"*speaker{speaker}.wav"))
+    samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+    mono = soxr.resample(samples.mean(1), rate_hz, 16_000)[: round(seconds * 16_000)]
+    return np.round(32_767 * np.clip(mono, -1, 1)).astype(np.int16)
+
+
+def follow(shown: Shown, early_ms: float | None, uses_previews: bool) -> tuple[dict[int, np.ndarray], float]:
+    """Return what was commanded by grid index, and the plans' median processor time [ms].
+
+    Args:
+        shown: What was published.
+        early_ms: How much before it is due a turn comes [ms]; None: a second earlier, so that nothing bends.
+        uses_previews: Whether previews are followed too.
+    """
+    robot = load_robot(find_joint_map())
+    body = Body(robot, BodyConfig(), Life(LifeConfig(enabled=False)))
+    body.warm_up()
+    start_ns = shown.turns[0].due_ns - 500_000_000
+    plans, costs_ms = [body.start(robot.offsets_rad, start_ns)], []
+    previews = {run.first_frame: run for run in shown.previews} if uses_previews else {}
+    for index, turn in enumerate(shown.turns):
+        end_frame = turn.first_frame + len(turn.motion)
+        # "Long before": every turn comes with a second of final frames after it.
+        ahead = shown.turns[index + 1 : index + 6] if early_ms is None else []
+        known = [turn, *ahead, *([previews[end_frame]] if end_frame in previews else [])]
+        now_ns = turn.due_ns - int((60.0 if early_ms is None else early_ms) * 1e6)
+        for run in known:
+            began_s = time.process_time()
+            plan = body.on_motion(_as_motion(run), now_ns + int(run.is_preview * PREVIEW_AFTER_MS * 1e6))
+            costs_ms.append(1e3 * (time.process_time() - began_s))
+            plans += [plan] if plan is not None else []
+    commanded: dict[int, np.ndarray] = {}
+    for plan in plans:
+        commanded |= {plan.first_index + row: p for row, p in enumerate(plan.curve.positions)}
+    return commanded, float(np.median(costs_ms))
+
+
+def _as_motion(run: MotionRun) -> Motion:
+    return Motion(run.conversation_id, run.first_frame, run.due_ns, run.revision, run.motion, run.is_preview)
+
+
+def errors(found: dict[int, np.ndarray], wanted: dict[int, np.ndarray], joint: int) -> tuple[float, float]:
+    """Return the RMS error as a share of the motion: of all of it, and of what is faster than FAST_HZ."""
+    places = sorted(set(found) & set(wanted))[100:-100]
+    series = np.array([[found[k][joint], wanted[k][joint]] for k in places])
+    error, motion = series[:, 0] - series[:, 1], series[:, 1] - series[:, 1].mean()
+    shares = [np.sqrt(np.mean(error**2) / np.mean(motion**2))]
+    is_fast = np.fft.rfftfreq(len(places), STEP_NS * 1e-9) >= FAST_HZ
+    power = [np.sum(np.abs(np.fft.rfft(signal)[is_fast]) ** 2) for signal in (error, motion)]
+    return float(shares[0]), float(np.sqrt(power[0] / power[1]))
+
+
+def main() -> None:
+    """Print one row per preview and arrival."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--engine", default="auto")
+    parser.add_argument("--seconds", type=float, default=30.0)
+    arguments = parser.parse_args()
+    print(f"{datetime.date.today()}, {platform.machine()}, Python {platform.python_version()}")
+    names = list(load_robot(find_joint_map()).joint_names)
+    print(f"RMS error / RMS motion, all of it and above {FAST_HZ:g} Hz: {', '.join(JOINTS)}")
+    for preview_frames in (0, 2, 3, 5, 10):
+        shown = talk(arguments.engine, preview_frames, arguments.seconds)
+        wanted, _ = follow(shown, None, uses_previews=False)
+        for early_ms in (60.0, 40.0, 20.0):
+            found, plan_ms = follow(shown, early_ms, uses_previews=preview_frames > 0)
+            shares = [errors(found, wanted, names.index(joint)) for joint in JOINTS]
+            row = "  ".join(f"{100 * whole:5.1f}% {100 * fast:5.1f}%" for whole, fast in shares)
+            case = f"preview {preview_frames:2d} frames, {early_ms:3.0f} ms early"
+            print(f"{case}: {row}   plan {plan_ms:.2f} ms")
+        print(f"  processor time: turn {shown.turn_ms:.1f} ms, preview {shown.preview_ms:.1f} ms")
+
+
+if __name__ == "__main__":
+    main()
