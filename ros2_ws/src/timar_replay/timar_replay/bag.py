@@ -16,10 +16,10 @@ from rosbags.rosbag2.storage_mcap import zstd  # type: ignore[attr-defined]  # i
 from rosbags.serde import SerdeError
 from rosbags.typesys.base import TypesysError
 from rosbags.typesys.store import Typestore
-from timar_common.topics import TOPICS
 
-from timar_replay.message_types import types_of_bag
+from timar_replay.message_types import standard_types, types_of_bag
 from timar_replay.salvage import RawMessage, SalvagedFile
+from timar_replay.truth import KNOWN_TOPICS
 
 # What rosbags may raise on a damaged file, beyond its own ReaderError.
 DAMAGE = (
@@ -50,6 +50,8 @@ class BagTopic:
     type_name: str
     definition: str
     """Text of the message's definition, with its dependencies; empty when the bag carries none."""
+    messages: int = 0
+    """How many the bag says it holds; of a damaged file, how many could be found."""
 
 
 class BagReader:
@@ -85,7 +87,12 @@ class BagReader:
         for source in self._sources:
             source.open()
             for topic in source.topics():
-                found.setdefault(topic.full_name, topic)
+                before = found.get(topic.full_name)
+                found[topic.full_name] = before or topic
+                if before is not None:
+                    found[topic.full_name] = dataclasses.replace(
+                        before, messages=before.messages + topic.messages
+                    )
         if not found:
             why = "; ".join(self.losses) or "it holds no topic"
             self.close()
@@ -114,6 +121,13 @@ class BagReader:
 
         Messages of unknown type and such that cannot be decoded are left out, counted, and said in `losses`.
         """
+        for entry, _ in self.messages_with_bytes(topics):
+            yield entry
+
+    def messages_with_bytes(
+        self, topics: Collection[str] | None = None
+    ) -> Iterator[tuple[BagMessage, bytes]]:
+        """Yield messages as `messages` does, each with the bytes it was read from."""
         if self._types is None:
             raise RuntimeError(f"the bag {self.path} is not open; use it in a `with` statement")
         unread: dict[tuple[str, str], int] = {}
@@ -126,9 +140,20 @@ class BagReader:
                 why = " ".join(str(error).split()) if known else f"its type {type_name} is unknown"
                 unread[topic, why] = unread.get((topic, why), 0) + 1
                 continue
-            yield BagMessage(topic, receive_ns, message)
+            yield BagMessage(topic, receive_ns, message), data
         for (topic, why), count in unread.items():
             self.losses.append(f"{count} messages of {topic} could not be decoded ({why})")
+
+    def has_messages(self, topic: str) -> bool:
+        """Tell whether the bag holds messages of a topic."""
+        return topic in self.topics and self.topics[topic].messages > 0
+
+    def has_current_definition(self, topic: str) -> bool:
+        """Tell whether a topic was recorded by the definition its type has today."""
+        if self._types is None:
+            raise RuntimeError(f"the bag {self.path} is not open; use it in a `with` statement")
+        type_name, today = self.topics[topic].type_name, standard_types().fielddefs
+        return type_name in today and self._types.fielddefs.get(type_name) == today[type_name]
 
     def raw_messages(self, topics: Collection[str] | None = None) -> Iterator[tuple[str, int, bytes]]:
         """Yield (topic, ROS time of arrival [ns], serialized message) in the bag's order."""
@@ -164,7 +189,7 @@ class BagReader:
         found = {
             topic.full_name[: -len(known.name) - 1]
             for topic in topics
-            for known in TOPICS.values()
+            for known in KNOWN_TOPICS.values()
             if topic.type_name == known.type_name
             and topic.type_name.startswith("timar_msgs/")
             and topic.full_name.endswith("/" + known.name)
@@ -178,7 +203,7 @@ class BagReader:
 
     def _relative(self, topic: BagTopic) -> str:
         relative = topic.full_name.removeprefix(self.namespace + "/")
-        return relative if relative in TOPICS else topic.full_name
+        return relative if relative in KNOWN_TOPICS else topic.full_name
 
 
 class _Source:
@@ -200,9 +225,12 @@ class _Source:
 
     def topics(self) -> list[BagTopic]:
         if self._reader is not None:
-            return [BagTopic(c.topic, c.topic, c.msgtype, c.msgdef.data) for c in self._reader.connections]
+            return [
+                BagTopic(c.topic, c.topic, c.msgtype, c.msgdef.data, c.msgcount)
+                for c in self._reader.connections
+            ]
         return [
-            BagTopic(c.topic, c.topic, c.type_name, c.definition)
+            BagTopic(c.topic, c.topic, c.type_name, c.definition, c.messages)
             for f in self._salvaged
             for c in f.channels()
         ]

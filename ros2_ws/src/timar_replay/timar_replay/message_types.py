@@ -34,8 +34,9 @@ def find_message_folder() -> Path:
     )
 
 
+@functools.lru_cache(maxsize=1)
 def standard_types() -> Typestore:
-    """Return the types of ROS 2 Kilted and of this project."""
+    """Return the types of ROS 2 Kilted and of this project; made once, for it takes a while."""
     store = get_typestore(Stores.ROS2_KILTED)
     for path in sorted(find_message_folder().glob("*.msg")):
         store.register(get_types_from_msg(path.read_text("utf-8"), f"{PACKAGE}/msg/{path.stem}"))

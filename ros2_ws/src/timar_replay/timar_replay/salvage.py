@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import struct
 from collections.abc import Iterator
@@ -41,6 +42,7 @@ class SalvagedChannel:
     topic: str
     type_name: str
     definition: str
+    messages: int
 
 
 class SalvagedFile:
@@ -59,10 +61,15 @@ class SalvagedFile:
 
     def channels(self) -> list[SalvagedChannel]:
         """Read the whole file for its topics."""
+        counts: collections.Counter[int] = collections.Counter()
         for record in self._records([]):
             self._learn(record)
+            if isinstance(record, Message):
+                counts[record.channel_id] += 1
         return [
-            SalvagedChannel(channel.topic, schema.name, schema.data.decode("utf-8", "replace"))
+            SalvagedChannel(
+                channel.topic, schema.name, schema.data.decode("utf-8", "replace"), counts[channel.id]
+            )
             for channel in self._channels.values()
             if (schema := self._schemas.get(channel.schema_id))
         ]

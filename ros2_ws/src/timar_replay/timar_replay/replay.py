@@ -1,0 +1,367 @@
+"""Runs a recorded conversation again through the same cores as the nodes, in the bag's own time.
+
+Nothing here reads a clock or depends on how fast the machine is: the same bag, model, seed, engine build and
+thread count give the same bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from timar_audio.turns import Speaker
+from timar_common.clock import NOMINAL_NS_PER_SAMPLE
+from timar_inference.conversation import Conversation
+from timar_inference.decisions import Outcome
+from timar_inference.runner import Runner
+from timar_inference.runtime import Runtime, open_runtime
+from timar_retargeting.body import Motion
+
+from timar_replay.bag import BagMessage, BagReader
+from timar_replay.bag_time import BagTime
+from timar_replay.conversation import GENERATE, stamp_ns
+from timar_replay.desk import Desk, TimedSession, VirtualClock
+from timar_replay.follow import Follower
+from timar_replay.messages import user_motion_of
+from timar_replay.out_bag import OutBag
+from timar_replay.replay_settings import ReplaySettings
+from timar_replay.rooms import BodyRoom, Ears
+from timar_replay.truth import KNOWN_TOPICS, TRUTH_EVENTS, TRUTH_MOTION
+
+INPUTS = (
+    "user/audio_raw", "user/audio", "agent/speech", "agent/audio_planned", "agent/audio", "user/motion",
+    TRUTH_MOTION, TRUTH_EVENTS,
+)  # fmt: skip
+"""What the replay takes from the bag and writes again as it was."""
+MADE = ("voice_activity", "turn_events", "floor", "agent/motion", "turn_log", "joint_trajectory")
+"""What the replay makes itself."""
+AHEAD_NS = 2_000_000_000
+"""Where the bag lacks the plan, the agent's speech is taken to have been planned so long before."""
+NAME = "replay"
+"""Begin of the conversation ids; fixed, for the ids of live nodes are random."""
+
+
+@dataclasses.dataclass
+class ReplayReport:
+    """What a replay did."""
+
+    counts: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Messages written, by topic."""
+    losses: list[str] = dataclasses.field(default_factory=list)
+    """One sentence for each thing that was missing, damaged or refused."""
+    engine: str = ""
+    model_sha256: str = ""
+    span_s: float = 0.0
+    """From the bag's first message to its last [s]."""
+    agreement: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """When following a log: how the outcome compares with what was published; see `follow`."""
+
+
+class Replayer(Protocol):
+    """What takes a bag's messages one by one."""
+
+    def take(self, entry: BagMessage, now_ns: int) -> None:
+        """Take a message that comes now [monotonic ns]."""
+
+    def finish(self) -> None:
+        """Do what waits at the bag's end."""
+
+    def losses(self) -> list[str]:
+        """Say what was refused."""
+
+
+def replay(
+    bag: Path,
+    out: Path,
+    settings: ReplaySettings | None = None,
+    runtime: Runtime | None = None,
+    advance: Callable[[int], None] = lambda receive_ns: None,
+) -> ReplayReport:
+    """Replay a bag into a new one.
+
+    Args:
+        bag: A rosbag2 folder or file; a damaged one is replayed as far as it can be read.
+        out: Folder of the new bag; it must not exist yet.
+        settings: Of the nodes, and of time.
+        runtime: A model opened with `settings.inference` to use again; opened here unless given.
+        advance: Told the ROS time of arrival [ns] of each message, for a progress bar.
+
+    Raises:
+        FileNotFoundError: There is no bag or no model.
+        ValueError: Nothing in the bag can be replayed, or a setting does not fit.
+        RuntimeError: The engine cannot run, or makes numbers that are not finite.
+        OSError: The new bag cannot be written.
+    """
+    settings = settings or ReplaySettings()
+    runtime = runtime or open_runtime(settings.inference)
+    report = ReplayReport(engine=runtime.identity.engine, model_sha256=runtime.identity.model_sha256)
+    with BagReader(bag, settings.namespace) as reader:
+        source = _Source(reader, settings)
+        if source.user_topic not in reader.topics:
+            raise ValueError(
+                f"{bag} has neither user/audio nor user/audio_raw; without the user's sound there is no "
+                "clock to replay on"
+            )
+        target = OutBag(out, reader.namespace).open((*INPUTS, *MADE))
+        try:
+            _run(source, target, settings, runtime, report, advance)
+        finally:
+            target.close()
+        report.losses += reader.losses
+    report.counts = dict(sorted(target.counts.items()))
+    return report
+
+
+def _run(
+    source: _Source,
+    target: OutBag,
+    settings: ReplaySettings,
+    runtime: Runtime,
+    report: ReplayReport,
+    advance: Callable[[int], None],
+) -> None:
+    time = BagTime()
+    replayer: Replayer
+    if settings.is_following:
+        replayer = Follower(settings, runtime, time, target)
+    else:
+        replayer = Scheduler(
+            settings, runtime, time, target, source.recorded_compute_ms(), source.has_joint_states
+        )
+    refused: dict[str, str] = {}
+    refusals: Counter[str] = Counter()
+    first_ns = last_ns = None
+    for entry, data in source.messages():
+        advance(entry.receive_ns)
+        first_ns = entry.receive_ns if first_ns is None else first_ns
+        last_ns = entry.receive_ns
+        now_ns = time.arrive(entry.receive_ns)
+        try:
+            replayer.take(entry, now_ns)
+        except ValueError as error:
+            refusals[entry.topic] += 1
+            refused.setdefault(entry.topic, " ".join(str(error).split()))
+        if data is not None:
+            target.write_bytes(entry.topic, time.ros_ns(now_ns), data)
+        elif entry.topic in INPUTS and entry.topic in source.converted:
+            message = target.make.converted(entry.message, KNOWN_TOPICS[entry.topic].type_name)
+            target.write(entry.topic, time.ros_ns(now_ns), message)
+    if first_ns is None or last_ns is None:
+        raise ValueError(f"{source.path} holds no message that could be replayed: nothing was recorded")
+    replayer.finish()
+    report.span_s = (last_ns - first_ns) / 1e9
+    report.losses += source.notes + time.losses() + replayer.losses()
+    report.losses += [
+        f"{count} messages of {topic} were refused, the first because {refused[topic]}"
+        for topic, count in refusals.items()
+    ]
+    if isinstance(replayer, Follower):
+        report.agreement = replayer.agreement()
+
+
+class _Source:
+    """A bag's messages in order, with what it lacks made up for as far as can be."""
+
+    def __init__(self, reader: BagReader, settings: ReplaySettings) -> None:
+        self.path = reader.path
+        self.notes: list[str] = []
+        self._reader = reader
+        self._settings = settings
+        self.user_topic = "user/audio" if reader.has_messages("user/audio") else "user/audio_raw"
+        if self.user_topic != "user/audio":
+            self.notes.append("the bag has no user/audio; user/audio_raw was taken in its place")
+        self._has_plan = reader.has_messages("agent/audio_planned")
+        self._has_agent = reader.has_messages("agent/audio")
+        self.has_joint_states = reader.has_messages("joint_states")
+        if not self._has_plan and self._has_agent:
+            self.notes.append(
+                "the bag has no agent/audio_planned; what was heard of the agent is taken to have been "
+                f"planned {AHEAD_NS / 1e9:g} s before"
+            )
+        if not self._has_agent and not self._has_plan:
+            self.notes.append("the bag has no sound of the agent; it is taken to have been silent")
+        self.converted = {
+            name for name in INPUTS if name in reader.topics and not reader.has_current_definition(name)
+        }
+        """Topics whose messages were recorded by another definition than today's."""
+
+    def messages(self) -> Iterator[tuple[BagMessage, bytes | None]]:
+        """Yield messages in order, with their bytes where they are to be written as they are."""
+        wanted = [*INPUTS, "joint_states"]
+        if self._settings.is_following:
+            wanted += ["turn_log", "agent/motion"]
+        main: Iterator[tuple[BagMessage, bytes | None]] = iter(self._reader.messages_with_bytes(wanted))
+        if self._has_plan or not self._has_agent:
+            found = main
+        else:
+            found = heapq.merge(main, self._ahead(), key=lambda pair: pair[0].receive_ns)
+        for entry, data in found:
+            keeps = entry.topic in INPUTS and entry.topic not in self.converted
+            if entry.topic == self.user_topic and self.user_topic != "user/audio":
+                yield entry, data if keeps else None
+                yield entry._replace(topic="user/audio"), data if keeps else None
+            else:
+                yield entry, data if keeps else None
+
+    def recorded_compute_ms(self) -> list[float]:
+        """Return the compute times of the recorded turns, when the policy asks for them [ms]."""
+        if self._settings.policy.kind != "recorded" or "turn_log" not in self._reader.topics:
+            return []
+        with BagReader(self.path, self._reader.namespace) as again:
+            return [
+                float(entry.message.compute_ms)
+                for entry in again.messages({"turn_log"})
+                if entry.message.decision == GENERATE
+            ]
+
+    def _ahead(self) -> Iterator[tuple[BagMessage, bytes | None]]:
+        """Yield the heard sound of the agent as if it had been planned before."""
+        with BagReader(self.path, self._reader.namespace) as again:
+            for entry in again.messages({"agent/audio"}):
+                yield BagMessage("agent/audio_planned", entry.receive_ns - AHEAD_NS, entry.message), None
+
+
+class Scheduler:
+    """Schedule turns anew, as the inference node would on a machine of the policy's speed."""
+
+    def __init__(
+        self,
+        settings: ReplaySettings,
+        runtime: Runtime,
+        time: BagTime,
+        out: OutBag,
+        recorded_compute_ms: list[float],
+        has_joint_states: bool,
+    ) -> None:
+        self._time, self._out = time, out
+        clock = VirtualClock()
+        session = TimedSession(runtime.session, clock, settings.policy.durations(recorded_compute_ms))
+        self._conversation = Conversation(settings.inference, runtime.alignment, NAME)
+        self._runner = Runner(session, runtime.identity, clock.now_ns)
+        self._desk = Desk(self._runner, settings.inference.queue_turns, clock, self._deliver)
+        self._ears = Ears(settings.turns, time, out)
+        self._body = BodyRoom(settings.retargeting, time, out)
+        self._has_joint_states = has_joint_states
+
+    def take(self, entry: BagMessage, now_ns: int) -> None:
+        """Take a message that comes now [monotonic ns]."""
+        self._advance(now_ns)
+        handler = self._handlers().get(entry.topic)
+        if handler is not None:
+            handler(entry.message, now_ns)
+
+    def finish(self) -> None:
+        """Finish the turns at hand and end every speech turn."""
+        self._desk.finish()
+        self._ears.finish(self._time.now_ns)
+
+    def losses(self) -> list[str]:
+        """Say what the sound lacked."""
+        counters = self._conversation.counters()
+        found = []
+        if counters.samples_lost:
+            found.append(
+                f"{counters.samples_lost} samples of the user's sound are missing; silence stands there"
+            )
+        if counters.samples_repeated:
+            found.append(
+                f"{counters.samples_repeated} samples of the user's sound came again and were left out"
+            )
+        return found
+
+    def _handlers(self) -> dict[str, Callable[[Any, int], None]]:
+        return {
+            "user/audio": self._on_user,
+            "agent/audio": self._on_agent,
+            "agent/audio_planned": self._on_plan,
+            "user/motion": self._on_motion,
+            "joint_states": self._on_joint_states,
+        }
+
+    def _advance(self, now_ns: int) -> None:
+        while (tick_ns := self._body.next_tick_ns(now_ns)) is not None:
+            self._desk.advance(tick_ns)
+            self._body.tick()
+        self._desk.advance(now_ns)
+
+    def _on_user(self, message: Any, now_ns: int) -> None:
+        samples = np.asarray(message.samples, np.int16)
+        stamped_ns = self._time.stamped("user/audio", stamp_ns(message), length_ns(samples.size))
+        if not self._has_joint_states:
+            self._body.start({}, now_ns)
+        self._conversation.push_user(
+            message.first_sample,
+            samples,
+            sample_rate_hz=message.sample_rate,
+            stamp_ns=stamped_ns,
+            now_ns=now_ns,
+            filled_samples=message.filled_samples,
+        )
+        self._hear(Speaker.USER, message, samples, stamped_ns, now_ns)
+        self._desk.feed(self._conversation, now_ns)
+
+    def _on_agent(self, message: Any, now_ns: int) -> None:
+        samples = np.asarray(message.samples, np.int16)
+        stamped_ns = self._time.stamped("agent/audio", stamp_ns(message), length_ns(samples.size))
+        self._hear(Speaker.AGENT, message, samples, stamped_ns, now_ns)
+
+    def _hear(self, speaker: Speaker, message: Any, samples: Any, stamped_ns: int, now_ns: int) -> None:
+        self._ears.hear(
+            speaker,
+            int(message.first_sample),
+            samples,
+            sample_rate_hz=message.sample_rate,
+            filled_samples=int(message.filled_samples),
+            stamp_ns=stamped_ns,
+            now_ns=now_ns,
+        )
+
+    def _on_plan(self, message: Any, now_ns: int) -> None:
+        self._conversation.push_plan(
+            message.first_sample,
+            np.asarray(message.samples, np.int16),
+            sample_rate_hz=message.sample_rate,
+            revision=getattr(message, "revision", 0),
+            now_ns=now_ns,
+        )
+        self._desk.feed(self._conversation, now_ns)
+
+    def _on_motion(self, message: Any, now_ns: int) -> None:
+        motion, valid = user_motion_of(message)
+        self._conversation.push_motion(int(message.first_frame), float(message.fps), motion, valid)
+
+    def _on_joint_states(self, message: Any, now_ns: int) -> None:
+        self._body.start(dict(zip(message.name, message.position, strict=False)), now_ns)
+
+    def _deliver(self, finished_ns: int, outcome: Outcome) -> None:
+        make, at_ns = self._out.make, self._time.ros_ns(finished_ns)
+        if outcome.motion is not None:
+            header = make.header(self._time.ros_ns(outcome.due_ns), "head")
+            self._out.write("agent/motion", at_ns, make.head_motion(outcome, header))
+        self._out.write("turn_log", at_ns, make.turn_log(outcome.entry, make.header(at_ns, "head")))
+        if outcome.motion is not None:
+            self._body.move(moved(outcome), finished_ns)
+
+
+def moved(outcome: Outcome) -> Motion:
+    """Return a sampled turn as the body takes it."""
+    entry = outcome.entry
+    if outcome.motion is None:
+        raise ValueError(f"the turn at frame {entry.first_frame} was not sampled and moves nothing")
+    return Motion(
+        entry.conversation_id,
+        entry.first_frame,
+        outcome.due_ns,
+        entry.revision,
+        outcome.motion.astype(np.float64),
+    )
+
+
+def length_ns(samples: int) -> int:
+    """Return how long so many samples last [ns]."""
+    return round(samples * NOMINAL_NS_PER_SAMPLE)

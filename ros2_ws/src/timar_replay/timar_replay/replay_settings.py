@@ -1,0 +1,92 @@
+"""What a replay is run with: the nodes' own configurations, and how time is modelled."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import typing
+from collections.abc import Iterable
+from importlib import metadata
+from typing import Any
+
+from timar_audio.turns import TurnsConfig
+from timar_inference.config import InferenceConfig
+from timar_retargeting.config import RetargetingConfig
+
+from timar_replay.desk import Policy
+
+FORMAT = 1
+"""Grows when the same settings would give other bytes."""
+ENGINE_PACKAGES = ("numpy", "onnxruntime", "torch")
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplaySettings:
+    """Everything that decides what a replay of a bag makes."""
+
+    inference: InferenceConfig = dataclasses.field(default_factory=lambda: InferenceConfig(warmup_turns=0))
+    turns: TurnsConfig = dataclasses.field(default_factory=TurnsConfig)
+    retargeting: RetargetingConfig = dataclasses.field(default_factory=RetargetingConfig)
+    policy: Policy = dataclasses.field(default_factory=Policy)
+    is_following: bool = False
+    """Whether the recorded turn_log is repeated instead of turns being scheduled anew."""
+    namespace: str | None = None
+
+    def digest(self, model_sha256: str) -> str:
+        """Return 64 hexadecimal digits of the settings, the model and the builds that compute."""
+        content = {
+            "format": FORMAT,
+            "settings": dataclasses.asdict(self),
+            "model": model_sha256,
+            "builds": {name: _version(name) for name in ENGINE_PACKAGES},
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def changed(self, assignments: Iterable[str]) -> ReplaySettings:
+        """Return the settings with parameters of the nodes changed.
+
+        Args:
+            assignments: ``NODE.PARAMETER=VALUE``, for example ``inference.temperature=0.8``.
+
+        Raises:
+            ValueError: There is no such node or parameter, or the value does not fit it.
+        """
+        settings = self
+        for assignment in assignments:
+            place, equals, text = assignment.partition("=")
+            node, dot, name = place.partition(".")
+            if not equals or not dot or node not in NODES:
+                raise ValueError(
+                    f"{assignment!r} sets nothing; expected NODE.PARAMETER=VALUE with a node of "
+                    f"{', '.join(NODES)}"
+                )
+            config = getattr(settings, node)
+            hints = typing.get_type_hints(type(config))
+            if name not in hints:
+                raise ValueError(f"{node} has no parameter {name!r}; it has: {', '.join(sorted(hints))}")
+            value = _read(text, hints[name], place)
+            settings = dataclasses.replace(settings, **{node: dataclasses.replace(config, **{name: value})})
+        return settings
+
+
+NODES = ("inference", "turns", "retargeting")
+
+
+def _read(text: str, hint: Any, place: str) -> Any:
+    try:
+        if hint is bool:
+            return {"true": True, "false": False}[text.lower()]
+        if typing.get_origin(hint) is tuple:
+            return tuple(typing.get_args(hint)[0](part) for part in text.split(",") if part)
+        return hint(text)
+    except (KeyError, ValueError):
+        name = getattr(hint, "__name__", str(hint))
+        raise ValueError(f"{place} is set to {text!r}, expected {name}") from None
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""

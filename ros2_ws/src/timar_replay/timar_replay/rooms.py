@@ -1,0 +1,145 @@
+"""Ears and body of a replay: the cores of the turns and retargeting nodes, writing what these publish."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from timar_audio.blocks import check_block
+from timar_audio.turns import Speaker, Turns, TurnsConfig
+from timar_common.clock import NOMINAL_NS_PER_SAMPLE
+from timar_description import find_joint_map
+from timar_retargeting.body import Body, Motion
+from timar_retargeting.config import RetargetingConfig
+from timar_retargeting.life import Life
+from timar_retargeting.planner import Plan
+from timar_retargeting.robot import load_robot
+from timar_retargeting.signals import Neutral
+
+from timar_replay.bag_time import BagTime
+from timar_replay.messages import FRAME_IDS
+from timar_replay.out_bag import OutBag
+
+TICK_NS = 50_000_000
+"""The retargeting node lets time pass so often [ns]."""
+
+
+@dataclasses.dataclass
+class _Newest:
+    """Where the newest block of a voice lies, on both clocks."""
+
+    sample: int = 0
+    monotonic_ns: int = 0
+
+
+class Ears:
+    """Voice activity, speech turns and floor from both voices."""
+
+    def __init__(self, config: TurnsConfig, time: BagTime, out: OutBag) -> None:
+        self._turns = Turns(config)
+        self._time, self._out = time, out
+        self._newest = {speaker: _Newest() for speaker in Speaker}
+
+    def hear(
+        self,
+        speaker: Speaker,
+        first_sample: int,
+        samples: npt.NDArray[np.int16],
+        *,
+        sample_rate_hz: int,
+        filled_samples: int,
+        stamp_ns: int,
+        now_ns: int,
+    ) -> None:
+        """Take a block of one voice in and write what it decided.
+
+        Raises:
+            ValueError: The block cannot be true.
+        """
+        check_block(sample_rate_hz, first_sample, samples.size, filled_samples)
+        decisions = self._turns.push(speaker, first_sample, samples, filled_samples)
+        self._newest[speaker] = _Newest(first_sample, stamp_ns)
+        self._write(decisions, speaker, now_ns)
+
+    def finish(self, now_ns: int) -> None:
+        """End every speech turn that is still going on."""
+        self._write(self._turns.finish(), Speaker.USER, now_ns)
+
+    def _write(self, decisions: Any, speaker: Speaker, now_ns: int) -> None:
+        make, at_ns = self._out.make, self._time.ros_ns(now_ns)
+        for who, frame in decisions.activity:
+            header = make.header(self._stamp(who, frame.first_sample), FRAME_IDS[who])
+            self._out.write("voice_activity", at_ns, make.voice_activity(who, frame, header))
+        for event in decisions.events:
+            header = make.header(self._stamp(event.speaker, event.event_sample), FRAME_IDS[event.speaker])
+            self._out.write("turn_events", at_ns, make.turn_event(event, header))
+        for change in decisions.floor:
+            header = make.header(self._stamp(speaker, change.since_sample))
+            self._out.write("floor", at_ns, make.floor(change, header))
+
+    def _stamp(self, speaker: Speaker, sample: int) -> int:
+        newest = self._newest[speaker]
+        since_ns = round((sample - newest.sample) * NOMINAL_NS_PER_SAMPLE)
+        return self._time.ros_ns(newest.monotonic_ns + since_ns)
+
+
+class BodyRoom:
+    """Motion to joint trajectories, as the retargeting node makes them."""
+
+    def __init__(self, config: RetargetingConfig, time: BagTime, out: OutBag) -> None:
+        robot = load_robot(find_joint_map(config.robot))
+        neutral = None
+        if config.neutral_neck_rad:
+            x, y, z = config.neutral_neck_rad
+            neutral = Neutral((x, y, z), robot.neutral.jaw_rad)
+        self._body = Body(robot, config.body(), Life(config.liveliness(), config.seed), neutral)
+        self._body.warm_up()
+        self._time, self._out = time, out
+        self._next_tick_ns = 0
+
+    @property
+    def joint_names(self) -> tuple[str, ...]:
+        """The robot's joints in the order of every trajectory."""
+        return self._body.robot.joint_names
+
+    def start(self, measured_rad: dict[str, float], now_ns: int) -> None:
+        """Take over joints where they were measured; those not measured stand at neutral."""
+        if self._body.is_started:
+            return
+        offsets = self._body.robot.offsets_rad
+        names = self._body.robot.joint_names
+        positions = np.array(
+            [measured_rad.get(name, float(offset)) for name, offset in zip(names, offsets, strict=True)]
+        )
+        self._next_tick_ns = now_ns + TICK_NS
+        self._write(self._body.start(positions, now_ns), now_ns)
+
+    def next_tick_ns(self, until_ns: int) -> int | None:
+        """Return when time is to pass next, if that is due until then [ns]."""
+        is_due = self._body.is_started and self._next_tick_ns <= until_ns
+        return self._next_tick_ns if is_due else None
+
+    def tick(self) -> None:
+        """Let time pass to the next tick."""
+        now_ns, self._next_tick_ns = self._next_tick_ns, self._next_tick_ns + TICK_NS
+        plan = self._body.tick(now_ns)
+        if plan is not None:
+            self._write(plan, now_ns)
+
+    def move(self, motion: Motion, now_ns: int) -> None:
+        """Follow a run of frames.
+
+        Raises:
+            ValueError: The motion has another shape, or is due too far from now.
+        """
+        plan = self._body.on_motion(motion, now_ns)
+        if plan is not None:
+            self._write(plan, now_ns)
+
+    def _write(self, plan: Plan, now_ns: int) -> None:
+        make = self._out.make
+        header = make.header(self._time.ros_ns(self._body.time_ns(plan.first_index)))
+        message = make.trajectory(plan, self._body.robot.joint_names, header)
+        self._out.write("joint_trajectory", self._time.ros_ns(now_ns), message)
