@@ -1,7 +1,7 @@
 """Voice activity against human labels: how good the defaults are on two recordings.
 
-Both recordings were at hand when the defaults were chosen, so this holds what was reached and says nothing about
-speech that was never seen; `make bench-audio` measures that. The bounds are what was measured, less two
+Both recordings were at hand when the defaults were chosen, so this holds what was reached and says nothing
+about speech that was never seen; `make bench-audio` measures that. The bounds are what was measured, less two
 hundredths; the rule "always speech" scores 0.5 by definition.
 """
 

@@ -266,7 +266,8 @@ class Playback:
         if planned_from is None:
             self._queue.cancel(utterance_id, self._planned_end)
             return []
-        chunk = self._fade_out(max(planned_from, self._given_end))
+        is_being_said = planned_from <= self._given_end
+        chunk = self._fade_out(self._given_end) if is_being_said else self._fade_out(planned_from, 0)
         self._queue.cancel(utterance_id, self._planned_end)
         return [chunk, *self._plan_ahead()]
 
@@ -295,8 +296,9 @@ class Playback:
             report.worsen(Level.WARN, f"{self.samples_skipped} samples skipped where the clock jumped")
         return report
 
-    def _fade_out(self, first_sample: int) -> PlannedChunk:
-        chunk = self.plan.cut(first_sample, self.config.fade_samples)
+    def _fade_out(self, first_sample: int, fade_samples: int | None = None) -> PlannedChunk:
+        fade = self.config.fade_samples if fade_samples is None else fade_samples
+        chunk = self.plan.cut(first_sample, fade)
         self._planned_end = first_sample + chunk.samples.size
         return chunk
 
