@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from timar_audio.listeners import missing_listeners, missing_publishers
+from timar_audio.listeners import missing_listeners
 
 
 @dataclasses.dataclass
@@ -22,9 +22,3 @@ def test_topics_that_lack_listeners_are_named_with_both_numbers():
 
 def test_nothing_is_missing_when_all_are_there():
     assert missing_listeners({"a": (Publisher(2), 2), "b": (Publisher(0), 0)}) == ""
-
-
-def test_topics_without_a_publisher_are_named():
-    counts = {"joint_states": 1, "joint_trajectory": 0}
-    assert missing_publishers(counts, counts.__getitem__) == "joint_trajectory"
-    assert missing_publishers([], counts.__getitem__) == ""

@@ -58,7 +58,7 @@ def test_file_source_waits_for_as_many_listeners_as_the_graph_has():
     recorded = parameters("capture", *FILES, "record:=true")
     assert (alone["wait_for_listeners"], alone["wait_for_raw_listeners"]) == (2, 1)
     assert (recorded["wait_for_listeners"], recorded["wait_for_raw_listeners"]) == (3, 2)
-    assert alone["wait_for_publishers"] == "joint_states joint_trajectory"
+    assert (alone["wait_for_nodes"], recorded["wait_for_nodes"]) == (6, 7)
     assert "wait_for_listeners" not in parameters("capture")
     head = parameters("playback", *FILES, "record:=true")
     assert (head["wait_for_listeners"], head["wait_for_plan_listeners"]) == (2, 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Protocol
 
 
@@ -24,8 +24,3 @@ def missing_listeners(wanted: Mapping[str, tuple[Publisher, int]]) -> str:
         for topic, (publisher, count) in wanted.items()
         if publisher.get_subscription_count() < count
     )
-
-
-def missing_publishers(topics: Iterable[str], count_publishers: Callable[[str], int]) -> str:
-    """Say which topics have no publisher yet, as words for a sentence; empty when all have one."""
-    return " and ".join(topic for topic in topics if not count_publishers(topic))

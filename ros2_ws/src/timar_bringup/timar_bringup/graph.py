@@ -67,8 +67,6 @@ class Node:
     """Nodes of one process share an interpreter; sound and driver stand alone (see docs/architecture.md)."""
     listens: tuple[str, ...] = ()
     """Topics it subscribes to that somebody waits for before starting."""
-    seen_by: str = ""
-    """A topic that only it publishes; a file waits until somebody does."""
     parameters: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Parameter -> launch argument that sets it. An argument left empty leaves the parameter to the file."""
     only_if: str = ""
@@ -140,7 +138,6 @@ NODES: tuple[Node, ...] = (
         component="timar_driver.driver_node:DriverNode",
         config="timar_driver.config:DriverConfig",
         process="driver",
-        seen_by="joint_states",
         parameters={"robot": "urdf"},
     ),
     Node(
@@ -149,7 +146,6 @@ NODES: tuple[Node, ...] = (
         component="timar_retargeting.retargeting_node:RetargetingNode",
         config="timar_retargeting.config:RetargetingConfig",
         process="motion",
-        seen_by="joint_trajectory",
         parameters={"robot": "robot"},
     ),
     Node(
@@ -283,7 +279,7 @@ def plan(arguments: Mapping[str, ParameterValue]) -> Plan:
         if node.name == "capture" and arguments["source"] == "file":
             parameters["wait_for_listeners"] = count_listeners(chosen, "user/audio")
             parameters["wait_for_raw_listeners"] = count_listeners(chosen, "user/audio_raw")
-            parameters["wait_for_publishers"] = " ".join(node.seen_by for node in chosen if node.seen_by)
+            parameters["wait_for_nodes"] = len(chosen)
         if node.name == "playback" and arguments["agent_file"]:
             parameters["source"] = "file"
             parameters["wait_for_listeners"] = count_listeners(chosen, "agent/audio")
