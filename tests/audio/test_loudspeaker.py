@@ -62,7 +62,9 @@ class Room:
     def true_sample_of_frame(self, frame: float) -> float:
         return frame / self.speaker_hz * self.user_hz
 
-    def run(self, seconds: float, step_s: float = 0.02, jitter_s: float = 0.001) -> list[tuple[int, np.ndarray]]:
+    def run(
+        self, seconds: float, step_s: float = 0.02, jitter_s: float = 0.001
+    ) -> list[tuple[int, np.ndarray]]:
         written = []
         end = self.seconds + seconds
         while self.seconds < end:

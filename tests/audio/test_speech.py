@@ -228,7 +228,10 @@ def test_chunks_that_come_after_an_interruption_are_left_out_and_counted():
     [
         ({"utterance_id": "", "rate_hz": 16_000}, "needs an utterance_id"),
         ({"utterance_id": "a", "rate_hz": 4000}, "sample_rate is 4000 Hz, expected 8000..192000"),
-        ({"utterance_id": "a", "rate_hz": 16_000, "samples": np.zeros(0, np.int16)}, "empty and not its last"),
+        (
+            {"utterance_id": "a", "rate_hz": 16_000, "samples": np.zeros(0, np.int16)},
+            "empty and not its last",
+        ),
     ],
 )
 def test_an_impossible_chunk_is_refused_with_a_sentence(arguments, words):
