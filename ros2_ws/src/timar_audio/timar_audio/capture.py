@@ -68,13 +68,32 @@ class CaptureConfig:
         maximum=300.0,
     )
     vanished_after_ms: int = option(
-        1000, "A microphone that brings nothing for so long is gone.", unit="ms", minimum=100, maximum=60_000
+        800, "A microphone that brings nothing for so long is gone.", unit="ms", minimum=100, maximum=60_000
     )
     first_sound_within_ms: int = option(
         5000, "How long a microphone may take to its first sound.", unit="ms", minimum=100, maximum=60_000
     )
+    reopen_every_ms: int = option(
+        500, "A microphone that is gone is looked for so often.", unit="ms", minimum=100, maximum=60_000
+    )
+    device_latency_ms: float = option(
+        0.0,
+        "From the ear to the device's counter, subtracted from every stamp; `timar audio check` measures it.",
+        unit="ms",
+        minimum=0.0,
+        maximum=500.0,
+    )
     echo_suppression: str = option(
-        "none", "How the head's own voice is taken out of user/audio.", choices=("none",)
+        "none",
+        "How the head's own voice is taken out of user/audio; hardware: the microphone does it itself.",
+        choices=("none", "webrtc", "hardware"),
+    )
+    echo_wait_ms: int = option(
+        40,
+        "How long a block of user/audio waits for agent/audio of its place.",
+        unit="ms",
+        minimum=0,
+        maximum=500,
     )
 
     def __post_init__(self) -> None:
@@ -125,6 +144,10 @@ class Capture:
         self._samples: npt.NDArray[np.int16] = np.zeros(0, np.int16)
         self._is_fill: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)
         self._next_sample = 0
+        self._offset = 0
+        """Place of the source's sample 0 on the conversation clock, less what it lost since."""
+        self._drop = 0
+        self._is_reopened = False
         self._last_second: collections.deque[npt.NDArray[np.int16]] = collections.deque(
             maxlen=max(1, SAMPLE_RATE_HZ // block_samples)
         )
@@ -136,13 +159,31 @@ class Capture:
             ValueError: The source's clock is broken: a hole longer than `max_fill_s`.
         """
         self.overflows += sound.has_overflowed
-        missing = self._missing(sound)
+        missing = self._place_reopened(sound) if self._is_reopened else self._missing(sound)
         if missing:
-            self._append(np.zeros(missing, np.int16), is_fill=True)
-            self.samples_lost += missing
-        self.clock.observe(round(sound.counter) + self.samples_lost, sound.monotonic_ns)
-        self._append(sound.samples, is_fill=False)
+            self._fill(missing)
+            self._offset += missing
+        self.clock.observe(round(sound.counter) + self._offset, sound.monotonic_ns)
+        dropped = min(self._drop, sound.samples.size)
+        self._drop -= dropped
+        self._append(sound.samples[dropped:], is_fill=False)
         self.samples_in += sound.samples.size
+        return self._full_blocks()
+
+    def fill_until(self, monotonic_ns: int) -> list[SoundBlock]:
+        """Carry the clock on with silence while the source is gone; what sounds next is of a new source.
+
+        Raises:
+            ValueError: Time leaped by more than `max_fill_s`.
+        """
+        if not self.clock.is_started:
+            return []
+        self._is_reopened = True
+        missing = round(self.clock.sample_at(monotonic_ns)) - self._end
+        if missing > self._max_fill:
+            raise self._too_long(missing)
+        if missing > 0:
+            self._fill(missing)
         return self._full_blocks()
 
     def report(self) -> Report:
@@ -167,16 +208,39 @@ class Capture:
         """Return how many samples were lost before this sound."""
         if not self.clock.is_started:
             return 0
-        behind = self.clock.sample_at(sound.monotonic_ns) - (sound.counter + self.samples_lost)
+        behind = self.clock.sample_at(sound.monotonic_ns) - (sound.counter + self._offset)
         jump = self.clock.config.jump_ms * SAMPLE_RATE_HZ / 1000
         if not (sound.has_overflowed or behind > jump):
             return 0
         if behind > self._max_fill:
-            raise ValueError(
-                f"the source's counter stays {behind / SAMPLE_RATE_HZ:.1f} s behind machine time; at most "
-                f"{self._max_fill / SAMPLE_RATE_HZ:.0f} s are filled: reset the conversation to start anew"
-            )
+            raise self._too_long(behind)
         return max(0, round(behind))
+
+    def _place_reopened(self, sound: Sound) -> int:
+        """Place a source that begins to count again, and return how much silence lies before it."""
+        self._is_reopened = False
+        self._offset = round(self.clock.sample_at(sound.monotonic_ns) - sound.counter)
+        before = self._offset - self._end
+        self._drop = max(0, -before)
+        if before > self._max_fill:
+            raise self._too_long(before)
+        self._fill(max(0, before))
+        return 0
+
+    @property
+    def _end(self) -> int:
+        """One past the newest sample that was placed."""
+        return self._next_sample + self._samples.size
+
+    def _too_long(self, samples: float) -> ValueError:
+        return ValueError(
+            f"the source's counter stays {samples / SAMPLE_RATE_HZ:.1f} s behind machine time; at most "
+            f"{self._max_fill / SAMPLE_RATE_HZ:.0f} s are filled: reset the conversation to start anew"
+        )
+
+    def _fill(self, samples: int) -> None:
+        self._append(np.zeros(samples, np.int16), is_fill=True)
+        self.samples_lost += samples
 
     def _append(self, samples: npt.NDArray[np.int16], *, is_fill: bool) -> None:
         self._samples = np.concatenate([self._samples, samples])

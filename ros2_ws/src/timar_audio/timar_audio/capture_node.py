@@ -5,17 +5,22 @@ from __future__ import annotations
 import threading
 import time
 from array import array
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ
 from timar_common.diagnostics import Level, Report
+from timar_common.restarts import Belongs, ConversationWatch
 from timar_common.room_node import RoomNode, run
 from timar_msgs.msg import AudioChunk
 
+from timar_audio.blocks import check_block
 from timar_audio.capture import Capture, CaptureConfig, SoundBlock
+from timar_audio.echo import EchoStage, WebRtcSuppressor
+from timar_audio.health import HealthConfig, InputHealth
 from timar_audio.listeners import missing_listeners
 from timar_audio.microphone import MicrophoneSource
-from timar_audio.sources import FileSource, SoundSource
+from timar_audio.sources import FileSource, Sound, SoundSource
 
 
 class CaptureNode(RoomNode):
@@ -29,9 +34,17 @@ class CaptureNode(RoomNode):
         self._raw = self.publish_on("user/audio_raw")
         self._clean = self.publish_on("user/audio")
         self._capture = Capture(self.config.block_samples)
+        self._health = InputHealth(HealthConfig())
         self._failure = ""
+        self._outages = 0
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._watch = ConversationWatch()
+        self._echo: EchoStage | None = None
+        if self.config.echo_suppression == "webrtc":
+            self._echo = EchoStage(WebRtcSuppressor(), self.config.echo_wait_ms)
+            self.listen_to("agent/audio", self._on_agent_audio)
 
     def start(self) -> None:
         """Open the source and begin to read it.
@@ -56,6 +69,11 @@ class CaptureNode(RoomNode):
         """Add a dead source to what the core says."""
         report = self._capture.report()
         report.values["source"] = self.config.source
+        report.values["outages"] = self._outages
+        parts = [self._health.report()] if self.config.source == "microphone" else []
+        for part in parts + ([self._echo.report()] if self._echo is not None else []):
+            report.values |= part.values
+            report.worsen(part.level, part.message)
         if self._failure:
             report.worsen(Level.ERROR, self._failure)
         return report
@@ -74,18 +92,52 @@ class CaptureNode(RoomNode):
         )
 
     def _pump(self, source: SoundSource) -> None:
+        is_file = self.config.source == "file"
         try:
-            if self.config.source == "file":
+            if is_file:
                 self._await_listeners()
             while not self._ended.is_set():
-                for sound in source.read():
-                    for block in self._capture.push(sound):
-                        self._publish(block)
-        except (OSError, ValueError) as error:
-            self._failure = str(error)
-            self.get_logger().error(self._failure)
+                try:
+                    self._take(source.read())
+                except OSError as error:
+                    self._tell_failure(error)
+                    if is_file:
+                        return
+                    self._await_microphone(source)
+        except ValueError as error:
+            self._tell_failure(error)
         finally:
             source.close()
+
+    def _take(self, sounds: list[Sound]) -> None:
+        for sound in sounds:
+            self._health.push(sound.samples)
+            for block in self._capture.push(sound):
+                self._publish(block)
+
+    def _tell_failure(self, error: Exception) -> None:
+        self._failure = str(error)
+        self.get_logger().error(self._failure)
+
+    def _await_microphone(self, source: SoundSource) -> None:
+        """Look for a microphone that is gone until it is back; the clock goes on with silence meanwhile."""
+        self._outages += 1
+        source.close()
+        next_try_ns = time.monotonic_ns()
+        while not self._ended.wait(self.config.block_ms / 1000):
+            now_ns = time.monotonic_ns()
+            for block in self._capture.fill_until(now_ns):
+                self._publish(block)
+            if now_ns < next_try_ns:
+                continue
+            next_try_ns = now_ns + self.config.reopen_every_ms * 1_000_000
+            try:
+                said = source.open()
+            except (OSError, ValueError):
+                continue  # still gone: that was said when it went, and diagnostics repeat it
+            self._failure = ""
+            self._say(f"{said}; it is back")
+            return
 
     def _await_listeners(self) -> None:
         wanted = {
@@ -107,15 +159,38 @@ class CaptureNode(RoomNode):
                 return
 
     def _publish(self, block: SoundBlock) -> None:
-        message = AudioChunk(
-            header=self.header(block.monotonic_ns, "microphone"),
+        message = self._message(block)
+        self._raw.publish(message)
+        if self._echo is None:
+            self._clean.publish(message)
+            return
+        with self._lock:
+            self._publish_clean(self._echo.push_user(block, time.monotonic_ns()))
+
+    def _publish_clean(self, blocks: list[SoundBlock]) -> None:
+        for block in blocks:
+            self._clean.publish(self._message(block))
+
+    def _message(self, block: SoundBlock) -> AudioChunk:
+        heard_ns = block.monotonic_ns - round(self.config.device_latency_ms * 1_000_000)
+        return AudioChunk(
+            header=self.header(heard_ns, "microphone"),
             sample_rate=SAMPLE_RATE_HZ,
             first_sample=block.first_sample,
             filled_samples=block.filled_samples,
             samples=array("h", block.samples.tobytes()),
         )
-        self._raw.publish(message)
-        self._clean.publish(message)
+
+    def _on_agent_audio(self, message: Any) -> None:
+        samples = np.frombuffer(message.samples, np.int16)
+        check_block(message.sample_rate, message.first_sample, samples.size, message.filled_samples)
+        belongs = self._watch.observe(message.first_sample, samples.size, self.monotonic_ns(message.header))
+        if belongs is Belongs.OLD:
+            return
+        with self._lock:
+            if belongs is Belongs.NEW:
+                self._echo.restart()
+            self._publish_clean(self._echo.push_agent(message.first_sample, samples, time.monotonic_ns()))
 
     def _say(self, sentence: str) -> None:
         self.get_logger().info(sentence)
