@@ -1,1 +1,1 @@
-"""Drives joints: trajectory sampling, watchdog, simulated servos."""
+"""Drives joints: trajectories, servo buses, stop chain, simulated servos, Reachy Mini."""

@@ -7,6 +7,7 @@ import dataclasses
 from timar_common.config import check, option
 
 from timar_driver.simulated import ServoConfig
+from timar_driver.stopping import CATEGORIES
 
 _SERVO = ServoConfig()
 
@@ -16,10 +17,29 @@ class DriverConfig:
     """Which joints, how they are driven, how often."""
 
     robot: str = option("timar_head", "Name of a robot description, or path of a URDF.")
-    driver: str = option("simulated", "What moves the joints.", choices=("simulated",))
+    driver: str = option(
+        "simulated",
+        "What moves the joints: numbers only, or what the robot's hardware file says.",
+        choices=("simulated", "hardware"),
+    )
+    hardware: str = option("", "Path of the hardware file; empty: ROBOT.hardware.yaml beside the URDF.")
+    port: str = option(
+        "", "The servo bus, in place of the hardware file's; `simulated` starts one without any hardware."
+    )
+    stop_category: str = option(
+        "robot",
+        "How the robot stops; robot: as its hardware file says, or hold without one.",
+        choices=("robot", *CATEGORIES),
+    )
     rate_hz: float = option(100.0, "Commands a second.", unit="Hz", minimum=20.0, maximum=500.0)
     states_every: int = option(
         2, "A joint state is published every so many commands.", minimum=1, maximum=100
+    )
+    realtime_priority: int = option(
+        20,
+        "Real-time priority of the loop, where the kernel allows one; 0 asks for none.",
+        minimum=0,
+        maximum=90,
     )
     servo_delay_ms: float = option(
         _SERVO.delay_ms, "Delay of a simulated servo.", unit="ms", minimum=2.0, maximum=200.0
@@ -38,6 +58,10 @@ class DriverConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        if self.port and self.driver != "hardware":
+            raise ValueError(
+                f"DriverConfig.port is {self.port!r} and driver is 'simulated'; set driver to hardware"
+            )
 
     def servo(self) -> ServoConfig:
         """Return the simulated servos' part."""

@@ -36,11 +36,14 @@ class Measurement:
 class JointDriver(abc.ABC):
     """A set of joints that can be commanded together.
 
-    The life of a driver: `activate` opens it and leaves every joint where it stands (command = measured);
-    `send` and `read` are called in turn, at a steady rate, from one thread; `deactivate` ends it in its safe
-    state and may be called in any state and more than once. A driver never moves a joint on its own, apart
-    from its safe state. A fault of the hardware is a RuntimeError that names the joint, the fault and what to
-    do.
+    The life of a driver: `activate` opens it and leaves every joint where it stands (command = measured,
+    torque on); `send` and `read` are called in turn, at a steady rate, from one thread; `set_effort` eases
+    the torque away where a stop wants it; `deactivate` lets go of the hardware as it then stands, and may be
+    called in any state and more than once. A driver never moves a joint on its own.
+
+    A fault of the hardware is a RuntimeError that names the joint, the fault and what to do. It is raised
+    once: after it, the driver goes on with the joints that are left, so that they can be stopped in order.
+    A `HardwareGoneError` means that none is left.
     """
 
     joint_names: tuple[str, ...]
@@ -48,7 +51,14 @@ class JointDriver(abc.ABC):
 
     @abc.abstractmethod
     def activate(self, now_ns: int) -> Measurement:
-        """Open the hardware and hold every joint where it is; return where that is."""
+        """Open the hardware, or set it up anew when it is open, and hold every joint where it is.
+
+        Returns:
+            Where that is.
+
+        Raises:
+            RuntimeError: A joint is missing or not fit to move; nothing has moved.
+        """
 
     @abc.abstractmethod
     def send(self, positions: Array, now_ns: int) -> Array:
@@ -59,9 +69,21 @@ class JointDriver(abc.ABC):
         """Return the newest measurement."""
 
     @abc.abstractmethod
+    def set_effort(self, share: float, now_ns: int) -> None:
+        """Limit every joint's torque to a share of its full torque, 0..1; 0 switches it off."""
+
+    @abc.abstractmethod
     def deactivate(self, now_ns: int) -> None:
-        """End in the safe state."""
+        """Let go of the hardware; joints with torque go on holding."""
 
     def faults(self) -> tuple[str, ...]:
         """Return what is wrong with the hardware now, one sentence each; empty when nothing is."""
         return ()
+
+    def values(self) -> dict[str, object]:
+        """Return numbers about the hardware by name, for the diagnostics."""
+        return {}
+
+
+class HardwareGoneError(RuntimeError):
+    """Nothing of the hardware can be reached any more."""

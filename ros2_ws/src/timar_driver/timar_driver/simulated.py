@@ -66,6 +66,8 @@ class SimulatedDriver(JointDriver):
         self._rng = np.random.default_rng(seed)
         self._now_ns = self._commanded_ns = 0
         self._is_active = False
+        self.effort = 0.0
+        """Share of the full torque now."""
         self.watchdog_stops = 0
 
     def activate(self, now_ns: int) -> Measurement:
@@ -74,6 +76,7 @@ class SimulatedDriver(JointDriver):
         self._goal = self._positions.copy()
         self._velocities[:] = 0.0
         self._is_active = True
+        self.effort = 1.0
         return self.read(now_ns)
 
     def send(self, positions: Array, now_ns: int) -> Array:
@@ -95,6 +98,11 @@ class SimulatedDriver(JointDriver):
             self._rng.normal(0.0, self.config.noise_rad, len(self._goal)) if self.config.noise_rad else 0.0
         )
         return Measurement(self._positions + noise, self._velocities.copy())
+
+    def set_effort(self, share: float, now_ns: int) -> None:
+        """Scale what the motors can do."""
+        self._advance(now_ns)
+        self.effort = float(np.clip(share, 0.0, 1.0))
 
     def deactivate(self, now_ns: int) -> None:
         """Let the joints rest where they are."""
@@ -137,7 +145,7 @@ class SimulatedDriver(JointDriver):
             error = self._positions - self._goal
             slope = self._velocities + w * error
             wanted = self._goal + (error + slope * h) * decay
-            reach = self.limits.velocity * h
+            reach = self.effort * self.limits.velocity * h
             moved = np.clip(wanted, self._positions - reach, self._positions + reach)
             moved = np.clip(moved, self.limits.lower, self.limits.upper)
             is_free = moved == wanted

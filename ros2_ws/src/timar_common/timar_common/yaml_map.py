@@ -1,0 +1,167 @@
+"""Read a YAML mapping so that every complaint names file, line and path."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+
+class YamlMap:
+    """One mapping of a YAML file; what was asked for is ticked off, the rest can be refused."""
+
+    def __init__(self, node: yaml.MappingNode | None, path: Path, place: str, line: int) -> None:
+        self._path, self._place, self._line = path, place, line
+        self._entries: dict[str, yaml.Node] = {}
+        self._lines: dict[str, int] = {}
+        self._asked: set[str] = set()
+        self.is_absent = node is None
+        for key_node, value_node in () if node is None else node.value:
+            key, key_line = str(key_node.value), key_node.start_mark.line + 1
+            if key in self._entries:
+                raise self.error(f"{key!r} is said twice, first in line {self._lines[key]}", line=key_line)
+            self._entries[key], self._lines[key] = value_node, key_line
+
+    def keys(self) -> list[str]:
+        """Return all keys in the order of the file."""
+        return list(self._entries)
+
+    def error(self, rule: str, key: str = "", line: int | None = None) -> ValueError:
+        """Return an error that names file, line, place in the file and the rule that is broken."""
+        at = self._lines.get(key, self._line) if line is None else line
+        return ValueError(f"{self._path}, line {at}, {self._place or 'top level'}: {rule}")
+
+    def child(self, key: str, *, optional: bool = False) -> YamlMap:
+        """Return the mapping under a key; an absent one is empty when it is optional."""
+        node = self._take(key, optional=optional)
+        place = f"{self._place}.{key}" if self._place else key
+        if node is None:
+            return YamlMap(None, self._path, place, self._line)
+        if not isinstance(node, yaml.MappingNode):
+            raise self.error(f"{key!r} must be a mapping (key: value lines or braces)", key)
+        return YamlMap(node, self._path, place, self._lines[key])
+
+    def text(self, key: str, default: str | None = None, choices: Sequence[str] = ()) -> str:
+        """Return a string; a default makes the key optional.
+
+        Raises:
+            ValueError: It is missing, empty, or none of the choices.
+        """
+        node = self._take(key, optional=default is not None)
+        if node is None:
+            return default or ""
+        if not isinstance(node, yaml.ScalarNode) or not node.value:
+            raise self.error(f"{key!r} must be a word", key)
+        value = str(node.value)
+        if choices and value not in choices:
+            raise self.error(f"{key!r} is {value!r}, expected one of {', '.join(choices)}", key)
+        return value
+
+    def integer(
+        self, key: str, default: int | None = None, *, minimum: float = -math.inf, maximum: float = math.inf
+    ) -> int:
+        """Return a whole number within bounds; a default makes the key optional."""
+        value = self.number(
+            key, None if default is None else float(default), minimum=minimum, maximum=maximum
+        )
+        if value != int(value):
+            raise self.error(f"{key!r} is {value:g}, expected a whole number", key)
+        return int(value)
+
+    def number(
+        self,
+        key: str,
+        default: float | None = None,
+        *,
+        minimum: float = -math.inf,
+        maximum: float = math.inf,
+    ) -> float:
+        """Return a finite number within bounds; a default makes the key optional."""
+        node = self._take(key, optional=default is not None)
+        if node is None:
+            return float(default or 0.0)
+        value = self._number(node, key)
+        if not minimum <= value <= maximum:
+            raise self.error(f"{key!r} is {value:g}, expected {minimum:g} to {maximum:g}", key)
+        return value
+
+    def numbers(self, key: str, count: int, default: Sequence[float] | None = None) -> tuple[float, ...]:
+        """Return a list of `count` finite numbers; a default makes the key optional."""
+        node = self._take(key, optional=default is not None)
+        if node is None:
+            return tuple(default or ())
+        if not isinstance(node, yaml.SequenceNode) or len(node.value) != count:
+            raise self.error(f"{key!r} must be a list of {count} numbers", key)
+        return tuple(self._number(item, key) for item in node.value)
+
+    def rows(self, key: str, count: int, width: int) -> list[tuple[float, ...]]:
+        """Return a list of `count` lists of `width` finite numbers."""
+        node = self._take(key)
+        rows = node.value if isinstance(node, yaml.SequenceNode) else []
+        if len(rows) != count or not all(
+            isinstance(row, yaml.SequenceNode) and len(row.value) == width for row in rows
+        ):
+            raise self.error(f"{key!r} must be a list of {count} lists of {width} numbers", key)
+        return [tuple(self._number(item, key) for item in row.value) for row in rows]
+
+    def words(self, key: str) -> tuple[str, ...]:
+        """Return a list of different words."""
+        node = self._take(key)
+        items = node.value if isinstance(node, yaml.SequenceNode) else []
+        words = tuple(str(item.value) for item in items if isinstance(item, yaml.ScalarNode))
+        if not words or len(set(words)) != len(items):
+            raise self.error(f"{key!r} must be a list of words, each said once", key)
+        return words
+
+    def has(self, key: str) -> bool:
+        """Tell whether a key is there; it counts as known."""
+        self._asked.add(key)
+        return key in self._entries
+
+    def number_by_key(self) -> dict[str, float]:
+        """Return every entry as a finite number."""
+        self._asked.update(self._entries)
+        return {key: self._number(node, key) for key, node in self._entries.items()}
+
+    def refuse_rest(self) -> None:
+        """Refuse every key nobody asked for: a misspelt one must not pass in silence.
+
+        Raises:
+            ValueError: There is such a key.
+        """
+        for key in self._entries:
+            if key not in self._asked:
+                raise self.error(f"unknown key {key!r}; known here: {', '.join(sorted(self._asked))}", key)
+
+    def _take(self, key: str, *, optional: bool = False) -> yaml.Node | None:
+        self._asked.add(key)
+        if key not in self._entries and not optional:
+            raise self.error(f"{key!r} is missing")
+        return self._entries.get(key)
+
+    def _number(self, node: yaml.Node, key: str) -> float:
+        try:
+            value = float(node.value) if isinstance(node, yaml.ScalarNode) else math.nan
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise self.error(f"{key!r} must be a finite number", key)
+        return value
+
+
+def read_yaml_map(path: Path) -> YamlMap:
+    """Read a YAML file whose top is a mapping; nothing in it is executed.
+
+    Raises:
+        ValueError: It is not YAML, or its top is not a mapping.
+        OSError: It cannot be read.
+    """
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not YAML: {error}") from error
+    if not isinstance(node, yaml.MappingNode):
+        raise ValueError(f"{path}, line 1: the file must be a mapping (key: value lines)")
+    return YamlMap(node, path, "", 1)

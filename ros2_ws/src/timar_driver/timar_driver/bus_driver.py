@@ -1,0 +1,241 @@
+"""Joints moved by servos on a bus: set up, commanded, watched, and brought back when one of them stumbles."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from timar_driver.driver import Array, JointDriver, Measurement
+from timar_driver.dynamixel import DynamixelBus
+from timar_driver.feetech import FeetechBus
+from timar_driver.governor import Governor
+from timar_driver.hardware_file import BusDescription, ServoSpec
+from timar_driver.servo_bus import BusError, ServoBus
+from timar_driver.servo_health import ServoHealth
+from timar_driver.servo_setup import ServoSetup
+from timar_driver.wire import SerialWire, Wire
+
+_BUSES: dict[str, Callable[[Callable[[], Wire], int, float], ServoBus]] = {
+    "dynamixel": DynamixelBus,
+    "feetech": FeetechBus,
+}
+_MINUTE_NS = 60_000_000_000
+
+
+def make_bus(description: BusDescription, open_wire: Callable[[], Wire] | None = None) -> ServoBus:
+    """Return the bus of a description, not yet open; `open_wire` stands in for its serial port."""
+    opener = open_wire or (lambda: SerialWire(description.port, description.baud))
+    return _BUSES[description.protocol](opener, description.baud, description.reply_margin_ms)
+
+
+@dataclasses.dataclass
+class _Joint:
+    """What is known of one joint's servo."""
+
+    spec: ServoSpec
+    is_given_up: bool = False
+    heard_ns: int = 0
+    restarts_ns: collections.deque[int] = dataclasses.field(
+        default_factory=lambda: collections.deque(maxlen=64)
+    )
+
+
+class BusDriver(JointDriver):
+    """Servos on a bus behind the contract of every driver.
+
+    Faults of the line (noise, lost replies) are ridden out and counted. A servo that started anew, or whose
+    watchdog stopped it, is set up again and led gently to its command. A servo that is silent for too long,
+    shuts itself down, or keeps starting anew is given up: `read` raises once, and the others go on.
+
+    Args:
+        description: The bus and its servos.
+        bus: The line; None: the one described.
+    """
+
+    SLOW_EVERY = 5
+    """Every so many cycles a slower reading follows the fast one: state, health, in turn."""
+
+    def __init__(self, description: BusDescription, bus: ServoBus | None = None) -> None:
+        self.description = description
+        self.joint_names, self.limits = description.joint_names, description.limits
+        self.watchdog_stops = self.restarts = 0
+        self._bus = bus or make_bus(description)
+        self._setup = ServoSetup(self._bus, description.watchdog_ms)
+        self._governor = Governor(self.joint_names, self.limits)
+        self._health = ServoHealth(description.servos)
+        self._joints = [_Joint(spec) for spec in description.servos]
+        self._by_id = {joint.spec.servo_id: row for row, joint in enumerate(self._joints)}
+        family = description.family
+        self._goal = family.register("goal_position")
+        self._motion = family.block(family.motion)
+        self._slow = tuple(family.block(names) for names in (family.state, family.health))
+        self._zero = np.array([spec.zero_tick for spec in description.servos], np.float64)
+        self._per_rad = np.array([spec.ticks_per_rad for spec in description.servos])
+        self._positions: Array = np.zeros(len(self._joints))
+        self._velocities: Array = np.zeros(len(self._joints))
+        self._effort = 0.0
+        self._cycles = 0
+        self._sent_ns = 0
+        self._pending_fault = ""
+
+    def activate(self, now_ns: int) -> Measurement:
+        """Find every servo, set it up, and let it hold where it stands."""
+        self._bus.open()
+        specs = self.description.servos
+        self._setup.find(specs)
+        for row, spec in enumerate(specs):
+            tick = self._setup.arm(spec)
+            self._positions[row] = (tick - self._zero[row]) / self._per_rad[row]
+        self._setup.start_watchdogs(specs)
+        self._velocities[:] = 0.0
+        self._joints = [_Joint(spec, heard_ns=now_ns) for spec in specs]
+        self._governor.start(self._positions, now_ns)
+        # A joint found outside its limits was commanded to the nearest one; it is led there, not thrown.
+        for outside in np.flatnonzero(np.abs(self._governor.command - self._positions) > 1e-3).tolist():
+            self._governor.rejoin(outside, float(self._positions[outside]))
+        self._health = ServoHealth(specs)
+        self._health.learn_limits(self._bus)
+        self._effort, self._sent_ns, self._pending_fault = 1.0, 0, ""
+        return Measurement(self._positions.copy(), self._velocities.copy())
+
+    def send(self, positions: Array, now_ns: int) -> Array:
+        """Command positions, as far as the limits allow."""
+        command = self._governor.step(positions, now_ns)
+        watchdog_ns = self.description.watchdog_ms * 1e6
+        if watchdog_ns and self._sent_ns and now_ns - self._sent_ns > 0.75 * watchdog_ns:
+            self._after_a_gap(now_ns)
+            command = self._governor.command
+        self._sent_ns = now_ns
+        ticks = np.rint(self._zero + self._per_rad * command).astype(int)
+        values = {
+            joint.spec.servo_id: joint.spec.nearest_tick(int(tick))
+            for joint, tick in zip(self._joints, ticks, strict=True)
+            if not joint.is_given_up
+        }
+        if values and self._effort > 0.0:
+            self._bus.sync_write(self._goal, values)
+        return command
+
+    def read(self, now_ns: int) -> Measurement:
+        """Read where the joints are; every few cycles, how they are."""
+        for servo_id, values in self._bus.sync_read(self._motion, self._living()).items():
+            row = self._by_id[servo_id]
+            self._positions[row] = (values["position"] - self._zero[row]) / self._per_rad[row]
+            unit = self.description.family.rad_s_per_unit * self.description.family.ticks_per_turn
+            self._velocities[row] = values["velocity"] * unit / (2 * np.pi) / self._per_rad[row]
+            self._joints[row].heard_ns = now_ns
+            self._health.take(row, values)
+        self._cycles += 1
+        if self._cycles % self.SLOW_EVERY == 0:
+            self._read_slow(now_ns)
+        self._look_for_lost(now_ns)
+        if self._pending_fault:
+            fault, self._pending_fault = self._pending_fault, ""
+            raise RuntimeError(fault)
+        return Measurement(self._positions.copy(), self._velocities.copy())
+
+    def set_effort(self, share: float, now_ns: int) -> None:
+        """Limit the torque, or switch it off."""
+        family, living = self.description.family, self._living()
+        self._effort = min(1.0, max(0.0, share))
+        if self._effort > 0.0:
+            value = round(self._effort * family.full_effort)
+            self._bus.sync_write(family.register("effort_limit"), dict.fromkeys(living, value))
+            return
+        self._bus.sync_write(family.register("torque_enable"), dict.fromkeys(living, 0))
+        # A group write is not confirmed, and this one matters.
+        for servo_id in living:
+            self._setup.try_write(servo_id, "torque_enable", 0)
+
+    def deactivate(self, now_ns: int) -> None:
+        """Disarm the watchdogs, so that joints with torque go on holding, and close the line."""
+        try:
+            self._setup.stop_watchdogs([joint.spec for joint in self._joints if not joint.is_given_up])
+        except RuntimeError as error:
+            self._pending_fault = str(error)
+        self._bus.close()
+
+    def faults(self) -> tuple[str, ...]:
+        """Say what is wrong now."""
+        found = [f"{joint.spec.joint} is given up" for joint in self._joints if joint.is_given_up]
+        found += self._health.warnings()
+        found += [f"{name} is being led back to its command" for name in self._governor.rejoining]
+        counters = self._bus.counters
+        asked = counters.replies + counters.missing
+        if asked > 500 and counters.missing > 0.01 * asked:
+            found.append(
+                f"{100.0 * counters.missing / asked:.1f} % of the servos' replies do not arrive whole; "
+                "check cables, ground and length of the bus"
+            )
+        return tuple(found)
+
+    def values(self) -> dict[str, object]:
+        """Return counters of the bus, and temperature, voltage and load by joint."""
+        return {
+            **{f"bus_{name}": value for name, value in dataclasses.asdict(self._bus.counters).items()},
+            "watchdog_stops": self.watchdog_stops,
+            "servo_restarts": self.restarts,
+            "held_back": self._governor.held_back,
+            **self._health.values(),
+        }
+
+    def _living(self) -> list[int]:
+        return [joint.spec.servo_id for joint in self._joints if not joint.is_given_up]
+
+    def _read_slow(self, now_ns: int) -> None:
+        block = self._slow[self._cycles // self.SLOW_EVERY % len(self._slow)]
+        for servo_id, values in self._bus.sync_read(block, self._living()).items():
+            row = self._by_id[servo_id]
+            self._health.take(row, values)
+            if fault := self._health.shutdown(row):
+                self._give_up(row, fault)
+            elif values.get("watchdog") == self.description.family.tripped_watchdog:
+                self.watchdog_stops += 1
+                self._rearm(row, now_ns)
+            elif values.get("torque_enable") == 0 and self._effort > 0.0:
+                self._restarted(row, now_ns)
+
+    def _look_for_lost(self, now_ns: int) -> None:
+        for row, joint in enumerate(self._joints):
+            silent_ms = (now_ns - joint.heard_ns) * 1e-6
+            if not joint.is_given_up and silent_ms > self.description.lost_after_ms:
+                self._give_up(row, f"has been silent for {silent_ms:.0f} ms; check its cable and its power")
+
+    def _give_up(self, row: int, why: str) -> None:
+        joint = self._joints[row]
+        joint.is_given_up = True
+        fault = f"{joint.spec.joint} (servo {joint.spec.servo_id}) {why}"
+        self._pending_fault = f"{self._pending_fault}; {fault}" if self._pending_fault else fault
+
+    def _restarted(self, row: int, now_ns: int) -> None:
+        """A servo without torque that was given some has lost its power in between."""
+        self.restarts += 1
+        joint = self._joints[row]
+        joint.restarts_ns.append(now_ns)
+        recent = sum(now_ns - then_ns < _MINUTE_NS for then_ns in joint.restarts_ns)
+        if recent > self.description.restarts_per_minute:
+            self._give_up(row, f"has started anew {recent} times in a minute; check the power supply")
+            return
+        self._rearm(row, now_ns)
+
+    def _after_a_gap(self, now_ns: int) -> None:
+        """The loop was held up for so long that watchdogs may have stopped servos: look before moving on."""
+        state = self._slow[0]
+        for servo_id, values in self._bus.sync_read(state, self._living()).items():
+            if values.get("watchdog") == self.description.family.tripped_watchdog:
+                self.watchdog_stops += 1
+                self._rearm(self._by_id[servo_id], now_ns)
+
+    def _rearm(self, row: int, now_ns: int) -> None:
+        joint = self._joints[row]
+        try:
+            tick = self._setup.arm(joint.spec, self._effort)
+            self._setup.start_watchdogs([joint.spec])
+        except BusError:
+            # It does not answer yet; it is looked at again soon, and lost when that goes on.
+            return
+        self._positions[row] = (tick - self._zero[row]) / self._per_rad[row]
+        self._governor.rejoin(row, float(self._positions[row]))

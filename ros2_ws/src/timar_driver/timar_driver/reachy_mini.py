@@ -1,0 +1,251 @@
+"""Reachy Mini, through its maker's daemon: head pose, antennas and body yaw over REST and WebSocket.
+
+The daemon does the kinematics of the six-legged neck and keeps the motors; here its interface is used as it
+documents itself (`/docs` of a running daemon), so nothing of the robot's own software is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import urllib.error
+import urllib.request
+from typing import Any
+
+import numpy as np
+from websockets.exceptions import WebSocketException
+from websockets.sync.client import ClientConnection, connect
+
+from timar_driver.driver import Array, HardwareGoneError, JointDriver, JointLimits, Measurement
+from timar_driver.governor import Governor
+
+JOINTS = (
+    "body_yaw", "head_x", "head_z", "neck_yaw", "neck_pitch", "neck_roll", "left_antenna", "right_antenna",
+)  # fmt: skip
+"""What the robot's URDF here drives; head_x and head_z are in metres, all others in radians."""
+
+RATE_HZ = 50.0
+_TIMEOUT_S = 3.0
+_IDLE_WITHIN_S = 10.0
+_SILENT_S = 1.0
+
+
+def target_of(positions: dict[str, float]) -> dict[str, Any]:
+    """Write joint positions as the daemon's target.
+
+    The neck stands on the body, and the daemon's head pose on the ground: the yaws add up. Roll, pitch and
+    yaw are about the fixed axes x, y, z, which is yaw, pitch, roll of the joints one after the other.
+    """
+    return {
+        "target_head_pose": {
+            "x": positions["head_x"], "y": 0.0, "z": positions["head_z"],
+            "roll": positions["neck_roll"], "pitch": positions["neck_pitch"],
+            "yaw": positions["neck_yaw"] + positions["body_yaw"],
+        },
+        "target_antennas": [positions["right_antenna"], positions["left_antenna"]],
+        "target_body_yaw": positions["body_yaw"],
+    }  # fmt: skip
+
+
+def positions_of(state: dict[str, Any]) -> dict[str, float]:
+    """Read joint positions from the daemon's state.
+
+    Raises:
+        ValueError: Something is missing or not a finite number.
+    """
+    try:
+        pose, antennas, body_yaw = state["head_pose"], state["antennas_position"], float(state["body_yaw"])
+        # The head may be reported a full turn off the body.
+        neck_yaw = float(np.remainder(pose["yaw"] - body_yaw + np.pi, 2 * np.pi) - np.pi)
+        positions = {
+            "body_yaw": body_yaw, "head_x": float(pose["x"]), "head_z": float(pose["z"]),
+            "neck_yaw": neck_yaw, "neck_pitch": float(pose["pitch"]), "neck_roll": float(pose["roll"]),
+            "right_antenna": float(antennas[0]), "left_antenna": float(antennas[1]),
+        }  # fmt: skip
+    except (KeyError, TypeError, IndexError, ValueError) as error:
+        raise ValueError(f"the daemon's state lacks something: {error!r}") from error
+    if not np.isfinite(list(positions.values())).all():
+        raise ValueError(f"the daemon's state is not finite: {positions}")
+    return positions
+
+
+class ReachyMiniDriver(JointDriver):
+    """A Reachy Mini behind the contract of every driver.
+
+    Args:
+        joint_names: Those of `JOINTS`, in any order.
+        limits: Of the joints.
+        host: Where the daemon runs.
+        port: Of the daemon.
+
+    Raises:
+        ValueError: Other joints are named.
+    """
+
+    def __init__(self, joint_names: tuple[str, ...], limits: JointLimits, host: str, port: int) -> None:
+        if set(joint_names) != set(JOINTS):
+            raise ValueError(
+                f"the URDF drives {', '.join(joint_names)}; Reachy Mini has {', '.join(JOINTS)}: "
+                "use the URDF reachy_mini"
+            )
+        self.joint_names, self.limits = joint_names, limits
+        self._address = f"{host}:{port}"
+        self._governor = Governor(joint_names, limits)
+        self._commands: ClientConnection | None = None
+        self._states: ClientConnection | None = None
+        self._reader: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._newest: tuple[int, Array, Array] | None = None
+        self._sent_ns = self._refused = self._bad_states = 0
+        self._is_silence_said = self._has_torque = False
+
+    def activate(self, now_ns: int) -> Measurement:
+        """Find the daemon, wait until its own moves are over, and hold the pose that it reports."""
+        status = self._get("/api/daemon/status")
+        if status.get("state") != "running":
+            raise RuntimeError(
+                f"the Reachy Mini daemon at {self._address} is {status.get('state')!r}, expected running: "
+                f"{status.get('error') or 'start it'}"
+            )
+        self._wait_until_idle()
+        try:
+            here = self._array(positions_of(self._get("/api/state/full")))
+        except ValueError as error:
+            raise RuntimeError(str(error)) from error
+        self._close()
+        try:
+            self._commands = connect(f"ws://{self._address}/api/move/ws/set_target", open_timeout=_TIMEOUT_S)
+            self._states = connect(
+                f"ws://{self._address}/api/state/ws/full?frequency={RATE_HZ:g}", open_timeout=_TIMEOUT_S
+            )
+        except (OSError, WebSocketException) as error:
+            raise HardwareGoneError(f"the Reachy Mini daemon refuses its stream: {error}") from error
+        self._newest, self._is_silence_said = (now_ns, here, np.zeros_like(here)), False
+        self._reader = threading.Thread(target=self._listen, args=(self._states,), daemon=True)
+        self._reader.start()
+        self._governor.start(here, now_ns)
+        self._sent_ns = 0
+        self._stream(self._governor.command)
+        self._post("/api/motors/set_mode/enabled")
+        self._has_torque = True
+        return Measurement(here, np.zeros_like(here))
+
+    def send(self, positions: Array, now_ns: int) -> Array:
+        """Command positions; every second call of a 100 Hz loop goes out, for the daemon takes 50 Hz."""
+        command = self._governor.step(positions, now_ns)
+        if self._has_torque and now_ns - self._sent_ns >= 0.9e9 / RATE_HZ:
+            self._stream(command)
+            self._sent_ns = now_ns
+        return command
+
+    def read(self, now_ns: int) -> Measurement:
+        """Return what the daemon reported last."""
+        with self._lock:
+            newest = self._newest
+        if newest is None or self._reader is None:
+            raise RuntimeError("the Reachy Mini driver is not active; call activate() first")
+        if not self._reader.is_alive():
+            raise HardwareGoneError(f"the Reachy Mini daemon at {self._address} is gone; start it again")
+        heard_ns, positions, velocities = newest
+        if now_ns - heard_ns > _SILENT_S * 1e9 and not self._is_silence_said:
+            self._is_silence_said = True
+            raise RuntimeError(
+                f"the Reachy Mini daemon has been silent for {(now_ns - heard_ns) * 1e-9:.1f} s; see its log"
+            )
+        return Measurement(positions.copy(), velocities.copy())
+
+    def set_effort(self, share: float, now_ns: int) -> None:
+        """Switch the motors off at 0; the daemon knows nothing in between."""
+        if share <= 0.0 and self._has_torque:
+            self._has_torque = False
+            self._post("/api/motors/set_mode/disabled")
+
+    def deactivate(self, now_ns: int) -> None:
+        """Leave the daemon; it goes on holding its last target."""
+        self._close()
+
+    def faults(self) -> tuple[str, ...]:
+        """Say what the daemon refused."""
+        if not self._refused:
+            return ()
+        return (f"the Reachy Mini daemon refused {self._refused} targets; see its log",)
+
+    def values(self) -> dict[str, object]:
+        """Return counters."""
+        return {"refused_targets": self._refused, "bad_states": self._bad_states,
+                "held_back": self._governor.held_back}  # fmt: skip
+
+    def _array(self, positions: dict[str, float]) -> Array:
+        return np.array([positions[name] for name in self.joint_names])
+
+    def _stream(self, command: Array) -> None:
+        if self._commands is None:
+            raise RuntimeError("the Reachy Mini driver is not active; call activate() first")
+        target = target_of(dict(zip(self.joint_names, command.tolist(), strict=True)))
+        try:
+            self._commands.send(json.dumps(target))
+            self._drain(self._commands)
+        except (OSError, WebSocketException) as error:
+            raise HardwareGoneError(f"the Reachy Mini daemon at {self._address} is gone: {error}") from error
+
+    def _drain(self, commands: ClientConnection) -> None:
+        """The daemon answers a target only to refuse it."""
+        while True:
+            try:
+                commands.recv(timeout=0)
+            except TimeoutError:
+                return
+            self._refused += 1
+
+    def _listen(self, states: ClientConnection) -> None:
+        """Keep the newest state, until the connection ends."""
+        try:
+            for text in states:
+                now_ns = time.monotonic_ns()
+                try:
+                    here = self._array(positions_of(json.loads(text)))
+                except ValueError:
+                    self._bad_states += 1
+                    continue
+                with self._lock:
+                    then_ns, there, _ = self._newest or (now_ns, here, here)
+                    dt_s = max(1e-3, (now_ns - then_ns) * 1e-9)
+                    self._newest = (now_ns, here, (here - there) / dt_s)
+        except (OSError, WebSocketException):
+            return
+
+    def _wait_until_idle(self) -> None:
+        end_s = time.monotonic() + _IDLE_WITHIN_S
+        while self._get("/api/move/running"):
+            if time.monotonic() > end_s:
+                raise RuntimeError(
+                    f"the Reachy Mini daemon has played a move of its own for {_IDLE_WITHIN_S:g} s; "
+                    "stop it, then activate again"
+                )
+            time.sleep(0.1)
+
+    def _get(self, path: str) -> Any:
+        return self._http(urllib.request.Request(f"http://{self._address}{path}"))
+
+    def _post(self, path: str) -> None:
+        self._http(urllib.request.Request(f"http://{self._address}{path}", data=b"", method="POST"))
+
+    def _http(self, request: urllib.request.Request) -> Any:
+        try:
+            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
+                return json.loads(answer.read())
+        except (urllib.error.URLError, OSError, ValueError) as error:
+            raise HardwareGoneError(
+                f"the Reachy Mini daemon at {self._address} does not answer {request.selector}: {error}; "
+                "start reachy-mini-daemon there"
+            ) from error
+
+    def _close(self) -> None:
+        for connection in (self._commands, self._states):
+            if connection is not None:
+                connection.close()
+        self._commands = self._states = None
+        if self._reader is not None:
+            self._reader.join(_TIMEOUT_S)
+            self._reader = None

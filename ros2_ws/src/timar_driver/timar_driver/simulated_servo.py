@@ -1,0 +1,258 @@
+"""One simulated servo: a control table, a motor that follows its goal, and the habits of the real one."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from timar_common.config import check, option
+
+from timar_driver.models import Family, Model
+from timar_driver.registers import Register
+
+_ERROR_BIT = {"voltage": 0, "overheated": 2, "overload": 5}
+
+
+@dataclasses.dataclass(frozen=True)
+class MotorConfig:
+    """How the motor behaves."""
+
+    delay_ms: float = option(
+        20.0, "How far it stays behind a steadily moving goal.", unit="ms", minimum=2.0, maximum=200.0
+    )
+    top_speed_rad_s: float = option(15.0, "Without load.", unit="rad/s", minimum=0.1, maximum=100.0)
+    boot_ms: float = option(200.0, "Silence after power comes back.", unit="ms", minimum=0.0, maximum=2000.0)
+    sag_rad_s: float = option(
+        0.0, "Without torque the joint sinks so fast.", unit="rad/s", minimum=0.0, maximum=10.0
+    )
+    sag_rad: float = option(0.5, "At most so far below where it was.", unit="rad", minimum=0.0, maximum=3.0)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+class SimulatedServo:
+    """A servo as the bus sees it.
+
+    Args:
+        servo_id: On the bus.
+        model: Its row in the model table.
+        start_tick: Where it stands.
+        config: Its motor.
+    """
+
+    def __init__(
+        self, servo_id: int, model: Model, start_tick: int = 2048, config: MotorConfig | None = None
+    ) -> None:
+        self.servo_id, self.model, self.config = servo_id, model, config or MotorConfig()
+        self.family: Family = model.family
+        self.position = float(start_tick)
+        """[ticks]"""
+        self.velocity = 0.0
+        """[ticks/s]"""
+        self.reboots = self.watchdog_trips = 0
+        self._per_rad = self.family.ticks_per_turn / (2 * math.pi)
+        self._now_ns = self._heard_ns = self._awake_ns = 0
+        self._sag_floor = self.position
+        self._values: dict[str, int] = {name: 0 for name in self.family.registers}
+        self._set_factory_values()
+        self._forget_volatile()
+
+    # The control table.
+
+    def get(self, name: str) -> int:
+        """Return a register as the servo holds it."""
+        if name == "position":
+            return round(self.position)
+        if name == "velocity":
+            return round(self.velocity / self._per_rad / self.family.rad_s_per_unit)
+        return self._values[name]
+
+    def set(self, name: str, value: int) -> None:
+        """Set a register from inside, without asking whether a packet might."""
+        self._values[name] = value
+
+    def read(self, address: int, size: int) -> bytes:
+        """Return a stretch of the table; where no register is, zeros."""
+        data = bytearray(size)
+        for register in self._within(address, size):
+            data[register.address - address : register.end - address] = register.to_bytes(
+                self.get(register.name)
+            )
+        return bytes(data)
+
+    def write(self, address: int, data: bytes) -> str:
+        """Write a stretch of the table as a packet does.
+
+        Returns:
+            Why it was refused: "access", "range", or nothing when it was done.
+        """
+        for register in self._within(address, len(data)):
+            value = register.from_bytes(data[register.address - address :])
+            if refusal := self._refusal(register, value):
+                return refusal
+            self._store(register, value)
+        return ""
+
+    def _within(self, address: int, size: int) -> list[Register]:
+        return [
+            register
+            for register in self.family.registers.values()
+            if register.address >= address and register.end <= address + size
+        ]
+
+    def _refusal(self, register: Register, value: int) -> str:
+        if register.is_read_only or (register.is_kept and not self._is_unlocked()):
+            return "access"
+        is_goal = register.name in ("goal_position", "effort_limit")
+        if is_goal and self.is_tripped:
+            return "range"
+        if register.name == "goal_position" and self.family.protocol == "dynamixel":
+            return "" if self.get("min_position") <= value <= self.get("max_position") else "range"
+        if register.name == "torque_enable" and value and self.get("error") & self.family.shutdown_bits:
+            return "access"
+        return ""
+
+    def _is_unlocked(self) -> bool:
+        if "lock" in self._values:
+            return self._values["lock"] == 0
+        return self._values["torque_enable"] == 0
+
+    def _store(self, register: Register, value: int) -> None:
+        is_switched_on = register.name == "torque_enable" and value and not self.has_torque
+        if is_switched_on and self.family.protocol == "dynamixel":
+            # It takes the place where it stands for its goal.
+            self._values["goal_position"] = self._clamped(round(self.position))
+        if register.name == "torque_enable" and not value:
+            self._sag_floor = self.position - self.config.sag_rad * self._per_rad
+        if register.name == "goal_position":
+            value = self._clamped(value)
+        self._values[register.name] = value
+
+    def _clamped(self, tick: int) -> int:
+        return min(max(tick, self._values["min_position"]), self._values["max_position"])
+
+    # Life.
+
+    @property
+    def has_torque(self) -> bool:
+        """Whether it holds."""
+        return bool(self._values["torque_enable"])
+
+    @property
+    def is_tripped(self) -> bool:
+        """Whether its watchdog has stopped it."""
+        return self._values.get("watchdog", 0) == self.family.tripped_watchdog
+
+    def is_awake(self, now_ns: int) -> bool:
+        """Whether it answers."""
+        return now_ns >= self._awake_ns
+
+    def hear(self, now_ns: int) -> None:
+        """Some valid request went over the bus: the watchdog starts to count anew."""
+        self.advance(now_ns)
+        self._heard_ns = now_ns
+
+    def reboot(self, now_ns: int) -> None:
+        """Lose power and start anew: what is not kept is forgotten, the torque is off."""
+        self.advance(now_ns)
+        self.reboots += 1
+        self._forget_volatile()
+        self._awake_ns = now_ns + int(self.config.boot_ms * 1e6)
+
+    def suffer(self, fault: str) -> None:
+        """Have a hardware fault: "overload", "overheated" or "voltage"; the dangerous ones end the torque.
+
+        Raises:
+            ValueError: There is no such fault.
+        """
+        if fault not in _ERROR_BIT:
+            raise ValueError(f"a servo has no fault {fault!r}; the faults are: {', '.join(_ERROR_BIT)}")
+        self._values["error"] |= 1 << _ERROR_BIT[fault]
+        if self._values["error"] & self.family.shutdown_bits:
+            self._values["torque_enable"] = 0
+            self._sag_floor = self.position - self.config.sag_rad * self._per_rad
+
+    def advance(self, now_ns: int) -> None:
+        """Let time pass."""
+        watchdog = self._values.get("watchdog", 0)
+        if watchdog > 0 and self.has_torque:
+            trip_ns = self._heard_ns + int(watchdog * self.family.watchdog_unit_ms * 1e6)
+            if now_ns > trip_ns:
+                self._move(max(trip_ns, self._now_ns))
+                self._trip()
+        self._move(now_ns)
+
+    def _trip(self) -> None:
+        self.watchdog_trips += 1
+        self.velocity = 0.0
+        self._values["watchdog"] = self.family.tripped_watchdog
+        self._values["goal_position"] = round(self.position)
+        self._values["profile_acceleration"] = self._values["profile_velocity"] = 0
+
+    def _move(self, now_ns: int) -> None:
+        remaining_s = (now_ns - self._now_ns) * 1e-9
+        # The first call only tells what time it is.
+        if self._now_ns == 0 or remaining_s <= 0.0:
+            self._now_ns = max(now_ns, self._now_ns)
+            return
+        self._now_ns = now_ns
+        if not self.has_torque:
+            self.velocity = 0.0
+            sunk = self.position - self.config.sag_rad_s * self._per_rad * remaining_s
+            self.position = min(self.position, max(sunk, self._sag_floor))
+            return
+        self._follow(remaining_s)
+
+    def _follow(self, remaining_s: float) -> None:
+        """Move as a critically damped loop does, in short exact steps, never faster than allowed."""
+        w, goal, top = 2e3 / self.config.delay_ms, self._values["goal_position"], self._top_speed()
+        steps = max(1, math.ceil(remaining_s / 0.002))
+        h = remaining_s / steps
+        decay = math.exp(-w * h)
+        for _ in range(steps):
+            error = self.position - goal
+            slope = self.velocity + w * error
+            wanted = goal + (error + slope * h) * decay
+            moved = min(max(wanted, self.position - top * h), self.position + top * h)
+            self.velocity = (
+                (self.velocity - w * slope * h) * decay if moved == wanted else (moved - self.position) / h
+            )
+            self.position = moved
+
+    def _top_speed(self) -> float:
+        """[ticks/s]; an eased torque also moves more slowly."""
+        top = self.config.top_speed_rad_s
+        profile = self._values["profile_velocity"]
+        if profile > 0:
+            top = min(top, profile * self.family.rad_s_per_unit)
+        effort = min(1.0, max(0.0, self._values["effort_limit"] / self.family.full_effort))
+        return top * effort * self._per_rad
+
+    def _set_factory_values(self) -> None:
+        nominal = self.model.nominal_volt
+        self._values |= {
+            "model_number": self.model.number, "id": self.servo_id, "return_delay": 250,
+            "operating_mode": self.family.position_mode, "temperature_limit": 70,
+            "max_voltage": round(14 * nominal), "min_voltage": round(7 * nominal),
+            "max_position": self.family.ticks_per_turn - 1, "min_position": 0, "temperature": 35,
+            "voltage": round(10 * nominal),
+        }  # fmt: skip
+        if "velocity_limit" in self._values:
+            self._values["velocity_limit"] = 445
+        if "shutdown" in self._values:
+            self._values["shutdown"] = self.family.shutdown_bits
+
+    def _forget_volatile(self) -> None:
+        sensed = ("voltage", "temperature", "load")
+        for name, register in self.family.registers.items():
+            if not register.is_kept and name not in sensed:
+                self._values[name] = 0
+        self._values["effort_limit"] = self.family.full_effort
+        self._values["goal_position"] = round(self.position)
+        if "lock" in self._values:
+            self._values["lock"] = 1
+        if "reply_level" in self._values and self.family.protocol == "dynamixel":
+            self._values["reply_level"] = 2
+        self.velocity = 0.0
+        self._sag_floor = self.position - self.config.sag_rad * self._per_rad

@@ -1,0 +1,98 @@
+"""A small robot on a simulated bus in simulated time, for tests of the driver."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from timar_driver.bus_command import simulated_bus
+from timar_driver.bus_driver import BusDriver, make_bus
+from timar_driver.driver import JointLimits, Measurement
+from timar_driver.hardware_file import Hardware, read_hardware
+from timar_driver.simulated_bus import DirectWire
+from timar_driver.simulated_servo import MotorConfig, SimulatedServo
+
+MS = 1_000_000
+PERIOD_NS = 10 * MS
+NAMES = ("pan", "tilt", "jaw")
+LIMITS = JointLimits(np.array([-1.0, -0.5, 0.0]), np.array([1.0, 0.5, 0.4]), np.array([4.0, 4.0, 8.0]))
+
+DYNAMIXEL = """\
+bus: {protocol: dynamixel, port: /dev/null, baud: 1000000, watchdog_ms: 80}
+stop: {category: park_then_release, park_within_s: 2.5}
+park_rad: {tilt: 0.4}
+servos:
+  pan: {id: 1, model: XM430-W350}
+  tilt: {id: 2, model: XC330-M288, sign: -1, zero_tick: 2000}
+  jaw: {id: 7, model: XL330-M077, ratio: 2.0}
+"""
+FEETECH = """\
+bus: {protocol: feetech, port: /dev/null}
+stop: {category: ease_and_release}
+servos:
+  pan: {id: 1, model: STS3215}
+  tilt: {id: 2, model: STS3215, sign: -1, zero_tick: 2000}
+  jaw: {id: 7, model: STS3215, ratio: 2.0}
+"""
+
+
+def write_hardware(folder: Path, text: str) -> Hardware:
+    """Read a hardware file that holds this text."""
+    path = folder / "bench.hardware.yaml"
+    path.write_text(text, encoding="utf-8")
+    return read_hardware(path, NAMES, LIMITS)
+
+
+class Bench:
+    """A robot of three joints: its driver, its bus, its servos, one clock."""
+
+    def __init__(self, hardware: Hardware, motor: MotorConfig | None = None, seed: int = 0) -> None:
+        assert hardware.bus is not None
+        self.hardware, self.description = hardware, hardware.bus
+        self.bus = simulated_bus(hardware.bus, motor, seed)
+        self.wire = DirectWire(self.bus, hardware.bus.baud)
+        self.line = make_bus(hardware.bus, lambda: self.wire)
+        self.driver = BusDriver(hardware.bus, self.line)
+
+    @property
+    def now_ns(self) -> int:
+        return self.wire.now_ns
+
+    def servo(self, joint: str) -> SimulatedServo:
+        spec = self.description.servos[NAMES.index(joint)]
+        return self.bus.servos[spec.servo_id]
+
+    def rad(self, joint: str) -> float:
+        """Where a joint really stands."""
+        spec = self.description.servos[NAMES.index(joint)]
+        return (self.servo(joint).position - spec.zero_tick) / spec.ticks_per_rad
+
+    def place(self, **joints: float) -> None:
+        """Put joints somewhere by hand."""
+        for joint, rad in joints.items():
+            spec = self.description.servos[NAMES.index(joint)]
+            self.servo(joint).position = spec.zero_tick + spec.ticks_per_rad * rad
+            self.servo(joint).set("goal_position", spec.tick(rad))
+
+    def activate(self) -> Measurement:
+        self.wait(1)
+        return self.driver.activate(self.now_ns)
+
+    def wait(self, ms: float) -> None:
+        """Let time pass without a word on the bus."""
+        self.wire.now_ns += round(ms * MS)
+        self.bus.advance(self.wire.now_ns)
+
+    def cycle(self, positions: object) -> Measurement:
+        """One cycle of the loop: send, read, and wait for the next instant of a 100 Hz grid."""
+        began_ns = self.now_ns
+        self.driver.send(np.asarray(positions, np.float64), began_ns)
+        try:
+            return self.driver.read(began_ns)
+        finally:
+            left_ns = began_ns + PERIOD_NS - self.now_ns
+            self.wait(max(0, left_ns) / MS)
+
+    def run(self, positions: object, ms: float) -> list[Measurement]:
+        """Cycles at one command."""
+        return [self.cycle(positions) for _ in range(round(ms / 10))]
