@@ -1,4 +1,4 @@
-"""Servos on a bus: set up as they should be, commanded within limits, and every fault survived as documented."""
+"""Servos on a bus: set up as they should be, commanded within limits, every fault survived as documented."""
 
 import numpy as np
 import pytest
@@ -164,12 +164,16 @@ def test_a_servo_that_browned_out_is_set_up_again_and_led_back_gently(bench):
         assert servo.get("watchdog") == 4
 
 
+def starve(bench, joint, times):
+    for _ in range(times):
+        bench.bus.brown_out([bench.servo(joint).servo_id], bench.now_ns)
+        bench.run(REST, 800)
+
+
 def test_a_servo_that_keeps_starting_anew_is_given_up(bench):
     bench.activate()
-    with pytest.raises(RuntimeError, match="pan .* has started anew 4 times in a minute; check the power"):
-        for _ in range(6):
-            bench.bus.brown_out([bench.servo("pan").servo_id], bench.now_ns)
-            bench.run(REST, 800)
+    with pytest.raises(RuntimeError, match=r"pan .* has started anew 4 times in a minute; check the power"):
+        starve(bench, "pan", times=6)
 
 
 def test_an_overloaded_servo_is_named_and_given_up(bench):
@@ -184,7 +188,7 @@ def test_an_overloaded_servo_is_named_and_given_up(bench):
 
 def test_a_servo_that_had_shut_down_is_started_anew_by_the_next_activation(dynamixel):
     dynamixel.servo("jaw").suffer("overload")
-    with pytest.raises(RuntimeError, match="jaw .* had shut down: overload; it was started anew"):
+    with pytest.raises(RuntimeError, match=r"jaw .* had shut down: overload; it was started anew"):
         dynamixel.activate()
     dynamixel.wait(300)
     dynamixel.activate()
@@ -244,7 +248,7 @@ def test_after_the_loop_was_held_up_watchdogs_are_cleared_and_joints_led_back(dy
 def test_a_pulled_plug_is_said_and_ends_everything(bench):
     bench.activate()
     bench.wire.is_unplugged = True
-    with pytest.raises(HardwareGoneError, match="the servo bus is gone: .*pulled out"):
+    with pytest.raises(HardwareGoneError, match=r"the servo bus is gone: .*pulled out"):
         bench.run(REST, 100)
     bench.driver.deactivate(bench.now_ns)
 
@@ -284,7 +288,7 @@ def test_a_holding_head_is_taken_over_without_losing_torque(dynamixel):
 def test_a_holding_head_with_other_limits_is_not_dropped_to_write_them(dynamixel):
     dynamixel.activate()
     dynamixel.servo("pan").set("max_position", 4000)
-    with pytest.raises(RuntimeError, match="pan .* holds with torque and has another max_position; support"):
+    with pytest.raises(RuntimeError, match=r"pan .* holds with torque and has another max_position; support"):
         dynamixel.activate()
     assert dynamixel.servo("pan").has_torque
 

@@ -53,6 +53,8 @@ def _parser() -> argparse.ArgumentParser:
             "--hardware", help="its hardware file; default: ROBOT.hardware.yaml beside the URDF"
         )
         verb.add_argument("--port", help="in place of the hardware file's")
+        if name == "scan":
+            verb.add_argument("--last", type=int, default=252, help="highest id that is asked (%(default)s)")
         if name == "simulate":
             verb.add_argument(
                 "--sag", type=float, default=0.0, help="without torque joints sink so fast [rad/s]"
@@ -89,7 +91,7 @@ def _scan(bus: BusDescription, arguments: argparse.Namespace) -> None:
     line = make_bus(bus)
     line.open()
     try:
-        for servo_id in range(253):
+        for servo_id in range(min(arguments.last, 252) + 1):
             number = line.ping(servo_id)
             if number is not None:
                 model, joint = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import select
+import termios
 import time
 from typing import Protocol
 
@@ -70,7 +71,11 @@ class SerialWire:
 
     def discard(self) -> None:
         """Forget what came and was not read."""
-        self._serial.reset_input_buffer()
+        try:
+            self._serial.reset_input_buffer()
+        except termios.error as error:
+            # The one error of a vanished port that is no OSError by itself.
+            raise OSError(*error.args) from error
 
     def now_s(self) -> float:
         """Return monotonic time [s]."""
