@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,12 +119,15 @@ class Conversation:
     """One sentence for each thing that is missing or could not be read."""
 
 
-def read_conversation(bag: Path, namespace: str | None = None) -> Conversation:
+def read_conversation(
+    bag: Path, namespace: str | None = None, also: Callable[[BagMessage], None] | None = None
+) -> Conversation:
     """Read a bag once, from front to back, and keep what describes the conversation.
 
     Args:
         bag: A rosbag2 folder or file; damaged ones are read as far as they go.
         namespace: The robot's; found by itself unless the bag holds several robots.
+        also: Called with every message, for what is not kept here; a ValueError refuses the message.
 
     Raises:
         FileNotFoundError: There is no bag.
@@ -132,7 +136,7 @@ def read_conversation(bag: Path, namespace: str | None = None) -> Conversation:
     collector = _Collector()
     with BagReader(bag, namespace) as reader:
         for message in reader.messages():
-            collector.take(message)
+            collector.take(message, also)
         losses = list(reader.losses)
         missing = [topic for topic in NEEDED if not collector.counts[topic]]
     if not collector.counts:
@@ -158,12 +162,14 @@ class _Collector:
         self._states = StateTrack()
         self._refused: Counter[str] = Counter()
 
-    def take(self, entry: BagMessage) -> None:
+    def take(self, entry: BagMessage, also: Callable[[BagMessage], None] | None) -> None:
         self.counts[entry.topic] += 1
         self._begin_ns = min(self._begin_ns, entry.receive_ns)
         self._end_ns = max(self._end_ns, entry.receive_ns)
         try:
             self._keep(entry.topic, entry.receive_ns, entry.message)
+            if also is not None:
+                also(entry)
         except ValueError as error:
             self._refused[f"{entry.topic}: {error}"] += 1
 

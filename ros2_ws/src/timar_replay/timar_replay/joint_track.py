@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import dataclasses
 from typing import Any
 
@@ -37,16 +38,26 @@ class JointSeries:
         return self.time_ns[known], position[known]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Points:
+    """Points that speak of the same joints, in compact rows: an hour of them must fit into memory."""
+
+    columns: Integers
+    row: array.array = dataclasses.field(default_factory=lambda: array.array("q"))
+    time_ns: array.array = dataclasses.field(default_factory=lambda: array.array("q"))
+    position_rad: array.array = dataclasses.field(default_factory=lambda: array.array("d"))
+    velocity_rad_s: array.array = dataclasses.field(default_factory=lambda: array.array("d"))
+
+
 class StateTrack:
     """Collect points in time, whatever joints each speaks of."""
 
     def __init__(self) -> None:
         self._names: dict[str, int] = {}
-        self._columns: dict[tuple[str, ...], Integers] = {}
-        self._time_ns: list[int] = []
-        self._rows: list[tuple[Integers, Floats, Floats]] = []
-        self._receive_ns: list[int] = []
-        self._begins: list[int] = []
+        self._groups: dict[tuple[str, ...], _Points] = {}
+        self._count = 0
+        self._receive_ns = array.array("q")
+        self._begins = array.array("q")
 
     def push(self, time_ns: int, message: Any) -> None:
         """Take a sensor_msgs/JointState in.
@@ -66,7 +77,7 @@ class StateTrack:
 
     def begin_points(self) -> None:
         """Note that the next point is the first of another message."""
-        self._begins.append(len(self._time_ns))
+        self._begins.append(self._count)
 
     def add(self, time_ns: int, names: Any, position: npt.ArrayLike, velocity: npt.ArrayLike) -> None:
         """Add one point.
@@ -77,33 +88,42 @@ class StateTrack:
         position_rad = np.asarray(position, np.float64)
         if not np.isfinite(position_rad).all():
             raise ValueError("a joint's position is not finite")
-        columns = self._columns_of(tuple(names))
+        group = self._group(tuple(names))
         velocity_rad_s = np.asarray(velocity, np.float64)
         if velocity_rad_s.size != position_rad.size:
             velocity_rad_s = np.full(position_rad.size, np.nan)
-        self._time_ns.append(time_ns)
-        self._rows.append((columns, position_rad, velocity_rad_s))
+        group.row.append(self._count)
+        group.time_ns.append(time_ns)
+        group.position_rad.frombytes(position_rad.tobytes())
+        group.velocity_rad_s.frombytes(velocity_rad_s.tobytes())
+        self._count += 1
 
-    def _columns_of(self, names: tuple[str, ...]) -> Integers:
-        if names not in self._columns:
+    def _group(self, names: tuple[str, ...]) -> _Points:
+        if names not in self._groups:
             places = [self._names.setdefault(name, len(self._names)) for name in names]
-            self._columns[names] = np.array(places, np.int64)
-        return self._columns[names]
+            self._groups[names] = _Points(np.array(places, np.int64))
+        return self._groups[names]
 
     def finish(self) -> JointSeries:
         """Return the series in order of time."""
-        position = np.full((len(self._rows), len(self._names)), np.nan)
-        velocity = position.copy()
-        for row, (columns, position_rad, velocity_rad_s) in enumerate(self._rows):
-            position[row, columns] = position_rad
-            velocity[row, columns] = velocity_rad_s
-        time_ns = np.array(self._time_ns, np.int64)
+        time_ns = np.zeros(self._count, np.int64)
+        for group in self._groups.values():
+            time_ns[np.array(group.row, np.int64)] = group.time_ns
         order = np.argsort(time_ns, kind="stable")
+        place = np.empty_like(order)
+        place[order] = np.arange(self._count)
+        position = np.full((self._count, len(self._names)), np.nan)
+        velocity = position.copy()
+        for group in self._groups.values():
+            rows = place[np.array(group.row, np.int64)][:, None]
+            shape = (len(rows), len(group.columns))
+            position[rows, group.columns] = np.frombuffer(group.position_rad).reshape(shape)
+            velocity[rows, group.columns] = np.frombuffer(group.velocity_rad_s).reshape(shape)
         return JointSeries(
             tuple(self._names),
             time_ns[order],
-            position[order],
-            velocity[order],
+            position,
+            velocity,
             np.array(self._receive_ns, np.int64),
             np.array(self._begins, np.int64),
         )
