@@ -18,9 +18,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-REQUIREMENTS = ("run.txt", "test.txt")
+REQUIREMENTS = ("run.txt", "test.txt", "extra.txt")
 # torch is installed by prepare.py, which picks the CPU build; what it needs is locked like everything else.
 TORCH = "torch==2.13.0"
+# Its own requirements would bring torch again; only a file of it is used.
+WITHOUT_DEPENDENCIES = ("silero-vad==6.2.3",)
 TORCH_NEEDS = ("filelock", "fsspec", "jinja2", "networkx", "sympy", "typing-extensions")
 
 
@@ -85,6 +87,7 @@ def main(argv: list[str] | None = None) -> int:
     head = [
         f"# Made by tools/lock.py for Python {', '.join(sorted(versions))}: `make lock`.",
         TORCH,
+        *WITHOUT_DEPENDENCIES,
     ]
     path = ROOT / "requirements" / "constraints.txt"
     path.write_text("\n".join([*head, *merge(versions)]) + "\n", encoding="utf-8")
