@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from timar_inference.alignment import Alignment
 from timar_inference.config import InferenceConfig
 from timar_inference.decisions import Decision, TurnRequest
 from timar_inference.runtime import open_runtime
@@ -63,6 +64,16 @@ def test_every_turn_is_complete_and_hears_no_future(hold, way):
         np.testing.assert_array_equal(said, talk.voice[1, first_sample : first_sample + 640 * FRAMES])
         # Handed out with the very block that completes it.
         assert turn.ready_ns == talk.time_of(640 * turn.user_end_frame)
+
+
+@pytest.mark.parametrize(
+    ("first_sample", "expected"), [(0, 0), (15_999, 0), (16_000, 25), (16_000 * 3600 + 8000, 90_000)]
+)
+def test_first_turn_shown_late_is_the_one_in_which_the_user_is_first_heard(first_sample, expected):
+    alignment = Alignment(FRAMES, MARGIN, is_shown_late=True)
+    assert alignment.first_turn(first_sample) == expected
+    assert alignment.user_range(expected, FRAMES) == (expected, expected + FRAMES)
+    assert alignment.delay_frames == FRAMES + MARGIN
 
 
 @pytest.mark.parametrize("way", WAYS)

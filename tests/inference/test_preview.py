@@ -89,6 +89,22 @@ def test_preview_is_left_out_when_the_next_turn_would_have_to_wait(make_stage, m
     assert (runner.counters.previews, runner.counters.previews_dropped) == (1, 2)
 
 
+def test_one_stall_of_the_machine_costs_no_more_than_its_own_preview(make_stage, make_runner):
+    stage = make_stage()
+    runner, session = make_runner(stage, step_ms=5.0)
+    dropped = []
+    for number, job in enumerate(stage.hear_until(0, 640 * 40)):
+        if isinstance(job, TurnRequest):
+            stage.clock.now_ns = job.ready_ns
+        session.step_ms = 198.0 if number == 3 else 5.0
+        runner.run(job)
+        session.step_ms = 5.0
+        if isinstance(job, TurnRequest) and runner.preview(job) is None:
+            dropped.append(number)
+    assert runner.counters.previews >= 6
+    assert dropped == [3]
+
+
 @pytest.mark.parametrize("compute_ms", [10.0, 45.0, 70.0, 95.0, 130.0])
 def test_no_turn_starts_later_because_of_previews(make_stage, make_runner, compute_ms):
     starts = []
