@@ -12,8 +12,9 @@ PACKAGES = sorted(path.parent for path in SOURCE.glob("*/package.xml"))
 
 # Looked up in ros/rosdistro (rosdep/base.yaml, rosdep/python.yaml, humble and jazzy), state of August 2026.
 RESOLVED = {
-    "action_msgs", "ament_cmake", "builtin_interfaces", "diagnostic_msgs", "joint_state_publisher_gui",
-    "launch", "launch_ros", "lifecycle_msgs", "portaudio19-dev", "python3-matplotlib", "python3-numpy",
+    "action_msgs", "ament_cmake", "builtin_interfaces", "diagnostic_msgs", "geometry_msgs",
+    "joint_state_publisher_gui", "launch", "launch_ros", "lifecycle_msgs", "portaudio19-dev",
+    "python3-matplotlib", "python3-numpy",
     "python3-rich", "python3-scipy", "python3-sounddevice-pip", "python3-soundfile", "python3-torch",
     "python3-yaml", "rclpy", "robot_state_publisher", "rosidl_default_generators",
     "rosidl_default_runtime", "rosidl_interface_packages", "rviz2", "sensor_msgs", "std_msgs",

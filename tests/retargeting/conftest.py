@@ -117,6 +117,44 @@ def make_puppet(robot):
     return make
 
 
+@pytest.fixture
+def puppet_of():
+    return Puppet
+
+
+TWO_ROD_URDF = """<robot name="two_rod"><link name="a"/><link name="b"/><link name="c"/>
+<joint name="left_servo" type="revolute"><parent link="a"/><child link="b"/><axis xyz="0 1 0"/>
+  <limit lower="-1" upper="1" velocity="6" effort="1"/></joint>
+<joint name="right_servo" type="revolute"><parent link="a"/><child link="c"/><axis xyz="0 1 0"/>
+  <limit lower="-1" upper="1" velocity="6" effort="1"/></joint></robot>"""
+
+TWO_ROD_YAML = """robot: two_rod
+urdf: two_rod.urdf
+kinematics:
+  neck:
+    type: two_rod
+    joints: [left_servo, right_servo]
+    axes:
+      pitch: {signals: {neck_pitch: 1.0, sway_pitch: 1.0}, position_rad: [-0.2, 0.2]}
+      roll: {signals: {neck_roll: 1.0, sway_roll: 1.0}, position_rad: [-0.15, 0.15]}
+    geometry:
+      base_m: [[-0.03, 0.03, -0.08], [-0.03, -0.03, -0.08]]
+      plate_m: [[-0.05, 0.03, 0.0], [-0.05, -0.03, 0.0]]
+      crank_m: 0.02
+      azimuth_rad: [3.14159265, 3.14159265]
+joints:
+  left_servo: {position_rad: [-0.9, 0.9], velocity_rad_s: 5.0, acceleration_rad_s2: 120.0}
+  right_servo: {position_rad: [-0.9, 0.9], velocity_rad_s: 5.0, acceleration_rad_s2: 120.0}
+"""
+
+
+@pytest.fixture
+def two_rod_robot(tmp_path) -> RobotDescription:
+    (tmp_path / "two_rod.urdf").write_text(TWO_ROD_URDF)
+    (tmp_path / "two_rod.yaml").write_text(TWO_ROD_YAML)
+    return load_robot(tmp_path / "two_rod.yaml")
+
+
 def sine_motion(
     frames: np.ndarray, frequency_hz: float, yaw_rad: float = 0.0, jaw_rad: float = 0.0
 ) -> np.ndarray:

@@ -1,10 +1,13 @@
 """The body: follows without lag, joins every plan to the last, and never leaves its limits whatever comes."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from timar_retargeting.body import Mode
+from timar_retargeting.body import Body, Mode
+from timar_retargeting.life import Life, LifeConfig
 
 FRAME_NS = 40_000_000
 
@@ -180,6 +183,74 @@ def test_a_measured_position_that_is_not_finite_is_refused_by_name(make_puppet, 
     positions[3] = np.nan
     with pytest.raises(ValueError, match=robot.joint_names[3]):
         make_puppet().start(positions)
+
+
+def test_joints_moved_by_hand_go_there_within_the_limits_and_leave_motion_out(make_puppet, sine):
+    puppet = make_puppet(by_hand_s=2.0).start()
+    stream(puppet, sine, 1.0, 2.0, 5, 60, yaw_rad=0.4)
+    resting = puppet.plans[-1].curve.positions[-1]
+    puppet.take(puppet.body.aim({"jaw": 0.2, "neck_yaw": 9.0}, puppet.now_ns))
+    target = puppet.plans[-1].curve.positions[-1]
+    names = puppet.robot.joint_names
+    assert target[names.index("jaw")] == pytest.approx(0.2, abs=1e-6)
+    assert target[names.index("neck_yaw")] == pytest.approx(puppet.robot.limits.upper[0], abs=2e-3)
+    np.testing.assert_allclose(target[4:], resting[4:], atol=1e-3, err_msg="the others stay")
+    assert puppet.motion(80, puppet.now_ns + 100_000_000, sine(np.arange(5), 1.0, yaw_rad=0.4)) is None
+    puppet.wait(1.5)
+    assert puppet.body.mode is Mode.BY_HAND
+    puppet.wait(2.5)
+    np.testing.assert_allclose(puppet.plans[-1].curve.positions[-1], puppet.robot.offsets_rad, atol=1e-6)
+
+
+@pytest.mark.parametrize(("positions", "word"), [({"tail": 0.1}, "tail"), ({"jaw": np.nan}, "jaw")])
+def test_a_joint_that_cannot_be_moved_so_is_refused_by_name(make_puppet, positions, word):
+    puppet = make_puppet().start()
+    with pytest.raises(ValueError, match=word):
+        puppet.body.aim(positions, puppet.now_ns)
+
+
+def test_an_idle_head_looks_at_a_point_at_once_and_ahead_again_in_time(make_puppet):
+    puppet = make_puppet(life=True, look_timeout_s=2.0).start()
+    puppet.wait(3.0)
+    asked_ns = puppet.now_ns
+    puppet.take(puppet.body.look_at((1.0, 0.5, 0.3), "base_link", puppet.now_ns))
+    puppet.wait(5.0)
+    names = list(puppet.robot.joint_names)
+    gaze = puppet.commanded(asked_ns + np.arange(0, 5_000, 10) * 1_000_000)
+    line = gaze[:, names.index("neck_yaw")] + gaze[:, names.index("eyes_yaw")]
+    wanted = np.arctan2(0.5, 1.0 - 0.062)
+    assert line[30] > 0.6 * wanted, "within 0.3 s"
+    assert line[150] == pytest.approx(wanted, abs=0.15)
+    assert line[-1] == pytest.approx(0.0, abs=0.15)
+    with pytest.raises(ValueError, match="'camera', expected 'base_link'"):
+        puppet.body.look_at((1.0, 0.5, 0.3), "camera", puppet.now_ns)
+
+
+def test_a_body_with_joints_of_different_delay_commands_each_so_much_earlier(puppet_of, robot, sine):
+    slow = dataclasses.replace(robot.joints[0], servo_delay_s=0.08)
+    mixed = dataclasses.replace(robot, joints=(slow, *robot.joints[1:]))
+    puppet = puppet_of(Body(mixed, life=Life(LifeConfig(enabled=False)))).start()
+    zero_ns = stream(puppet, sine, 1.0, 6.0, 5, 300, yaw_rad=0.2, jaw_rad=0.04)
+    for joint, amplitude, middle in (("neck_yaw", 0.2, 0.0), ("jaw", 0.08, 0.19)):
+        t, positions = shown(puppet, zero_ns, 1.5, 5.0, joint)
+        assert np.abs(positions - middle - amplitude * np.sin(2 * np.pi * t)).max() < 0.05 * amplitude, joint
+
+
+def test_a_two_rod_neck_follows_and_keeps_every_limit(puppet_of, two_rod_robot, sine):
+    puppet = puppet_of(Body(two_rod_robot, life=Life(LifeConfig(), 1))).start()
+    zero_ns = puppet.now_ns + 500_000_000
+    rng = np.random.default_rng(0)
+    for first in range(0, 400, 5):
+        puppet.now_ns = zero_ns + first * FRAME_NS - 100_000_000
+        frames = np.zeros((5, 56))
+        frames[:, 53] = 0.12 * np.sin(2 * np.pi * 0.8 * (first + np.arange(5)) / 25.0)
+        if first > 200:
+            frames = rng.normal(0, 1, (5, 56))
+        puppet.motion(first, zero_ns + first * FRAME_NS, frames)
+    times_ns = zero_ns + np.arange(1_000, 7_000, 20) * 1_000_000
+    pose = two_rod_robot.platforms[0].kinematics.forward(puppet.commanded(times_ns))
+    wanted = 0.12 * np.sin(2 * np.pi * 0.8 * (times_ns - zero_ns) * 1e-9)
+    assert np.sqrt(np.mean((pose[:, 0] - wanted) ** 2)) < 0.06 * 0.12
 
 
 def poisoned(rng, frames):

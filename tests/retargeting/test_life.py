@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from timar_retargeting.glide import Glide
 from timar_retargeting.life import LIFE_SIGNALS, Life, LifeConfig
+from timar_retargeting.look import look_direction
 
 
 def test_a_stretch_asked_for_again_is_the_same():
@@ -51,3 +53,98 @@ def test_memory_stays_small_over_an_hour():
     for second in range(3600):
         life.signals(second + np.array([0.0, 0.5]))
     assert len(life._gazes._times) < 100
+
+
+def blinks_a_minute(life, minutes=20):
+    blink = life.signals(0.02 * np.arange(minutes * 3000))["blink"]
+    return np.sum(np.diff((blink > 0.5).astype(int)) == 1) / minutes
+
+
+def test_a_speaker_blinks_more_than_a_listener_as_people_do():
+    """17 a minute at rest, 26 in conversation (Bentivoglio 1997)."""
+    speaker = Life(seed=1)
+    speaker.take_floor(True, 0.0)
+    assert blinks_a_minute(Life(seed=1)) == pytest.approx(17, abs=3)
+    assert blinks_a_minute(speaker) == pytest.approx(26, abs=4)
+
+
+def test_no_blink_follows_another_within_the_refractory_time():
+    blink = Life(LifeConfig(blink_interval_s=0.5), seed=2).signals(0.01 * np.arange(60_000))["blink"]
+    starts = np.flatnonzero(np.diff((blink > 0.5).astype(int)) == 1) * 0.01
+    assert np.diff(starts).min() >= 0.8
+
+
+def test_eyes_jump_to_a_point_and_the_neck_takes_its_share_over():
+    config = LifeConfig(gaze_weight=0.0, sway_weight=0.0, look_head_share=0.5)
+    life, times = Life(config), 10.0 + 0.01 * np.arange(200)
+    life.look_at(0.4, -0.2, 10.5)
+    signals = life.signals(times)
+    np.testing.assert_array_equal(signals["gaze_yaw"][:50], 0.0)
+    assert signals["gaze_yaw"][58] > 0.35, "the eyes are there in 80 ms"
+    assert signals["sway_yaw"][58] < 0.02, "the neck has hardly begun"
+    np.testing.assert_allclose(signals["gaze_yaw"][-1], 0.2, atol=1e-9)
+    np.testing.assert_allclose(signals["sway_yaw"][-1], 0.2, atol=1e-9)
+    line = signals["gaze_pitch"] + signals["sway_pitch"]
+    np.testing.assert_allclose(line[60:], -0.2, atol=1e-9)
+
+
+def test_posture_shifts_when_the_floor_changes_and_not_else():
+    config = LifeConfig(gaze_weight=0.0, sway_weight=0.0)
+    life, times = Life(config, seed=1), np.arange(0.0, 30.0, 0.05)
+    life.take_floor(True, 5.0)
+    life.take_floor(True, 10.0)
+    life.take_floor(False, 20.0)
+    pitch = life.signals(times)["sway_pitch"]
+    moving = np.flatnonzero(np.abs(np.diff(pitch)) > 1e-9) * 0.05
+    assert ((moving > 4.9) & (moving < 6.5) | (moving > 19.9) & (moving < 21.5)).all()
+    assert pitch[-1] > pitch[200], "a listener leans in"
+    assert np.abs(pitch).max() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("weight", "signals"),
+    [
+        ("blink_weight", ("blink",)),
+        ("gaze_weight", ("gaze_yaw", "gaze_pitch")),
+        ("breath_weight", ("breath",)),
+        ("sway_weight", ("sway_yaw", "sway_pitch", "sway_roll")),
+        ("face_weight", ("brow_raise", "smile")),
+    ],
+)
+def test_a_layer_of_weight_zero_is_still_and_changes_no_other(weight, signals):
+    times = 0.02 * np.arange(2000)
+    without, whole = Life(LifeConfig(**{weight: 0.0})).signals(times), Life().signals(times)
+    for name in LIFE_SIGNALS:
+        if name in signals:
+            assert not without[name].any()
+        else:
+            np.testing.assert_array_equal(without[name], whole[name])
+
+
+def test_a_glide_told_to_turn_back_on_its_way_does_not_jump():
+    glide = Glide(1, 1.0)
+    glide.go(np.array([1.0]), 0.0)
+    glide.go(np.array([-1.0]), 0.4)
+    places = glide.at(np.arange(-0.5, 3.0, 0.01))[:, 0]
+    assert np.abs(np.diff(places)).max() < 0.05
+    assert places[0] == 0.0
+    assert places[-1] == pytest.approx(-1.0)
+
+
+@pytest.mark.parametrize(
+    ("point", "yaw", "pitch"),
+    [
+        ((2.0, 0.0, 0.3), 0.0, 0.0),
+        ((1.062, 1.0, 0.3), np.pi / 4, 0.0),
+        ((1.062, 0.0, 1.3), 0.0, -np.pi / 4),
+        ((-1.0, -0.1, 0.3), -1.2, 0.0),
+    ],
+)
+def test_left_is_a_positive_yaw_up_a_negative_pitch_and_behind_is_as_far_as_it_goes(point, yaw, pitch):
+    assert look_direction(point, (0.062, 0.0, 0.3)) == pytest.approx((yaw, pitch))
+
+
+@pytest.mark.parametrize("point", [(np.nan, 0.0, 0.0), (np.inf, 0.0, 0.0), (0.07, 0.0, 0.3)])
+def test_a_point_that_cannot_be_looked_at_is_refused(point):
+    with pytest.raises(ValueError, match="from the eyes"):
+        look_direction(point, (0.062, 0.0, 0.3))

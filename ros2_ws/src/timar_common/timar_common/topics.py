@@ -30,7 +30,10 @@ _ALL = (
     Topic("user/motion", "timar_msgs/msg/UserMotion", 10, doc="the user's head and face, when seen"),
     Topic("agent/motion", "timar_msgs/msg/HeadMotion", 10, doc="the head's generated motion"),
     Topic("turn_log", "timar_msgs/msg/TurnLog", 0, doc="every decision, enough to repeat it"),
+    Topic("look_at", "geometry_msgs/msg/PointStamped", 10, doc="a point for eyes and neck to turn to"),
+    Topic("joint_targets", "sensor_msgs/msg/JointState", 10, doc="joints moved by hand"),
     Topic("joint_trajectory", "trajectory_msgs/msg/JointTrajectory", 10, doc="joint commands"),
+    Topic("position_commands", "std_msgs/msg/Float64MultiArray", 10, doc="joint commands, one by one"),
     Topic("joint_states", "sensor_msgs/msg/JointState", 10, doc="where the joints are"),
     Topic("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", 10, doc="health of every node"),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from timar_retargeting.config import BodyConfig
 from timar_retargeting.fit import State, grid_fit
 from timar_retargeting.life import LIFE_SIGNALS, Life
+from timar_retargeting.look import look_direction
 from timar_retargeting.neutral import RestConfig, RunningNeutral
 from timar_retargeting.planner import STEPS_MULTIPLE, Plan, Planner, blend
 from timar_retargeting.robot import RobotDescription
@@ -76,7 +77,9 @@ class Body:
         rest: RestConfig | None = None,
     ) -> None:
         self.robot, self.config, self.life = robot, config or BodyConfig(), life or Life()
-        self.neutral = RunningNeutral(neutral or robot.neutral, rest or RestConfig(time_constant_s=0.0))
+        self.neutral = RunningNeutral(
+            neutral or robot.neutral, rest or RestConfig(neutral_time_constant_s=0.0)
+        )
         self.mode = Mode.WAITING
         self.mapper = robot.mapper
         self.timeline = Timeline(len(self.mapper.axes))
@@ -101,7 +104,8 @@ class Body:
         self._planner: Planner | None = None
         self._still_index = 0
         self._by_hand: Array = self._neutral_rad.copy()
-        self._by_hand_until_ns = 0
+        self._by_hand_until_ns = self._look_until_ns = 0
+        self._look = AHEAD
 
     # What a node calls.
 
@@ -190,6 +194,9 @@ class Body:
         if self._planner is None or self.mode is Mode.STOPPED:
             return None
         index = self._index(now_ns)
+        if self._look != AHEAD and now_ns >= self._look_until_ns:
+            self._look = AHEAD
+            self.life.look_at(*AHEAD, index * self._step_s)
         if self.mode is Mode.BY_HAND:
             return self._ease(index) if now_ns >= self._by_hand_until_ns else None
         rest_steps = self.planner.plan.last_index - index
@@ -249,6 +256,50 @@ class Body:
         cfg = self.config
         moves = move_positions(start, target, self._limits, cfg.ease_share, 0.0, self._step_s, MAX_EASE_STEPS)
         return self.planner.follow(index, moves)
+
+    def look_at(self, point_m: Sequence[float], frame: str, now_ns: int) -> Plan | None:
+        """Look at a point until another is named or `look_timeout_s` is over.
+
+        Args:
+            point_m: x forward, y left, z up [m].
+            frame: Frame of the point: that of the robot description's eyes, or empty for it.
+            now_ns: CLOCK_MONOTONIC [ns].
+
+        Returns:
+            The new plan when there is one already now.
+
+        Raises:
+            ValueError: The frame is another, or the point is not finite or inside the head.
+        """
+        eyes = self.robot.eyes
+        if frame not in ("", eyes.frame):
+            raise ValueError(
+                f"the point to look at is given in {frame!r}, expected {eyes.frame!r}: transform it"
+            )
+        yaw, pitch = look_direction(point_m, eyes.origin_m)
+        self._look_until_ns = now_ns + int(self.config.look_timeout_s * 1e9)
+        if abs(yaw - self._look[0]) + abs(pitch - self._look[1]) < SAME_LOOK_RAD:
+            return None
+        self._look = (yaw, pitch)
+        self.life.look_at(yaw, pitch, self._index(now_ns) * self._step_s)
+        return self._live_on(now_ns)
+
+    def take_floor(self, is_speaking: bool, now_ns: int) -> Plan | None:
+        """Shift posture, for the floor has changed.
+
+        Args:
+            is_speaking: Whether the head speaks now, or else listens.
+            now_ns: CLOCK_MONOTONIC [ns].
+
+        Returns:
+            The new plan when there is one already now.
+        """
+        self.life.take_floor(is_speaking, self._index(now_ns) * self._step_s)
+        return self._live_on(now_ns)
+
+    def _live_on(self, now_ns: int) -> Plan | None:
+        """Plan anew when life alone moves the head; else the next turn takes the change in."""
+        return self._idle(self._index(now_ns)) if self.mode is Mode.IDLE else None
 
     def resume(self, now_ns: int) -> Plan:
         """Ease to neutral after a stop, and follow motion again."""
@@ -367,6 +418,9 @@ class Body:
 
 
 FURTHEST_DUE_NS = 30_000_000_000
+AHEAD = (0.0, 0.0)
+SAME_LOOK_RAD = 0.02
+"""A point less than this from the last is the same one, so that a tremble does not make the eyes restless."""
 MAX_STOP_STEPS = 60
 MAX_EASE_STEPS = 250
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
-from timar_common.config import check, option
+from timar_common.config import check, describe, option
 
-from timar_retargeting.life import LifeConfig
+from timar_retargeting.life import LayersConfig, LifeConfig
+from timar_retargeting.neutral import RestConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +53,13 @@ class BodyConfig:
         1.6, "How far ahead life without motion is planned.", unit="s", minimum=0.4, maximum=8.0
     )
 
+    look_timeout_s: float = option(
+        5.0,
+        "A point to look at counts this long after it was named, then the head looks ahead again.",
+        unit="s",
+        minimum=0.1,
+        maximum=3600.0,
+    )
     by_hand_s: float = option(
         15.0,
         "Joints moved by hand stay this long after the last word, then ease to neutral.",
@@ -63,19 +72,34 @@ class BodyConfig:
         check(self)
 
 
-_BODY = BodyConfig()
-_LIFE = LifeConfig()
+@dataclasses.dataclass(frozen=True)
+class OutputConfig:
+    """In which form joints are told what to do."""
+
+    output: str = option(
+        "trajectory",
+        "trajectory: joint_trajectory for a driver or a joint_trajectory_controller; positions: "
+        "position_commands for a forward_command_controller; joint_states: no driver at all.",
+        choices=("trajectory", "positions", "joint_states"),
+    )
+    output_rate_hz: float = option(
+        100.0,
+        "How often positions or joint states are sent; trajectories are sent when they change.",
+        unit="Hz",
+        minimum=10.0,
+        maximum=500.0,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
-class RetargetingConfig:
-    """Which robot, how it follows, how it lives."""
+class RetargetingConfig(BodyConfig, LayersConfig, RestConfig, OutputConfig):
+    """Which robot, how it follows, how it lives, what it tells whom."""
 
     robot: str = option("timar_head", "Name of a robot description, or path of its YAML.")
     neutral_neck_rad: tuple[float, ...] = option(
         (), "Neck of a resting face, axis-angle in FLAME axes; empty: the robot description's.", unit="rad"
     )
-    seed: int = option(0, "Of blinks and gaze.", minimum=0, maximum=2**31 - 1)
+    seed: int = option(0, "Of blinks, gaze and postures.", minimum=0, maximum=2**31 - 1)
     joint_states_timeout_s: float = option(
         3.0,
         "Without joint states for this long the head is taken to stand at neutral.",
@@ -83,30 +107,7 @@ class RetargetingConfig:
         minimum=0.1,
         maximum=60.0,
     )
-    life: bool = option(_LIFE.enabled, "Whether the head blinks, breathes and looks about by itself.")
-    blink_interval_s: float = option(
-        _LIFE.blink_interval_s, "Median time between two blinks.", unit="s", minimum=0.5, maximum=60.0
-    )
-    headway_ms: float = option(
-        _BODY.headway_ms,
-        "A plan starts at least this much after it was made.",
-        unit="ms",
-        minimum=0.0,
-        maximum=100.0,
-    )
-    stop_share: float = option(
-        _BODY.stop_share, "Part of the limits used by the stop at a horizon's end.", minimum=0.1, maximum=0.9
-    )
-    ease_s: float = option(
-        _BODY.ease_s, "Easing to neutral takes at least this.", unit="s", minimum=0.1, maximum=5.0
-    )
-    patience_s: float = option(
-        _BODY.patience_s,
-        "A head without motion rests this long, then eases to neutral.",
-        unit="s",
-        minimum=0.0,
-        maximum=10.0,
-    )
+    life: bool = option(True, "Whether the head blinks, breathes and looks about by itself.")
 
     def __post_init__(self) -> None:
         check(self)
@@ -123,13 +124,16 @@ class RetargetingConfig:
 
     def body(self) -> BodyConfig:
         """Return the body's part."""
-        return BodyConfig(
-            headway_ms=self.headway_ms,
-            stop_share=self.stop_share,
-            ease_s=self.ease_s,
-            patience_s=self.patience_s,
-        )
+        return BodyConfig(**_values(self, BodyConfig))
 
     def liveliness(self) -> LifeConfig:
         """Return life's part."""
-        return LifeConfig(enabled=self.life, blink_interval_s=self.blink_interval_s)
+        return LifeConfig(enabled=self.life, **_values(self, LayersConfig))
+
+    def rest(self) -> RestConfig:
+        """Return the part of the resting pose."""
+        return RestConfig(**_values(self, RestConfig))
+
+
+def _values(config: RetargetingConfig, part: type) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in describe(part)}

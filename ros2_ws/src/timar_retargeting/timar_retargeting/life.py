@@ -30,10 +30,9 @@ LIFE_SIGNALS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class LifeConfig:
+class LayersConfig:
     """How lively a head is by itself; every layer has its weight."""
 
-    enabled: bool = option(True, "Whether the head blinks, breathes and looks about by itself.")
     blink_weight: float = option(
         1.0, "How far blinks close the lids; 0: no blinks.", minimum=0.0, maximum=1.0
     )
@@ -81,6 +80,13 @@ class LifeConfig:
 
     def __post_init__(self) -> None:
         check(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class LifeConfig(LayersConfig):
+    """The layers, and whether there are any."""
+
+    enabled: bool = option(True, "Whether the head blinks, breathes and looks about by itself.")
 
 
 BLINK_CLOSE_S = 0.09

@@ -17,25 +17,25 @@ Array = npt.NDArray[np.float64]
 class RestConfig:
     """How a resting pose is estimated."""
 
-    time_constant_s: float = option(
+    neutral_time_constant_s: float = option(
         40.0,
         "In this time the estimate follows a lasting change by two thirds; 0: no estimate.",
         unit="s",
         minimum=0.0,
         maximum=3600.0,
     )
-    range_rad: float = option(
+    neutral_range_rad: float = option(
         0.35, "Furthest that it may lie from the given neutral pose.", unit="rad", minimum=0.0, maximum=1.0
     )
-    excursion_rad: float = option(
-        0.08,
+    neutral_excursion_rad: float = option(
+        0.15,
         "What lies further off counts as a gesture, whose size does not matter.",
         unit="rad",
         minimum=0.01,
         maximum=1.0,
     )
-    jaw_opening_weight: float = option(
-        0.1,
+    neutral_jaw_opening_weight: float = option(
+        0.25,
         "How much less an open jaw counts than a closed one: mouths rest closed.",
         minimum=0.01,
         maximum=1.0,
@@ -45,16 +45,20 @@ class RestConfig:
         check(self)
 
 
-SETTLING_S = 4.0
+SETTLING_S = 6.0
 """At first the estimate is this quick, for it knows nothing yet [s]."""
+
+
+JAW_HASTE = 2.0
+"""The jaw's estimate is this much quicker, to make up for what its openings count less."""
 
 
 class RunningNeutral:
     """Neck (axis-angle) and jaw at rest, from all frames seen so far.
 
-    Each frame pulls the estimate towards itself, a far one no more than one at `excursion_rad`, so that a
-    gesture counts by how long it lasts and not by how far it goes. Within a run of frames the estimate moves
-    evenly, so that what it is taken from stays smooth.
+    Each frame pulls the estimate towards itself, a far one no more than one at `neutral_excursion_rad`, so
+    that a gesture counts by how long it lasts and not by how far it goes. Within a run of frames the estimate
+    moves evenly, so that what it is taken from stays smooth.
 
     Args:
         given: The pose to begin with.
@@ -74,7 +78,7 @@ class RunningNeutral:
     @property
     def is_fixed(self) -> bool:
         """Whether the given pose stays."""
-        return self.config.time_constant_s == 0.0
+        return self.config.neutral_time_constant_s == 0.0
 
     @property
     def rest(self) -> Array:
@@ -95,14 +99,16 @@ class RunningNeutral:
         poses = poses[np.isfinite(poses).all(1)]
         before = self._rest
         if len(poses):
-            pull = np.minimum(np.maximum(poses - before, -cfg.excursion_rad), cfg.excursion_rad)
-            pull[:, 3] *= np.where(pull[:, 3] > 0.0, cfg.jaw_opening_weight, 1.0)
+            pull = np.minimum(
+                np.maximum(poses - before, -cfg.neutral_excursion_rad), cfg.neutral_excursion_rad
+            )
+            pull[:, 3] *= JAW_HASTE * np.where(pull[:, 3] > 0.0, cfg.neutral_jaw_opening_weight, 1.0)
             length_s = len(poses) * self._frame_s
             self._seen_s += length_s
             # At first it is as slow as what was seen is short, and settles from there on.
-            constant_s = min(cfg.time_constant_s, SETTLING_S + self._seen_s)
+            constant_s = min(cfg.neutral_time_constant_s, SETTLING_S + self._seen_s)
             moved = before + (1.0 - np.exp(-length_s / constant_s)) * pull.mean(0)
-            low, high = self._given - cfg.range_rad, self._given + cfg.range_rad
+            low, high = self._given - cfg.neutral_range_rad, self._given + cfg.neutral_range_rad
             self._rest = np.minimum(np.maximum(moved, low), high)
         share = (np.arange(len(motion)) + 1.0)[:, None] / max(len(motion), 1)
         return before + share * (self._rest - before)

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Duration
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 from timar_common.diagnostics import Level, Percentiles, Report
 from timar_common.room_node import RoomNode, run
@@ -19,7 +21,9 @@ from timar_retargeting.body import Body, Mode, Motion
 from timar_retargeting.config import RetargetingConfig
 from timar_retargeting.life import Life
 from timar_retargeting.planner import Plan
+from timar_retargeting.report import limit_values
 from timar_retargeting.robot import load_robot
+from timar_retargeting.sampler import PlanSampler
 from timar_retargeting.signals import Neutral
 
 FRAMES_PER_SECOND = 25.0
@@ -40,22 +44,42 @@ class RetargetingNode(RoomNode):
         if config.neutral_neck_rad:
             x, y, z = config.neutral_neck_rad
             neutral = Neutral((x, y, z), robot.neutral.jaw_rad)
-        self._new_body = lambda: Body(robot, config.body(), Life(config.liveliness(), config.seed), neutral)
+        self._new_body = lambda: Body(
+            robot, config.body(), Life(config.liveliness(), config.seed), neutral, config.rest()
+        )
         self._body = self._new_body()
         self._body.warm_up()
         self._plan_ms = Percentiles()
         self._active_since_ns = 0
-        self._trajectories = self.publish_on("joint_trajectory")
+        self._open_output(config)
         self.listen_to("agent/motion", self._on_motion)
-        self.listen_to("joint_states", self._on_joint_states)
+        self.listen_to("turn_events", self._on_turn_event)
+        self.listen_to("look_at", self._on_look_at)
+        self.listen_to("joint_targets", self._on_joint_targets)
         self.every(0.05, self._tick)
         self.serve(Trigger, "stop", self._on_stop)
         self.serve(Trigger, "resume", self._on_resume)
 
+    def _open_output(self, config: RetargetingConfig) -> None:
+        self._sampler = PlanSampler()
+        self._is_alone = config.output == "joint_states"
+        if self._is_alone:
+            self._states = self.publish_on("joint_states")
+            self.every(1.0 / config.output_rate_hz, self._send_states)
+            return
+        self.listen_to("joint_states", self._on_joint_states)
+        if config.output == "positions":
+            self._positions = self.publish_on("position_commands")
+            self.every(1.0 / config.output_rate_hz, self._send_positions)
+        else:
+            self._trajectories = self.publish_on("joint_trajectory")
+
     def start(self) -> None:
         """Wait for joint states: the joints may have been moved since."""
-        self._body = self._new_body()
+        self._body, self._sampler = self._new_body(), PlanSampler()
         self._active_since_ns = time.monotonic_ns()
+        if self._is_alone:
+            self._publish(self._body.start(self._body.robot.offsets_rad, self._active_since_ns))
 
     def stop(self) -> None:
         """Bring the head to rest."""
@@ -69,14 +93,11 @@ class RetargetingNode(RoomNode):
         report.values |= {"mode": body.mode.name.lower(), "late_runs": body.late_runs}
         report.values |= {"ignored_runs": body.ignored_runs, **dataclasses.asdict(counters)}
         report.values |= {f"plan_ms_{key}": value for key, value in self._plan_ms.summary().items()}
+        if not body.neutral.is_fixed:
+            rest = dict(zip(("neck_x", "neck_y", "neck_z", "jaw"), body.neutral.rest.tolist(), strict=True))
+            report.values |= {f"rest_rad.{name}": value for name, value in rest.items()}
         if body.is_started:
-            limits = body.planner.report
-            report.values["plans"] = limits.plans
-            for joint, name in enumerate(body.robot.joint_names):
-                report.values[f"{name}.clipped"] = int(limits.clipped[joint])
-                report.values[f"{name}.smoothed"] = int(limits.smoothed[joint])
-                report.values[f"{name}.scaled"] = int(limits.scaled[joint])
-                report.values[f"{name}.smallest_share"] = float(limits.smallest_share[joint])
+            report.values |= limit_values(body.planner.report, body.robot.joint_names)
         if counters.refused_frames:
             report.worsen(
                 Level.WARN, f"{counters.refused_frames} frames of motion were not finite and left out"
@@ -105,9 +126,25 @@ class RetargetingNode(RoomNode):
             bool(message.is_preview),
         )
         plan = self._body.on_motion(motion, started_ns)
+        self._publish(plan)
         if plan is not None:
-            self._publish(plan)
             self._plan_ms.add((time.monotonic_ns() - started_ns) * 1e-6)
+
+    def _on_turn_event(self, message: Any) -> None:
+        if message.kind in (message.START, message.BARGE_IN):
+            self._publish(self._body.take_floor(message.speaker == message.AGENT, time.monotonic_ns()))
+
+    def _on_look_at(self, message: Any) -> None:
+        point = (message.point.x, message.point.y, message.point.z)
+        self._publish(self._body.look_at(point, message.header.frame_id, time.monotonic_ns()))
+
+    def _on_joint_targets(self, message: Any) -> None:
+        if len(message.name) != len(message.position):
+            raise ValueError(
+                f"{len(message.name)} joint names came with {len(message.position)} positions; send as many"
+            )
+        targets = dict(zip(message.name, message.position, strict=True))
+        self._publish(self._body.aim(targets, time.monotonic_ns()))
 
     def _on_joint_states(self, message: Any) -> None:
         if self._body.is_started:
@@ -128,11 +165,32 @@ class RetargetingNode(RoomNode):
                 self.get_logger().warning("no joint states came; taking the head to stand at neutral")
                 self._publish(self._body.start(self._body.robot.offsets_rad, now_ns))
             return
-        plan = self._body.tick(now_ns)
-        if plan is not None:
-            self._publish(plan)
+        self._publish(self._body.tick(now_ns))
 
-    def _publish(self, plan: Plan) -> None:
+    def _publish(self, plan: Plan | None) -> None:
+        if plan is None:
+            return
+        if self.config.output == "trajectory":
+            self._send_trajectory(plan)
+        else:
+            self._sampler.take(plan)
+
+    def _send_positions(self) -> None:
+        now = self._sampler.at(time.monotonic_ns())
+        if now is not None:
+            self._positions.publish(Float64MultiArray(data=now[0].tolist()))
+
+    def _send_states(self) -> None:
+        now_ns = time.monotonic_ns()
+        now = self._sampler.at(now_ns)
+        if now is not None:
+            names = list(self._body.robot.joint_names)
+            position, velocity = now[0].tolist(), now[1].tolist()
+            self._states.publish(
+                JointState(header=self.header(now_ns), name=names, position=position, velocity=velocity)
+            )
+
+    def _send_trajectory(self, plan: Plan) -> None:
         curve, step_ns = plan.curve, round(plan.step_s * 1e9)
         rows = zip(
             curve.positions.tolist(), curve.velocities.tolist(), curve.accelerations.tolist(), strict=True
