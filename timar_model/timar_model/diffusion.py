@@ -44,11 +44,19 @@ class ResidualBlock(nn.Module):
 
 
 class DiffusionHead(nn.Module):
-    """Estimate the clean frame, and how sure it is, from a noisy one, a timestep and a condition."""
+    """Estimate the clean frame, and how sure it is, from a noisy one, a timestep and a condition.
 
-    def __init__(self, condition: int, width: int, blocks: int) -> None:
+    Args:
+        condition: Width of a condition.
+        width: Of the hidden layers.
+        blocks: Residual ones.
+        is_variance_bounded: Whether drawing keeps the variance value in [-1, 1].
+    """
+
+    def __init__(self, condition: int, width: int, blocks: int, is_variance_bounded: bool = False) -> None:
         super().__init__()
         self.width = width
+        self.is_variance_bounded = is_variance_bounded
         self.input = nn.Linear(MOTION_DIM, width)
         self.time1 = nn.Linear(TIME_FEATURES, width)
         self.time2 = nn.Linear(width, width)
@@ -102,8 +110,9 @@ class DiffusionHead(nn.Module):
             clean = both[-1] + guidance * (both[0] - both[-1])
             x = float(schedule.x0_weight[step]) * clean + float(schedule.xt_weight[step]) * x
             if step:
+                value = variance[0].clamp(-1.0, 1.0) if self.is_variance_bounded else variance[0]
                 log_variance = _log_variance(
-                    variance[0],
+                    value,
                     float(schedule.log_variance_min[step]),
                     float(schedule.log_variance_max[step]),
                 )

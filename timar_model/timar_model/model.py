@@ -93,7 +93,9 @@ class TimarModel(nn.Module):
         self.input_norm = nn.LayerNorm(config.width, eps=NORM_EPS)
         self.blocks = nn.ModuleList(Block(config.width, config.heads) for _ in range(config.blocks))
         self.output_norm = nn.LayerNorm(config.width, eps=NORM_EPS)
-        self.head = DiffusionHead(config.width, config.head_width, config.head_blocks)
+        self.head = DiffusionHead(
+            config.width, config.head_width, config.head_blocks, config.is_variance_bounded
+        )
         self.register_buffer("group_of_value", _group_matrix(), persistent=False)
         self._initialise()
 
