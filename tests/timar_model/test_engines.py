@@ -45,12 +45,12 @@ def test_weights_exist_once_in_the_folder(folder):
     graphs = sizes["backbone.onnx"] + sizes["head.onnx"]
     stored = sum(array.nbytes for array in read_model(folder).weights().values())
     assert sizes["model.safetensors"] >= stored
-    assert graphs < 150_000
+    assert graphs < 200_000
 
 
 def test_folder_without_graphs_names_what_is_missing(tmp_path, network):
     save_model(tmp_path / "model", network)
-    with pytest.raises(FileNotFoundError, match=r"lacks backbone\.onnx; write it with timar_model\.export"):
+    with pytest.raises(FileNotFoundError, match=r"lacks backbone\.onnx; write it with: timar export"):
         load_model(tmp_path / "model").session(engine="onnx")
 
 

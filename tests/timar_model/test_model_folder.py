@@ -143,7 +143,11 @@ def test_hostile_manifest_is_refused(name, folder):
 
 
 def test_unknown_engine_and_option_are_refused_with_the_known_ones(folder):
-    with pytest.raises(ValueError, match="the engine is 'abacus', expected one of torch, onnx"):
+    with pytest.raises(
+        ValueError, match="the engine is 'abacus', expected one of torch, torch-bf16, onnx, onnx-int8"
+    ):
         load_model(folder).session(engine="abacus")
-    with pytest.raises(ValueError, match="no sampling option 'temprature'; the options are steps"):
+    with pytest.raises(
+        ValueError, match="no sampling option 'temprature'; the options are window_turns, steps"
+    ):
         load_model(folder).session(temprature=0.5)

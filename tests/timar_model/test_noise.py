@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from timar_model.noise import NoiseSource
-from timar_model.sampling import drawing_plan
+from timar_model.config import SamplingConfig
+from timar_model.noise import NoiseSource, gather_draws
+from timar_model.sampling import drawing_plan, guidance_of_pass, random_order
 from timar_model.turns import Turn
 
 
@@ -56,5 +57,36 @@ def test_state_is_never_changed_in_place():
 )
 def test_passes_share_the_frames_of_a_turn(frames, iterations, sizes):
     plan = drawing_plan(frames, iterations)
-    assert [rows.stop - rows.start for rows in plan] == sizes
-    assert [row for rows in plan for row in range(frames)[rows]] == list(range(frames))
+    assert [rows.size for rows in plan] == sizes
+    np.testing.assert_array_equal(np.concatenate(plan), np.arange(frames))
+
+
+def test_random_order_draws_every_frame_once_and_is_the_same_for_the_same_turn():
+    orders = [random_order(25, seed, frame) for seed, frame in ((3, 50), (3, 50), (3, 75), (4, 50))]
+    plan = drawing_plan(25, 4, orders[0])
+    assert [rows.size for rows in plan] == [2, 6, 8, 9]
+    np.testing.assert_array_equal(np.sort(np.concatenate(plan)), np.arange(25))
+    np.testing.assert_array_equal(orders[0], orders[1])
+    assert all(np.any(orders[0] != other) for other in orders[2:])
+
+
+def test_linear_guidance_grows_over_the_passes_to_all_of_it():
+    sampling = SamplingConfig(guidance=3.0, guidance_schedule="linear", iterations=4)
+    drawn = np.cumsum([rows.size for rows in drawing_plan(25, 4)])
+    found = [guidance_of_pass(sampling, 25, int(count)) for count in drawn]
+    np.testing.assert_allclose(found, [1 + 2 * 2 / 25, 1 + 2 * 8 / 25, 1 + 2 * 16 / 25, 3.0])
+
+
+def test_draws_of_the_released_code_are_gathered_from_their_last_conditional_rows():
+    random = np.random.default_rng(0)
+    plan = drawing_plan(5, 2)
+    start, later = random.standard_normal((2, 4, 56)), random.standard_normal((2, 8, 56))
+    draws = [start[0][:3], later[0], start[1][:4], later[1]]
+    noise = gather_draws(draws, plan, 1, 5)
+    first = plan[0].size
+    np.testing.assert_array_equal(noise[0, :first], start[0][:3][-first:].astype(np.float32))
+    np.testing.assert_array_equal(noise[1, first:], later[1][:4][-(5 - first) :].astype(np.float32))
+    with pytest.raises(ValueError, match="a list of 3 draws, expected 2 for each of 2 passes"):
+        gather_draws(draws[:3], plan, 1, 5)
+    with pytest.raises(ValueError, match=r"draw 0 of pass 1 has shape \(1, 56\), expected at least"):
+        gather_draws([*draws[:2], start[1][:1], later[1]], plan, 1, 5)

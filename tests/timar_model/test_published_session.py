@@ -74,7 +74,8 @@ def test_session_of_many_turns_keeps_no_more_than_one_of_few(kind, open_publishe
         for _ in range(20):
             session.step(**arguments)
         window = session._state.window
-        sizes.append((session._ring.capacity, len(session._snapshots), len(session._cached), len(window)))
+        kept = session._history._cached if kind == "streaming" else session._history._encoded
+        sizes.append((session._history.ring.capacity, len(session._snapshots), len(kept), len(window)))
     assert sizes[1:] == [sizes[0]] * 3
 
 

@@ -69,7 +69,7 @@ def one_pass(network, session, talk, lengths, motion, noise):
     )
     visible = torch.from_numpy(visibility(layout, config.window_frames))
     with torch.inference_mode():
-        z, _, _ = network.encode(inputs, network.places(layout), visible, None)
+        z = network.encode(inputs, network.places(layout), visible, None)
         noise = torch.from_numpy(np.concatenate(noise, axis=1))
         drawn = network.head.sample(z, noise, respaced(1000, 5), torch.tensor(1.0))
     return stats.restore(drawn.numpy())
@@ -97,9 +97,9 @@ def test_without_past_frames_turn_by_turn_equals_one_pass(talk, open_session, ma
 def test_ring_grows_for_short_turns_and_then_stays(talk, open_session):
     session = open_session()
     run(session, talk, [1] * 80)
-    grown = session._ring.capacity
+    grown = session._history.ring.capacity
     run(session, talk, [1] * 80)
-    assert session._ring.capacity == grown
+    assert session._history.ring.capacity == grown
 
 
 @pytest.mark.parametrize("voice", ["user_speech", "agent_speech", "user_motion"])

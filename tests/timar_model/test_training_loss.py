@@ -64,7 +64,7 @@ def test_conditions_of_a_turn_depend_on_no_stream_beyond_its_reach(stream, make_
     turns = turn_sequence(LENGTHS, config)
     layout = layout_of(turns, config.past_frames)
     inputs = network._training_inputs(dataclasses.replace(batch, **{stream: array}), layout, None)
-    z, _, _ = network.encode(
+    z = network.encode(
         inputs, network.places(layout), torch.from_numpy(visibility(layout, config.window_frames)), None
     )
     turn = turns[6]
@@ -93,11 +93,11 @@ def test_rows_of_a_batch_do_not_hear_each_other(make_network):
     inputs = network._training_inputs(both, layout, None)
     places, visible = network.places(layout), torch.from_numpy(visibility(layout, config.window_frames))
     with torch.inference_mode():
-        together, _, _ = network.encode(inputs, places, visible, None)
+        together = network.encode(inputs, places, visible, None)
         for row in range(2):
             one = TurnInputs(**{name: tensor[row : row + 1] for name, tensor in vars(inputs).items()})
             torch.testing.assert_close(
-                network.encode(one, places, visible, None)[0][0], together[row], rtol=0, atol=1e-5
+                network.encode(one, places, visible, None)[0], together[row], rtol=0, atol=1e-5
             )
 
 

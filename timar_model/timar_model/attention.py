@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -11,31 +12,49 @@ from torch import Tensor, nn
 NORM_EPS = 1e-6
 
 
+class History(Protocol):
+    """One layer's cache: it takes the new tokens in and lets the queries see what may be seen."""
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Store keys and values (B, L, H, W / H) of new tokens; return what queries of that shape find."""
+
+
 @dataclasses.dataclass(frozen=True)
-class History:
-    """Keys and values of earlier turns, as one layer sees them."""
+class RingHistory:
+    """A layer's preallocated ring, written in place: history is neither copied nor joined."""
 
     keys: Tensor
-    """(B or 1, H, C, W / H)."""
+    """(B, H, C, W / H)."""
     values: Tensor
-    """(B or 1, H, C, W / H)."""
+    """(B, H, C, W / H)."""
+    slots: Tensor
+    """(B, L) where the new tokens go."""
     bias: Tensor
-    """(C,) 0 where a slot may be seen and -inf where not."""
-    new_bias: Tensor | None = None
-    """(L, L) the same for the new tokens among themselves; None: all see all."""
+    """(B, 1, 1, C) 0 where a slot may be seen and -inf where not."""
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Write the new tokens into their slots, then attend to the ring."""
+        for row in range(self.keys.shape[0]):
+            self.keys[row].index_copy_(1, self.slots[row], k[row].transpose(0, 1))
+            self.values[row].index_copy_(1, self.slots[row], v[row].transpose(0, 1))
+        mixed = F.scaled_dot_product_attention(
+            q.transpose(1, 2), self.keys, self.values, attn_mask=self.bias.to(q.dtype)
+        )
+        return mixed.transpose(1, 2)
 
 
 @dataclasses.dataclass(frozen=True)
 class Rotation:
-    """Cosine and sine of each token's angles, (L, W / H / 2) each."""
+    """Cosine and sine of each token's angles, (L, W / H / 2) or (B, L, W / H / 2) each."""
 
     cos: Tensor
     sin: Tensor
 
     def turn(self, x: Tensor) -> Tensor:
-        """Rotate (B, H, L, W / H) by the tokens' places in time."""
+        """Rotate (B, L, H, W / H) by the tokens' places in time."""
+        cos, sin = self.cos[..., None, :], self.sin[..., None, :]
         first, second = x.chunk(2, dim=-1)
-        return torch.cat([first * self.cos - second * self.sin, second * self.cos + first * self.sin], dim=-1)
+        return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
 class Attention(nn.Module):
@@ -49,29 +68,18 @@ class Attention(nn.Module):
 
     def forward(
         self, x: Tensor, rotation: Rotation | None, visible: Tensor | None, history: History | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Attend; return the output (B, L, W) and the new keys and values (B, H, L, W / H)."""
+    ) -> Tensor:
+        """Attend from (B, L, W) to itself as far as visible, or to all of a history that takes it in."""
         batch, length, width = x.shape
-        q, k, v = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        q, k, v = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads).unbind(2)
         if rotation is not None:
             q, k = rotation.turn(q), rotation.turn(k)
-        if history is None:
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
+        if history is not None:
+            mixed = history.attend(q, k, v)
         else:
-            mixed = _attend_with_history(q, k, v, history)
-        return self.out(mixed.transpose(1, 2).reshape(batch, length, width)), k, v
-
-
-def _attend_with_history(q: Tensor, k: Tensor, v: Tensor, history: History) -> Tensor:
-    """Attend to a cache and to the new tokens without joining their keys: only scores are joined."""
-    capacity = history.keys.shape[2]
-    q = q * q.shape[-1] ** -0.5
-    old = q @ history.keys.transpose(-1, -2) + history.bias
-    new = q @ k.transpose(-1, -2)
-    if history.new_bias is not None:
-        new = new + history.new_bias
-    weights = torch.cat([old, new], dim=-1).softmax(dim=-1)
-    return weights[..., :capacity] @ history.values + weights[..., capacity:] @ v
+            q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=visible).transpose(1, 2)
+        return self.out(mixed.reshape(batch, length, width))
 
 
 class Block(nn.Module):
@@ -87,8 +95,7 @@ class Block(nn.Module):
 
     def forward(
         self, x: Tensor, rotation: Rotation | None, visible: Tensor | None, history: History | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the block's output (B, L, W) and the new keys and values (B, H, L, W / H)."""
-        mixed, k, v = self.attention(self.norm1(x), rotation, visible, history)
-        x = x + mixed
-        return x + self.contract(F.gelu(self.expand(self.norm2(x)))), k, v
+    ) -> Tensor:
+        """Return the block's output (B, L, W)."""
+        x = x + self.attention(self.norm1(x), rotation, visible, history)
+        return x + self.contract(F.gelu(self.expand(self.norm2(x))))

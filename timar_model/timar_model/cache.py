@@ -1,25 +1,72 @@
-"""The keys and values of past tokens, in one preallocated ring (numpy memory, shared with the engine)."""
+"""The keys and values of past tokens: preallocated rings that engines write in place, one per conversation."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
+Slots = npt.NDArray[np.int64]
+
+
+class RingMemory:
+    """The slots of all conversations of a batch: one pair of arrays a block, (B, H, C, W / H) each.
+
+    Engines bring their own kind of array by a subclass; everything indexes like numpy. Memory that must hold
+    more than it can is allocated anew at twice the size: capacity follows from what is kept, not from a guess.
+    """
+
+    def __init__(self, blocks: int, rows: int, heads: int, head_dim: int, capacity: int) -> None:
+        if capacity < 1 or rows < 1:
+            raise ValueError(
+                f"a ring memory has {rows} rows of {capacity} tokens, expected at least one of each"
+            )
+        self.heads, self.head_dim, self.capacity = heads, head_dim, capacity
+        self.rings = [TokenRing(self, row) for row in range(rows)]
+        self.keys: list[Any] = [self._new_keys(capacity) for _ in range(blocks)]
+        self.values: list[Any] = [self._new_values(capacity) for _ in range(blocks)]
+
+    @property
+    def rows(self) -> int:
+        """Conversations that share the memory."""
+        return len(self.rings)
+
+    def grow(self, needed: int) -> None:
+        """Move to arrays of at least `needed` slots; every token keeps its counter."""
+        old, new = self.capacity, max(needed, 2 * self.capacity)
+        for arrays, make in ((self.keys, self._new_keys), (self.values, self._new_values)):
+            for block, before in enumerate(arrays):
+                after = make(new)
+                for row, ring in enumerate(self.rings):
+                    kept = np.arange(ring.first, ring.end)
+                    after[row][:, kept % new] = before[row][:, kept % old]
+                arrays[block] = after
+        self.capacity = new
+
+    def erase(self, row: int, slots: Slots) -> None:
+        """Overwrite slots with zeros, so that nothing that is not finite stays behind."""
+        for array in (*self.keys, *self.values):
+            array[row][:, slots] = 0.0
+
+    def _new_keys(self, capacity: int) -> Any:
+        return np.zeros((self.rows, self.heads, capacity, self.head_dim), np.float32)
+
+    def _new_values(self, capacity: int) -> Any:
+        return np.zeros((self.rows, self.heads, capacity, self.head_dim), np.float32)
 
 
 class TokenRing:
-    """Keys and values addressed by a token counter that only grows; token n lives in slot n mod capacity.
+    """One conversation's tokens by a counter that only grows; token n lives in slot n mod capacity.
 
-    Attention does not care in which order slots lie, so nothing ever moves. A ring that must hold more
-    than it can is allocated anew at twice the size: its capacity follows from what is kept, not from a guess.
+    Attention does not care in which order slots lie, so nothing ever moves. An engine writes a pass's tokens
+    into the slots behind the newest; they become history by `advance`, and are overwritten if they do not.
     """
 
-    def __init__(self, blocks: int, batch: int, heads: int, head_dim: int, capacity: int) -> None:
-        if capacity < 1:
-            raise ValueError(f"a token ring has a capacity of {capacity}, expected at least 1")
-        self.keys: Array = np.zeros((blocks, batch, heads, capacity, head_dim), np.float32)
-        self.values: Array = np.zeros_like(self.keys)
+    def __init__(self, memory: RingMemory, row: int) -> None:
+        self.memory = memory
+        self.row = row
         self.first = 0
         """Counter of the oldest token kept."""
         self.end = 0
@@ -27,17 +74,17 @@ class TokenRing:
 
     @property
     def capacity(self) -> int:
-        """How many tokens fit."""
-        return int(self.keys.shape[3])
+        """How many tokens fit before the memory must grow."""
+        return self.memory.capacity
 
-    def append(self, keys: Array, values: Array) -> None:
-        """Write new tokens (blocks, B, H, L, head_dim) behind the newest."""
-        count = keys.shape[3]
+    def reserve(self, count: int) -> Slots:
+        """Return the slots of the next `count` tokens, making room for them."""
         if self.end + count - self.first > self.capacity:
-            self._grow(self.end + count - self.first)
-        slots = np.arange(self.end, self.end + count) % self.capacity
-        self.keys[:, :, :, slots] = keys
-        self.values[:, :, :, slots] = values
+            self.memory.grow(self.end + count - self.first)
+        return np.arange(self.end, self.end + count) % self.capacity
+
+    def advance(self, count: int) -> None:
+        """Make the newest `count` tokens that an engine wrote history."""
         self.end += count
 
     def drop_before(self, token: int) -> None:
@@ -60,18 +107,13 @@ class TokenRing:
         """Forget everything."""
         self.first = self.end = 0
 
-    def bias(self, from_token: int) -> Array:
-        """Return (C,) 0 for the slots of tokens [from_token, end) and -inf for all others."""
-        bias = np.full(self.capacity, -np.inf, np.float32)
-        bias[np.arange(max(from_token, self.first), self.end) % self.capacity] = 0.0
-        return bias
+    def erase(self, count: int) -> None:
+        """Overwrite the `count` slots behind the newest token, which no history will hold."""
+        self.memory.erase(self.row, self.reserve(count))
 
-    def _grow(self, needed: int) -> None:
-        capacity = max(needed, 2 * self.capacity)
-        kept = np.arange(self.first, self.end)
-        grown = []
-        for old in (self.keys, self.values):
-            new = np.zeros((*old.shape[:3], capacity, old.shape[4]), np.float32)
-            new[:, :, :, kept % capacity] = old[:, :, :, kept % self.capacity]
-            grown.append(new)
-        self.keys, self.values = grown
+    def visible(self, from_token: int, new: Slots) -> npt.NDArray[np.bool_]:
+        """Return (C,) which slots a pass sees: tokens from a counter on, and its own."""
+        seen = np.zeros(self.capacity, bool)
+        seen[np.arange(max(from_token, self.first), self.end) % self.capacity] = True
+        seen[new] = True
+        return seen

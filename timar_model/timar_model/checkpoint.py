@@ -78,8 +78,9 @@ def write_manifest(
     weights: dict[str, np.ndarray],
     statistics: MotionStatistics,
     provenance: dict[str, Any],
+    engines: dict[str, Any] | None = None,
 ) -> None:
-    """Write the manifest over every file that lies in the folder."""
+    """Write the manifest over every file that lies in the folder; `engines` says how graphs were made."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != MANIFEST)
     manifest = {
         "format": FORMAT,
@@ -93,13 +94,19 @@ def write_manifest(
         "motion_mean": [float(value) for value in statistics.mean],
         "motion_std": [float(value) for value in statistics.std],
         "files": {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files},
+        "engines": engines or {},
         "provenance": provenance,
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 
-def add_files(folder: str | Path, *paths: Path) -> ModelFolder:
+def add_files(folder: str | Path, *paths: Path, engines: dict[str, Any] | None = None) -> ModelFolder:
     """Put further files (engines' graphs) into a model folder and list them in its manifest.
+
+    Args:
+        folder: A whole model folder.
+        paths: The files; one of the same name is replaced.
+        engines: What the manifest says of graphs; None: what it said before.
 
     Raises:
         ValueError: The folder is not a whole model.
@@ -108,10 +115,20 @@ def add_files(folder: str | Path, *paths: Path) -> ModelFolder:
     target = found.path.absolute()
     with _replacing(target) as new:
         kept = (path for path in target.iterdir() if path.is_file() and path.name != MANIFEST)
-        for path in [*kept, *paths]:
-            shutil.copyfile(path, new / path.name)
-        write_manifest(new, found.config, found.weights(), found.statistics, found.manifest["provenance"])
+        for path in {path.name: path for path in [*kept, *paths]}.values():
+            _link(path, new / path.name)
+        made = found.manifest.get("engines", {}) if engines is None else engines
+        provenance = found.manifest["provenance"]
+        write_manifest(new, found.config, found.weights(), found.statistics, provenance, made)
     return read_model(target)
+
+
+def _link(path: Path, to: Path) -> None:
+    """Put a file at another place without copying its gigabytes, where the file system can."""
+    try:
+        os.link(path, to)
+    except OSError:
+        shutil.copyfile(path, to)
 
 
 @contextlib.contextmanager

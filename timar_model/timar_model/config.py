@@ -40,8 +40,12 @@ class SamplingConfig:
     """Factor on the noise of every step after the start, 0 or more."""
     guidance: float = 1.0
     """Strength of classifier-free guidance by the user's tokens; 1 is none."""
+    guidance_schedule: str = "constant"
+    """"constant", or "linear": growing from 1 over the passes of a turn."""
     iterations: int = 1
     """Over how many passes the frames of a turn are drawn."""
+    order: str = "sequential"
+    """Which frames the first passes draw: the first ones ("sequential") or any ("random")."""
     iterations_see_drawn: bool = False
     """Whether a later pass sees the frames drawn before it; the released system does not look."""
     history: str = "masked"
@@ -50,6 +54,9 @@ class SamplingConfig:
     """Time constant by which the noise of neighbouring frames is correlated [s]; 0 draws each frame alone."""
     window_frames: int = 0
     """How much of the conversation is seen, if less than the model's own window; 0: all of that."""
+    when_full: str = "recompute"
+    """What a window with absolute positions does when it is full: "recompute" moves it by one turn each turn;
+    "reanchor" drops its older half at once. Relative positions roll and need neither."""
 
     def __post_init__(self) -> None:
         _require_integers(self, "steps", "iterations", minimum=1)
@@ -58,6 +65,9 @@ class SamplingConfig:
         _require_numbers(self, "temperature", "noise_correlation_s", minimum=0.0)
         _require_numbers(self, "guidance", minimum=-math.inf)
         _require_choice(self, "history", ("masked", "filled"))
+        _require_choice(self, "guidance_schedule", ("constant", "linear"))
+        _require_choice(self, "order", ("sequential", "random"))
+        _require_choice(self, "when_full", ("recompute", "reanchor"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -304,7 +314,7 @@ def _fields_of(config_type: type, values: Any) -> dict[str, Any]:
             f"{config_type.__name__} is {values!r}, expected a JSON object; restore the model's folder"
         )
     for name in names:
-        if name not in values:
+        if name not in values and name not in _ADDED_LATER:
             raise ValueError(f"{config_type.__name__}.{name} is missing in the model's config.json")
     if unknown := sorted(set(values) - set(names)):
         raise ValueError(
@@ -346,6 +356,9 @@ def _require_choice(config: Any, name: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{type(config).__name__}.{name} is {value!r}, expected one of {', '.join(choices)}")
 
+
+# Fields that folders written before them lack; their defaults are what those folders meant.
+_ADDED_LATER = ("guidance_schedule", "order", "when_full")
 
 _SIZES: dict[str, dict[str, Any]] = {
     "tiny": {},

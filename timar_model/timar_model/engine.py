@@ -1,77 +1,96 @@
-"""What every engine does: encode turns on top of a ring, and draw motion from the result; both pure."""
+"""What every engine does: encode turns on top of their rings, and draw motion from the result."""
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from timar_model.cache import TokenRing
+from timar_model.cache import RingMemory, TokenRing
 from timar_model.config import ModelConfig
 from timar_model.inputs import TurnInputs
-from timar_model.turns import Layout
+from timar_model.turns import Layout, rotation
 
 Array = npt.NDArray[np.float32]
 
-ENGINES = ("torch", "onnx")
-
-
-@dataclasses.dataclass(frozen=True)
-class Encoded:
-    """What the backbone made of some turns."""
-
-    conditions: Any
-    """(B, F, W) in the engine's own form, for `Engine.draw`."""
-    keys: Array
-    """(blocks, B, H, L, W / H)."""
-    values: Array
-    """(blocks, B, H, L, W / H)."""
+ENGINES = ("torch", "torch-bf16", "onnx", "onnx-int8")
 
 
 class Engine(Protocol):
-    """A model's arithmetic; it holds no state of a conversation."""
+    """A model's arithmetic; what it knows of a conversation lies in the conversation's ring."""
 
     name: str
     label: str
     """Name, device and numbers, for logs: "torch-float32", "onnx-cpu-float32"."""
     config: ModelConfig
 
-    def init_state(self, batch: int, capacity: int) -> TokenRing:
-        """Return an empty ring."""
+    def init_state(self, batch: int, capacity: int) -> RingMemory:
+        """Return the memory of so many conversations, without history."""
 
     def encode(
         self,
         inputs: TurnInputs[Array],
-        layout: Layout,
-        ring: TokenRing | None,
-        from_token: int = 0,
-        visible: npt.NDArray[np.bool_] | None = None,
-        first_index: int = 0,
-    ) -> Encoded:
-        """Run the backbone; the ring is read and not changed.
+        layouts: Sequence[Layout],
+        rings: Sequence[TokenRing],
+        from_tokens: Sequence[int],
+        first_indices: Sequence[int],
+    ) -> Any:
+        """Run the backbone over one turn of each of B conversations.
+
+        Keys and values of the turns go into the slots behind each ring's newest token. They are no history
+        until `TokenRing.advance` says so.
 
         Args:
-            inputs: The turns' streams.
-            layout: Their tokens.
-            ring: Earlier tokens, of B rows or one; None: there are none.
-            from_token: Oldest token of the ring that may be seen.
-            visible: (L, L) whom the new tokens see among themselves; None: all. Not together with a ring.
-            first_index: Place in the window of the first new token.
+            inputs: The turns' streams, B rows of equal lengths.
+            layouts: Their tokens.
+            rings: Their histories: one ring, or all rings of one memory in order.
+            from_tokens: Oldest token each may see.
+            first_indices: Place in the window of each turn's first token.
+
+        Returns:
+            (B, F, W) conditions in the engine's own form, for `draw`.
         """
 
     def draw(self, conditions: Any, noise: Array, steps: int, guidance: float) -> Array:
-        """Draw (F, 56) normalised motion by the diffusion head.
+        """Draw (rows, 56) normalised motion by the diffusion head.
 
         Args:
-            conditions: (1, F, W), or (2, F, W) when guided: the unconditional row second.
-            noise: (steps + 1, F, 56), already scaled by the temperature.
+            conditions: (1, rows, W), or (2, rows, W) when guided: the unconditional ones second.
+            noise: (steps + 1, rows, 56), already scaled by the temperature.
             steps: Denoising steps.
-            guidance: Strength, read when there are two rows.
+            guidance: Strength, read when there are two.
         """
 
 
-def empty_ring(config: ModelConfig, batch: int, capacity: int) -> TokenRing:
-    """Return a ring of a configuration's shape."""
-    return TokenRing(config.blocks, batch, config.heads, config.head_dim, capacity)
+def places(
+    layouts: Sequence[Layout], first_indices: Sequence[int], config: ModelConfig
+) -> dict[str, npt.NDArray[Any]]:
+    """Return where the tokens of equally long turns stand, as arrays by the names of `model.Places`."""
+    first = layouts[0]
+    cos, sin = zip(*(rotation(layout.frame, config) for layout in layouts), strict=True)
+    return {
+        "source": first.source,
+        "kind": first.kind,
+        "index": np.stack([np.arange(start, start + len(first)) for start in first_indices]),
+        "cos": np.stack(cos),
+        "sin": np.stack(sin),
+        "motion_rows": first.motion_rows,
+    }
+
+
+def is_whole_batch(rings: Sequence[TokenRing]) -> bool:
+    """Whether rings are all rows of one memory, in order.
+
+    Raises:
+        ValueError: They are several, but not that.
+    """
+    memory = rings[0].memory
+    if len(rings) == memory.rows and all(ring is row for ring, row in zip(rings, memory.rings, strict=True)):
+        return True
+    if len(rings) > 1:
+        raise ValueError(
+            f"{len(rings)} rings were given of a memory of {memory.rows}, expected one or all, in order"
+        )
+    return False

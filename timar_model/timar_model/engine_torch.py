@@ -1,81 +1,131 @@
-"""The torch engine: float32 on the CPU, its cache in numpy memory that torch reads in place."""
+"""The torch engine: float32 or bfloat16 on the CPU."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from timar_model.attention import History
-from timar_model.cache import TokenRing
+from timar_model.attention import RingHistory
+from timar_model.cache import RingMemory, TokenRing
 from timar_model.config import ModelConfig
-from timar_model.engine import Array, Encoded, empty_ring
+from timar_model.engine import Array, is_whole_batch, places
 from timar_model.inputs import TurnInputs
-from timar_model.model import TimarModel
+from timar_model.model import Places, TimarModel, group_matrix
 from timar_model.schedule import respaced
 from timar_model.turns import Layout
 
 
+class TorchMemory(RingMemory):
+    """Rings in torch tensors."""
+
+    def __init__(self, dtype: torch.dtype, *shape: int) -> None:
+        self._dtype = dtype
+        super().__init__(*shape)
+
+    def _new_keys(self, capacity: int) -> Any:
+        return torch.zeros(self.rows, self.heads, capacity, self.head_dim, dtype=self._dtype)
+
+    def _new_values(self, capacity: int) -> Any:
+        return self._new_keys(capacity)
+
+
 class TorchEngine:
-    """Run a network in this process."""
+    """Run a network in this process.
 
-    name = "torch"
-    label = "torch-float32"
+    Args:
+        model: The network; it becomes the engine's own and is narrowed to `dtype`.
+        threads: Of torch, which has one setting for the whole process.
+        dtype: float32, or bfloat16 for half the memory (the diffusion head stays float32).
 
-    def __init__(self, model: TimarModel, threads: int = 1) -> None:
+    Raises:
+        ValueError: The number of threads is not positive.
+    """
+
+    def __init__(self, model: TimarModel, threads: int = 1, dtype: torch.dtype = torch.float32) -> None:
         if threads < 1:
             raise ValueError(f"the torch engine was given {threads} threads, expected at least 1")
         torch.set_num_threads(threads)
         self.config: ModelConfig = model.config
+        self.name = "torch" if dtype == torch.float32 else "torch-bf16"
+        self.label = "torch-float32" if dtype == torch.float32 else "torch-bfloat16"
+        self._dtype = dtype
         self._model = model.eval()
+        if dtype != torch.float32:
+            for name, child in model.named_children():
+                if name != "head":
+                    child.to(dtype)
+            for parameter in model.parameters(recurse=False):
+                parameter.data = parameter.data.to(dtype)
+            model.group_of_value = model.group_of_value.to(dtype)
 
     @classmethod
     def from_weights(
-        cls, config: ModelConfig, weights: dict[str, np.ndarray], threads: int = 1
+        cls,
+        config: ModelConfig,
+        weights: dict[str, np.ndarray],
+        threads: int = 1,
+        dtype: torch.dtype = torch.float32,
     ) -> TorchEngine:
         """Build the network of a configuration around weights by name.
 
         Raises:
             ValueError: The weights belong to another configuration.
         """
-        return cls(load_network(config, weights), threads)
+        return cls(load_network(config, weights), threads, dtype)
 
-    def init_state(self, batch: int, capacity: int) -> TokenRing:
-        """Return an empty ring."""
-        return empty_ring(self.config, batch, capacity)
+    def init_state(self, batch: int, capacity: int) -> RingMemory:
+        """Return memory without history; see `Engine.init_state`."""
+        config = self.config
+        return TorchMemory(self._dtype, config.blocks, batch, config.heads, config.head_dim, capacity)
 
     @torch.inference_mode()
     def encode(
         self,
         inputs: TurnInputs[Array],
-        layout: Layout,
-        ring: TokenRing | None,
-        from_token: int = 0,
-        visible: npt.NDArray[np.bool_] | None = None,
-        first_index: int = 0,
-    ) -> Encoded:
+        layouts: Sequence[Layout],
+        rings: Sequence[TokenRing],
+        from_tokens: Sequence[int],
+        first_indices: Sequence[int],
+    ) -> Tensor:
         """Run the backbone; see `Engine.encode`."""
-        z, keys, values = self._model.encode(
-            _tensors(inputs),
-            self._model.places(layout, first_index=first_index),
-            None if visible is None else torch.from_numpy(visible),
-            None if ring is None else _history(ring, from_token),
+        memory = rings[0].memory
+        slots = np.stack([ring.reserve(len(layouts[0])) for ring in rings])
+        seen = np.stack(
+            [ring.visible(token, new) for ring, token, new in zip(rings, from_tokens, slots, strict=True)]
         )
-        return Encoded(z, keys.numpy(), values.numpy())
+        bias = torch.zeros(seen.shape).masked_fill_(torch.from_numpy(~seen), -torch.inf)[:, None, None]
+        rows = slice(None) if is_whole_batch(rings) else slice(rings[0].row, rings[0].row + 1)
+        history = [
+            RingHistory(keys[rows], values[rows], torch.from_numpy(slots), bias)
+            for keys, values in zip(memory.keys, memory.values, strict=True)
+        ]
+        streams = {name: self._tensor(array) for name, array in vars(inputs).items()}
+        where = {
+            name: self._tensor(array) for name, array in places(layouts, first_indices, self.config).items()
+        }
+        z: Tensor = self._model.encode(TurnInputs(**streams), Places(**where), None, history)
+        return z.float()
 
     @torch.inference_mode()
-    def draw(self, conditions: Tensor, noise: Array, steps: int, guidance: float) -> Array:
+    def draw(self, conditions: Tensor | Array, noise: Array, steps: int, guidance: float) -> Array:
         """Draw motion; see `Engine.draw`."""
         schedule = respaced(self.config.diffusion_steps, steps)
         motion = self._model.head.sample(
-            conditions, torch.from_numpy(noise), schedule, torch.tensor(guidance)
+            torch.as_tensor(conditions), torch.from_numpy(noise), schedule, torch.tensor(guidance)
         )
         return motion.numpy()
 
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        tensor = torch.from_numpy(array)
+        return tensor.to(self._dtype) if tensor.is_floating_point() else tensor
 
-def load_network(config: ModelConfig, weights: dict[str, np.ndarray]) -> TimarModel:
-    """Build the network of a configuration around weights by name.
+
+def load_network(config: ModelConfig, weights: dict[str, np.ndarray] | dict[str, Tensor]) -> TimarModel:
+    """Build the network of a configuration around weights by name, which it takes over without a copy.
 
     Raises:
         ValueError: The weights belong to another configuration.
@@ -90,16 +140,7 @@ def load_network(config: ModelConfig, weights: dict[str, np.ndarray]) -> TimarMo
             f"the weights have {name} of shape {found.get(name)}, the config wants {wanted.get(name)}; "
             "config.json and model.safetensors belong to different models"
         )
-    model = TimarModel(config)
-    model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights.items()})
+    tensors = {name: torch.as_tensor(array) for name, array in weights.items()}
+    model.load_state_dict(tensors, assign=True)
+    model.group_of_value = group_matrix()
     return model
-
-
-def _tensors(inputs: TurnInputs[Array]) -> TurnInputs[Tensor]:
-    return TurnInputs(**{name: torch.from_numpy(array) for name, array in vars(inputs).items()})
-
-
-def _history(ring: TokenRing, from_token: int) -> list[History]:
-    bias = torch.from_numpy(ring.bias(from_token))
-    keys, values = torch.from_numpy(ring.keys), torch.from_numpy(ring.values)
-    return [History(keys[block], values[block], bias) for block in range(keys.shape[0])]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from timar_model.checkpoint import ModelFolder, read_model
+from timar_model.batch import BatchedSession
+from timar_model.checkpoint import WEIGHTS, ModelFolder, read_model
 from timar_model.config import ModelConfig, SamplingConfig
 from timar_model.engine import ENGINES, Engine
 from timar_model.session import Session
-from timar_model.speech import SpeechFeatures, speech_features
+from timar_model.speech import SpeechFeatures, Wav2Vec2Features, speech_features
 from timar_model.statistics import MotionStatistics
 
 SHIPPED = Path(__file__).parent / "models"
@@ -21,7 +23,7 @@ class Model:
 
     def __init__(self, folder: ModelFolder) -> None:
         self._folder = folder
-        self._features: SpeechFeatures | None = None
+        self._features: dict[tuple[str, int], SpeechFeatures] = {}
         self._engines: dict[tuple[str, int], Engine] = {}
 
     @property
@@ -55,6 +57,7 @@ class Model:
         seed: int = 0,
         threads: int = 1,
         take_back_turns: int = 16,
+        window_turns: int | None = None,
         **sampling: Any,
     ) -> Session:
         """Open a conversation.
@@ -64,26 +67,53 @@ class Model:
             seed: Of the noise, 0 or more.
             threads: Threads of the arithmetic.
             take_back_turns: How many of the newest turns can be withdrawn.
+            window_turns: How much of the conversation is seen, in turns of the default length; another way
+                to say `window_frames`.
             sampling: Fields of `SamplingConfig`; those not given are the model's own.
 
         Raises:
             ValueError: The engine or an option is unknown, or does not fit the model.
         """
+        options = self._sampling(window_turns, sampling)
+        arithmetic, features = self._parts(engine, threads)
+        return Session(arithmetic, features, self.statistics, options, seed, take_back_turns)
+
+    def batch(
+        self,
+        seeds: Sequence[int],
+        engine: str = "torch",
+        threads: int = 1,
+        take_back_turns: int = 16,
+        window_turns: int | None = None,
+        **sampling: Any,
+    ) -> BatchedSession:
+        """Open several conversations that share passes, one for each seed; arguments as of `session`."""
+        options = self._sampling(window_turns, sampling)
+        arithmetic, features = self._parts(engine, threads)
+        return BatchedSession(arithmetic, features, self.statistics, options, seeds, take_back_turns)
+
+    def _sampling(self, window_turns: int | None, sampling: dict[str, Any]) -> SamplingConfig:
         known = [field.name for field in dataclasses.fields(SamplingConfig)]
         if unknown := sorted(set(sampling) - set(known)):
             raise ValueError(
-                f"a session has no sampling option {unknown[0]!r}; the options are {', '.join(known)}"
+                f"a session has no sampling option {unknown[0]!r}; "
+                f"the options are window_turns, {', '.join(known)}"
             )
-        options = dataclasses.replace(self.config.sampling, **sampling)
-        if self._features is None:
-            self._features = speech_features(self.config)
-        arithmetic = self._engine(engine, threads)
-        return Session(arithmetic, self._features, self.statistics, options, seed, take_back_turns)
+        if window_turns is not None:
+            if sampling.get("window_frames"):
+                raise ValueError(
+                    f"window_turns is {window_turns} and window_frames {sampling['window_frames']}; give one"
+                )
+            sampling = {**sampling, "window_frames": window_turns * self.config.turn_frames}
+        return dataclasses.replace(self.config.sampling, **sampling)
 
-    def _engine(self, name: str, threads: int) -> Engine:
-        if (name, threads) not in self._engines:
-            self._engines[name, threads] = _build_engine(name, self._folder, threads)
-        return self._engines[name, threads]
+    def _parts(self, name: str, threads: int) -> tuple[Engine, SpeechFeatures]:
+        """Return the engine and the features beside it, built when first asked for."""
+        key = (name, threads)
+        if key not in self._engines:
+            self._engines[key] = _build_engine(name, self._folder, threads)
+            self._features[key] = _build_features(name, self._folder, threads)
+        return self._engines[key], self._features[key]
 
 
 def load_model(folder: str | Path) -> Model:
@@ -119,12 +149,31 @@ def find_model(name_or_path: str | Path) -> Path:
 
 
 def _build_engine(name: str, folder: ModelFolder, threads: int) -> Engine:
-    if name == "torch":
-        from timar_model.engine_torch import TorchEngine
+    if name.startswith("torch") and name in ENGINES:
+        import torch
+        from safetensors.torch import load_file
 
-        return TorchEngine.from_weights(folder.config, folder.weights(), threads)
-    if name == "onnx":
+        from timar_model.engine_torch import TorchEngine, load_network
+
+        network = load_network(folder.config, load_file(folder.path / WEIGHTS))
+        return TorchEngine(network, threads, torch.float32 if name == "torch" else torch.bfloat16)
+    if name.startswith("onnx") and name in ENGINES:
         from timar_model.engine_onnx import OnnxEngine
 
-        return OnnxEngine.from_folder(folder.path, folder.config, threads)
+        return OnnxEngine.from_folder(folder.path, folder.config, threads, _variant(name))
     raise ValueError(f"the engine is {name!r}, expected one of {', '.join(ENGINES)}")
+
+
+def _variant(engine: str) -> str:
+    return "int8" if engine == "onnx-int8" else "float32"
+
+
+def _build_features(name: str, folder: ModelFolder, threads: int) -> SpeechFeatures:
+    """Return the features beside an engine: the exported encoder where the folder has it, else torch."""
+    config = folder.config
+    if config.speech_encoder == "wav2vec2" and name.startswith("onnx"):
+        from timar_model.engine_onnx import OnnxSpeechEncoder
+
+        encoder = OnnxSpeechEncoder.from_folder(folder.path, threads, _variant(name))
+        return Wav2Vec2Features(encoder, config.loudness)
+    return speech_features(config)

@@ -26,11 +26,11 @@ class Places:
     kind: Tensor
     """(L,) kind of each token."""
     index: Tensor
-    """(L,) place in the window; used by window positions only."""
+    """(L,) or (B, L) place in the window; used by window positions only."""
     cos: Tensor
-    """(L, W / H / 2); used by rotary positions only."""
+    """(L, W / H / 2) or (B, L, W / H / 2); used by rotary positions only."""
     sin: Tensor
-    """(L, W / H / 2); used by rotary positions only."""
+    """As cos."""
     motion_rows: Tensor
     """(F,) where the agent-motion tokens stand."""
 
@@ -96,7 +96,7 @@ class TimarModel(nn.Module):
         self.head = DiffusionHead(
             config.width, config.head_width, config.head_blocks, config.is_variance_bounded
         )
-        self.register_buffer("group_of_value", _group_matrix(), persistent=False)
+        self.register_buffer("group_of_value", group_matrix(), persistent=False)
         self._initialise()
 
     def encode(
@@ -104,31 +104,27 @@ class TimarModel(nn.Module):
         inputs: TurnInputs[Tensor],
         places: Places,
         visible: Tensor | None,
-        history: list[History] | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Run the backbone over the tokens of consecutive turns; pure.
+        history: Sequence[History] | None,
+    ) -> Tensor:
+        """Run the backbone over the tokens of consecutive turns.
 
         Args:
             inputs: The turns' streams.
             places: Where their tokens stand.
             visible: (L, L) bool, whom each token sees; None: everyone, as within one turn.
-            history: The cache, one per block; None: there is none.
+            history: The cache, one per block, which takes the new tokens in; None: there is none.
 
         Returns:
-            (B, F, W) conditions of the agent's frames, and the keys and values of the new tokens,
-            (blocks, B, H, L, W / H) each.
+            (B, F, W) conditions of the agent's frames.
         """
         x = self._embed(inputs, places)
         turned = Rotation(places.cos, places.sin) if self.config.positions == "rotary" else None
-        keys, values = [], []
         for number, block in enumerate(self.blocks):
-            x, k, v = block(x, turned, visible, None if history is None else history[number])
-            keys.append(k)
-            values.append(v)
+            x = block(x, turned, visible, None if history is None else history[number])
         z = self.output_norm(x)
         if self.config.positions == "window":
             z = z + self.position_out[places.index]
-        return z[:, places.motion_rows], torch.stack(keys), torch.stack(values)
+        return z[:, places.motion_rows]
 
     def training_loss(self, batch: TrainingBatch, generator: torch.Generator | None = None) -> Loss:
         """Return the loss of a batch of clips.
@@ -146,7 +142,7 @@ class TimarModel(nn.Module):
         inputs = self._training_inputs(batch, turns_layout=layout, generator=generator)
         device = batch.agent_motion.device
         visible = torch.as_tensor(visibility(layout, config.window_frames), device=device)
-        z, _, _ = self.encode(inputs, self.places(layout, device), visible, history=None)
+        z = self.encode(inputs, self.places(layout, device), visible, history=None)
         rows = (inputs.agent_motion_known == 0).flatten()
         repeats = config.objective.repeats
         z_rows = z.flatten(0, 1)[rows].repeat(repeats, 1)
@@ -305,7 +301,8 @@ def _speech_projection(config: ModelConfig) -> nn.Module:
     )
 
 
-def _group_matrix() -> Tensor:
+def group_matrix() -> Tensor:
+    """Return (3, 56) which values belong to expression, jaw and neck."""
     matrix = torch.zeros(len(MOTION_GROUPS), MOTION_DIM)
     for row, group in enumerate(MOTION_GROUPS.values()):
         matrix[row, group] = 1.0

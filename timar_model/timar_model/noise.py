@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -68,3 +69,39 @@ class NoiseSource:
                 last = noise[index]
         after = NoiseState(bits.state, noise[-1].copy(), turn.end_frame - 1)
         return np.ascontiguousarray(noise.transpose(1, 0, 2), dtype=np.float32), after
+
+
+def gather_draws(
+    draws: Sequence[Array], plan: Sequence[npt.NDArray[np.int64]], steps: int, frames: int
+) -> Array:
+    """Put a turn's draws, as the released code makes them one after the other, into (steps + 1, F, 56).
+
+    Each pass draws a start and one noise per step. Its draws may hold rows of the history before the turn's
+    own, and, where guided, rows of the unconditional branch behind all of them; neither is used.
+
+    Args:
+        draws: (steps + 1) arrays (rows, 56) for each pass, in the order drawn.
+        plan: The turn's rows of each pass.
+        steps: Denoising steps.
+        frames: Frames of the turn.
+
+    Raises:
+        ValueError: There are more or fewer draws, or one has too few rows.
+    """
+    if len(draws) != len(plan) * (steps + 1):
+        raise ValueError(
+            f"the noise is a list of {len(draws)} draws, expected {steps + 1} for each of {len(plan)} passes"
+        )
+    noise = np.zeros((steps + 1, frames, MOTION_DIM), np.float32)
+    for number, rows in enumerate(plan):
+        of_pass = draws[number * (steps + 1) : (number + 1) * (steps + 1)]
+        total = np.asarray(of_pass[0]).shape[0]
+        for step, draw in enumerate(of_pass):
+            own = np.asarray(draw, np.float32)[:total][-rows.size :]
+            if own.shape != (rows.size, MOTION_DIM):
+                raise ValueError(
+                    f"draw {step} of pass {number} has shape {np.shape(draw)}, "
+                    f"expected at least {rows.size} rows of {MOTION_DIM}"
+                )
+            noise[step, rows] = own
+    return noise

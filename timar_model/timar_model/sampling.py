@@ -1,21 +1,32 @@
-"""How a turn is drawn: its frames' order when several passes share them, and how much of the past it sees."""
+"""How a turn is drawn: its frames' order and guidance over passes, and how much of the past it sees."""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
+import numpy.typing as npt
+
 from timar_model.config import ModelConfig, SamplingConfig
 
+Rows = npt.NDArray[np.int64]
 
-def drawing_plan(frames: int, iterations: int) -> list[slice]:
-    """Return the rows of a turn each pass draws, from its first frame on; the first passes draw fewest.
+
+def drawing_plan(frames: int, iterations: int, order: Rows | None = None) -> list[Rows]:
+    """Return the rows of a turn each pass draws, ascending; the first passes draw fewest.
 
     After pass k of K, floor(frames * cos(pi / 2 * (k + 1) / K)) rows are left, at least one fewer than before
     and at least one until the last pass.
 
-    Source: masked autoregressive generation (Li et al., 2024), in the natural order.
+    Args:
+        frames: Rows of the turn.
+        iterations: Passes.
+        order: (frames,) the rows in the order they are drawn; None: from the first on.
+
+    Source: masked autoregressive generation (Li et al., 2024).
     """
-    plan: list[slice] = []
+    order = np.arange(frames) if order is None else order
+    plan: list[Rows] = []
     left = frames
     for number in range(iterations):
         rest = 0
@@ -24,9 +35,24 @@ def drawing_plan(frames: int, iterations: int) -> list[slice]:
                 1, min(left - 1, math.floor(frames * math.cos(math.pi / 2 * (number + 1) / iterations)))
             )
         if rest < left:
-            plan.append(slice(frames - left, frames - rest))
+            plan.append(np.sort(order[frames - left : frames - rest]))
         left = rest
     return plan
+
+
+def random_order(frames: int, seed: int, first_frame: int) -> Rows:
+    """Return a turn's rows shuffled; the same for the same seed and turn, whatever else was drawn."""
+    return np.random.default_rng([seed, first_frame]).permutation(frames)
+
+
+def guidance_of_pass(sampling: SamplingConfig, frames: int, drawn: int) -> float:
+    """Return the guidance of a pass after which `drawn` of a turn's frames are there.
+
+    "linear" lets it grow from 1 with the share that is drawn; the last pass has all of it.
+    """
+    if sampling.guidance_schedule == "constant":
+        return sampling.guidance
+    return 1.0 + (sampling.guidance - 1.0) * drawn / frames
 
 
 def window_frames(config: ModelConfig, sampling: SamplingConfig) -> int:

@@ -5,19 +5,25 @@ from __future__ import annotations
 import collections
 import dataclasses
 import time
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from timar_model.config import MOTION_DIM, MOTION_GROUPS, SAMPLES_PER_FRAME, ModelConfig, SamplingConfig
-from timar_model.engine import Array, Encoded, Engine
-from timar_model.inputs import TurnInputs, join, stack, with_motion, without_user
-from timar_model.noise import NoiseSource, NoiseState
-from timar_model.sampling import drawing_plan, window_frames
+from timar_model.cache import TokenRing
+from timar_model.config import MOTION_DIM, SAMPLES_PER_FRAME, ModelConfig, SamplingConfig
+from timar_model.engine import Array, Engine
+from timar_model.hearing import Heard, Hearing, checked
+from timar_model.history import AnchoredHistory, History, RollingHistory
+from timar_model.inputs import TurnInputs, with_motion, without_user
+from timar_model.noise import NoiseSource, NoiseState, gather_draws
+from timar_model.sampling import drawing_plan, guidance_of_pass, random_order, window_frames
 from timar_model.speech import SpeechFeatures, VoiceState
 from timar_model.statistics import MotionStatistics
-from timar_model.turns import Turn, layout_of, next_turn, visibility
+from timar_model.turns import Turn, layout_of, next_turn
+from timar_model.work import DrawRequest, EncodeRequest, Work, perform
+
+Noise = Array | Sequence[Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,23 +41,23 @@ class SessionState:
     """(P,) 1 where it was drawn, 0 before the start and where a turn went unsampled."""
     noise: NoiseState
     window: tuple[TurnInputs[Array], ...]
-    """Inputs of the turns in the window; kept for window positions, whose cache ends with the first slide."""
+    """Inputs of the earlier turns that the next one sees; kept where a window moves, for its turns are encoded
+    anew."""
 
 
 @dataclasses.dataclass(frozen=True)
-class _CachedTurn:
-    turn: Turn
-    first_token: int
+class Drawn:
+    """A turn's motion before it becomes history."""
 
-
-@dataclasses.dataclass(frozen=True)
-class _Heard:
-    """One turn as it arrives: its tokens' streams and the voices' states after it."""
-
-    turn: Turn
+    heard: Heard
+    motion: Array
+    """(F, 56) normalised."""
+    known: Array
+    """(F,) 1 where it was drawn."""
     inputs: TurnInputs[Array]
-    user_voice: VoiceState
-    agent_voice: VoiceState
+    """What later turns see of it."""
+    noise: NoiseState
+    """The noise source after it."""
 
 
 class Session:
@@ -64,6 +70,7 @@ class Session:
         sampling: How motion is drawn.
         seed: Of the noise.
         take_back_turns: How many of the newest turns can be withdrawn.
+        ring: Its row of a memory shared by a batch; None: a memory of its own.
 
     Raises:
         ValueError: The sampling does not fit the model.
@@ -77,19 +84,29 @@ class Session:
         sampling: SamplingConfig,
         seed: int = 0,
         take_back_turns: int = 16,
+        ring: TokenRing | None = None,
     ) -> None:
         if take_back_turns < 1:
             raise ValueError(f"a session keeps {take_back_turns} turns to take back, expected at least 1")
         self.config: ModelConfig = engine.config
         self.sampling = sampling
         self.window_frames = window_frames(self.config, sampling)
-        self.timings_ms: dict[str, float] = {"speech": 0.0, "backbone": 0.0, "head": 0.0}
+        self.timings_ms: dict[str, float] = {"speech": 0.0, "history": 0.0, "backbone": 0.0, "head": 0.0}
         self._engine = engine
-        self._features = features
+        self._hearing = Hearing(self.config, features, statistics)
         self._statistics = statistics
         self._seed = seed
         self._take_back_turns = take_back_turns
-        self._ring = engine.init_state(1, self._first_capacity())
+        if ring is None:
+            capacity = first_capacity(self.config, sampling, take_back_turns)
+            ring = engine.init_state(1, capacity).rings[0]
+        self._history: History = (
+            RollingHistory(ring, self.window_frames)
+            if self.config.positions == "rotary"
+            else AnchoredHistory(
+                ring, self.config, self.window_frames // self.config.turn_frames, sampling.when_full
+            )
+        )
         self.reset()
 
     @property
@@ -105,7 +122,10 @@ class Session:
     @property
     def cached_tokens(self) -> int:
         """Tokens the next turn of the default length would see in the cache."""
-        return self._ring.end - self._visible_from(self.next_frame + self.config.turn_frames)
+        if self.config.positions == "window":
+            return len(self._state.window) * self.config.turn_tokens
+        history = self._history
+        return history.ring.end - history.visible_from(self.next_frame + self.config.turn_frames)
 
     @property
     def oldest_take_back(self) -> int:
@@ -120,15 +140,14 @@ class Session:
         """Begin a new conversation; `seed` replaces the session's own."""
         self._seed = self._seed if seed is None else seed
         self._noise = NoiseSource(self.sampling.steps + 1, self.sampling.noise_correlation_s)
-        self._ring.clear()
-        self._cached: collections.deque[_CachedTurn] = collections.deque()
+        self._history.clear()
         self._snapshots: collections.deque[SessionState] = collections.deque(maxlen=self._take_back_turns)
         self._state = SessionState(
             next_frame=0,
             previous_frames=None,
             turns=0,
-            user_voice=self._features.initial(),
-            agent_voice=self._features.initial(),
+            user_voice=self._hearing.voice(),
+            agent_voice=self._hearing.voice(),
             past_motion=np.zeros((self.config.past_frames, MOTION_DIM), np.float32),
             past_known=np.zeros(self.config.past_frames, np.float32),
             noise=self._noise.initial(self._seed),
@@ -140,7 +159,7 @@ class Session:
         user_speech: Array | None,
         user_motion: Array | None,
         agent_speech: Array,
-        noise: Array | None = None,
+        noise: Noise | None = None,
         user_motion_valid: npt.NDArray[np.bool_] | None = None,
     ) -> Array:
         """Generate a turn's motion and make the turn history.
@@ -150,8 +169,9 @@ class Session:
                 heard: the learned null then stands for the speech, and the voice's state waits.
             user_motion: (U, 56), or None when the user is not seen.
             agent_speech: (640 F,) float32 in [-1, 1].
-            noise: (steps + 1, F, 56) standard normal to draw with; None: from the session's own source, which
-                an explicit noise leaves as it is.
+            noise: (steps + 1, F, 56) standard normal to draw with, or the released code's draws in their
+                order (see `noise.gather_draws`); None: from the session's own source, which an explicit
+                noise leaves as it is.
             user_motion_valid: (U, 3) whether expression, jaw and neck are seen; None: all are.
 
         Returns:
@@ -161,11 +181,8 @@ class Session:
             ValueError: An input has a wrong shape or is not finite. The session is then as before.
             FloatingPointError: The model's own output is not finite. The session is then as before.
         """
-        heard = self._hear(user_speech, user_motion, agent_speech, user_motion_valid)
-        motion, encoded, inputs, noise_state = self._draw(heard, noise)
-        known = np.ones(heard.turn.frames, np.float32)
-        self._remember(heard, encoded, inputs, motion, known, noise_state)
-        return self._statistics.restore(motion).astype(np.float32)
+        heard = self.hear(user_speech, user_motion, agent_speech, user_motion_valid)
+        return self.remember(perform(self._engine, self.drawing(heard, noise)))
 
     def preview(self, agent_speech: Array) -> Array:
         """Guess the next turn's motion before its user block was heard; nothing becomes history.
@@ -183,7 +200,8 @@ class Session:
             ValueError: The speech has a wrong shape or is not finite.
             FloatingPointError: The model's own output is not finite.
         """
-        motion = self._draw(self._hear(None, None, agent_speech, None), None)[0]
+        heard = self.hear(None, None, agent_speech, None)
+        motion = perform(self._engine, self.drawing(heard, None)).motion
         return self._statistics.restore(motion).astype(np.float32)
 
     def commit(
@@ -194,14 +212,27 @@ class Session:
         user_motion_valid: npt.NDArray[np.bool_] | None = None,
     ) -> None:
         """Make a turn history without drawing motion, for one that comes too late; arguments as of `step`."""
-        heard = self._hear(user_speech, user_motion, agent_speech, user_motion_valid)
-        started = time.perf_counter()
-        encoded = self._encode(heard, heard.inputs) if self._is_cached(heard.turn) else None
-        self.timings_ms["backbone"] = _ms_since(started)
-        self.timings_ms["head"] = 0.0
-        motion = np.zeros((heard.turn.frames, MOTION_DIM), np.float32)
-        known = np.zeros(heard.turn.frames, np.float32)
-        self._remember(heard, encoded, heard.inputs, motion, known, self._state.noise)
+        heard = self.hear(user_speech, user_motion, agent_speech, user_motion_valid)
+        self.remember(perform(self._engine, self.listening(heard)))
+
+    def idle(self, budget_s: float = 0.0) -> bool:
+        """Use spare time: encode a moved window anew, turn by turn, as far as the budget goes.
+
+        What is left is done by the next `step` or `commit` before anything else.
+
+        Args:
+            budget_s: Time that may be spent [s]; a turn is begun while any is left. 0: do nothing.
+
+        Returns:
+            Whether nothing is left to do.
+        """
+        until = time.perf_counter() + budget_s
+        missing = self._history.missing(self._state.window)
+        for number in range(len(missing)):
+            if time.perf_counter() >= until:
+                return False
+            perform(self._engine, self._encode_missing(missing[number : number + 1]))
+        return True
 
     def take_back(self, first_frame: int) -> None:
         """Withdraw the turn that starts at a frame and all after it; the session is then as before that turn.
@@ -219,240 +250,141 @@ class Session:
             )
         while self._snapshots and self._snapshots[-1].next_frame >= first_frame:
             self._state = self._snapshots.pop()
-        while self._cached and self._cached[-1].turn.first_frame >= first_frame:
-            self._ring.truncate(self._cached.pop().first_token)
+        self._history.take_back(first_frame)
 
-    def _next_turn(self, frames: int) -> Turn:
-        return next_turn(self._state.next_frame, frames, self._state.previous_frames, self.config)
-
-    def _hear(
+    def hear(
         self,
         user_speech: Array | None,
         user_motion: Array | None,
         agent_speech: Array,
-        user_motion_valid: npt.NDArray[np.bool_] | None,
-    ) -> _Heard:
-        """Check a turn's inputs and compute its features."""
+        user_motion_valid: npt.NDArray[np.bool_] | None = None,
+    ) -> Heard:
+        """Check the next turn's inputs and compute its features; arguments as of `step`, nothing changes."""
         frames, rest = divmod(np.asarray(agent_speech).size, SAMPLES_PER_FRAME)
         if rest or not frames:
             raise ValueError(
                 f"agent_speech has {np.asarray(agent_speech).size} samples, "
                 f"expected whole frames of {SAMPLES_PER_FRAME}"
             )
-        turn = self._next_turn(frames)
-        agent_speech = _checked("agent_speech", agent_speech, (frames * SAMPLES_PER_FRAME,))
-        user_shape = (turn.user_frames * SAMPLES_PER_FRAME,)
-        user_sound = None if user_speech is None else _checked("user_speech", user_speech, user_shape)
-        motion, seen = self._user_motion(user_motion, user_motion_valid, turn.user_frames)
-        started = time.perf_counter()
-        user_rows = np.zeros((turn.user_frames, self.config.speech_dim), np.float32)
-        user_voice = self._state.user_voice
-        if user_sound is not None:
-            user_rows, user_voice = self._features.compute(user_sound, user_voice)
-        agent_rows, agent_voice = self._features.compute(agent_speech, self._state.agent_voice)
-        self.timings_ms["speech"] = _ms_since(started)
-        inputs = TurnInputs(
-            user_speech=user_rows[None],
-            user_speech_seen=np.full((1, turn.user_frames), user_sound is not None, np.float32),
-            user_motion=motion[None],
-            user_motion_seen=seen[None],
-            agent_speech=agent_rows[None],
-            agent_motion=np.zeros((1, frames, MOTION_DIM), np.float32),
-            agent_motion_known=np.zeros((1, frames), np.float32),
-            past_motion=self._state.past_motion[None],
-            past_motion_known=self._state.past_known[None],
+        state, started = self._state, time.perf_counter()
+        heard = self._hearing.hear(
+            self._next_turn(frames),
+            user_speech,
+            user_motion,
+            agent_speech,
+            user_motion_valid,
+            (state.user_voice, state.agent_voice),
+            (state.past_motion, state.past_known),
         )
-        return _Heard(turn, inputs, user_voice, agent_voice)
+        self.timings_ms.update(speech=(time.perf_counter() - started) * 1e3, history=0, backbone=0, head=0)
+        return heard
 
-    def _user_motion(
-        self, motion: Array | None, valid: npt.NDArray[np.bool_] | None, frames: int
-    ) -> tuple[Array, Array]:
-        """Return (U, 56) normalised motion, zero where not seen, and (U, 3) what is seen."""
-        if motion is None:
-            if valid is not None and np.any(valid):
-                raise ValueError(
-                    "user_motion_valid says something is seen, but user_motion is None; give both"
-                )
-            return np.zeros((frames, MOTION_DIM), np.float32), np.zeros(
-                (frames, len(MOTION_GROUPS)), np.float32
-            )
-        shape = (frames, len(MOTION_GROUPS))
-        seen = np.ones(shape, bool) if valid is None else np.asarray(valid)
-        if seen.shape != shape or seen.dtype != np.bool_:
-            raise ValueError(
-                f"user_motion_valid is {seen.dtype} of shape {seen.shape}, expected bool of {shape}"
-            )
-        wide = np.zeros((frames, MOTION_DIM), bool)
-        for column, group in enumerate(MOTION_GROUPS.values()):
-            wide[:, group] = seen[:, column, None]
-        motion = np.asarray(motion, np.float32)
-        if motion.shape == wide.shape:
-            motion = np.where(wide, motion, self._statistics.mean)
-        motion = _checked("user_motion", motion, wide.shape)
-        return self._statistics.normalise(motion), seen.astype(np.float32)
-
-    def _draw(
-        self, heard: _Heard, noise: Array | None
-    ) -> tuple[Array, Encoded | None, TurnInputs[Array], NoiseState]:
-        """Draw the turn's normalised motion; also return what becomes history, and the noise's next state.
+    def drawing(self, heard: Heard, noise: Noise | None) -> Work[Drawn]:
+        """Return the work of drawing a turn; nothing becomes history before `remember`.
 
         Raises:
             ValueError: The noise has a wrong shape or is not finite.
             FloatingPointError: The motion is not finite.
         """
-        noise_state = self._state.noise
-        if noise is None:
-            noise, noise_state = self._noise.draw(heard.turn, noise_state)
-        noise = _checked("noise", noise, (self.sampling.steps + 1, heard.turn.frames, MOTION_DIM))
-        # The start is full noise at any temperature.
-        noise = np.concatenate([noise[:1], noise[1:] * np.float32(self.sampling.temperature)])
-        motion, encoded, inputs = self._generate(heard, noise)
-        if not np.all(np.isfinite(motion)):
-            raise FloatingPointError(
-                f"the motion of the turn at frame {heard.turn.first_frame} is not finite; check the weights"
-            )
-        return motion, encoded, inputs, noise_state
-
-    def _generate(self, heard: _Heard, noise: Array) -> tuple[Array, Encoded | None, TurnInputs[Array]]:
-        """Draw the turn's normalised motion; also return what becomes history."""
-        self.timings_ms["backbone"] = self.timings_ms["head"] = 0.0
-        motion = np.zeros((heard.turn.frames, MOTION_DIM), np.float32)
-        known = np.zeros(heard.turn.frames, np.float32)
-        first_pass: Encoded | None = None
-        encoded: Encoded | None = None
-        for rows in drawing_plan(heard.turn.frames, self.sampling.iterations):
-            if encoded is None or self.sampling.iterations_see_drawn:
-                encoded = self._timed_encode(heard, with_motion(heard.inputs, motion, known), is_guided=True)
-                first_pass = first_pass or encoded
-            started = time.perf_counter()
-            motion[rows] = self._engine.draw(
-                encoded.conditions[:, rows],
-                np.ascontiguousarray(noise[:, rows]),
-                self.sampling.steps,
-                self.sampling.guidance,
-            )
+        turn, sampling = heard.turn, self.sampling
+        is_random = sampling.order == "random" and sampling.iterations > 1
+        order = random_order(turn.frames, self._seed, turn.first_frame) if is_random else None
+        plan = drawing_plan(turn.frames, sampling.iterations, order)
+        draws, noise_after = self._noise_of(turn, noise, plan)
+        yield from self._encode_missing(self._history.missing(self._state.window))
+        motion = np.zeros((turn.frames, MOTION_DIM), np.float32)
+        known = np.zeros(turn.frames, np.float32)
+        conditions: Array | None = None
+        for rows in plan:
+            if conditions is None or sampling.iterations_see_drawn:
+                inputs = with_motion(heard.inputs, motion, known)
+                conditions = yield from self._conditions(heard.turn, inputs)
             known[rows] = 1.0
-            self.timings_ms["head"] += _ms_since(started)
-        if self.sampling.history == "masked":
-            return motion, first_pass, heard.inputs
-        filled = with_motion(heard.inputs, motion, known)
-        again = self._timed_encode(heard, filled) if self._is_cached(heard.turn) else None
-        return motion, again, filled
-
-    def _timed_encode(self, heard: _Heard, inputs: TurnInputs[Array], is_guided: bool = False) -> Encoded:
-        started = time.perf_counter()
-        encoded = self._encode(heard, inputs, is_guided and self.sampling.guidance != 1.0)
-        self.timings_ms["backbone"] += _ms_since(started)
-        return encoded
-
-    def _encode(self, heard: _Heard, inputs: TurnInputs[Array], is_guided: bool = False) -> Encoded:
-        """Run the backbone over a turn on top of its history; when guided, a second row hides the user."""
-        if is_guided:
-            inputs = stack(inputs, without_user(inputs))
-        if not self._is_cached(heard.turn):
-            return self._encode_window(heard.turn, inputs)
-        layout = layout_of([heard.turn], self.config.past_frames)
-        from_token = self._visible_from(heard.turn.end_frame)
-        has_history = from_token < self._ring.end
-        return self._engine.encode(
-            inputs,
-            layout,
-            self._ring if has_history else None,
-            from_token,
-            first_index=self._ring.end - from_token,
-        )
-
-    def _encode_window(self, turn: Turn, inputs: TurnInputs[Array]) -> Encoded:
-        """Encode the whole window anew, as absolute positions need once it slides; keep the last turn."""
-        rows = inputs.agent_motion.shape[0]
-        earlier = self._state.window[-(self.window_frames // self.config.turn_frames - 1) :]
-        turns = [
-            dataclasses.replace(turn, first_frame=first, user_first_frame=first)
-            for first in range(
-                turn.first_frame - len(earlier) * turn.frames, turn.first_frame + 1, turn.frames
+            guidance = guidance_of_pass(sampling, turn.frames, int(known.sum()))
+            of_rows = np.ascontiguousarray(draws[:, rows])
+            motion[rows] = yield DrawRequest(
+                conditions[:, rows], of_rows, sampling.steps, guidance, self.timings_ms
             )
-        ]
-        layout = layout_of(turns, self.config.past_frames)
-        streams = [
-            TurnInputs(**{k: np.repeat(v, rows, axis=0) for k, v in vars(old).items()}) for old in earlier
-        ]
-        encoded = self._engine.encode(
-            join([*streams, inputs]), layout, ring=None, visible=visibility(layout, self.window_frames)
-        )
-        return dataclasses.replace(encoded, conditions=encoded.conditions[:, -turn.frames :])
+        if not np.all(np.isfinite(motion)):
+            self._history.ring.erase(len(layout_of([turn], self.config.past_frames)))
+            raise FloatingPointError(
+                f"the motion of the turn at frame {turn.first_frame} is not finite; check the weights"
+            )
+        kept = heard.inputs if sampling.history == "masked" else with_motion(heard.inputs, motion, known)
+        if sampling.history == "filled" or (sampling.iterations_see_drawn and len(plan) > 1):
+            yield self._encode(turn, kept)
+        return Drawn(heard, motion, known, kept, noise_after)
 
-    def _is_cached(self, turn: Turn) -> bool:
-        """Whether the ring is exact for a turn: always with rotary positions, else until it slides."""
-        if self.config.positions == "rotary":
-            return True
-        return (self._state.turns + 1) * self.config.turn_frames <= self.window_frames
+    def listening(self, heard: Heard) -> Work[Drawn]:
+        """Return the work of a turn that is not drawn."""
+        yield from self._encode_missing(self._history.missing(self._state.window))
+        yield self._encode(heard.turn, heard.inputs)
+        motion = np.zeros((heard.turn.frames, MOTION_DIM), np.float32)
+        return Drawn(heard, motion, np.zeros(heard.turn.frames, np.float32), heard.inputs, self._state.noise)
 
-    def _visible_from(self, end_frame: int) -> int:
-        """Return the counter of the oldest token a turn that ends at a frame may see."""
-        for cached in self._cached:
-            if cached.turn.first_frame >= end_frame - self.window_frames:
-                return cached.first_token
-        return self._ring.end
+    def remember(self, drawn: Drawn) -> Array:
+        """Make a turn history: the last thing a turn does, so that an error before it changes nothing.
 
-    def _remember(
-        self,
-        heard: _Heard,
-        encoded: Encoded | None,
-        inputs: TurnInputs[Array],
-        motion: Array,
-        known: Array,
-        noise: NoiseState,
-    ) -> None:
-        """Make a turn history: the last thing a turn does, so that an error before it changes nothing."""
-        state, turn, past = self._state, heard.turn, self.config.past_frames
+        Returns:
+            (F, 56) float32 motion.
+        """
+        state, turn, past = self._state, drawn.heard.turn, self.config.past_frames
         self._snapshots.append(state)
-        if encoded is not None and self._is_cached(turn):
-            self._cached.append(_CachedTurn(turn, self._ring.end))
-            self._ring.append(encoded.keys[:, :1], encoded.values[:, :1])
-        window: tuple[TurnInputs[Array], ...] = ()
-        if self.config.positions == "window":
-            window = (*state.window, inputs)[-self.config.window_turns :]
-        joined_motion = np.concatenate([state.past_motion, motion])
-        joined_known = np.concatenate([state.past_known, known])
+        self._history.add(turn, drawn.inputs, len(layout_of([turn], past)))
+        joined_motion = np.concatenate([state.past_motion, drawn.motion])
+        joined_known = np.concatenate([state.past_known, drawn.known])
         self._state = SessionState(
             next_frame=turn.end_frame,
             previous_frames=turn.frames,
             turns=state.turns + 1,
-            user_voice=heard.user_voice,
-            agent_voice=heard.agent_voice,
+            user_voice=drawn.heard.user_voice,
+            agent_voice=drawn.heard.agent_voice,
             past_motion=joined_motion[joined_motion.shape[0] - past :],
             past_known=joined_known[joined_known.size - past :],
-            noise=noise,
-            window=window,
+            noise=drawn.noise,
+            window=self._history.next_window(state.window, drawn.inputs),
         )
-        self._forget()
+        self._history.forget(self._snapshots[0].next_frame)
+        return self._statistics.restore(drawn.motion).astype(np.float32)
 
-    def _forget(self) -> None:
-        """Drop cached turns that no turn can see any more, not even after the longest take-back."""
-        oldest = self._snapshots[0].next_frame
-        while self._cached and self._cached[0].turn.first_frame <= oldest - self.window_frames:
-            self._cached.popleft()
-        self._ring.drop_before(self._cached[0].first_token if self._cached else self._ring.end)
+    def _next_turn(self, frames: int) -> Turn:
+        return next_turn(self._state.next_frame, frames, self._state.previous_frames, self.config)
 
-    def _first_capacity(self) -> int:
-        """Return the tokens kept when all turns have the default length; other lengths may grow the ring."""
-        turns = -(-self.window_frames // self.config.turn_frames) + self._take_back_turns + 1
-        return turns * self.config.turn_tokens
+    def _noise_of(
+        self, turn: Turn, noise: Noise | None, plan: Sequence[npt.NDArray[np.int64]]
+    ) -> tuple[Array, NoiseState]:
+        """Return (steps + 1, F, 56) noise scaled by the temperature, and the source after it."""
+        steps, after = self.sampling.steps, self._state.noise
+        if noise is None:
+            noise, after = self._noise.draw(turn, after)
+        elif not isinstance(noise, np.ndarray):
+            noise = gather_draws(noise, plan, steps, turn.frames)
+        noise = checked("noise", noise, (steps + 1, turn.frames, MOTION_DIM))
+        # The start is full noise at any temperature.
+        return np.concatenate([noise[:1], noise[1:] * np.float32(self.sampling.temperature)]), after
+
+    def _conditions(self, turn: Turn, inputs: TurnInputs[Array]) -> Work[Array]:
+        """Encode a turn; when guided, first without the user, so that the ring keeps the turn itself."""
+        if self.sampling.guidance == 1.0:
+            return np.asarray((yield self._encode(turn, inputs)))
+        hidden = np.asarray((yield self._encode(turn, without_user(inputs))))
+        return np.concatenate([np.asarray((yield self._encode(turn, inputs))), hidden])
+
+    def _encode(self, turn: Turn, inputs: TurnInputs[Array], part: str = "backbone") -> EncodeRequest:
+        ring = self._history.ring
+        from_token = self._history.visible_from(turn.end_frame)
+        layout = layout_of([turn], self.config.past_frames)
+        return EncodeRequest(inputs, layout, ring, from_token, ring.end - from_token, self.timings_ms, part)
+
+    def _encode_missing(self, missing: list[TurnInputs[Array]]) -> Work[None]:
+        turn = next_turn(0, self.config.turn_frames, None, self.config)
+        for inputs in missing:
+            yield self._encode(turn, inputs, "history")
+            self._history.restore(inputs)
 
 
-def _checked(name: str, array: Any, shape: tuple[int, ...]) -> Array:
-    """Return an input as float32 of its shape.
-
-    Raises:
-        ValueError: Its shape is another, or it is not finite.
-    """
-    array = np.ascontiguousarray(array, np.float32)
-    if array.shape != shape:
-        raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
-    if not np.all(np.isfinite(array)):
-        raise ValueError(f"{name} holds a value that is not finite; mend it before the session hears it")
-    return array
-
-
-def _ms_since(started: float) -> float:
-    return (time.perf_counter() - started) * 1e3
+def first_capacity(config: ModelConfig, sampling: SamplingConfig, take_back_turns: int) -> int:
+    """Return the tokens a conversation keeps when all turns have the default length."""
+    turns = -(-window_frames(config, sampling) // config.turn_frames)
+    # A rolling ring keeps what turns taken back saw; other lengths of turns may make it grow.
+    return (turns + (take_back_turns + 1 if config.positions == "rotary" else 0)) * config.turn_tokens

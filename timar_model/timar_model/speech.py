@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +40,11 @@ class SpeechFeatures(Protocol):
     def compute(self, samples: Array, state: VoiceState) -> tuple[Array, VoiceState]:
         """Return (n, S) features of the next (640 n,) samples, and the state after them."""
 
+    def compute_all(
+        self, sounds: Sequence[Array], states: Sequence[VoiceState]
+    ) -> list[tuple[Array, VoiceState]]:
+        """Compute several voices, together where that is less work."""
+
 
 class LogMelFeatures:
     """Four log-mel spectra a frame; frame f reads samples before 640 (f + 1) only: chunks equal the whole."""
@@ -63,29 +69,26 @@ class LogMelFeatures:
         rows = feature.reshape(levelled.size // SAMPLES_PER_FRAME, -1).astype(np.float32)
         return rows, VoiceState(loudness, heard[heard.size - CONTEXT_SAMPLES :].copy())
 
+    def compute_all(
+        self, sounds: Sequence[Array], states: Sequence[VoiceState]
+    ) -> list[tuple[Array, VoiceState]]:
+        """Compute several voices, one after the other."""
+        return [self.compute(sound, state) for sound, state in zip(sounds, states, strict=True)]
+
 
 class Wav2Vec2Features:
     """The published encoder: each turn's sound alone, thinned to the frame rate before its transformer.
 
+    Args:
+        encoder: From (voices, samples) to (voices, frames, S): torch (`speech_torch`) or a graph.
+        loudness: Kind of normalisation before it.
+
     Source: arXiv 2512.15340, and wav2vec 2.0, arXiv 2006.11477.
     """
 
-    def __init__(self, encoder: Any, loudness: str = "none") -> None:
+    def __init__(self, encoder: Callable[[Array], Array], loudness: str = "none") -> None:
         self.normaliser = LoudnessNormaliser(loudness)
         self._encoder = encoder
-
-    @classmethod
-    def from_pretrained(cls, source: str, loudness: str = "none") -> Wav2Vec2Features:
-        """Load the frozen encoder from a folder or the hub (safetensors only).
-
-        Raises:
-            ImportError: torch or transformers is not installed.
-            OSError: The weights are not there.
-        """
-        from transformers import Wav2Vec2Model
-
-        encoder = Wav2Vec2Model.from_pretrained(source, use_safetensors=True)
-        return cls(encoder.train(False), loudness)
 
     def initial(self) -> VoiceState:
         """Return the state before the first sample."""
@@ -93,24 +96,30 @@ class Wav2Vec2Features:
 
     def compute(self, samples: Array, state: VoiceState) -> tuple[Array, VoiceState]:
         """Return (n, S) features of one turn's (640 n,) samples; a turn is encoded without its past."""
-        import torch
+        return self.compute_all([samples], [state])[0]
 
-        levelled, loudness = self.normaliser.apply(_whole_frames(samples), state.loudness)
-        frames = levelled.size // SAMPLES_PER_FRAME
-        with torch.inference_mode():
-            sound = torch.from_numpy(np.ascontiguousarray(levelled))[None]
-            found = self._encoder.feature_extractor(sound)
-            thinned = torch.nn.functional.interpolate(found, size=frames, mode="linear", align_corners=True)
-            hidden, _ = self._encoder.feature_projection(thinned.transpose(1, 2))
-            rows = self._encoder.encoder(hidden).last_hidden_state[0]
-        return rows.numpy(), VoiceState(loudness, state.context)
+    def compute_all(
+        self, sounds: Sequence[Array], states: Sequence[VoiceState]
+    ) -> list[tuple[Array, VoiceState]]:
+        """Compute several voices of equal length in one batch."""
+        levelled = [
+            self.normaliser.apply(_whole_frames(sound), state.loudness)
+            for sound, state in zip(sounds, states, strict=True)
+        ]
+        rows = self._encoder(np.ascontiguousarray(np.stack([sound for sound, _ in levelled])))
+        return [
+            (row, VoiceState(loudness, state.context))
+            for row, (_, loudness), state in zip(rows, levelled, states, strict=True)
+        ]
 
 
 def speech_features(config: ModelConfig) -> SpeechFeatures:
     """Return the features a configuration asks for; loads the frozen encoder where that is one."""
     if config.speech_encoder == "logmel":
         return LogMelFeatures(config.mel_bands, config.loudness)
-    return Wav2Vec2Features.from_pretrained(config.speech_source, config.loudness)
+    from timar_model.speech_torch import TorchSpeechEncoder
+
+    return Wav2Vec2Features(TorchSpeechEncoder.from_pretrained(config.speech_source), config.loudness)
 
 
 def clip_features(features: SpeechFeatures, samples: Array, lead: int = 0) -> Array:
