@@ -62,8 +62,17 @@ def measure(
         FileNotFoundError: There is no bag.
         ValueError: Nothing in it can be read, or ``run.json`` is damaged.
     """
-    conversation = read_conversation(bag, namespace)
-    known_limits = dict(limits or {})
+    return measured_of(read_conversation(bag, namespace), out, limits or {}, cpu_cores_used)
+
+
+def measured_of(
+    conversation: Conversation,
+    out: Path,
+    limits: Mapping[str, JointLimit],
+    cpu_cores_used: float | None = None,
+) -> Measured:
+    """Work out every number of a conversation that was read already; see `measure`."""
+    known_limits = dict(limits)
     sound = sound_to_joint(conversation, longest_lead_ns(known_limits))
     seen = conversation.states if "jaw" in conversation.states.names else conversation.commands
     jaw = jaw_and_level(conversation.voices.get("agent/audio"), seen)
@@ -72,7 +81,7 @@ def measure(
     numbers = {
         **_required(conversation, known_limits, sound, jaw),
         "cpu_cores_used": cpu_cores_used,
-        "bag": _written_path(bag, out),
+        "bag": _written_path(conversation.bag, out),
         "engine": _listed(decision.engine for decision in conversation.decisions),
         "model": _listed(decision.model_sha256 for decision in conversation.decisions),
         "extra": _extra(conversation, sound, jaw),

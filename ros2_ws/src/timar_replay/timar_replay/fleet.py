@@ -1,0 +1,211 @@
+"""Many bags at once: a pool of processes, or a cluster, that goes on where it was killed."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import csv
+import dataclasses
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from timar_inference.runtime import Runtime, open_runtime
+
+from timar_replay.runs import RUN_NAME, SCORE_NAME, ReplayJob, flat_row, read_score, run_job
+from timar_replay.summary import write_json
+
+SUITABLE = (".mcap", ".db3")
+TABLE_NAME = "scores"
+SUMMARY_NAME = "fleet.json"
+SOURCE_NAME = "source.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """How one bag of many went."""
+
+    bag: Path
+    out: Path
+    error: str = ""
+    """Why it could not be replayed; empty when it was."""
+    is_resumed: bool = False
+    """Whether an earlier run had done it."""
+
+
+def find_bags(folder: Path) -> list[Path]:
+    """Return the bags of a folder, whatever their depth: folders with bag files in them, sorted by path.
+
+    A file of its own is a bag when it does not lie in a folder that is one.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    bags = set()
+    for path in folder.rglob("*"):
+        if path.suffix in SUITABLE and path.is_file():
+            has_metadata = (path.parent / "metadata.yaml").is_file()
+            alone = sum(other.suffix in SUITABLE for other in path.parent.iterdir()) == 1
+            bags.add(path.parent if path.parent != folder and (has_metadata or alone) else path)
+    if not bags:
+        raise FileNotFoundError(f"{folder} holds no bag; expected rosbag2 folders, .mcap or .db3 files in it")
+    return sorted(bags)
+
+
+def jobs_for(bags: Sequence[Path], root: Path, out: Path, template: ReplayJob) -> list[ReplayJob]:
+    """Return one job per bag, each with a folder of its own at the bag's place below `root`."""
+    return [
+        dataclasses.replace(template, bag=bag, out=out / bag.relative_to(root).with_suffix(""))
+        for bag in bags
+    ]
+
+
+def run_fleet(
+    jobs: Sequence[ReplayJob],
+    workers: int,
+    advance: Callable[[Finished], None] = lambda finished: None,
+    cluster: str = "",
+) -> list[Finished]:
+    """Replay many bags; a bag whose result is there, from the same bag and settings, is not replayed again.
+
+    Args:
+        jobs: What to do, each in a folder of its own.
+        workers: Processes on this machine.
+        advance: Told of each bag when it is done, in any order.
+        cluster: Address of a Dask scheduler; its workers take the place of the processes and need to see the
+            same paths. Empty: this machine.
+
+    Returns:
+        How each went, in the order of the jobs.
+
+    Raises:
+        ValueError: `workers` is not positive.
+        RuntimeError: A cluster is asked for and Dask is not installed.
+    """
+    if workers < 1:
+        raise ValueError(f"{workers} workers cannot replay anything, expected 1 or more")
+    waiting, done = [], {}
+    for number, job in enumerate(jobs):
+        if is_done(job):
+            done[number] = Finished(job.bag, job.out, is_resumed=True)
+            advance(done[number])
+        else:
+            waiting.append(number)
+    for number, finished in _results(jobs, waiting, workers, cluster):
+        done[number] = finished
+        advance(finished)
+    return [done[number] for number in range(len(jobs))]
+
+
+def is_done(job: ReplayJob) -> bool:
+    """Tell whether a job's folder holds its whole result."""
+    try:
+        run = json.loads((job.out / RUN_NAME).read_text("utf-8"))
+        source = json.loads((job.out / SOURCE_NAME).read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    if not (job.out / SCORE_NAME).is_file():
+        return False
+    return bool(source == fingerprint(job) and run.get("digest") == job.settings.digest(run["model_sha256"]))
+
+
+def fingerprint(job: ReplayJob) -> dict[str, Any]:
+    """Return what tells whether a bag, or how it is looked at, has changed since."""
+    files = [job.bag] if job.bag.is_file() else sorted(path for path in job.bag.iterdir() if path.is_file())
+    return {
+        "files": [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files],
+        "model": job.settings.inference.model,
+        "samples": job.samples,
+    }
+
+
+def write_table(finished: Sequence[Finished], out: Path) -> Path:
+    """Write one row per bag: Parquet where pyarrow is installed, else CSV.
+
+    Returns:
+        The file.
+    """
+    rows = [flat_row(str(item.bag), read_score(item.out)["numbers"]) for item in finished if not item.error]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        path = out / f"{TABLE_NAME}.csv"
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, names, restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+        return path
+    path = out / f"{TABLE_NAME}.parquet"
+    parquet.write_table(pyarrow.table({name: [row.get(name) for row in rows] for name in names}), path)
+    return path
+
+
+def write_summary(finished: Sequence[Finished], out: Path) -> dict[str, Any]:
+    """Write and return how the whole fleet went."""
+    content = {
+        "bags": len(finished),
+        "resumed": sum(item.is_resumed for item in finished),
+        "failed": {str(item.bag): item.error for item in finished if item.error},
+    }
+    write_json(out / SUMMARY_NAME, content)
+    return content
+
+
+def _results(
+    jobs: Sequence[ReplayJob], numbers: Sequence[int], workers: int, cluster: str
+) -> Iterator[tuple[int, Finished]]:
+    if workers == 1 and not cluster:
+        for number in numbers:
+            yield number, work(jobs[number])
+        return
+    with _executor(workers, cluster) as executor:
+        futures = {executor.submit(work, jobs[number]): number for number in numbers}
+        for future in concurrent.futures.as_completed(futures):
+            number = futures[future]
+            try:
+                yield number, future.result()
+            except concurrent.futures.process.BrokenProcessPool as error:
+                yield number, Finished(jobs[number].bag, jobs[number].out, f"its process died: {error}")
+
+
+def _executor(workers: int, cluster: str) -> Any:
+    if not cluster:
+        # A fresh interpreter each: threads of an engine do not survive a fork.
+        return concurrent.futures.ProcessPoolExecutor(
+            workers, mp_context=multiprocessing.get_context("spawn"), initializer=_calm
+        )
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise RuntimeError(
+            "a cluster was named, but Dask is not installed; pip install distributed, or leave --dask out"
+        ) from error
+    return Client(cluster).get_executor()
+
+
+def _calm() -> None:
+    """Keep each worker on its one core."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+
+
+_opened: dict[Any, Runtime] = {}
+
+
+def work(job: ReplayJob) -> Finished:
+    """Do one job in a worker; the model stays open for the next one. What goes wrong is told, not raised."""
+    try:
+        key = job.settings.inference
+        if key not in _opened:
+            _opened.clear()
+            _opened[key] = open_runtime(key)
+        source = fingerprint(job)
+        run_job(job, _opened[key])
+        write_json(job.out / SOURCE_NAME, source)
+    except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
+        return Finished(job.bag, job.out, f"{type(error).__name__}: {error}")
+    return Finished(job.bag, job.out)

@@ -1,0 +1,172 @@
+"""One replay from bag to report: the new bag, its score, and what the machine took for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import resource
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from timar_inference.runtime import Runtime, open_runtime
+from timar_model.metrics import energy_score
+
+from timar_replay.frames import read_frames
+from timar_replay.joints import limits_of
+from timar_replay.replay import ReplayReport, replay
+from timar_replay.replay_settings import ReplaySettings
+from timar_replay.score import WINDOW_FRAMES, Score, flat, score_bag
+from timar_replay.summary import write_json
+
+SCORE_NAME = "score.json"
+RUN_NAME = "replay.json"
+REPORT_NAME = "report.html"
+BAG_NAME = "bag"
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplayJob:
+    """One bag to replay and score, as a worker process gets it."""
+
+    bag: Path
+    out: Path
+    """Folder of the results; made if need be, what an earlier run left in it is replaced."""
+    settings: ReplaySettings = dataclasses.field(default_factory=ReplaySettings)
+    has_report: bool = True
+    samples: int = 1
+    """So many draws with different seeds; above 1 they give the energy score where the truth is known."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.samples <= 1000:
+            raise ValueError(f"{self.samples} samples were asked for, expected 1 to 1000")
+
+
+def run_job(
+    job: ReplayJob, runtime: Runtime | None = None, advance: Callable[[int], None] = lambda receive_ns: None
+) -> dict[str, Any]:
+    """Replay, score and report one bag; return the score's numbers.
+
+    Score and new bag depend on nothing but bag and settings; what the machine took for it stands apart, in
+    ``replay.json``.
+
+    Raises:
+        FileNotFoundError: There is no bag or no model.
+        ValueError: Nothing in the bag can be replayed.
+        RuntimeError: The engine failed.
+        OSError: The results cannot be written.
+    """
+    began_s, began_cpu_s = time.monotonic(), time.process_time()
+    job.out.mkdir(parents=True, exist_ok=True)
+    target = job.out / BAG_NAME
+    for old in (job.out / SCORE_NAME, job.out / RUN_NAME, job.out / REPORT_NAME):
+        old.unlink(missing_ok=True)
+    if target.exists():
+        shutil.rmtree(target)
+    runtime = runtime or open_runtime(job.settings.inference)
+    report = replay(job.bag, target, job.settings, runtime, advance)
+    replayed_s, replayed_cpu_s = time.monotonic() - began_s, time.process_time() - began_cpu_s
+    score = score_bag(target, limits_of(job.settings.retargeting.robot), job.settings.namespace)
+    numbers = complete_numbers(score, report, job)
+    if job.samples > 1:
+        numbers["energy"] = _energy(job, runtime, score)
+    content = {
+        "numbers": numbers,
+        "windows": {
+            "frames": WINDOW_FRAMES,
+            **{name: _rounded(values) for name, values in score.windows.items()},
+        },
+    }
+    write_json(job.out / SCORE_NAME, content)
+    if job.has_report:
+        # Only here, for drawing takes a second to import.
+        from timar_replay.report import write_report
+
+        write_report(score, numbers, job.out / REPORT_NAME, str(job.bag))
+    span_s = max(report.span_s, 1e-9)
+    machine = {
+        "bag": str(job.bag.absolute()),
+        "settings": dataclasses.asdict(job.settings),
+        "digest": job.settings.digest(runtime.identity.model_sha256),
+        "engine": report.engine,
+        "model_sha256": report.model_sha256,
+        "span_s": report.span_s,
+        "replay_s": replayed_s,
+        "replay_cpu_s": replayed_cpu_s,
+        "times_real_time_per_core": span_s / max(replayed_cpu_s, 1e-9),
+        "whole_s": time.monotonic() - began_s,
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "date": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
+    # Last: whoever finds this file finds a whole result.
+    write_json(job.out / RUN_NAME, machine)
+    return numbers
+
+
+def complete_numbers(score: Score, report: ReplayReport, job: ReplayJob) -> dict[str, Any]:
+    """Return the score's numbers with what only the replay knows."""
+    extra = dict(score.numbers["extra"])
+    extra["losses"] = [*report.losses, *extra["losses"]]
+    return {
+        **score.numbers,
+        "extra": extra,
+        "policy": "follow-log" if job.settings.is_following else str(job.settings.policy),
+        "seed": job.settings.inference.seed,
+        "losses": len(report.losses),
+        **({"agreement": report.agreement} if report.agreement else {}),
+    }
+
+
+def read_score(folder: Path) -> dict[str, Any]:
+    """Return what a replay's folder holds as its score.
+
+    Raises:
+        FileNotFoundError: It holds none.
+        ValueError: It is damaged.
+    """
+    path = folder / SCORE_NAME if folder.is_dir() else folder
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no {SCORE_NAME}; give the --out folder of a replay")
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}); replay the bag again") from error
+    if not isinstance(content, dict) or not {"numbers", "windows"} <= set(content):
+        raise ValueError(f"{path} is no score: it lacks numbers or windows; replay the bag again")
+    return content
+
+
+def flat_row(bag: str, numbers: dict[str, Any]) -> dict[str, str | float]:
+    """Return a score as one row of a table, without what only describes."""
+    rest = {key: value for key, value in numbers.items() if key not in ("extra", "joints")}
+    return {"bag": bag, **flat(rest)}
+
+
+def _energy(job: ReplayJob, runtime: Runtime, score: Score) -> dict[str, float] | None:
+    """Replay with other seeds and return the energy score; None without a truth."""
+    frames = score.frames
+    known = frames.is_true & frames.is_made
+    if frames.truth is None or known.sum() < WINDOW_FRAMES:
+        return None
+    drawn = [frames.made[known]]
+    for number in range(1, job.samples):
+        inference = dataclasses.replace(
+            job.settings.inference, seed=job.settings.inference.seed + 1000 * number
+        )
+        folder = job.out / f"sample-{number}"
+        if folder.exists():
+            shutil.rmtree(folder)
+        replay(job.bag, folder, dataclasses.replace(job.settings, inference=inference), runtime)
+        drawn.append(read_frames(folder).made[known])
+        shutil.rmtree(folder)
+    return energy_score(drawn, frames.truth[known])
+
+
+def _rounded(values: Sequence[float]) -> list[float | None]:
+    return [None if not np.isfinite(value) else float(f"{value:.6g}") for value in values]
