@@ -96,6 +96,8 @@ def synthesize(
         "kind": "SYNTHETIC",
         "note": "Voices are recorded prompts or synthesised; motion is made by rules, not recorded. "
         "Expression is absent (zeros, marked invalid).",
+        # The lists but ood draw from the same few voices; what differs is the conversation and the person.
+        "voices_are_shared": True,
         "config": dataclasses.asdict(config),
         "talk": dataclasses.asdict(TalkConfig()),
         "gestures": dataclasses.asdict(GestureConfig()),
