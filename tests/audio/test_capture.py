@@ -12,6 +12,7 @@ from timar_common.diagnostics import Level
 
 START_NS = 5_000_000_000
 SAMPLE_NS = 62_500
+BLOCK = 320
 
 
 def sound(samples: np.ndarray, counter: float, lag_ms: float = 0.0, has_overflowed: bool = False) -> Sound:
@@ -127,3 +128,39 @@ def test_level_and_peak_are_those_of_the_last_second():
 def test_a_configuration_out_of_range_is_refused_with_field_value_and_range(field, value, words):
     with pytest.raises(ValueError, match=rf"CaptureConfig\.{field} is .*{words}"):
         CaptureConfig(**{field: value})
+
+
+def test_a_microphone_that_comes_back_goes_on_in_true_time_over_counted_silence():
+    capture = Capture(BLOCK)
+    blocks = feed_counter(capture, start_ns=START_NS, seconds=2.0)
+    gone_ns = START_NS + 2_000_000_000
+    for now_ns in range(gone_ns, gone_ns + 3_000_000_000, 20_000_000):
+        blocks += capture.fill_until(now_ns)
+    back_ns = gone_ns + 3_050_000_000
+    blocks += feed_counter(capture, start_ns=back_ns, seconds=2.0)
+    assert [block.first_sample for block in blocks] == list(range(0, BLOCK * len(blocks), BLOCK))
+    assert capture.samples_lost == pytest.approx(3.05 * 16_000, abs=40)
+    sound = np.concatenate([block.samples for block in blocks])
+    silent = np.flatnonzero(sound == 0)
+    assert silent[0] == 32_000
+    assert silent[-1] == pytest.approx(5.05 * 16_000, abs=40)
+    assert abs(blocks[-1].monotonic_ns - START_NS - blocks[-1].first_sample * 62_500) < 3_000_000
+    assert sum(block.filled_samples for block in blocks) == pytest.approx(capture.samples_lost, abs=BLOCK)
+
+
+def test_sound_that_was_already_filled_with_silence_is_not_put_in_again():
+    capture = Capture(BLOCK)
+    feed_counter(capture, start_ns=START_NS, seconds=1.0)
+    capture.fill_until(START_NS + 2_000_000_000)
+    blocks = feed_counter(capture, start_ns=START_NS + 1_500_000_000, seconds=1.0)
+    assert abs(blocks[-1].monotonic_ns - START_NS - blocks[-1].first_sample * 62_500) < 3_000_000
+    assert blocks[-1].first_sample == pytest.approx(2.5 * 16_000, abs=2 * BLOCK)
+
+
+def feed_counter(capture: Capture, start_ns: int, seconds: float) -> list:
+    """A source that begins to count at start_ns; every sample is 100."""
+    blocks = []
+    for taken in range(BLOCK, round(seconds * 16_000) + 1, BLOCK):
+        sound = Sound(np.full(BLOCK, 100, np.int16), float(taken), start_ns + taken * 62_500)
+        blocks += capture.push(sound)
+    return blocks

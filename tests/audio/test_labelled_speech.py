@@ -14,7 +14,6 @@ import pytest
 import soundfile
 from timar_audio.activity import SpeakerActivity, Started, Stopped
 from timar_audio.turns import Kind, Speaker, Turns, TurnsConfig
-from timar_audio.vad import WebRtcDetector
 
 DATA = pathlib.Path(__file__).parents[1] / "data" / "speech"
 FRAME = 320
@@ -44,11 +43,11 @@ def balanced_accuracy(found: np.ndarray, label: np.ndarray) -> float:
     return float((found[label].mean() + (~found)[~label].mean()) / 2)
 
 
-def found_stretches(name: str) -> tuple[np.ndarray, list[tuple[float, float]]]:
+def found_stretches(name: str, detector: str = "webrtc") -> tuple[np.ndarray, list[tuple[float, float]]]:
     """Return the detector's raw decisions and the stretches of speech found [s]."""
     samples = sound_of(name)
-    config = TurnsConfig()
-    voice = SpeakerActivity(WebRtcDetector(config.aggressiveness, config.frame_ms), config.activity)
+    config = TurnsConfig(detector=detector)
+    voice = SpeakerActivity(config.make_detector(), config.activity)
     frames = [f for i in range(0, samples.size, FRAME) for f in voice.push(i, samples[i : i + FRAME])]
     starts = [f.change.first_sample / 16_000 for f in frames if isinstance(f.change, Started)]
     ends = [f.change.end_sample / 16_000 for f in frames if isinstance(f.change, Stopped)]

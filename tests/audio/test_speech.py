@@ -1,4 +1,4 @@
-"""A synthesiser's utterances on the conversation's clock: order, back-pressure, interruption, what was heard."""
+"""A synthesiser's utterances on the conversation's clock: order, back-pressure, cuts, what was heard."""
 
 from __future__ import annotations
 

@@ -69,6 +69,21 @@ class VirtualSound:
             self._daemon.wait()
             self._daemon = None
 
+    def unplug(self) -> None:
+        """Take the device away; the daemon goes on."""
+        self._require("unload-module", "module-null-sink")
+
+    def plug_in(self) -> None:
+        """Bring a device of the same name back."""
+        self._require(
+            "load-module", "module-null-sink", f"sink_name={SINK}", f"rate={self.rate_hz}", "channels=1"
+        )
+
+    def _require(self, *arguments: str) -> None:
+        done = self._pactl(*arguments)
+        if done.returncode:
+            raise RuntimeError(f"pactl {' '.join(arguments)} failed: {done.stderr.decode()}")
+
     def play(self, path: pathlib.Path) -> subprocess.Popen[bytes]:
         """Begin to play a sound file into the microphone.
 

@@ -88,6 +88,13 @@ class CaptureConfig:
         "How the head's own voice is taken out of user/audio; hardware: the microphone does it itself.",
         choices=("none", "webrtc", "hardware"),
     )
+    echo_tail_ms: int = option(
+        320,
+        "Echo that is modelled, from the loudspeaker's buffer to the end of the room's answer.",
+        unit="ms",
+        minimum=20,
+        maximum=2000,
+    )
     echo_wait_ms: int = option(
         40,
         "How long a block of user/audio waits for agent/audio of its place.",

@@ -22,6 +22,8 @@ from timar_audio.listeners import missing_listeners
 from timar_audio.microphone import MicrophoneSource
 from timar_audio.sources import FileSource, Sound, SoundSource
 
+_BURST_BLOCKS = 5
+
 
 class CaptureNode(RoomNode):
     """Read the source in a thread of its own, so that neither callbacks nor diagnostics hold it up."""
@@ -43,7 +45,8 @@ class CaptureNode(RoomNode):
         self._watch = ConversationWatch()
         self._echo: EchoStage | None = None
         if self.config.echo_suppression == "webrtc":
-            self._echo = EchoStage(WebRtcSuppressor(), self.config.echo_wait_ms)
+            suppressor = WebRtcSuppressor(self.config.block_samples, self.config.echo_tail_ms)
+            self._echo = EchoStage(suppressor, self.config.echo_wait_ms)
             self.listen_to("agent/audio", self._on_agent_audio)
 
     def start(self) -> None:
@@ -112,8 +115,14 @@ class CaptureNode(RoomNode):
     def _take(self, sounds: list[Sound]) -> None:
         for sound in sounds:
             self._health.push(sound.samples)
-            for block in self._capture.push(sound):
-                self._publish(block)
+            self._publish_all(self._capture.push(sound))
+
+    def _publish_all(self, blocks: list[SoundBlock]) -> None:
+        """Publish blocks; many at once (after an outage) at a pace that overflows nobody's queue."""
+        for number, block in enumerate(blocks, start=1):
+            self._publish(block)
+            if number % _BURST_BLOCKS == 0:
+                self._ended.wait(0.01)
 
     def _tell_failure(self, error: Exception) -> None:
         self._failure = str(error)
@@ -126,8 +135,7 @@ class CaptureNode(RoomNode):
         next_try_ns = time.monotonic_ns()
         while not self._ended.wait(self.config.block_ms / 1000):
             now_ns = time.monotonic_ns()
-            for block in self._capture.fill_until(now_ns):
-                self._publish(block)
+            self._publish_all(self._capture.fill_until(now_ns))
             if now_ns < next_try_ns:
                 continue
             next_try_ns = now_ns + self.config.reopen_every_ms * 1_000_000

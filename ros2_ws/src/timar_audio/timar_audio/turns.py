@@ -18,7 +18,7 @@ from timar_common.clock import SAMPLE_RATE_HZ
 from timar_common.config import check, option
 
 from timar_audio.activity import Activity, ActivityConfig, SpeakerActivity, Started, Stopped
-from timar_audio.vad import WebRtcDetector
+from timar_audio.vad import SileroDetector, VoiceDetector, WebRtcDetector
 
 
 class Speaker(enum.IntEnum):
@@ -55,9 +55,13 @@ class Floor(enum.IntEnum):
 class TurnsConfig:
     """The turns node."""
 
-    detector: str = option("webrtc", "Voice activity detector.", choices=("webrtc",))
+    detector: str = option("webrtc", "Voice activity detector.", choices=("webrtc", "silero"))
     frame_ms: int = option(
-        20, "Length of the detector's frames: 10, 20 or 30.", unit="ms", minimum=10, maximum=30
+        20,
+        "Length of webrtcvad's frames: 10, 20 or 30; Silero's are 32 ms.",
+        unit="ms",
+        minimum=10,
+        maximum=30,
     )
     aggressiveness: int = option(
         2,
@@ -88,7 +92,7 @@ class TurnsConfig:
         maximum=5000,
     )
     barge_in_ms: int = option(
-        360,
+        320,
         "Who speaks so long into the other's turn takes the floor; less is a back-channel.",
         unit="ms",
         minimum=60,
@@ -105,6 +109,16 @@ class TurnsConfig:
     def __post_init__(self) -> None:
         check(self)
         WebRtcDetector(self.aggressiveness, self.frame_ms)
+
+    def make_detector(self) -> VoiceDetector:
+        """Return a detector for one voice.
+
+        Raises:
+            OSError: It is not installed.
+        """
+        if self.detector == "silero":
+            return SileroDetector()
+        return WebRtcDetector(self.aggressiveness, self.frame_ms)
 
     @property
     def activity(self) -> ActivityConfig:
@@ -296,8 +310,7 @@ class Turns:
 
     def __init__(self, config: TurnsConfig) -> None:
         self.voices = {
-            speaker: SpeakerActivity(WebRtcDetector(config.aggressiveness, config.frame_ms), config.activity)
-            for speaker in Speaker
+            speaker: SpeakerActivity(config.make_detector(), config.activity) for speaker in Speaker
         }
         self.config = config
         self.rules = TurnRules(config)

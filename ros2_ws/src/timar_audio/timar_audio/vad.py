@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import functools
+import importlib.metadata
+import pathlib
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +13,10 @@ import webrtcvad
 from timar_common.clock import SAMPLE_RATE_HZ
 
 WEBRTC_FRAMES_MS = (10, 20, 30)
+SILERO_FRAME = 512
+"""Silero takes frames of 32 ms and no others [samples]."""
+_SILERO_CONTEXT = 64
+_SILERO_FILE = "silero_vad_16k_op15.onnx"
 
 
 class VoiceDetector(Protocol):
@@ -51,3 +58,63 @@ class WebRtcDetector:
                 f"a frame is {self.frame_samples} int16 samples, got {frame.dtype} of shape {frame.shape}"
             )
         return float(self._vad.is_speech(frame.tobytes(), SAMPLE_RATE_HZ))
+
+
+class SileroDetector:
+    """Silero's network, by onnxruntime alone: neither torch nor the package's own code is imported.
+
+    Raises:
+        OSError: The package silero-vad or onnxruntime is not installed; the message says how to get it.
+    """
+
+    frame_samples = SILERO_FRAME
+
+    def __init__(self) -> None:
+        self._session = _silero_session()
+        self._rate = np.array(SAMPLE_RATE_HZ, np.int64)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was heard."""
+        self._state = np.zeros((2, 1, 128), np.float32)
+        self._input = np.zeros((1, _SILERO_CONTEXT + SILERO_FRAME), np.float32)
+
+    def probability(self, frame: npt.NDArray[np.int16]) -> float:
+        """Return the probability that a frame is speech, 0..1."""
+        if frame.shape != (SILERO_FRAME,) or frame.dtype != np.int16:
+            raise ValueError(
+                f"a frame is {SILERO_FRAME} int16 samples, got {frame.dtype} of shape {frame.shape}"
+            )
+        # The network wants the end of the frame before in front of each frame.
+        self._input[0, :_SILERO_CONTEXT] = self._input[0, -_SILERO_CONTEXT:]
+        self._input[0, _SILERO_CONTEXT:] = frame / np.float32(32_768)
+        inputs = {"input": self._input, "state": self._state, "sr": self._rate}
+        probability, self._state = self._session.run(None, inputs)
+        return float(probability[0, 0])
+
+
+@functools.cache
+def _silero_session() -> Any:
+    """Open the network once; it keeps no state of its own, so both voices share it."""
+    try:
+        import onnxruntime
+
+        path = _silero_path()
+    except (ImportError, importlib.metadata.PackageNotFoundError, FileNotFoundError) as error:
+        raise OSError(
+            f"detector is 'silero' and cannot be used: {error}; pip install onnxruntime, and "
+            "pip install --no-deps silero-vad (its torch is not needed)"
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _silero_path() -> pathlib.Path:
+    """Find the network's file without importing its package, which would import torch."""
+    distribution = importlib.metadata.distribution("silero-vad")
+    for file in distribution.files or []:
+        if file.name == _SILERO_FILE:
+            return pathlib.Path(str(distribution.locate_file(file)))
+    raise FileNotFoundError(f"silero-vad {distribution.version} holds no {_SILERO_FILE}; version 6 does")
