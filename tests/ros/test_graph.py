@@ -30,6 +30,10 @@ pytestmark = [pytest.mark.ros, pytest.mark.slow]
 DURATION_S = 8.0
 GENERATE, COMMIT_UNSAMPLED, TAKE_BACK, RESET = 0, 1, 2, 3
 WAITED_FOR = ("user/audio", "user/audio_raw", "agent/audio", "agent/audio_planned")
+FLOWING = (
+    *WAITED_FOR, "voice_activity", "turn_events", "floor", "agent/motion", "turn_log", "joint_trajectory",
+    "joint_states", "/diagnostics",
+)  # fmt: skip
 FRAME, MARGIN_FRAMES, FRAMES = 640, 2, 5
 
 
@@ -141,8 +145,8 @@ def test_no_node_complains(run: Run):
 
 def test_bag_is_whole_and_knows_every_topic_with_its_type(run: Run):
     assert run.losses == []
-    flowing = set(TOPICS) - {"agent/speech", "user/motion"}
-    assert flowing <= set(run.messages)
+    assert set(FLOWING) <= set(run.messages)
+    assert set(FLOWING) <= set(TOPICS)
 
 
 @pytest.mark.parametrize(
