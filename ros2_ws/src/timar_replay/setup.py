@@ -17,6 +17,7 @@ setup(
         "timar.commands": [
             "summary = timar_replay.commands:summary",
             "bag = timar_replay.commands:bag",
+            "replay = timar_replay.replay_command:replay",
         ],
     },
 )

@@ -148,6 +148,14 @@ class BagReader:
         """Tell whether the bag holds messages of a topic."""
         return topic in self.topics and self.topics[topic].messages > 0
 
+    def span_ns(self) -> tuple[int, int]:
+        """Return when the bag begins and how long it is [ns, ROS time]; zeros where it cannot say."""
+        spans = [span for source in self._sources if (span := source.span_ns()) is not None]
+        if not spans:
+            return 0, 0
+        begin = min(begin for begin, _ in spans)
+        return begin, max(end for _, end in spans) - begin
+
     def has_current_definition(self, topic: str) -> bool:
         """Tell whether a topic was recorded by the definition its type has today."""
         if self._types is None:
@@ -234,6 +242,11 @@ class _Source:
             for f in self._salvaged
             for c in f.channels()
         ]
+
+    def span_ns(self) -> tuple[int, int] | None:
+        if self._reader is None or not self._reader.message_count:
+            return None
+        return int(self._reader.start_time), int(self._reader.end_time)
 
     def messages(self, full_names: set[str]) -> Iterator[RawMessage]:
         if self._reader is None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from timar_replay.check import BagReport, check_bag
 from timar_replay.joints import limits_of
+from timar_replay.make_command import add_makers
 from timar_replay.summary import FILE_NAME, PICTURE_NAME, summarize
 
 
@@ -43,20 +44,26 @@ def summary(argv: list[str]) -> int:
 
 
 def bag(argv: list[str]) -> int:
-    """Look after bags: `timar bag check BAG` tells what one holds and what is wrong with it."""
+    """Look after bags: check what one holds, make one from sound files, turn it into training data."""
     parser = argparse.ArgumentParser("timar bag", description=bag.__doc__)
-    actions = parser.add_subparsers(dest="action", required=True, metavar="check")
+    actions = parser.add_subparsers(dest="action", required=True)
+    add_makers(actions)
     check = actions.add_parser(
         "check",
         help="topics, counts, gaps on the sample clock, stamps, rates; status 1 when something is wrong",
     )
     _add_bag(check)
+    check.set_defaults(run=_check)
     arguments = parser.parse_args(argv)
     try:
-        report = check_bag(arguments.bag, arguments.namespace)
+        return int(arguments.run(arguments))
     except (ValueError, OSError) as error:
-        sys.stderr.write(f"timar bag check: {error}\n")
+        sys.stderr.write(f"timar bag {arguments.action}: {error}\n")
         return 1
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    report = check_bag(arguments.bag, arguments.namespace)
     sys.stdout.write(_table(report))
     return 1 if report.problems else 0
 

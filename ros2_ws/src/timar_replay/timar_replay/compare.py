@@ -193,7 +193,7 @@ def _columns(one: Mapping[str, Any], other: Mapping[str, Any], name: str) -> tup
 
 
 def _corrected(metrics: list[Comparison]) -> list[Comparison]:
-    """Correct p-values by Holm's method: with ten metrics, one in twenty by chance would be every second run."""
+    """Correct p-values by Holm's method: of ten metrics one would look changed in every second run."""
     order = np.argsort([metric.p_value for metric in metrics], kind="stable")
     corrected = list(metrics)
     largest = 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import csv
 import dataclasses
+import importlib
 import json
 import multiprocessing
 import os
@@ -179,12 +180,12 @@ def _executor(workers: int, cluster: str) -> Any:
             workers, mp_context=multiprocessing.get_context("spawn"), initializer=_calm
         )
     try:
-        from distributed import Client
+        distributed: Any = importlib.import_module("distributed")
     except ImportError as error:
         raise RuntimeError(
             "a cluster was named, but Dask is not installed; pip install distributed, or leave --dask out"
         ) from error
-    return Client(cluster).get_executor()
+    return distributed.Client(cluster).get_executor()
 
 
 def _calm() -> None:

@@ -106,5 +106,5 @@ def _mesh(shape: Shape) -> tuple[Floats, npt.NDArray[np.int64]]:
         if shape.mesh is None:
             raise ValueError(f"the mesh of link {shape.link} was not loaded")
         mesh = shape.mesh.copy()
-        mesh.apply_scale(shape.size_m)
+        mesh.vertices = np.asarray(mesh.vertices) * np.asarray(shape.size_m)
     return np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces, np.int64)

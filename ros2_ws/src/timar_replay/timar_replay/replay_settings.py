@@ -8,8 +8,10 @@ import json
 import typing
 from collections.abc import Iterable
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
+import yaml
 from timar_audio.turns import TurnsConfig
 from timar_inference.config import InferenceConfig
 from timar_retargeting.config import RetargetingConfig
@@ -69,6 +71,30 @@ class ReplaySettings:
             settings = dataclasses.replace(settings, **{node: dataclasses.replace(config, **{name: value})})
         return settings
 
+    def with_parameters(self, path: Path) -> ReplaySettings:
+        """Return the settings with a ROS parameters file read in; nodes that replay does not have are left out.
+
+        Raises:
+            ValueError: The file is no parameters file, or a value does not fit.
+            OSError: It cannot be read.
+        """
+        try:
+            content = yaml.safe_load(path.read_text("utf-8"))
+        except yaml.YAMLError as error:
+            raise ValueError(f"the parameters file {path} is not YAML: {error}") from error
+        if not isinstance(content, dict):
+            raise ValueError(f"the parameters file {path} holds no sections like '/**/NODE:'")
+        settings = self
+        for section, body in content.items():
+            node = str(section).rpartition("/")[2]
+            values = body.get("ros__parameters") if isinstance(body, dict) else None
+            if not isinstance(values, dict):
+                raise ValueError(f"section {section!r} of {path} has no mapping 'ros__parameters'")
+            if node in NODES:
+                texts = [f"{node}.{name}={_text(value)}" for name, value in values.items()]
+                settings = settings.changed(texts)
+        return settings
+
 
 NODES = ("inference", "turns", "retargeting")
 
@@ -83,6 +109,10 @@ def _read(text: str, hint: Any, place: str) -> Any:
     except (KeyError, ValueError):
         name = getattr(hint, "__name__", str(hint))
         raise ValueError(f"{place} is set to {text!r}, expected {name}") from None
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _version(package: str) -> str:

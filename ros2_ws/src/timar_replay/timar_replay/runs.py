@@ -9,7 +9,7 @@ import platform
 import resource
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -168,5 +168,5 @@ def _energy(job: ReplayJob, runtime: Runtime, score: Score) -> dict[str, float] 
     return energy_score(drawn, frames.truth[known])
 
 
-def _rounded(values: Sequence[float]) -> list[float | None]:
+def _rounded(values: Iterable[float]) -> list[float | None]:
     return [None if not np.isfinite(value) else float(f"{value:.6g}") for value in values]

@@ -1,0 +1,224 @@
+"""Scenario files: a conversation to replay and the thresholds it has to keep, as YAML."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+from timar_audio.wav import SoundFile
+from timar_common.clock import SAMPLE_RATE_HZ
+
+from timar_replay.damage import DAMAGES, damage_bag
+from timar_replay.desk import Policy
+from timar_replay.dualtalk import read_track
+from timar_replay.fail_if import Condition, UnknownValueError
+from timar_replay.fleet import run_fleet
+from timar_replay.make_bag import Samples, Track, write_bag
+from timar_replay.replay_settings import ReplaySettings
+from timar_replay.runs import ReplayJob, read_score
+
+KEYS = {
+    "description", "bag", "make", "damage", "model", "engine", "robot", "seed", "policy", "set", "fail_if",
+}  # fmt: skip
+MAKE_KEYS = {"seconds", "user", "agent", "user_motion", "noise_dbfs"}
+VOICE_KEYS = {"file", "begin_s", "gain_db"}
+FULL_SCALE = 32_767
+
+
+@dataclasses.dataclass(frozen=True)
+class Scenario:
+    """One scenario file, read and checked."""
+
+    path: Path
+    bag: Path | None
+    """A recorded bag; None when it is made."""
+    make: dict[str, Any]
+    """How to make the bag from sound files; see docs/replay.md."""
+    damage: tuple[str, ...]
+    """What is done to the bag, in order; names of `damage.DAMAGES`."""
+    settings: ReplaySettings
+    fail_if: tuple[Condition, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the file without its ending."""
+        return self.path.stem
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a scenario went."""
+
+    name: str
+    failures: list[str]
+
+    @property
+    def is_passed(self) -> bool:
+        """Whether it keeps all its thresholds."""
+        return not self.failures
+
+
+def read_scenario(path: Path, model: str | None = None, engine: str | None = None) -> Scenario:
+    """Read a scenario file; paths in it are relative to it.
+
+    Args:
+        path: The file.
+        model: In place of the scenario's own.
+        engine: Likewise.
+
+    Raises:
+        ValueError: A key is unknown or a value does not fit; the message names file and key.
+        OSError: It cannot be read.
+    """
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"the scenario {path} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"the scenario {path} holds no keys; expected some of {', '.join(sorted(KEYS))}")
+    try:
+        return _scenario(path, content, model, engine)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"the scenario {path}: {error}") from error
+
+
+def run_scenarios(
+    paths: Sequence[Path], out: Path, workers: int, model: str | None = None, engine: str | None = None
+) -> list[Outcome]:
+    """Run scenario files in parallel and return how each went, in order of their names.
+
+    Args:
+        paths: Files, or folders of ``*.yaml``.
+        out: Results; made if need be, one folder per scenario.
+        workers: Processes.
+        model: In place of the scenarios' own.
+        engine: Likewise.
+
+    Raises:
+        ValueError: A file is no scenario, or there is none.
+    """
+    files = [file for path in paths for file in (sorted(path.glob("*.yaml")) if path.is_dir() else [path])]
+    scenarios = [read_scenario(file, model, engine) for file in files]
+    if not scenarios:
+        raise ValueError(f"there is no scenario in {', '.join(map(str, paths))}; expected .yaml files")
+    jobs = [
+        ReplayJob(prepare_bag(scenario, out / "bags"), out / scenario.name, scenario.settings)
+        for scenario in scenarios
+    ]
+    finished = run_fleet(jobs, workers)
+    outcomes = []
+    for scenario, item in zip(scenarios, finished, strict=True):
+        failures = [item.error] if item.error else _failures(scenario, read_score(item.out)["numbers"])
+        outcomes.append(Outcome(scenario.name, failures))
+    return outcomes
+
+
+def prepare_bag(scenario: Scenario, folder: Path) -> Path:
+    """Return the bag of a scenario, made and damaged as it says."""
+    if scenario.bag is not None and not scenario.damage:
+        return scenario.bag
+    target = folder / scenario.name
+    if target.exists():
+        shutil.rmtree(target)
+    folder.mkdir(parents=True, exist_ok=True)
+    if scenario.bag is not None:
+        shutil.copytree(scenario.bag, target)
+    else:
+        _make(scenario, target)
+    for name in scenario.damage:
+        damage_bag(target, name)
+    return target
+
+
+def _scenario(path: Path, content: dict[str, Any], model: str | None, engine: str | None) -> Scenario:
+    _require_keys(content, KEYS, "it")
+    if ("bag" in content) == ("make" in content):
+        raise ValueError("expected either bag or make, to say what is replayed")
+    make = content.get("make", {})
+    _require_keys(make, MAKE_KEYS, "make")
+    for voice in ("user", "agent"):
+        _require_keys(make.get(voice) or {}, VOICE_KEYS, voice)
+    damage = tuple(content.get("damage", ()))
+    for name in damage:
+        if name not in DAMAGES:
+            raise ValueError(f"there is no damage {name!r}, expected some of {', '.join(DAMAGES)}")
+    typed = [f"inference.{name}={content[name]}" for name in ("model", "engine", "seed") if name in content]
+    typed += [f"retargeting.robot={content['robot']}"] if "robot" in content else []
+    typed += [f"{name}={value}" for name, value in (content.get("set") or {}).items()]
+    typed += [f"inference.model={model}"] if model else []
+    typed += [f"inference.engine={engine}"] if engine else []
+    settings = ReplaySettings(policy=Policy.read(str(content.get("policy", "ideal")))).changed(typed)
+    return Scenario(
+        path=path,
+        bag=path.parent / content["bag"] if "bag" in content else None,
+        make=make,
+        damage=damage,
+        settings=settings,
+        fail_if=tuple(Condition(text) for text in content.get("fail_if", ())),
+    )
+
+
+def _require_keys(mapping: Any, known: set[str], what: str) -> None:
+    if not isinstance(mapping, dict):
+        raise ValueError(f"{what} is {mapping!r}, expected a mapping of {', '.join(sorted(known))}")
+    unknown = sorted(set(mapping) - known)
+    if unknown:
+        raise ValueError(f"{what} has no key {unknown[0]!r}; expected some of {', '.join(sorted(known))}")
+
+
+def _make(scenario: Scenario, target: Path) -> None:
+    make, folder = scenario.make, scenario.path.parent
+    count = round(float(make.get("seconds", 20.0)) * SAMPLE_RATE_HZ)
+    user = _voice(make.get("user"), folder, count)
+    if "noise_dbfs" in make:
+        user = _noisy(user, float(make["noise_dbfs"]))
+    agent = _voice(make.get("agent"), folder, count)
+    motion = None
+    if "user_motion" in make:
+        track = read_track(folder / make["user_motion"])
+        begin = round(float((make.get("user") or {}).get("begin_s", 0.0)) * 25)
+        motion = Track(track.motion[begin:], track.valid[begin:])
+    write_bag(target, Samples(user), Samples(agent), user_motion=motion)
+
+
+def _voice(said: dict[str, Any] | None, folder: Path, count: int) -> npt.NDArray[np.int16]:
+    """Return so many samples of a voice; silence where it is not given or over."""
+    samples = np.zeros(count, np.int16)
+    if not said or "file" not in said:
+        return samples
+    file = SoundFile(folder / said["file"])
+    try:
+        file.skip(round(float(said.get("begin_s", 0.0)) * SAMPLE_RATE_HZ))
+        heard = file.read(count)
+    finally:
+        file.close()
+    loud = heard.astype(np.float64) * 10 ** (float(said.get("gain_db", 0.0)) / 20)
+    samples[: heard.size] = np.clip(np.rint(loud), -FULL_SCALE, FULL_SCALE).astype(np.int16)
+    return samples
+
+
+def _noisy(samples: npt.NDArray[np.int16], level_dbfs: float) -> npt.NDArray[np.int16]:
+    """Add noise whose power falls with frequency, as that of a room does."""
+    random = np.random.default_rng(0)
+    spectrum = np.fft.rfft(random.standard_normal(samples.size))
+    spectrum /= np.sqrt(np.maximum(np.arange(spectrum.size), 20.0))
+    noise = np.fft.irfft(spectrum, samples.size)
+    noise *= FULL_SCALE * 10 ** (level_dbfs / 20) / np.sqrt(np.mean(np.square(noise)))
+    return np.clip(np.rint(samples + noise), -FULL_SCALE, FULL_SCALE).astype(np.int16)
+
+
+def _failures(scenario: Scenario, numbers: dict[str, Any]) -> list[str]:
+    found = []
+    for condition in scenario.fail_if:
+        try:
+            if condition.holds(numbers):
+                found.append(condition.text)
+        except UnknownValueError as error:
+            found.append(f"{condition.text} cannot be told: {error}")
+    return found
