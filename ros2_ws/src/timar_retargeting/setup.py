@@ -12,5 +12,8 @@ setup(
         ("share/ament_index/resource_index/packages", ["resource/" + NAME]),
         ("share/" + NAME, ["package.xml"]),
     ],
-    entry_points={"console_scripts": ["retargeting = timar_retargeting.retargeting_node:main"]},
+    entry_points={
+        "console_scripts": ["retargeting = timar_retargeting.retargeting_node:main"],
+        "timar.commands": ["robot = timar_retargeting.robot_command:main"],
+    },
 )

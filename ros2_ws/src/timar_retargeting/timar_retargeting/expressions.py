@@ -1,0 +1,186 @@
+"""Channels of the face from the 50 expression numbers: fitted to paired data, or read from a face mesh."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import cho_factor, cho_solve
+
+from timar_retargeting.signals import EXPRESSION, Channel
+
+Array = npt.NDArray[np.float64]
+SIZE = EXPRESSION.stop - EXPRESSION.start
+STRENGTHS = 10.0 ** np.arange(-4.0, 3.1, 0.5)
+"""Regularisations tried, as shares of the mean variance of an expression number."""
+FOLDS = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class FittedChannel:
+    """A channel and how far it may be trusted."""
+
+    name: str
+    channel: Channel
+    explained: float
+    """Share of its variance explained in data it was not fitted to; 1 is all, below 0 is useless."""
+    strength: float
+    """Regularisation chosen."""
+
+
+def fit_channels(expression: Array, channels: Mapping[str, Array]) -> tuple[FittedChannel, ...]:
+    """Fit each channel as a weighted sum by ridge regression; blocks of time left out choose how strong.
+
+    Args:
+        expression: (frames, 50) expression numbers.
+        channels: By name, (frames,) what the channel ought to be at the same instants.
+
+    Raises:
+        ValueError: Shapes differ, there are fewer than 100 frames, or a number is not finite.
+    """
+    if expression.ndim != 2 or expression.shape[1] != SIZE or len(expression) < 100:
+        raise ValueError(f"expression has shape {expression.shape}, expected (100 or more, {SIZE})")
+    if not np.isfinite(expression).all():
+        raise ValueError("an expression number is not finite; leave such frames out")
+    for name, values in channels.items():
+        if values.shape != (len(expression),) or not np.isfinite(values).all():
+            raise ValueError(
+                f"channel {name!r} has shape {values.shape}, expected ({len(expression)},) finite numbers"
+            )
+    names = list(channels)
+    wanted = np.stack([channels[name] for name in names], axis=1)
+    # Neighbouring frames are alike: only whole stretches of time left out are new to the fit.
+    fold = np.arange(len(expression)) * FOLDS // len(expression)
+    left_over = np.zeros((len(STRENGTHS), len(names)))
+    for number in range(FOLDS):
+        inside, outside = fold != number, fold == number
+        for place, strength in enumerate(STRENGTHS):
+            weights, offset = _ridge(expression[inside], wanted[inside], strength)
+            missed = expression[outside] @ weights + offset - wanted[outside]
+            left_over[place] += (missed * missed).sum(0)
+    spread = np.maximum(((wanted - wanted.mean(0)) ** 2).sum(0), 1e-12)
+    fitted = []
+    for column, name in enumerate(names):
+        best = int(left_over[:, column].argmin())
+        weights, offset = _ridge(expression, wanted[:, column : column + 1], STRENGTHS[best])
+        channel = Channel(weights[:, 0], float(offset[0]))
+        explained = 1.0 - float(left_over[best, column] / spread[column])
+        fitted.append(FittedChannel(name, channel, explained, float(STRENGTHS[best])))
+    return tuple(fitted)
+
+
+def _ridge(inputs: Array, outputs: Array, strength: float) -> tuple[Array, Array]:
+    """Weights (50, channels) and offsets (channels,)."""
+    mean_in, mean_out = inputs.mean(0), outputs.mean(0)
+    centred = inputs - mean_in
+    gram = centred.T @ centred
+    gram[np.diag_indices(SIZE)] += strength * max(float(np.trace(gram)) / SIZE, 1e-12)
+    weights: Array = cho_solve(cho_factor(gram), centred.T @ (outputs - mean_out))
+    return weights, mean_out - mean_in @ weights
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshChannel:
+    """A channel seen on a mesh: how far some vertices move along a direction, against others."""
+
+    vertices: tuple[int, ...]
+    direction: tuple[float, float, float]
+    against: tuple[int, ...] = ()
+    """Vertices whose movement is taken off, such as the skull's; empty: none."""
+    full_m: float = 0.01
+    """Movement at which the channel is 1 [m]."""
+
+
+def mesh_channels(path: Path, channels: Mapping[str, MeshChannel], shape_numbers: int) -> dict[str, Channel]:
+    """Read channels from the user's own face model; exact, for its vertices are linear in the expression.
+
+    Args:
+        path: An .npz with ``shapedirs`` (vertices, 3, shape + expression numbers), in metres.
+        channels: By name.
+        shape_numbers: How many numbers of shape stand before those of expression: 300 in FLAME 2020, 100 in
+            earlier exports.
+
+    Raises:
+        ValueError: The file lacks shapedirs, has too few numbers, or a vertex is not in it.
+        OSError: It cannot be read.
+    """
+    with np.load(path, allow_pickle=False) as arrays:
+        if "shapedirs" not in arrays:
+            raise ValueError(f"{path} holds {', '.join(arrays)}; expected shapedirs (vertices, 3, numbers)")
+        basis = np.asarray(arrays["shapedirs"], np.float64)
+    if basis.ndim != 3 or basis.shape[1] != 3 or basis.shape[2] < shape_numbers + SIZE:
+        raise ValueError(
+            f"{path}: shapedirs has shape {basis.shape}, "
+            f"expected (vertices, 3, {shape_numbers + SIZE} or more)"
+        )
+    basis = basis[:, :, shape_numbers : shape_numbers + SIZE]
+    read = {}
+    for name, channel in channels.items():
+        for vertex in (*channel.vertices, *channel.against):
+            if not 0 <= vertex < len(basis):
+                raise ValueError(f"channel {name!r} names vertex {vertex}, expected 0..{len(basis) - 1}")
+        moved = basis[list(channel.vertices)].mean(0)
+        if channel.against:
+            moved = moved - basis[list(channel.against)].mean(0)
+        along = np.array(channel.direction) / np.linalg.norm(channel.direction)
+        read[name] = Channel(along @ moved / channel.full_m)
+    return read
+
+
+def read_expression(path: Path) -> Array:
+    """Read (frames, 50) from an .npz with ``exp`` or ``motion``.
+
+    Raises:
+        ValueError: It has neither.
+        OSError: It cannot be read.
+    """
+    with np.load(path, allow_pickle=False) as arrays:
+        for key in ("exp", "motion"):
+            if key in arrays:
+                return np.asarray(arrays[key], np.float64)[:, EXPRESSION]
+        raise ValueError(f"{path} holds {', '.join(arrays)}; expected exp or motion")
+
+
+def read_channels(path: Path, names: Sequence[str] = ()) -> dict[str, Array]:
+    """Read channels over time from a CSV with a header (as face capture apps write), or from an .npz.
+
+    Args:
+        path: The file; columns that hold anything but numbers (time codes) are left out.
+        names: Only these; empty: all.
+
+    Raises:
+        ValueError: A name is not there, or there is no column of numbers.
+        OSError: It cannot be read.
+    """
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as arrays:
+            found = {key: np.asarray(arrays[key], np.float64) for key in arrays if arrays[key].ndim == 1}
+    else:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+        found = {}
+        for key in rows[0] if rows else ():
+            try:
+                found[key] = np.array([float(row[key]) for row in rows])
+            except (TypeError, ValueError):
+                continue
+    missing = [name for name in names if name not in found]
+    if missing or not found:
+        raise ValueError(
+            f"{path} has no channel {', '.join(missing) or 'at all'}; it has: {', '.join(found) or 'none'}"
+        )
+    return {name: found[name] for name in names or found}
+
+
+def yaml_of(channels: Mapping[str, Channel]) -> str:
+    """Return the ``expressions:`` part of a robot's YAML."""
+    lines = ["expressions:"]
+    for name, channel in channels.items():
+        entries = [f"{index}: {weight:.5g}" for index, weight in enumerate(channel.weights) if weight]
+        entries += [f"offset: {channel.offset:.5g}"] if channel.offset else []
+        lines.append(f"  {name}: {{{', '.join(entries)}}}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,209 @@
+"""The command `timar robot`: everything a workshop needs to bring its own head to life."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import yaml
+from timar_description.find import find_joint_map
+
+from timar_retargeting import expressions, ros2_control
+from timar_retargeting.range_picture import draw, text_of
+from timar_retargeting.range_use import example_motion, range_use, read_motion
+from timar_retargeting.robot import RobotDescription, load_robot
+from timar_retargeting.step_response import StepResponse
+
+
+def main(argv: list[str]) -> int:
+    """Describe a robot: check its YAML, tune joints, measure delays, fit expressions, ros2_control."""
+    parser = argparse.ArgumentParser("timar robot", description=main.__doc__)
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_check(commands)
+    _add_tune(commands)
+    _add_delay(commands)
+    _add_fit(commands)
+    _add_control(commands)
+    arguments = parser.parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except (ValueError, OSError, RuntimeError) as error:
+        sys.stderr.write(f"timar robot: {error}\n")
+        return 1
+
+
+def _robot_of(arguments: argparse.Namespace) -> RobotDescription:
+    return load_robot(find_joint_map(str(arguments.robot)))
+
+
+def _add_robot(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "robot", nargs="?", default="timar_head", help="a robot YAML, or a shipped robot's name"
+    )
+
+
+def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    doc = "Check a robot's YAML against its URDF, and show how much of each joint's range motion uses."
+    parser = commands.add_parser("check", help=doc, description=doc)
+    _add_robot(parser)
+    parser.add_argument("--motion", type=Path, help="a bag, or an .npz (default: a made-up lively speaker)")
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="of made-up motion (default: %(default)s)"
+    )
+    parser.add_argument("--png", type=Path, help="write a picture too")
+    parser.set_defaults(run=_check)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    robot = _robot_of(arguments)
+    sys.stdout.write(f"{robot.name}: {len(robot.joints)} joints agree with {robot.urdf.name}\n")
+    motion = read_motion(arguments.motion) if arguments.motion else example_motion(arguments.seconds)
+    uses = range_use(robot, motion)
+    sys.stdout.write(text_of(uses))
+    if arguments.png:
+        source = arguments.motion.name if arguments.motion else "made-up motion"
+        draw(uses, arguments.png, f"{robot.name}: range used by {len(motion) / 25.0:.0f} s of {source}")
+        sys.stdout.write(f"written to {arguments.png}\n")
+    return 0
+
+
+def _add_tune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    doc = "Move one joint at a time of the running head, and keep limits and offsets (sliders: timar_view)."
+    parser = commands.add_parser("tune", help=doc, description=doc)
+    _add_robot(parser)
+    parser.add_argument("--namespace", default="", help="of the robot's topics")
+    parser.set_defaults(run=_tune)
+
+
+def _tune(arguments: argparse.Namespace) -> int:
+    from timar_retargeting.tune_node import tune
+
+    kept = tune(_robot_of(arguments), arguments.namespace, sys.stdin, sys.stderr)
+    sys.stdout.write(kept)
+    return 0
+
+
+def _add_delay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    doc = "Measure each servo's delay on the running head by a small step, up and back."
+    parser = commands.add_parser("measure-delay", help=doc, description=doc)
+    _add_robot(parser)
+    parser.add_argument("--namespace", default="", help="of the robot's topics")
+    parser.add_argument("--joint", action="append", default=[], help="only this one; may be said again")
+    parser.add_argument(
+        "--step", type=float, default=0.2, help="size of the step [rad] (default: %(default)s)"
+    )
+    parser.set_defaults(run=_delay)
+
+
+def _delay(arguments: argparse.Namespace) -> int:
+    from timar_retargeting.delay_node import measure_delays
+
+    robot = _robot_of(arguments)
+    unknown = [name for name in arguments.joint if name not in robot.joint_names]
+    if unknown:
+        raise ValueError(f"there is no joint {unknown[0]!r}; the joints are: {', '.join(robot.joint_names)}")
+    if not 0.02 <= arguments.step <= 1.0:
+        raise ValueError(f"--step is {arguments.step:g}, expected 0.02 to 1 rad")
+    results = measure_delays(robot, arguments.namespace, tuple(arguments.joint), arguments.step)
+    is_whole = True
+    for name, result in results.items():
+        if isinstance(result, StepResponse):
+            sys.stdout.write(
+                f"{name}: {{servo_delay_s: {result.delay_s:.3f}}}  # gain {result.gain:.2f}, "
+                f"overshoot {result.overshoot:.0%}, offset {result.offset_rad:+.3f} rad, "
+                f"mismatch {result.mismatch:.1%}\n"
+            )
+        else:
+            is_whole = False
+            sys.stdout.write(f"# {name}: {result}\n")
+    return 0 if is_whole else 1
+
+
+def _add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    doc = "Make channels of the face from paired data, or from your own face model's mesh."
+    parser = commands.add_parser("fit-expressions", help=doc, description=doc)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--expression", type=Path, help=".npz with exp (frames, 50) or motion (frames, 56)")
+    source.add_argument("--mesh", type=Path, help=".npz with shapedirs of your own licensed face model")
+    parser.add_argument("--channels", type=Path, required=True, help=_CHANNELS_HELP)
+    parser.add_argument("--name", action="append", default=[], help="only this channel; may be said again")
+    parser.add_argument(
+        "--least", type=float, default=0.3, help="least share explained (default: %(default)s)"
+    )
+    parser.add_argument("--shape-numbers", type=int, default=300, help="of the mesh (default: %(default)s)")
+    parser.set_defaults(run=_fit)
+
+
+_CHANNELS_HELP = (
+    "with --expression: CSV or .npz of the channels at the same frames (for example ARKit's); with --mesh: "
+    "YAML of channel: {vertices: [..], against: [..], direction: [x, y, z], full_m: 0.01}"
+)
+
+
+def _fit(arguments: argparse.Namespace) -> int:
+    if arguments.mesh:
+        wanted = _mesh_channels(arguments.channels)
+        found = expressions.mesh_channels(arguments.mesh, wanted, arguments.shape_numbers)
+        sys.stdout.write(expressions.yaml_of(found))
+        return 0
+    numbers = expressions.read_expression(arguments.expression)
+    channels = expressions.read_channels(arguments.channels, arguments.name)
+    fitted = expressions.fit_channels(numbers, channels)
+    for one in fitted:
+        verdict = "" if one.explained >= arguments.least else "  left out: the numbers do not tell it"
+        sys.stderr.write(f"{one.name}: {one.explained:.0%} explained{verdict}\n")
+    good = {one.name: one.channel for one in fitted if one.explained >= arguments.least}
+    if not good:
+        raise ValueError("no channel can be told from the expression numbers; are both from the same frames?")
+    sys.stdout.write(expressions.yaml_of(good))
+    return 0
+
+
+def _mesh_channels(path: Path) -> dict[str, expressions.MeshChannel]:
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+        return {
+            str(name): expressions.MeshChannel(
+                tuple(int(v) for v in entry["vertices"]),
+                tuple(float(v) for v in entry["direction"]),  # type: ignore[arg-type]
+                tuple(int(v) for v in entry.get("against", ())),
+                float(entry.get("full_m", 0.01)),
+            )
+            for name, entry in content.items()
+        }
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is not of the form channel: {{vertices: [..], direction: [x, y, z]}}: {error!r}"
+        ) from error
+
+
+def _add_control(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    doc = "Write the robot's URDF with ros2_control tags, and the controllers' parameters."
+    parser = commands.add_parser("ros2-control", help=doc, description=doc)
+    _add_robot(parser)
+    parser.add_argument("--hardware", choices=("mock", "dynamixel"), default="mock")
+    parser.add_argument("--port", default="/dev/ttyUSB0", help="of the Dynamixel bus (default: %(default)s)")
+    parser.add_argument("--baud", type=int, default=1_000_000, help="of the bus (default: %(default)s)")
+    parser.add_argument("--id", action="append", default=[], metavar="JOINT=ID", help="of a servo")
+    parser.add_argument("--urdf", type=Path, required=True, help="where the URDF goes")
+    parser.add_argument("--controllers", type=Path, help="where the controllers' YAML goes")
+    parser.set_defaults(run=_control)
+
+
+def _control(arguments: argparse.Namespace) -> int:
+    robot = _robot_of(arguments)
+    if arguments.hardware == "mock":
+        tag = ros2_control.mock_tag(robot)
+    else:
+        ids = {}
+        for word in arguments.id:
+            joint, _, number = word.partition("=")
+            if not number.isdigit():
+                raise ValueError(f"--id is {word!r}, expected JOINT=NUMBER")
+            ids[joint] = int(number)
+        tag = ros2_control.dynamixel_tag(robot, arguments.port, arguments.baud, ids)
+    arguments.urdf.write_text(ros2_control.with_tag(robot.urdf, tag), "utf-8")
+    if arguments.controllers:
+        arguments.controllers.write_text(ros2_control.controllers_yaml(robot), "utf-8")
+    return 0
