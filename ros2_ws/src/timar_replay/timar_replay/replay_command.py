@@ -43,7 +43,7 @@ def read_arguments(argv: Sequence[str]) -> argparse.Namespace:
         "timar replay",
         description="Replay a bag, or every bag of a folder, through the nodes' own cores in the bag's time; "
         "score and report it.",
-        epilog="`timar replay compare A B` compares two results, `timar replay scenarios` runs scenario files.",
+        epilog="`timar replay compare A B` compares two results; `timar replay scenarios` runs scenarios.",
     )
     parser.add_argument("bag", type=Path, help="rosbag2 folder, .mcap or .db3 file, or a folder of bags")
     parser.add_argument("--out", type=Path, help="folder for the results (default: BAG-replay)")
@@ -106,10 +106,8 @@ def _replay(argv: list[str]) -> int:
     job = ReplayJob(bag, out, settings_of(arguments), not arguments.no_report, arguments.samples)
     if not bag.exists():
         raise FileNotFoundError(f"there is no bag at {bag}; give a rosbag2 folder, an .mcap or a .db3 file")
-    if is_one_bag(bag):
-        results = {str(bag): _one(job)}
-    else:
-        results = _many(job, arguments.workers, arguments.dask)
+    is_one = is_one_bag(bag)
+    results = {str(bag): _one(job)} if is_one else _many(job, arguments.workers, arguments.dask)
     return max((_judge(name, numbers, conditions) for name, numbers in results.items()), default=BROKEN)
 
 

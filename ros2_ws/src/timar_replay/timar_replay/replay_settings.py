@@ -72,7 +72,7 @@ class ReplaySettings:
         return settings
 
     def with_parameters(self, path: Path) -> ReplaySettings:
-        """Return the settings with a ROS parameters file read in; nodes that replay does not have are left out.
+        """Return the settings with a ROS parameters file read in; nodes not replayed are left out.
 
         Raises:
             ValueError: The file is no parameters file, or a value does not fit.
