@@ -18,5 +18,6 @@ setup(
             "playback = timar_audio.playback_node:main",
             "turns = timar_audio.turns_node:main",
         ],
+        "timar.commands": ["audio = timar_audio.audio_command:main"],
     },
 )

@@ -25,6 +25,8 @@ from timar_audio.levels import to_int16
 
 _FULL_SCALE = np.float32(32_768.0)
 _POLL_S = 0.004
+_PATIENCE_NS = 3 * NS_PER_S
+"""A sound server may take up to two seconds to begin [ns]."""
 
 
 class VoiceSource(Protocol):
@@ -300,8 +302,8 @@ class Loudspeaker:
                 held = self._capacity - room
                 drive.observe(drive.written_frames - held - self._behind_frames, now_ns)
                 return room
-            if now_ns - self._moved_ns > NS_PER_S:
-                raise OSError(f"loudspeaker {self._name!r} has vanished: it took nothing for 1 s")
+            if now_ns - self._moved_ns > _PATIENCE_NS:
+                raise OSError(f"loudspeaker {self._name!r} has vanished: it took nothing for 3 s")
             if now_ns > deadline_ns:
                 return 0
             self._sleep(_POLL_S)
