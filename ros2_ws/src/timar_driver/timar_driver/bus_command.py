@@ -23,6 +23,7 @@ from timar_driver.simulated_bus import Faults, SimulatedBus
 from timar_driver.simulated_servo import MotorConfig, SimulatedServo
 from timar_driver.urdf import read_driven_joints
 
+_PRIORITY = 30
 _WORDS = "lose ID | find ID | brownout ID... | overload ID | set noise|corrupt|lost|deaf SHARE | heal | state"
 
 
@@ -128,7 +129,7 @@ def _simulate(bus: BusDescription, arguments: argparse.Namespace) -> None:
     wanted_end = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: wanted_end.set())
-    with PtyBus(simulated, bus.baud) as pty:
+    with PtyBus(simulated, bus.baud, _PRIORITY) as pty:
         sys.stdout.write(f"{len(bus.servos)} simulated {bus.protocol} servos on {pty.path}\n")
         sys.stdout.flush()
         threading.Thread(target=_obey_lines, args=(pty, wanted_end), daemon=True).start()

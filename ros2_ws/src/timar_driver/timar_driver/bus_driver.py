@@ -84,6 +84,8 @@ class BusDriver(JointDriver):
     def activate(self, now_ns: int) -> Measurement:
         """Find every servo, set it up, and let it hold where it stands."""
         self._bus.open()
+        self._bus.attempts = ServoBus.attempts
+        self._bus.settle()
         specs = self.description.servos
         self._setup.find(specs)
         for row, spec in enumerate(specs):
@@ -99,6 +101,8 @@ class BusDriver(JointDriver):
         self._health = ServoHealth(specs)
         self._health.learn_limits(self._bus)
         self._effort, self._sent_ns, self._pending_fault = 1.0, 0, ""
+        # From here on the loop runs: what fails is tried again in a later cycle.
+        self._bus.attempts = 1
         return Measurement(self._positions.copy(), self._velocities.copy())
 
     def send(self, positions: Array, now_ns: int) -> Array:
@@ -146,12 +150,14 @@ class BusDriver(JointDriver):
             self._bus.sync_write(family.register("effort_limit"), dict.fromkeys(living, value))
             return
         self._bus.sync_write(family.register("torque_enable"), dict.fromkeys(living, 0))
-        # A group write is not confirmed, and this one matters.
+        # A group write is not confirmed, and this one matters more than the loop's rhythm.
+        self._bus.attempts = ServoBus.attempts
         for servo_id in living:
             self._setup.try_write(servo_id, "torque_enable", 0)
 
     def deactivate(self, now_ns: int) -> None:
         """Disarm the watchdogs, so that joints with torque go on holding, and close the line."""
+        self._bus.attempts = ServoBus.attempts
         try:
             self._setup.stop_watchdogs([joint.spec for joint in self._joints if not joint.is_given_up])
         except RuntimeError as error:

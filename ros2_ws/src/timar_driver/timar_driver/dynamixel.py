@@ -43,6 +43,13 @@ class _SdkPort(PortHandler):  # type: ignore[misc]
         remaining_ms = self.packet_timeout - self.getTimeSinceStart()
         return self._wire.read(length, max(0.0, remaining_ms * 1e-3))
 
+    def settle(self, quiet_s: float) -> None:
+        """Let time pass, then forget what came."""
+        end_s = self._wire.now_s() + quiet_s
+        while (left_s := end_s - self._wire.now_s()) > 0:
+            self._wire.read(256, left_s)
+        self._wire.discard()
+
     def writePort(self, packet: Sequence[int]) -> int:  # noqa: N802
         self._wire.write(bytes(packet))
         return len(packet)
@@ -86,11 +93,16 @@ class DynamixelBus(ServoBus):
 
     def ping(self, servo_id: int) -> int | None:
         """Return a servo's model number."""
-        for _ in range(self.ATTEMPTS):
+        for _ in range(self.attempts):
             number, result, _ = self._ask(self._sdk.ping, servo_id)
             if result == COMM_SUCCESS:
                 return int(number)
+            self.settle()
         return None
+
+    def settle(self) -> None:
+        """Wait, then forget what came."""
+        self._guarded(_SdkPort.settle, self.QUIET_S)
 
     def reboot(self, servo_id: int) -> None:
         """Let a servo start anew."""

@@ -59,13 +59,22 @@ class FeetechBus(ServoBus):
 
     def ping(self, servo_id: int) -> int | None:
         """Return a servo's model number."""
-        for _ in range(self.ATTEMPTS):
+        for _ in range(self.attempts):
             if self._ask(Packet(servo_id, PING), [servo_id], 0):
                 try:
                     return self.read_once(servo_id, _MODEL_NUMBER)
                 except BusError:
-                    continue
+                    pass
+            self.settle()
         return None
+
+    def settle(self) -> None:
+        """Wait, then forget what came."""
+        wire = self._open()
+        end_s = wire.now_s() + self.QUIET_S
+        while (left_s := end_s - wire.now_s()) > 0:
+            self._guarded(lambda left=left_s: wire.read(256, left))
+        self._guarded(wire.discard)
 
     def reboot(self, servo_id: int) -> None:
         """Let a servo start anew."""
@@ -118,13 +127,16 @@ class FeetechBus(ServoBus):
         return found
 
     def _send(self, request: Packet) -> Wire:
-        if self._wire is None:
-            raise BusGoneError("the servo bus is not open; call open() first")
-        wire = self._wire
+        wire = self._open()
         self.counters.requests += 1
         self._guarded(wire.discard)
         self._guarded(lambda: wire.write(request.to_bytes()))
         return wire
+
+    def _open(self) -> Wire:
+        if self._wire is None:
+            raise BusGoneError("the servo bus is not open; call open() first")
+        return self._wire
 
     def _guarded(self, call: Callable) -> bytes:
         try:

@@ -12,6 +12,7 @@ import tty
 from pathlib import Path
 
 from timar_driver.simulated_bus import SimulatedBus
+from timar_driver.steady import ask_for_priority
 
 _READY_WITHIN_S = 20.0
 
@@ -22,15 +23,16 @@ class PtyBus:
     Args:
         bus: The servos.
         baud: Replies take as long as they would at this rate.
+        priority: Of the kernel's real-time scheduling, 0 for none.
     """
 
-    def __init__(self, bus: SimulatedBus, baud: int = 1_000_000) -> None:
+    def __init__(self, bus: SimulatedBus, baud: int = 1_000_000, priority: int = 0) -> None:
         self.bus = bus
         self.path = ""
         """What to open; known after `start`."""
         self.lock = threading.Lock()
         """Held while the servos live; take it to look at them or to hurt them."""
-        self._s_per_byte = 10.0 / baud
+        self._s_per_byte, self._priority = 10.0 / baud, priority
         self._master = self._slave = -1
         self._wake_out = self._wake_in = -1
         self._thread: threading.Thread | None = None
@@ -63,6 +65,8 @@ class PtyBus:
         self.stop()
 
     def _serve(self) -> None:
+        # A servo's processor has nothing else to do; this stands in for that where the kernel allows it.
+        ask_for_priority(self._priority)
         while True:
             ready, _, _ = select.select([self._master, self._wake_out], [], [], 0.005)
             if self._wake_out in ready:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from timar_driver.driver import HardwareGoneError
 from timar_driver.models import Family
 from timar_driver.registers import Block, Register
+
+_Result = TypeVar("_Result")
 
 
 class BusError(RuntimeError):
@@ -34,11 +37,13 @@ class BusCounters:
 class ServoBus(abc.ABC):
     """Servos on one line. Every method but `open` and `close` may raise BusGoneError."""
 
-    ATTEMPTS = 3
-    """How often a single read or write is tried before it counts as failed."""
+    QUIET_S = 0.03
+    """After a failure the line rests for so long: a late answer must not pass for the next one [s]."""
 
     family: Family
     counters: BusCounters
+    attempts: int = 3
+    """How often a single read or write is tried; a running loop has time for one only."""
 
     @abc.abstractmethod
     def open(self) -> None:
@@ -76,6 +81,10 @@ class ServoBus(abc.ABC):
     def write_once(self, servo_id: int, register: Register, value: int) -> None:
         """Write one register; see `write`."""
 
+    @abc.abstractmethod
+    def settle(self) -> None:
+        """Let `QUIET_S` pass, then forget what came."""
+
     def read(self, servo_id: int, name: str) -> int:
         """Read one register of one servo.
 
@@ -83,12 +92,7 @@ class ServoBus(abc.ABC):
             BusError: No whole answer came, for all attempts.
         """
         register = self.family.register(name)
-        for _ in range(self.ATTEMPTS - 1):
-            try:
-                return self.read_once(servo_id, register)
-            except BusError:
-                continue
-        return self.read_once(servo_id, register)
+        return self._tried(lambda: self.read_once(servo_id, register))
 
     def write(self, servo_id: int, name: str, value: int) -> None:
         """Write one register of one servo and have it confirmed.
@@ -97,9 +101,12 @@ class ServoBus(abc.ABC):
             BusError: It was not confirmed, for all attempts, or refused.
         """
         register = self.family.register(name)
-        for _ in range(self.ATTEMPTS - 1):
+        self._tried(lambda: self.write_once(servo_id, register, value))
+
+    def _tried(self, call: Callable[[], _Result]) -> _Result:
+        for _ in range(self.attempts - 1):
             try:
-                return self.write_once(servo_id, register, value)
+                return call()
             except BusError:
-                continue
-        return self.write_once(servo_id, register, value)
+                self.settle()
+        return call()

@@ -51,7 +51,7 @@ class SteadyLoop:
             self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        self.scheduling = _ask_for_priority(self._priority)
+        self.scheduling = ask_for_priority(self._priority)
         due_ns = time.monotonic_ns()
         while not self._wanted_end.is_set():
             now_ns = time.monotonic_ns()
@@ -67,7 +67,7 @@ class SteadyLoop:
             time.sleep(max(0, due_ns - time.monotonic_ns()) * 1e-9)
 
 
-def _ask_for_priority(priority: int) -> str:
+def ask_for_priority(priority: int) -> str:
     """Ask the kernel to run this thread before ordinary ones; say what came of it."""
     if priority <= 0:
         return "ordinary"

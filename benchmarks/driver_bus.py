@@ -1,0 +1,168 @@
+"""How steadily the driver node commands twelve simulated servos while other processes burn the CPU.
+
+python benchmarks/driver_bus.py [--seconds 30] [--burners 1] [--priority 20]
+
+Two clocks are read: the driver's own, when a cycle begins, and that of the simulated bus, a process of its
+own, when the packet with the goals arrives. Writes benchmarks/results/driver_bus.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import multiprocessing
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
+from timar_common.room_node import qos_of
+from timar_common.topics import TOPICS
+from timar_description.find import find_urdf
+from timar_driver.urdf import read_driven_joints
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+PROMISED_P99_MS = 2.0
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def main() -> None:
+    """Measure with and without load and print both."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--burners", type=int, default=1, help="busy processes beside the driver")
+    parser.add_argument("--priority", type=int, default=20, help="real-time priority asked for; 0: none")
+    arguments = parser.parse_args()
+    os.environ.setdefault("ROS_DOMAIN_ID", "92")
+    rclpy.init()
+    rows = [
+        measure(arguments.seconds, burners, priority)
+        for burners, priority in ((0, arguments.priority), (arguments.burners, arguments.priority),
+                                  (arguments.burners, 0))
+    ]  # fmt: skip
+    rclpy.try_shutdown()
+    result = {
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "load_average": os.getloadavg(),
+        "promised_p99_ms": PROMISED_P99_MS,
+        "rows": rows,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "driver_bus.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    sys.stdout.write(f"{result['date']}, {result['machine']}, load {result['load_average'][0]:.1f}\n")
+    sys.stdout.write("burners  scheduling              late p99 [ms]  jitter at the bus p50, p99, max [ms]\n")
+    for row in rows:
+        sys.stdout.write(
+            f"{row['burners']:>7}  {row['scheduling']:<24} {row['late_ms_p99']:>19.2f}"
+            f"  {row['jitter_ms']['p50']:.2f}, {row['jitter_ms']['p99']:.2f}, {row['jitter_ms']['max']:.2f}"
+            f"   ({row['replies_missing_share']:.2%} of replies, {row['missed_cycles']} cycles missed)\n"
+        )
+
+
+def measure(seconds: float, burners: int, priority: int) -> dict[str, Any]:
+    """Run bus, driver and load for a while; return what both clocks say."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "bus.json"
+        bus = subprocess.Popen(
+            [sys.executable, "-m", "timar_driver.bus_command", "simulate", "--log", str(log)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert bus.stdout is not None
+        port = bus.stdout.readline().split()[-1]
+        driver = subprocess.Popen(
+            [sys.executable, "-m", "timar_common.room_node", "timar_driver.driver_node:DriverNode",
+             "--ros-args", "-p", "driver:=hardware", "-p", f"port:={port}",
+             "-p", f"realtime_priority:={priority}"]
+        )  # fmt: skip
+        load = [multiprocessing.Process(target=burn, daemon=True) for _ in range(burners)]
+        for process in load:
+            process.start()
+        values = drive(seconds)
+        for process in load:
+            process.terminate()
+        driver.send_signal(signal.SIGINT)
+        driver.wait(15)
+        bus.terminate()
+        bus.wait(10)
+        goals_ns = np.array(json.loads(log.read_text(encoding="utf-8"))["goals_ns"])
+    # The first second is the start; the stop at the end is as steady as the rest.
+    goals_ns = goals_ns[goals_ns > goals_ns[0] + 1_000_000_000]
+    jitter_ms = np.abs(np.diff(goals_ns) * 1e-6 - 10.0)
+    replies, missing = int(values["bus_replies"]), int(values["bus_missing"])
+    return {
+        "burners": burners,
+        "scheduling": values["scheduling"],
+        "cycles": int(values["cycles"]),
+        "missed_cycles": int(values["missed_cycles"]),
+        "late_ms_p99": float(values["late_ms_p99"]),
+        "cycle_ms_p99": float(values["cycle_ms_p99"]),
+        "jitter_ms": {
+            "p50": float(np.percentile(jitter_ms, 50)),
+            "p99": float(np.percentile(jitter_ms, 99)),
+            "max": float(jitter_ms.max()),
+        },
+        "replies_missing_share": missing / max(1, replies + missing),
+    }
+
+
+def burn() -> None:
+    """Keep one core busy."""
+    while True:
+        sum(range(10_000))
+
+
+def drive(seconds: float) -> dict[str, str]:
+    """Send what retargeting sends, plans of a second, five times a second; return the diagnostics."""
+    names, limits = read_driven_joints(find_urdf())
+    middle, reach = 0.5 * (limits.lower + limits.upper), 0.25 * (limits.upper - limits.lower)
+    node = Node("bench")
+    publisher = node.create_publisher(JointTrajectory, "joint_trajectory", qos_of(TOPICS["joint_trajectory"]))
+    seen: dict[str, str] = {}
+
+    def on_diagnostics(message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name.endswith("/driver"):
+                seen.update({item.key: item.value for item in status.values})
+
+    node.create_subscription(DiagnosticArray, "/diagnostics", on_diagnostics, 10)
+    end_s = time.monotonic() + 15.0
+    while not publisher.get_subscription_count() and time.monotonic() < end_s:
+        rclpy.spin_once(node, timeout_sec=0.05)
+    end_s, began_s = time.monotonic() + seconds, time.monotonic()
+    while (now_s := time.monotonic()) < end_s:
+        publisher.publish(_plan(names, middle, reach, now_s - began_s))
+        until_s = now_s + 0.2
+        while time.monotonic() < until_s:
+            rclpy.spin_once(node, timeout_sec=0.02)
+    node.destroy_node()
+    return seen
+
+
+def _plan(names: tuple[str, ...], middle: np.ndarray, reach: np.ndarray, since_s: float) -> JointTrajectory:
+    message = JointTrajectory(joint_names=list(names))
+    # It fades in, so that the first plan begins where the joints stand.
+    fade = min(1.0, since_s / 2.0)
+    for step in range(51):
+        phase = 2 * np.pi * 0.5 * (since_s + 0.02 * step)
+        positions = middle + fade * reach * np.sin(phase)
+        velocities = fade * reach * np.pi * np.cos(phase) if step < 50 else np.zeros(len(names))
+        point = JointTrajectoryPoint(positions=positions.tolist(), velocities=velocities.tolist())
+        point.time_from_start.sec = step // 50
+        point.time_from_start.nanosec = 20_000_000 * (step % 50)
+        message.points.append(point)
+    return message
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,287 @@
+"""The driver node on simulated servos in a process of their own: however it ends, they end safely."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.ros
+
+rclpy = pytest.importorskip("rclpy", reason="needs ROS 2: run `make setup`")
+
+from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
+from rclpy.node import Node  # noqa: E402
+from sensor_msgs.msg import JointState  # noqa: E402
+from std_srvs.srv import Trigger  # noqa: E402
+from timar_common.room_node import qos_of  # noqa: E402
+from timar_common.topics import TOPICS  # noqa: E402
+from timar_description.find import find_urdf  # noqa: E402
+from timar_driver.hardware_file import hardware_file_of, read_hardware  # noqa: E402
+from timar_driver.urdf import read_driven_joints  # noqa: E402
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint  # noqa: E402
+
+NAMES, LIMITS = read_driven_joints(find_urdf())
+HARDWARE = read_hardware(hardware_file_of(find_urdf()), NAMES, LIMITS)
+assert HARDWARE.bus is not None
+YAW = HARDWARE.bus.servos[NAMES.index("neck_yaw")]
+SPEED_RAD_S = 0.5
+NODE = (sys.executable, "-m", "timar_common.room_node", "timar_driver.driver_node:DriverNode")
+
+
+class Servos:
+    """`timar bus simulate` as a person would start it."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "timar_driver.bus_command", "simulate"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.port = self._answer().split()[-1]
+
+    def _answer(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def say(self, words: str) -> str:
+        assert self.process.stdin is not None
+        self.process.stdin.write(words + "\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def state(self) -> dict[str, dict[str, Any]]:
+        state: dict[str, dict[str, Any]] = json.loads(self.say("state"))
+        return state
+
+    def yaw(self) -> dict[str, Any]:
+        return self.state()[str(YAW.servo_id)]
+
+    def torques(self) -> set[bool]:
+        return {servo["has_torque"] for servo in self.state().values()}
+
+
+class Stage(Node):
+    """Plays retargeting and looks on."""
+
+    def __init__(self, namespace: str, servos: Servos) -> None:
+        super().__init__("stage", namespace=namespace)
+        self.servos = servos
+        self.states: list[JointState] = []
+        self.status: Any = None
+        self.driver: subprocess.Popen | None = None
+        self.trajectories = self.create_publisher(
+            JointTrajectory, "joint_trajectory", qos_of(TOPICS["joint_trajectory"])
+        )
+        self.create_subscription(
+            JointState, "joint_states", self.states.append, qos_of(TOPICS["joint_states"])
+        )
+        self.create_subscription(
+            DiagnosticArray, "/diagnostics", self._on_diagnostics, qos_of(TOPICS["/diagnostics"])
+        )
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name == f"{self.get_namespace()}/driver":
+                self.status = status
+
+    def start_driver(self, **parameters: str) -> None:
+        settings = {"driver": "hardware", "port": self.servos.port, **parameters}
+        words = [word for key, value in settings.items() for word in ("-p", f"{key}:={value}")]
+        self.driver = subprocess.Popen(
+            [*NODE, "--ros-args", "-r", f"__ns:={self.get_namespace()}", *words]
+        )  # fmt: skip
+        self.states.clear()
+        self.spin_until(lambda: bool(self.states) and self.trajectories.get_subscription_count() > 0, 15.0)
+
+    def spin_until(self, condition: Callable[[], Any], seconds: float = 8.0) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, "the condition did not come true in time"
+            rclpy.spin_once(self, timeout_sec=0.02)
+
+    def spin_for(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            rclpy.spin_once(self, timeout_sec=0.02)
+
+    def move(self, seconds: float = 1.2) -> None:
+        """Turn the neck to its left at a steady speed, from where it stands."""
+        position = self.position()
+        end = position + SPEED_RAD_S * seconds
+        message = JointTrajectory(joint_names=["neck_yaw"])
+        message.points = [
+            JointTrajectoryPoint(positions=[position], velocities=[SPEED_RAD_S]),
+            JointTrajectoryPoint(positions=[end], velocities=[SPEED_RAD_S]),
+        ]
+        message.points[1].time_from_start.sec = int(seconds)
+        message.points[1].time_from_start.nanosec = int((seconds % 1.0) * 1e9)
+        self.trajectories.publish(message)
+
+    def position(self) -> float:
+        state = self.states[-1]
+        return float(state.position[list(state.name).index("neck_yaw")])
+
+    def call(self, name: str) -> Any:
+        client = self.create_client(Trigger, f"driver/{name}")
+        self.spin_until(client.service_is_ready)
+        future = client.call_async(Trigger.Request())
+        self.spin_until(future.done)
+        return future.result()
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    servos = Servos()
+    rclpy.init()
+    node = Stage(f"/driver_{os.getpid()}_{time.monotonic_ns() % 1_000_000}", servos)
+    try:
+        yield node
+    finally:
+        if node.driver is not None and node.driver.poll() is None:
+            node.driver.send_signal(signal.SIGINT)
+            assert node.driver.wait(10) == 0
+        node.destroy_node()
+        rclpy.try_shutdown()
+        servos.process.terminate()
+        servos.process.wait(5)
+
+
+def test_a_trajectory_moves_the_servos_and_they_are_seen_moving(stage: Stage) -> None:
+    stage.start_driver()
+    stage.move(0.6)
+    stage.spin_for(1.0)
+    assert stage.position() == pytest.approx(0.3, abs=0.01)
+    tick = stage.servos.yaw()["position"]
+    assert tick == pytest.approx(YAW.tick(0.3), abs=5)
+    stage.spin_until(
+        lambda: stage.status is not None and "neck_yaw.temperature_c" in str(stage.status.values)
+    )
+    values = {item.key: item.value for item in stage.status.values}
+    assert values["phase"] == "following"
+    assert float(values["neck_yaw.voltage_v"]) > 4.0
+    assert int(values["bus_replies"]) > 1000
+
+
+def test_a_killed_driver_leaves_the_servos_stopped_by_their_watchdog_within_100_ms(stage: Stage) -> None:
+    stage.start_driver()
+    stage.move()
+    stage.spin_for(0.5)
+    assert abs(stage.servos.yaw()["velocity"]) > 50
+    assert stage.driver is not None
+    stage.driver.kill()
+    killed_s = time.monotonic()
+    stage.driver.wait(5)
+    time.sleep(max(0.0, killed_s + 0.1 - time.monotonic()))
+    first = stage.servos.state()
+    assert all(servo["is_tripped"] and servo["velocity"] == 0.0 for servo in first.values())
+    time.sleep(0.3)
+    second = stage.servos.state()
+    here, there = (state[str(YAW.servo_id)]["position"] for state in (first, second))
+    assert here == pytest.approx(there, abs=1)
+    assert stage.servos.torques() == {True}, "stopped and holding"
+    # The next driver takes the head over as it stands: watchdogs cleared, nothing jumps.
+    stage.start_driver()
+    assert stage.servos.yaw()["position"] == pytest.approx(there, abs=2)
+    assert not stage.servos.yaw()["is_tripped"]
+    stage.move(0.2)
+    stage.spin_for(0.6)
+    assert stage.servos.yaw()["position"] > there + 30
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    ("category", "within_s", "torque"),
+    [("hold", 0.25, True), ("ease_and_release", 0.75, False), ("park_then_release", 4.25, False)],
+)
+def test_a_signal_in_motion_ends_in_the_stop_of_the_category(
+    stage: Stage, number: signal.Signals, category: str, within_s: float, torque: bool
+) -> None:
+    stage.start_driver(stop_category=category)
+    stage.move()
+    stage.spin_for(0.5)
+    assert stage.driver is not None
+    stage.driver.send_signal(number)
+    began_s = time.monotonic()
+    # One spin of the executor, the stop, and the end of a process with ROS in it.
+    assert stage.driver.wait(within_s + 3.0) == 0
+    assert time.monotonic() - began_s < within_s + 3.0
+    state = stage.servos.yaw()
+    assert state["velocity"] == 0.0 or abs(state["velocity"]) < 20
+    assert stage.servos.torques() == {torque}
+    assert not state["is_tripped"]
+    if category == "park_then_release":
+        pitch = HARDWARE.bus.servos[NAMES.index("neck_pitch")]
+        parked = stage.servos.state()[str(pitch.servo_id)]["position"]
+        assert parked == pytest.approx(pitch.tick(0.3), abs=40)
+
+
+def test_the_stop_service_stops_and_resume_goes_on(stage: Stage) -> None:
+    stage.start_driver()
+    stage.move()
+    stage.spin_for(0.4)
+    answer = stage.call("stop")
+    assert answer.success
+    assert answer.message.startswith("ease_and_release, at most 0.8 s")
+    stage.spin_for(1.0)
+    assert stage.servos.torques() == {False}
+    assert len(stage.states) > 10, "joint states go on"
+    here = stage.position()
+    stage.move()
+    stage.spin_for(0.3)
+    assert stage.position() == pytest.approx(here, abs=3e-3), "a stopped driver leaves trajectories out"
+    assert stage.call("resume").success
+    stage.spin_until(lambda: stage.servos.torques() == {True})
+    stage.spin_for(0.2)
+    stage.move(0.3)
+    stage.spin_for(0.7)
+    assert stage.position() > here + 0.1
+
+
+def test_a_lost_servo_stops_the_robot_and_is_named_in_the_diagnostics(stage: Stage) -> None:
+    stage.start_driver(stop_category="hold")
+    stage.servos.say("lose 4")
+    stage.spin_until(lambda: stage.status is not None and "jaw (servo 4)" in stage.status.message)
+    assert "has been silent" in stage.status.message
+    assert stage.status.level == b"\x02"
+    stage.servos.say("find 4")
+    assert stage.call("resume").success
+    stage.spin_until(lambda: stage.status.message == "following trajectories")
+
+
+def test_a_noisy_bus_moves_the_head_all_the_same(stage: Stage) -> None:
+    stage.start_driver()
+    for words in ("set noise 0.1", "set corrupt 0.03", "set lost 0.03"):
+        assert stage.servos.say(words) == "done\n"
+    stage.move(0.6)
+    stage.spin_for(1.0)
+    stage.servos.say("heal")
+    stage.spin_for(0.2)
+    assert stage.position() == pytest.approx(0.3, abs=0.01)
+    positions = [list(state.position) for state in stage.states]
+    assert np.isfinite(positions).all()
+
+
+def test_a_driver_without_its_servos_refuses_to_start_and_names_them() -> None:
+    ended = subprocess.run(
+        [*NODE, "--ros-args", "-p", "driver:=hardware", "-p", "port:=/dev/no-such-port"],
+        capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert "the servo bus /dev/no-such-port cannot be opened at 1000000 baud" in ended.stdout + ended.stderr
+
+
+def test_the_driver_brings_a_simulated_bus_of_its_own(stage: Stage) -> None:
+    stage.start_driver(port="simulated")
+    stage.move(0.4)
+    stage.spin_for(0.8)
+    assert stage.position() == pytest.approx(0.2, abs=0.01)
