@@ -12,6 +12,7 @@ from timar_common.diagnostics import Level
 
 from timar_view.body import Joint
 from timar_view.conversation import QUIET_DBFS, Conversation, Floor, Speaker
+from timar_view.sliders import JointSliders
 
 USER_COLOR = "#d9822b"
 AGENT_COLOR = "#14727f"
@@ -32,7 +33,7 @@ _BOX = "padding:0 1em;font:13px/1.45 system-ui,sans-serif"
 
 
 class Panel:
-    """Two tabs: the conversation, and the joints (where sliders will go when they may move the head).
+    """Two tabs: the conversation, and the joints with sliders that move them.
 
     Args:
         server: The browser's server.
@@ -52,6 +53,7 @@ class Panel:
             self._health = gui.add_html("")
         with tabs.add_tab("Joints"):
             self._positions = gui.add_html("")
+            self.sliders = JointSliders(gui, joints)
 
     def draw(self, conversation: Conversation, positions: Mapping[str, float]) -> None:
         """Send what changed."""
@@ -64,6 +66,7 @@ class Panel:
         self._write(self._latency, latency_html(conversation))
         self._write(self._health, health_html(conversation))
         self._write(self._positions, joints_html(self._joints, positions))
+        self.sliders.follow(positions)
 
     def _write(self, handle: viser.GuiHtmlHandle, content: str) -> None:
         if self._sent.get(id(handle)) != content:

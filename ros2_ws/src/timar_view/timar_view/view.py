@@ -91,6 +91,20 @@ class HeadView:
             elif len(self.unknown_joints) < 64:
                 self.unknown_joints.add(name)
 
+    def targets(self, monotonic_ns: int) -> dict[str, float]:
+        """Return where joints are to go by hand, when that is to be said now; nothing while nobody looks.
+
+        Args:
+            monotonic_ns: Machine time now [ns].
+        """
+        if self._server is None:
+            return {}
+        sliders = self._panel.sliders
+        if sliders.box.value and not self.lookers:
+            # Whoever moved them has closed the page; the head may live again.
+            sliders.switch(False)
+        return sliders.targets(monotonic_ns)
+
     def draw(self, monotonic_ns: int) -> bool:
         """Send the newest state to whoever looks on, and tell whether anybody does.
 

@@ -8,6 +8,7 @@ import time
 import webbrowser
 from typing import Any
 
+from sensor_msgs.msg import JointState
 from timar_common.diagnostics import Level, Report
 from timar_common.room_node import RoomNode, run
 from timar_description import find_urdf
@@ -33,6 +34,7 @@ class ViewNode(RoomNode):
         self.listen_to("floor", self._on_floor)
         self.listen_to("agent/motion", self._on_motion)
         self.listen_to("/diagnostics", self._on_diagnostics)
+        self._targets = self.publish_on("joint_targets")
         self.every(1.0 / self.config.rate_hz, self._draw)
 
     def start(self) -> None:
@@ -64,7 +66,11 @@ class ViewNode(RoomNode):
         return report
 
     def _draw(self) -> None:
-        self._view.draw(time.monotonic_ns())
+        now_ns = time.monotonic_ns()
+        self._view.draw(now_ns)
+        targets = self._view.targets(now_ns)
+        if targets:
+            self._targets.publish(JointState(name=list(targets), position=list(targets.values())))
 
     def _on_joint_states(self, message: Any) -> None:
         self._view.update_joints(message.name, message.position)
