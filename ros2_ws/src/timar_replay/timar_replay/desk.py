@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from timar_inference.conversation import Conversation
-from timar_inference.decisions import Job, Outcome, StartConversation, TakeBack, TurnRequest
+from timar_inference.decisions import Job, MotionRun, Outcome, StartConversation, TakeBack, TurnRequest
 from timar_inference.runner import Runner
 
 
@@ -107,6 +107,12 @@ class TimedSession:
         self._clock.time_ns += self._duration_ns()
         return motion
 
+    def preview(self, *arguments: Any, **options: Any) -> Any:
+        """Guess the frames after a turn; the clock moves on."""
+        motion = self._session.preview(*arguments, **options)
+        self._clock.time_ns += self._duration_ns()
+        return motion
+
     def commit(self, *arguments: Any, **options: Any) -> Any:
         """Commit a turn unsampled; it is taken to need as long, for the backbone is most of a turn."""
         committed = self._session.commit(*arguments, **options)
@@ -122,10 +128,16 @@ class Desk:
         capacity: How many jobs may wait.
         clock: The runner's clock.
         deliver: Called with each outcome and the time it was finished [ns], in order.
+        show: Called likewise with each preview.
     """
 
     def __init__(
-        self, runner: Runner, capacity: int, clock: VirtualClock, deliver: Callable[[int, Outcome], None]
+        self,
+        runner: Runner,
+        capacity: int,
+        clock: VirtualClock,
+        deliver: Callable[[int, Outcome], None],
+        show: Callable[[int, MotionRun], None],
     ) -> None:
         self.withdrawn = 0
         """Turns that waited when they were taken back or the conversation ended."""
@@ -133,8 +145,10 @@ class Desk:
         self._capacity = capacity
         self._clock = clock
         self._deliver = deliver
+        self._show = show
         self._jobs: collections.deque[tuple[int, Job]] = collections.deque()
-        self._at_hand: tuple[int, Outcome] | None = None
+        self._at_hand: tuple[int, Outcome | MotionRun] | None = None
+        self._guess_on: TurnRequest | None = None
 
     def feed(self, conversation: Conversation, now_ns: int) -> None:
         """Take from a conversation what is to be done, as far as there is room, and do what is due."""
@@ -149,18 +163,31 @@ class Desk:
         """Let time pass: start and deliver what starts and ends until then [ns]."""
         while True:
             if self._at_hand is not None:
-                finished_ns, outcome = self._at_hand
+                finished_ns, result = self._at_hand
                 if finished_ns > until_ns:
                     return
                 self._at_hand = None
-                self._deliver(finished_ns, outcome)
+                self._hand_out(finished_ns, result)
             elif self._jobs and max(self._jobs[0][0], self._clock.time_ns) <= until_ns:
                 submitted_ns, job = self._jobs.popleft()
                 self._clock.reach(submitted_ns)
                 outcome = self._runner.run(job)
                 self._at_hand = (self._clock.time_ns, outcome)
+                self._guess_on = job if isinstance(job, TurnRequest) else None
             else:
                 return
+
+    def _hand_out(self, finished_ns: int, result: Outcome | MotionRun) -> None:
+        """Deliver what is finished; after a turn, guess on as the worker does."""
+        if isinstance(result, MotionRun):
+            self._show(finished_ns, result)
+            return
+        self._deliver(finished_ns, result)
+        request, self._guess_on = self._guess_on, None
+        if request is not None:
+            preview = self._runner.preview(request, is_busy=bool(self._jobs))
+            if preview is not None:
+                self._at_hand = (self._clock.time_ns, preview)
 
     def finish(self) -> None:
         """Do and deliver everything that waits, however long it takes."""

@@ -13,12 +13,19 @@ from timar_audio.turns import Speaker
 from timar_common.clock import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from timar_common.stream import SampleStream
 from timar_inference.conversation import as_float
-from timar_inference.decisions import Decision, Outcome, StartConversation, TakeBack, TurnRequest
+from timar_inference.decisions import (
+    Decision,
+    MotionRun,
+    Outcome,
+    PreviewRequest,
+    StartConversation,
+    TakeBack,
+    TurnRequest,
+)
 from timar_inference.planned import PlannedSpeech
 from timar_inference.runner import Runner
 from timar_inference.runtime import Runtime
 from timar_inference.user_motion import PARTS, MotionTrack
-from timar_retargeting.body import Motion
 
 from timar_replay.bag import BagMessage
 from timar_replay.bag_time import BagTime
@@ -53,12 +60,15 @@ class Agreement:
     """Between any two numbers of motion."""
     first_unequal_frame: int | None = None
     previews: int = 0
-    """Recorded guesses, of which the log does not speak; not repeated."""
+    """Recorded guesses at the frames after a turn, of which the log does not speak."""
+    previews_equal: int = 0
 
     @property
     def is_exact(self) -> bool:
         """Whether there was something to compare and all of it was equal."""
-        return bool(self.log) and self.motions == self.motions_equal and self.log == self.log_equal
+        pairs = [(self.log, self.log_equal), (self.motions, self.motions_equal)]
+        pairs.append((self.previews, self.previews_equal))
+        return bool(self.log) and all(count == equal for count, equal in pairs)
 
 
 class Follower:
@@ -75,11 +85,13 @@ class Follower:
         session = TimedSession(runtime.session, clock, lambda: 0)
         self._session = session
         self._runner = Runner(session, runtime.identity, clock.now_ns)
-        self._ears = Ears(settings.turns, time, out)
         self._body = BodyRoom(settings.retargeting, time, out)
+        self._ears = Ears(settings.turns, time, out, self._body)
         self._agreement = Agreement()
         self._decisions: collections.deque[tuple[int, Any]] = collections.deque()
         self._recorded: dict[Key, Any] = {}
+        self._previews: dict[Key, Any] = {}
+        self._newest_turn: tuple[TurnRequest, PlannedSpeech] | None = None
         self._user = SampleStream(KEPT_SAMPLES)
         self._motion = MotionTrack()
         self._plan = PlannedSpeech(KEPT_SAMPLES)
@@ -102,6 +114,7 @@ class Follower:
     def finish(self) -> None:
         """Make the decisions that wait, with what there is."""
         self._repeat(NEVER_NS)
+        self._guess()
         self._ears.finish(self._time.now_ns)
 
     def losses(self) -> list[str]:
@@ -160,6 +173,7 @@ class Follower:
     def _on_head_motion(self, message: Any, now_ns: int) -> None:
         if getattr(message, "is_preview", False):
             self._agreement.previews += 1
+            self._previews[_key(message)] = message
             return
         self._recorded[_key(message)] = message
 
@@ -189,6 +203,7 @@ class Follower:
         return self._user.end_sample >= decision.user_end_sample
 
     def _decide(self, decision: Any) -> None:
+        self._guess()
         self._follow_sequence(decision)
         recorded = (
             self._recorded.pop(_key(decision), None) if decision.decision == Decision.GENERATE else None
@@ -198,6 +213,7 @@ class Follower:
             outcome = self._start(decision)
         elif decision.decision == Decision.TAKE_BACK:
             self._recorded.clear()
+            self._previews.clear()
             outcome = self._runner.run(
                 TakeBack(
                     decision.conversation_id, int(decision.seed), int(decision.first_frame),
@@ -260,7 +276,27 @@ class Follower:
             if len(firsts) > 1:
                 outcome = self._runner.run(self._request(decision, first))
         self._firsts = [first]
+        self._newest_turn = (self._request(decision, first), self._plan_of(decision))
         return outcome
+
+    def _guess(self) -> None:
+        """Make the preview that was recorded after the newest turn, if there was one, and compare it."""
+        newest, self._newest_turn = self._newest_turn, None
+        if newest is None:
+            return
+        turn, plan = newest
+        recorded = self._previews.pop((turn.conversation_id, turn.end_frame, turn.revision), None)
+        if recorded is None:
+            return
+        first, end = turn.end_frame, turn.end_frame + int(recorded.frames)
+        speech = as_float(plan.read(SAMPLES_PER_FRAME * first, SAMPLES_PER_FRAME * end))
+        run = self._runner.preview(dataclasses.replace(turn, preview=PreviewRequest(speech, 0, NEVER_NS)))
+        if run is not None:
+            data = self._write_motion(run, recorded)
+            self._agreement.previews_equal += data == self._bytes_of(recorded, "timar_msgs/msg/HeadMotion")
+
+    def _plan_of(self, decision: Any) -> PlannedSpeech:
+        return self._plans.get(int(decision.planned_revision), self._plan)
 
     def _take_back(self, decision: Any) -> None:
         self._runner.run(
@@ -274,7 +310,7 @@ class Follower:
         heard[begin - first :] = self._user.read(begin, end)
         user_first, user_end = _user_range(decision)
         motion, valid = self._seen(decision, user_first, user_end)
-        plan = self._plans.get(int(decision.planned_revision), self._plan)
+        plan = self._plan_of(decision)
         is_sampled = decision.decision == Decision.GENERATE
         return TurnRequest(
             conversation_id=decision.conversation_id,
@@ -315,23 +351,31 @@ class Follower:
     def _write(self, decision: Any, outcome: Outcome, recorded: Any) -> None:
         make, now_ns = self._out.make, self._time.now_ns
         at_ns = self._time.ros_ns(now_ns)
-        if outcome.motion is not None and recorded is not None:
-            message = make.head_motion(
-                outcome,
-                recorded.header,
-                compute_ms=recorded.compute_ms,
-                final_until=recorded.final_until_frame,
-            )
-            self._compare_motion(decision, self._out.write("agent/motion", at_ns, message), recorded, outcome)
-            self._move(outcome, recorded, now_ns)
-        elif outcome.motion is not None:
+        shown = outcome.shown
+        if shown is not None and recorded is not None:
+            self._compare_motion(decision, self._write_motion(shown, recorded), recorded, shown.motion)
+        elif shown is not None:
             self._agreement.motions_lost += 1
         copied = {name: getattr(decision, name) for name in COPIED}
         data = self._out.write("turn_log", at_ns, make.turn_log(outcome.entry, decision.header, **copied))
         self._agreement.log += 1
         self._agreement.log_equal += data == self._bytes_of(decision, "timar_msgs/msg/TurnLog")
 
-    def _compare_motion(self, decision: Any, data: bytes, recorded: Any, outcome: Outcome) -> None:
+    def _write_motion(self, run: MotionRun, recorded: Any) -> bytes:
+        """Write motion with the instants of the recorded one, move by it, and return its bytes."""
+        make, now_ns = self._out.make, self._time.now_ns
+        final = int(recorded.final_until_frame)
+        message = make.head_motion(
+            run, recorded.header, compute_ms=recorded.compute_ms, final_until_frame=final
+        )
+        data = self._out.write("agent/motion", self._time.ros_ns(now_ns), message)
+        due_ns = self._time.stamped("agent/motion", stamp_ns(recorded))
+        self._body.move(dataclasses.replace(run, due_ns=due_ns), now_ns)
+        return data
+
+    def _compare_motion(
+        self, decision: Any, data: bytes, recorded: Any, motion: npt.NDArray[np.float32]
+    ) -> None:
         agreement = self._agreement
         agreement.motions += 1
         if data == self._bytes_of(recorded, "timar_msgs/msg/HeadMotion"):
@@ -340,25 +384,13 @@ class Follower:
         if agreement.first_unequal_frame is None:
             agreement.first_unequal_frame = int(decision.first_frame)
         wanted = _rows(recorded)
-        if outcome.motion is not None and outcome.motion.shape == wanted.shape:
-            difference = float(np.abs(outcome.motion - wanted).max())
+        if motion.shape == wanted.shape:
+            difference = float(np.abs(motion - wanted).max())
             agreement.largest_difference = max(agreement.largest_difference, difference)
 
     def _bytes_of(self, message: Any, type_name: str) -> bytes:
         make = self._out.make
         return make.serialize(make.converted(message, type_name), type_name)
-
-    def _move(self, outcome: Outcome, recorded: Any, now_ns: int) -> None:
-        if outcome.motion is None:
-            return
-        due_ns = self._time.stamped("agent/motion", stamp_ns(recorded))
-        entry = outcome.entry
-        self._body.move(
-            Motion(
-                entry.conversation_id, entry.first_frame, due_ns, entry.revision, outcome.motion.astype(float)
-            ),
-            now_ns,
-        )
 
 
 COPIED = (

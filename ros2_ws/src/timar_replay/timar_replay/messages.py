@@ -11,7 +11,7 @@ from rosbags.typesys.store import Typestore
 from timar_audio.activity import Activity
 from timar_audio.turns import FloorChange, Speaker, TurnEvent
 from timar_common.clock import FRAMES_PER_SECOND, SAMPLE_RATE_HZ
-from timar_inference.decisions import LogEntry, Outcome
+from timar_inference.decisions import LogEntry, MotionRun
 from timar_inference.user_motion import PARTS, motion_from_rows
 from timar_retargeting.planner import Plan
 
@@ -97,30 +97,16 @@ class MessageMaker:
             **flags,
         )
 
-    def head_motion(
-        self,
-        outcome: Outcome,
-        header: Any,
-        *,
-        compute_ms: float | None = None,
-        final_until: int | None = None,
-    ) -> Any:
-        """Return a timar_msgs/HeadMotion of a sampled turn."""
-        entry, motion = outcome.entry, outcome.motion
-        if motion is None:
-            raise ValueError(f"the turn at frame {entry.first_frame} was not sampled and has no motion")
-        rows = {part: motion[:, place].astype(np.float32).ravel() for part, place in PARTS.items()}
+    def head_motion(self, run: MotionRun, header: Any, **changed: Any) -> Any:
+        """Return a timar_msgs/HeadMotion; `changed` fields take the place of the run's."""
+        rows = {part: run.motion[:, place].astype(np.float32).ravel() for part, place in PARTS.items()}
+        fields = {name: getattr(run, name) for name in RUN_FIELDS}
         return self.make(
             "timar_msgs/msg/HeadMotion",
             header=header,
-            conversation_id=entry.conversation_id,
-            first_frame=entry.first_frame,
             fps=float(FRAMES_PER_SECOND),
-            frames=entry.frames,
-            revision=entry.revision,
-            final_until_frame=outcome.final_until_frame if final_until is None else final_until,
-            compute_ms=entry.timings.compute_ms if compute_ms is None else compute_ms,
-            **rows,
+            frames=len(run.motion),
+            **{**fields, **rows, **changed},
         )
 
     def turn_log(self, entry: LogEntry, header: Any, **changed: Any) -> Any:
@@ -218,6 +204,9 @@ class MessageMaker:
 BASE, NAME, ARRAY, SEQUENCE = 1, 2, 3, 4
 """Kinds of a field in rosbags' type definitions."""
 STAGES = ("queue", "speech", "backbone", "head", "compute")
+RUN_FIELDS = (
+    "conversation_id", "first_frame", "revision", "final_until_frame", "compute_ms", "is_preview",
+)  # fmt: skip
 ENTRY_FIELDS = (
     "conversation_id", "sequence", "first_frame", "frames", "user_first_sample", "user_end_sample",
     "agent_first_sample", "agent_end_sample", "planned_revision", "user_samples_filled", "seed", "revision",

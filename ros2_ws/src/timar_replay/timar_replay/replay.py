@@ -17,10 +17,9 @@ import numpy as np
 from timar_audio.turns import Speaker
 from timar_common.clock import NOMINAL_NS_PER_SAMPLE
 from timar_inference.conversation import Conversation
-from timar_inference.decisions import Outcome
+from timar_inference.decisions import MotionRun, Outcome
 from timar_inference.runner import Runner
 from timar_inference.runtime import Runtime, open_runtime
-from timar_retargeting.body import Motion
 
 from timar_replay.bag import BagMessage, BagReader
 from timar_replay.bag_time import BagTime
@@ -243,9 +242,9 @@ class Scheduler:
         session = TimedSession(runtime.session, clock, settings.policy.durations(recorded_compute_ms))
         self._conversation = Conversation(settings.inference, runtime.alignment, NAME)
         self._runner = Runner(session, runtime.identity, clock.now_ns)
-        self._desk = Desk(self._runner, settings.inference.queue_turns, clock, self._deliver)
-        self._ears = Ears(settings.turns, time, out)
+        self._desk = Desk(self._runner, settings.inference.queue_turns, clock, self._deliver, self._show)
         self._body = BodyRoom(settings.retargeting, time, out)
+        self._ears = Ears(settings.turns, time, out, self._body)
         self._has_joint_states = has_joint_states
 
     def take(self, entry: BagMessage, now_ns: int) -> None:
@@ -339,27 +338,22 @@ class Scheduler:
         self._body.start(dict(zip(message.name, message.position, strict=False)), now_ns)
 
     def _deliver(self, finished_ns: int, outcome: Outcome) -> None:
+        shown = outcome.shown
+        if shown is not None:
+            self._write_motion(finished_ns, shown)
         make, at_ns = self._out.make, self._time.ros_ns(finished_ns)
-        if outcome.motion is not None:
-            header = make.header(self._time.ros_ns(outcome.due_ns), "head")
-            self._out.write("agent/motion", at_ns, make.head_motion(outcome, header))
         self._out.write("turn_log", at_ns, make.turn_log(outcome.entry, make.header(at_ns, "head")))
-        if outcome.motion is not None:
-            self._body.move(moved(outcome), finished_ns)
+        if shown is not None:
+            self._body.move(shown, finished_ns)
 
+    def _show(self, finished_ns: int, preview: MotionRun) -> None:
+        self._write_motion(finished_ns, preview)
+        self._body.move(preview, finished_ns)
 
-def moved(outcome: Outcome) -> Motion:
-    """Return a sampled turn as the body takes it."""
-    entry = outcome.entry
-    if outcome.motion is None:
-        raise ValueError(f"the turn at frame {entry.first_frame} was not sampled and moves nothing")
-    return Motion(
-        entry.conversation_id,
-        entry.first_frame,
-        outcome.due_ns,
-        entry.revision,
-        outcome.motion.astype(np.float64),
-    )
+    def _write_motion(self, finished_ns: int, run: MotionRun) -> None:
+        make = self._out.make
+        header = make.header(self._time.ros_ns(run.due_ns), "head")
+        self._out.write("agent/motion", self._time.ros_ns(finished_ns), make.head_motion(run, header))
 
 
 def length_ns(samples: int) -> int:

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from timar_audio.blocks import check_block
-from timar_audio.turns import Speaker, Turns, TurnsConfig
+from timar_audio.turns import Kind, Speaker, Turns, TurnsConfig
 from timar_common.clock import NOMINAL_NS_PER_SAMPLE
+from timar_common.restarts import Belongs, ConversationWatch
 from timar_description import find_joint_map
+from timar_inference.decisions import MotionRun
 from timar_retargeting.body import Body, Motion
 from timar_retargeting.config import RetargetingConfig
 from timar_retargeting.life import Life
@@ -37,8 +39,10 @@ class _Newest:
 class Ears:
     """Voice activity, speech turns and floor from both voices."""
 
-    def __init__(self, config: TurnsConfig, time: BagTime, out: OutBag) -> None:
+    def __init__(self, config: TurnsConfig, time: BagTime, out: OutBag, body: BodyRoom) -> None:
         self._turns = Turns(config)
+        self._watch = ConversationWatch()
+        self._body = body
         self._time, self._out = time, out
         self._newest = {speaker: _Newest() for speaker in Speaker}
 
@@ -59,6 +63,13 @@ class Ears:
             ValueError: The block cannot be true.
         """
         check_block(sample_rate_hz, first_sample, samples.size, filled_samples)
+        belongs = self._watch.observe(first_sample, samples.size, stamp_ns)
+        if belongs is Belongs.OLD:
+            return
+        if belongs is Belongs.NEW:
+            self.finish(now_ns)
+            self._turns = self._turns.anew()
+            self._newest = {who: _Newest() for who in Speaker}
         decisions = self._turns.push(speaker, first_sample, samples, filled_samples)
         self._newest[speaker] = _Newest(first_sample, stamp_ns)
         self._write(decisions, speaker, now_ns)
@@ -75,6 +86,8 @@ class Ears:
         for event in decisions.events:
             header = make.header(self._stamp(event.speaker, event.event_sample), FRAME_IDS[event.speaker])
             self._out.write("turn_events", at_ns, make.turn_event(event, header))
+            if event.kind in (Kind.START, Kind.BARGE_IN):
+                self._body.take_floor(event.speaker is Speaker.AGENT, now_ns)
         for change in decisions.floor:
             header = make.header(self._stamp(speaker, change.since_sample))
             self._out.write("floor", at_ns, make.floor(change, header))
@@ -94,7 +107,8 @@ class BodyRoom:
         if config.neutral_neck_rad:
             x, y, z = config.neutral_neck_rad
             neutral = Neutral((x, y, z), robot.neutral.jaw_rad)
-        self._body = Body(robot, config.body(), Life(config.liveliness(), config.seed), neutral)
+        life = Life(config.liveliness(), config.seed)
+        self._body = Body(robot, config.body(), life, neutral, config.rest())
         self._body.warm_up()
         self._time, self._out = time, out
         self._next_tick_ns = 0
@@ -128,13 +142,27 @@ class BodyRoom:
         if plan is not None:
             self._write(plan, now_ns)
 
-    def move(self, motion: Motion, now_ns: int) -> None:
+    def move(self, run: MotionRun, now_ns: int) -> None:
         """Follow a run of frames.
 
         Raises:
-            ValueError: The motion has another shape, or is due too far from now.
+            ValueError: The motion is due too far from now.
         """
+        motion = Motion(
+            run.conversation_id,
+            run.first_frame,
+            run.due_ns,
+            run.revision,
+            run.motion.astype(np.float64),
+            run.is_preview,
+        )
         plan = self._body.on_motion(motion, now_ns)
+        if plan is not None:
+            self._write(plan, now_ns)
+
+    def take_floor(self, is_agent: bool, now_ns: int) -> None:
+        """Begin to speak, or to listen."""
+        plan = self._body.take_floor(is_agent, now_ns)
         if plan is not None:
             self._write(plan, now_ns)
 
