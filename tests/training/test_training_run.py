@@ -1,5 +1,12 @@
 """The training loop: it learns, it can be killed and resumed, and it stops at what is not finite."""
 
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -90,11 +97,94 @@ def test_a_run_that_was_interrupted_ends_with_the_same_weights(corpus, tmp_path)
     assert again.resume()
     assert again.step == 3
     again.run()
-    for kind in ("model", "average"):
-        one, other = (getattr(run, kind).state_dict() for run in (whole, again))
+    for kind in ("weights", "averaged_weights"):
+        one, other = (getattr(run, kind)() for run in (whole, again))
         for name, value in one.items():
             torch.testing.assert_close(value, other[name], rtol=0, atol=0, msg=f"{kind} {name}")
     assert again.best_loss == whole.best_loss
+
+
+def test_a_run_that_was_killed_ends_with_the_same_weights(corpus, tmp_path):
+    values = {**config_for(corpus, tmp_path / "killed", steps=40).__dict__, "turn_lengths": [3, 5, 8]}
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(values))
+    config = TrainConfig.from_yaml(path)
+    paths = {"PYTHONPATH": ":".join(place for place in sys.path if place)}
+    code = "import sys; from timar_training.train_command import main; sys.exit(main(sys.argv[1:]))"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(path), "--processes", "1"], env={**os.environ, **paths}
+    ) as run:
+        until_s = time.monotonic() + 120
+        while not list((tmp_path / "killed").glob("checkpoint-*")) and time.monotonic() < until_s:
+            assert run.poll() is None
+            time.sleep(0.005)
+        os.kill(run.pid, signal.SIGKILL)
+    again = open_run(config)
+    assert again.resume()
+    assert 3 <= again.step < 40
+    again.run()
+    whole = open_run(dataclasses.replace(config, out=str(tmp_path / "whole")))
+    whole.run()
+    for kind in ("weights", "averaged_weights"):
+        one, other = (getattr(run, kind)() for run in (whole, again))
+        for name, value in one.items():
+            torch.testing.assert_close(value, other[name], rtol=0, atol=0, msg=f"{kind} {name}")
+
+
+def test_the_average_that_is_kept_is_not_the_last_weights(corpus, tmp_path):
+    """Gathered weights were once the parameters themselves, so the average was saved as what came after it."""
+    run = open_run(config_for(corpus, tmp_path / "run", steps=3, learning_rate=1e-2))
+    run.run()
+    average, last = run.averaged_weights(), run.weights()
+    kept = load_model(tmp_path / "run" / "model")._folder.weights()
+    assert any((average[name] != last[name]).any() for name in last)
+    for name, value in average.items():
+        np.testing.assert_array_equal(kept[name], value.numpy(), err_msg=name)
+
+
+def test_each_batch_draws_its_own_mixture_of_turns_and_they_fill_the_window(corpus, tmp_path):
+    run = open_run(config_for(corpus, tmp_path / "run", turn_lengths=[3, 5, 8]))
+    batches = [run._train.draw(step) for step in range(6)]
+    assert {sum(batch.turn_frames) for batch in batches} == {25}
+    assert len({tuple(batch.turn_frames) for batch in batches}) > 1
+    assert {length for batch in batches for length in batch.turn_frames[:-1]} == {3, 5, 8}
+    assert run._train.turns_of(4) == batches[4].turn_frames
+
+
+def test_weights_can_be_kept_by_the_motion_they_draw(corpus, tmp_path):
+    config = config_for(corpus, tmp_path / "run", best_by="mse_jaw", best_by_seconds=2.0, steps=3)
+    best = open_run(config).run()
+    assert 0 < best < 1
+
+
+def test_numbers_of_the_run_are_written_for_tensorboard(corpus, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    losses = []
+    open_run(config_for(corpus, tmp_path / "run", log_every=1)).run(lambda step: losses.append(step.loss))
+    log = EventAccumulator(str(tmp_path / "run" / "log"))
+    log.Reload()
+    assert [event.value for event in log.Scalars("train/loss")] == pytest.approx(losses)
+    assert [event.step for event in log.Scalars("validation/loss")] == [3, 6]
+
+
+def test_two_processes_train_one_model(corpus, tmp_path):
+    """Averaged gradients of half batches are those of the whole one; masks and noise differ by process."""
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump({**config_for(corpus, tmp_path / "two").__dict__, "turn_lengths": []}))
+    paths = {"PYTHONPATH": ":".join(place for place in sys.path if place)}
+    code = tmp_path / "run.py"
+    code.write_text("import sys\nfrom timar_training.train_command import main\nsys.exit(main(sys.argv[1:]))")
+    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--mixed_precision", "no"]
+    command = [sys.executable, *launch, "--main_process_port", "0", str(code), str(path), "--processes", "1"]
+    done = subprocess.run(
+        command, env={**os.environ, **paths}, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert load_model(tmp_path / "two" / "model").config.width == 64
+    one = open_run(config_for(corpus, tmp_path / "two"))
+    assert one.resume()
+    assert one.step == 6
 
 
 def test_a_half_written_checkpoint_is_not_taken_for_one(corpus, tmp_path):
@@ -140,7 +230,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_its_batch(corpus, tmp
 
 def test_only_matrices_of_the_backbone_decay(corpus, tmp_path):
     run = open_run(config_for(corpus, tmp_path / "run"))
-    decayed = {run._names[id(parameter)] for parameter in run._optimiser.param_groups[0]["params"]}
+    named = {id(parameter): name for name, parameter in run._module.network.named_parameters()}
+    decayed = {named[id(parameter)] for parameter in run._optimiser.param_groups[0]["params"]}
     assert "blocks.0.expand.weight" in decayed
     assert not any(name.endswith("bias") or name.startswith("head.") for name in decayed)
 
@@ -168,6 +259,12 @@ def test_a_clip_in_both_splits_is_refused(corpus, tmp_path, write_splits):
         ("model", {"widht": 3}, "no field 'widht'"),
         ("model", {"objective": {"mask": 1}}, "no field 'mask'"),
         ("ema_decay", 1.0, "ema_decay is 1.0"),
+        ("turn_lengths", [5, 500], "turn_lengths holds 500"),
+        ("architecture", "unet", "expected one of timar"),
+        ("architecture", "timar-full-attention", "set model.past_frames to 0"),
+        ("best_by", "beauty", "expected one of loss"),
+        ("warmup_steps", 2000, "expected fewer than the 2000 steps"),
+        ("model", {"user_lag": "none"}, "expected 0 without a user lag"),
     ],
 )
 def test_an_inconsistent_file_is_refused_before_anything_is_computed(tmp_path, capsys, key, value, message):

@@ -58,7 +58,7 @@ def test_training_feeds_a_turn_exactly_what_the_live_session_feeds_it(corpus, tm
     network = TimarModel(CONFIG)
     save_model(tmp_path / "model", network, statistics)
 
-    fed = {"timar_model.session": [], "timar_model.model": []}
+    fed = {"timar_model.hearing": [], "timar_model.model": []}
     for module, record in fed.items():
 
         def remember(record=record, **streams):
@@ -80,7 +80,7 @@ def test_training_feeds_a_turn_exactly_what_the_live_session_feeds_it(corpus, tm
     network.training_loss(windows.draw(first[0]))
     trained = fed["timar_model.model"][0]
     live = {
-        name: np.concatenate([turn[name] for turn in fed["timar_model.session"]], axis=1)
+        name: np.concatenate([turn[name] for turn in fed["timar_model.hearing"]], axis=1)
         for name in ("user_speech", "agent_speech", "user_motion", "user_motion_seen")
     }
     for name in ("user_speech", "agent_speech", "user_motion_seen"):

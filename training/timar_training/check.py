@@ -11,6 +11,7 @@ import numpy as np
 from timar_common.clock import FRAMES_PER_SECOND, SAMPLE_RATE_HZ
 
 from . import dyads
+from .corpus import SPLITS, check_splits
 from .dyads import JAW, NECK, BadClipError, Clip
 from .levels import active_level_db
 
@@ -184,6 +185,12 @@ def _check_lists(folder: Path, names: set[str], report: FolderReport) -> None:
                 message = f"it stands in {owner[name]} and in {path.name}; a clip belongs to one split"
                 report.findings.append(Finding("error", name, message))
             owner.setdefault(name, path.name)
+    if not any((folder / f"{split}.txt").is_file() for split in SPLITS) or report.has_errors:
+        return
+    try:
+        check_splits(folder)
+    except BadClipError as error:
+        report.findings.append(Finding("error", "lists", str(error)))
 
 
 def _statistics(motion: list[np.ndarray]) -> dict[str, dict[str, float]]:

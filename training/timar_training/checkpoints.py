@@ -11,7 +11,14 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
 
 PREFIX = "checkpoint-"
 
@@ -56,28 +63,42 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return load_file(path / "state.safetensors"), facts
 
 
-def optimiser_tensors(optimiser: torch.optim.AdamW, names: dict[int, str]) -> dict[str, Tensor]:
-    """Return the moments of AdamW by the names of their parameters.
-
-    Args:
-        optimiser: After at least one step, or before.
-        names: Name of each parameter by its `id`.
-    """
-    result = {}
-    for parameter, state in optimiser.state.items():
-        for key, value in state.items():
-            result[f"{key}/{names[id(parameter)]}"] = torch.as_tensor(value)
-    return result
+def whole_weights(module: nn.Module) -> dict[str, Tensor]:
+    """Return a network's weights by name, gathered from wherever the processes keep them."""
+    found = get_model_state_dict(module, options=_WHOLE)
+    # On one CPU these are the parameters themselves, which go on changing.
+    return {_plain(name): torch.as_tensor(value).detach().clone() for name, value in found.items()}
 
 
-def restore_optimiser(
-    optimiser: torch.optim.AdamW, tensors: dict[str, Tensor], names: dict[int, str]
-) -> None:
-    """Put moments saved by `optimiser_tensors` back."""
-    for group in optimiser.param_groups:
-        for parameter in group["params"]:
-            name = names[id(parameter)]
-            keys = {"step", "exp_avg", "exp_avg_sq"}
-            state = {key: tensors[f"{key}/{name}"].clone() for key in keys if f"{key}/{name}" in tensors}
-            if state:
-                optimiser.state[parameter] = state
+def put_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Put whole weights into a network, each process taking its part."""
+    set_model_state_dict(module, {_PREFIX + name: value for name, value in weights.items()}, options=_WHOLE)
+
+
+def whole_moments(module: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return an optimiser's state as ``KEY/NAME of the parameter``, gathered; it has done a step at least."""
+    state: Any = get_optimizer_state_dict(module, optimiser, options=_WHOLE)["state"]
+    return {
+        f"{key}/{_plain(name)}": torch.as_tensor(value)
+        for name, values in state.items()
+        for key, value in values.items()
+    }
+
+
+def put_moments(module: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what `whole_moments` returned."""
+    found: Any = get_optimizer_state_dict(module, optimiser, options=_WHOLE)
+    state: dict[str, dict[str, Tensor]] = {}
+    for place, value in tensors.items():
+        key, name = place.split("/", 1)
+        state.setdefault(_PREFIX + name, {})[key] = value
+    found["state"] = state
+    set_optimizer_state_dict(module, optimiser, found, options=_WHOLE)
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix(_PREFIX)
+
+
+_PREFIX = "network."
+_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)

@@ -91,12 +91,55 @@ def prepare(
     )
 
 
-def clip_streams(clip: Clip, features: SpeechFeatures, lead: int) -> dict[str, np.ndarray]:
+def voice_features(
+    features: SpeechFeatures, config: ModelConfig, voice: np.ndarray, side: str, lead: int
+) -> np.ndarray:
+    """Return (lead + n, S) features of one whole voice, as the session's turns hear it.
+
+    Spectra do not care how a voice is cut. wav2vec 2.0 hears each turn's sound alone, so it is cut where the
+    session cuts it: the agent's at turns, the user's by the margin before them. Frames that fill no such cut
+    are dropped at the end and stand for silence at the start.
+
+    Args:
+        features: As of `speech_features`.
+        config: The model.
+        voice: (640 n,) 16 kHz.
+        side: "user" or "agent".
+        lead: Silent frames before it.
+    """
+    if config.speech_encoder != "wav2vec2":
+        return clip_features(features, voice, lead)
+    turn = config.turn_frames
+    margin = config.user_lag_margin_frames if side == "user" and config.user_lag == "turn" else 0
+    # Silence up to a cut before the lead's first frame, so that every frame lies in a whole cut.
+    before = -(-(lead + margin) // turn) * turn - margin
+    frames = before + len(voice) // SAMPLES_PER_FRAME
+    after = -(frames + margin) % turn
+    silence = np.zeros(before * SAMPLES_PER_FRAME, np.float32), np.zeros(after * SAMPLES_PER_FRAME, np.float32)
+    padded = np.concatenate([np.zeros(margin * SAMPLES_PER_FRAME, np.float32), silence[0], voice, silence[1]])
+    state, rows = features.initial(), []
+    for piece in padded.reshape(-1, turn * SAMPLES_PER_FRAME):
+        found, state = features.compute(piece, state)
+        rows.append(found)
+    whole = np.concatenate(rows)[margin:]
+    return whole[before - lead : before + len(voice) // SAMPLES_PER_FRAME]
+
+
+def clip_streams(
+    clip: Clip, features: SpeechFeatures, lead: int, config: ModelConfig | None = None
+) -> dict[str, np.ndarray]:
     """Return the six streams of one clip, each led in by `lead` silent, unseen frames.
 
+    Args:
+        clip: The clip.
+        features: As of `speech_features`.
+        lead: Frames before it.
+        config: The model; None: a streaming one.
+
     Raises:
-        BadClipError: It cannot be read, or has no frame of motion of the agent.
+        BadClipError: It cannot be read, or is shorter than a frame.
     """
+    config = config or ModelConfig()
     voices = {
         speaker: dyads.read_voice(clip.voice_path(speaker)) for speaker in (USER_SPEAKER, AGENT_SPEAKER)
     }
@@ -106,7 +149,7 @@ def clip_streams(clip: Clip, features: SpeechFeatures, lead: int) -> dict[str, n
     result: dict[str, np.ndarray] = {}
     for side, speaker in (("user", USER_SPEAKER), ("agent", AGENT_SPEAKER)):
         voice = voices[speaker][: frames * SAMPLES_PER_FRAME]
-        result[f"{side}_speech"] = clip_features(features, voice, lead)
+        result[f"{side}_speech"] = voice_features(features, config, voice, side, lead)
         path = clip.motion_path(speaker)
         motion = (dyads.read_motion(path) if path.is_file() else Motion.unseen(frames)).fitted_to(frames)
         result[f"{side}_motion"] = np.concatenate([np.zeros((lead, MOTION_SIZE), np.float32), motion.vector])
@@ -150,11 +193,12 @@ _WORKER: dict[str, object] = {}
 
 def _keep_features(config: ModelConfig, lead: int) -> None:
     _WORKER["features"] = speech_features(config)
+    _WORKER["config"] = config
     _WORKER["lead"] = lead
 
 
 def _work(clip: Clip) -> dict[str, np.ndarray]:
-    return clip_streams(clip, _WORKER["features"], _WORKER["lead"])  # type: ignore[arg-type]
+    return clip_streams(clip, _WORKER["features"], _WORKER["lead"], _WORKER["config"])  # type: ignore[arg-type]
 
 
 def _fingerprint(features: SpeechFeatures) -> str:
@@ -178,6 +222,8 @@ def _key(clips: list[Clip], config: ModelConfig, lead: int, features: SpeechFeat
         config.speech_source,
         config.loudness,
     ]
+    if config.speech_encoder == "wav2vec2":
+        facts += [config.turn_frames, config.user_lag, config.user_lag_margin_frames]
     for clip in clips:
         for speaker in (USER_SPEAKER, AGENT_SPEAKER):
             for path in (clip.voice_path(speaker), clip.motion_path(speaker)):

@@ -12,6 +12,9 @@ from timar_model.config import ModelConfig, ObjectiveConfig, SamplingConfig
 
 from .windows import Augmentation
 
+ARCHITECTURES = ("timar", "timar-mlp-head", "timar-full-attention", "dualtalk")
+"""The system; it with a regression head, or with attention to later turns too; the whole-sequence baseline."""
+BEST_BY = ("loss", "mse_jaw", "mse_pose", "fid_jaw", "fid_pose", "energy_jaw", "energy_pose")
 PRECISIONS = ("float32", "bfloat16")
 SCHEDULES = ("constant", "cosine")
 
@@ -26,6 +29,8 @@ class TrainConfig:
     """Folder of checkpoints, log and the finished model."""
     start_from: str = ""
     """Model folder whose weights the run starts from; empty: random ones."""
+    architecture: str = "timar"
+    """One of ARCHITECTURES; all but "timar" are there to be compared with."""
     model_size: str = "tiny"
     """Size the model starts from."""
     model: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -34,8 +39,10 @@ class TrainConfig:
     """Fields of Augmentation that differ."""
     window_frames: int = 100
     """Length of a training window [frames]; a multiple of the model's turn."""
+    turn_lengths: tuple[int, ...] = ()
+    """Lengths of turns [frames] of which each batch draws its own mixture; empty: the model's turn alone."""
     batch: int = 8
-    """Windows per step."""
+    """Windows per step, of all processes together."""
     steps: int = 2000
     """Optimiser steps."""
     stop_step: int = 0
@@ -62,6 +69,15 @@ class TrainConfig:
     """Steps between two validations."""
     validation_batches: int = 6
     """Fixed batches of each validation."""
+    best_by: str = "loss"
+    """Which validation metric says which weights are kept (BEST_BY; the smallest wins). All but "loss" are
+    measured on motion drawn by the live session."""
+    best_by_seconds: float = 8.0
+    """How much of each validation clip is drawn for it [s]."""
+    best_by_clips: int = 4
+    """Of how many validation clips."""
+    log_every: int = 10
+    """Steps between two entries of the TensorBoard log in `out`/log; 0: none is written."""
     checkpoint_every: int = 100
     """Steps between two checkpoints."""
     keep_checkpoints: int = 2
@@ -70,16 +86,22 @@ class TrainConfig:
     """Fixes initial weights, order of windows, masks and noise."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "turn_lengths", tuple(self.turn_lengths))
         positive = ("window_frames", "batch", "steps", "threads", "validate_every", "validation_batches")
-        for name in (*positive, "checkpoint_every", "keep_checkpoints"):
+        for name in (*positive, "checkpoint_every", "keep_checkpoints", "best_by_clips"):
             self._require(name, int, 1)
-        for name in ("warmup_steps", "seed", "stop_step"):
+        for name in ("warmup_steps", "seed", "stop_step", "log_every"):
             self._require(name, int, 0)
-        for name in ("learning_rate", "weight_decay", "clip_norm", "max_minutes"):
+        for name in ("learning_rate", "weight_decay", "clip_norm", "max_minutes", "best_by_seconds"):
             self._require(name, (int, float), 0)
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"TrainConfig.ema_decay is {self.ema_decay}, expected at least 0 and below 1")
-        for name, choices in (("precision", PRECISIONS), ("schedule", SCHEDULES)):
+        for name, choices in (
+            ("precision", PRECISIONS),
+            ("schedule", SCHEDULES),
+            ("architecture", ARCHITECTURES),
+            ("best_by", BEST_BY),
+        ):
             if getattr(self, name) not in choices:
                 raise ValueError(
                     f"TrainConfig.{name} is {getattr(self, name)!r}, expected one of {', '.join(choices)}"
@@ -87,11 +109,7 @@ class TrainConfig:
         for name in ("data", "out"):
             if not getattr(self, name):
                 raise ValueError(f"TrainConfig.{name} is empty, expected a folder")
-        turn = self.model_config().turn_frames
-        if self.window_frames % turn:
-            raise ValueError(
-                f"TrainConfig.window_frames is {self.window_frames}, expected a multiple of the turn, {turn}"
-            )
+        self._check_together(self.model_config())
         self.augmentation_config()
 
     @classmethod
@@ -146,6 +164,44 @@ class TrainConfig:
             ValueError: A field is unknown or does not fit.
         """
         return _replace(Augmentation(), self.augmentation, "Augmentation")
+
+    def _check_together(self, model: ModelConfig) -> None:
+        if self.window_frames % model.turn_frames:
+            raise ValueError(
+                f"TrainConfig.window_frames is {self.window_frames}, expected a multiple of the turn, "
+                f"{model.turn_frames}"
+            )
+        if model.positions == "window" and self.window_frames > model.window_frames:
+            raise ValueError(
+                f"TrainConfig.window_frames is {self.window_frames}, but this model has learned positions for "
+                f"{model.window_frames} frames; shorten the one or lengthen model.window_frames"
+            )
+        for frames in self.turn_lengths:
+            if not isinstance(frames, int) or not 1 <= frames <= min(self.window_frames, model.window_frames):
+                raise ValueError(
+                    f"TrainConfig.turn_lengths holds {frames!r}, expected frames from 1 to the window's "
+                    f"{min(self.window_frames, model.window_frames)}"
+                )
+        is_per_turn = model.speech_encoder == "wav2vec2" or model.has_fixed_turns
+        if is_per_turn and set(self.turn_lengths) - {model.turn_frames}:
+            raise ValueError(
+                f"TrainConfig.turn_lengths is {list(self.turn_lengths)}, but this model hears and places turns "
+                f"of {model.turn_frames} frames only; leave it empty"
+            )
+        if self.architecture == "timar-full-attention" and model.past_frames:
+            raise ValueError(
+                f"TrainConfig.architecture 'timar-full-attention' draws all turns of a window at once, so none is "
+                f"past to another; set model.past_frames to 0, not {model.past_frames}"
+            )
+        if self.best_by != "loss" and self.architecture not in ("timar", "timar-mlp-head"):
+            raise ValueError(
+                f"TrainConfig.best_by is {self.best_by!r}, but {self.architecture} has no live session; "
+                "say loss"
+            )
+        if self.warmup_steps >= self.steps:
+            raise ValueError(
+                f"TrainConfig.warmup_steps is {self.warmup_steps}, expected fewer than the {self.steps} steps"
+            )
 
     def _require(self, name: str, kind: type | tuple[type, ...], minimum: float) -> None:
         value = getattr(self, name)

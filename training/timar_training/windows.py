@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -46,6 +47,7 @@ class WindowSampler:
         batch: Windows per batch.
         seed: Fixes order and augmentation.
         augmentation: None for validation.
+        turn_lengths: Lengths [frames] of which the turns of each batch are drawn instead; empty: none.
 
     Raises:
         ValueError: No clip is long enough for one window.
@@ -60,10 +62,14 @@ class WindowSampler:
         batch: int,
         seed: int,
         augmentation: Augmentation | None = None,
+        turn_lengths: Sequence[int] = (),
     ) -> None:
-        self.turn_frames = turn_frames
         self.batch = batch
-        self.lead = lead_frames(turn_frames, config)
+        self.lead = window_lead(turn_frames, turn_lengths, config)
+        self._turn_frames = turn_frames
+        self._turn_lengths = tuple(turn_lengths)
+        # wav2vec 2.0 hears each turn alone, so its turns must lie where they were heard.
+        self._grid = config.turn_frames if config.speech_encoder == "wav2vec2" else 1
         self._prepared = prepared
         self._statistics = statistics
         self._seed = seed
@@ -92,7 +98,20 @@ class WindowSampler:
             return self._starts[order, 0]
         # Windows begin anywhere between two grid points, so that no epoch repeats another.
         shift = np.random.default_rng((self._seed, 2, step)).random(self.batch)
-        return self._starts[order, 0] + (shift * self._starts[order, 1]).astype(np.int64)
+        shifted = (shift * self._starts[order, 1]).astype(np.int64)
+        return self._starts[order, 0] + shifted // self._grid * self._grid
+
+    def turns_of(self, step: int) -> list[int]:
+        """Return the lengths of the turns of a step's windows [frames]; the last one may be cut."""
+        if not self._turn_lengths:
+            return list(self._turn_frames)
+        rng = np.random.default_rng((self._seed, 4, step))
+        turns: list[int] = []
+        left = self._length
+        while left:
+            turns.append(min(left, int(rng.choice(self._turn_lengths))))
+            left -= turns[-1]
+        return turns
 
     def draw(self, step: int) -> TrainingBatch:
         """Return the batch of a step."""
@@ -109,7 +128,8 @@ class WindowSampler:
         agent_known = np.asarray(shaped["agent_valid"][..., 1:].all(axis=2), np.float32)
         agent_motion = self._statistics.normalise(shaped["agent_motion"])
         return TrainingBatch(
-            turn_frames=self.turn_frames,
+            turn_frames=self.turns_of(step),
+            lead=self.lead,
             user_speech=_tensor(shaped["user_speech"]),
             user_motion=_tensor(user_motion),
             agent_speech=_tensor(shaped["agent_speech"]),
@@ -134,6 +154,12 @@ class WindowSampler:
                 "longer clips"
             )
         return np.array(starts, np.int64)
+
+
+def window_lead(turn_frames: Sequence[int], turn_lengths: Sequence[int], config: ModelConfig) -> int:
+    """Return how many frames before a window any of its turns may look back."""
+    firsts = turn_lengths or turn_frames[:1]
+    return max(lead_frames(turn_frames, config), *(lead_frames([first], config) for first in firsts))
 
 
 _STREAMS = ("user_speech", "agent_speech", "user_motion", "agent_motion", "user_valid", "agent_valid")

@@ -1,0 +1,118 @@
+"""The networks a run can train: the system itself, its ablations, and the whole-sequence baseline."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from timar_model.attention import History
+from timar_model.config import MOTION_DIM, ModelConfig, ObjectiveConfig
+from timar_model.diffusion import DiffusionHead
+from timar_model.inputs import TurnInputs
+from timar_model.model import Places, TimarModel, TrainingBatch
+from timar_model.schedule import Schedule
+from timar_model.turns import layout_of, turn_sequence
+from torch import Tensor, nn
+
+from .dualtalk import DualTalkNetwork
+
+NOTHING_HIDDEN = ObjectiveConfig(mask_ratio_min=1.0, user_token_drop=0.0)
+
+
+class RegressionHead(DiffusionHead):
+    """The ablation "MLP head": a frame is read off its condition at once, without noise and without chance.
+
+    It keeps the shape of the diffusion head, so that the two have the same number of parameters.
+    """
+
+    def forward(self, x: Tensor, t: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the frame of each condition (rows, condition); noisy frames and timesteps are not looked at."""
+        clean, _ = super().forward(torch.zeros_like(x), torch.zeros_like(t), z)
+        return clean, torch.zeros_like(clean)
+
+    def sample(self, z: Tensor, noise: Tensor, schedule: Schedule, guidance: Tensor) -> Tensor:
+        """Return (rows, 56) motion; with an unconditional branch, guided."""
+        still = torch.zeros(z.shape[1], MOTION_DIM, device=z.device)
+        step = torch.zeros(z.shape[1], dtype=torch.long, device=z.device)
+        both = [self(still, step, branch)[0] for branch in z]
+        return both[-1] + guidance * (both[0] - both[-1])
+
+
+class RegressingTimar(TimarModel):
+    """TIMAR with a regression head."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        diffusing = self.head
+        self.head = RegressionHead(config.width, config.head_width, config.head_blocks)
+        self.head.load_state_dict(diffusing.state_dict())
+
+
+class FullAttentionTimar(TimarModel):
+    """The ablation "full attention": every token sees every turn of the window, later ones too."""
+
+    def encode(
+        self,
+        inputs: TurnInputs[Tensor],
+        places: Places,
+        visible: Tensor | None,
+        history: Sequence[History] | None,
+    ) -> Tensor:
+        """Run the backbone as `TimarModel.encode` does, with nothing hidden."""
+        return super().encode(inputs, places, None, history)
+
+    @torch.no_grad()
+    def draw_window(self, batch: TrainingBatch, noise: Tensor, schedule: Schedule) -> Tensor:
+        """Draw all turns of windows at once.
+
+        Args:
+            batch: Windows; their agent motion is not looked at.
+            noise: (steps + 1, B * frames, 56).
+            schedule: The steps kept.
+
+        Returns:
+            (B, frames, 56) normalised motion.
+        """
+        layout = layout_of(turn_sequence(batch.turn_frames, self.config), self.config.past_frames)
+        trained = self.config
+        self.config = dataclasses.replace(trained, objective=NOTHING_HIDDEN)
+        try:
+            inputs = self._training_inputs(batch, turns_layout=layout, generator=None)
+        finally:
+            self.config = trained
+        z = self.encode(inputs, self.places(layout, noise.device), None, None)
+        drawn = self.head.sample(z.flatten(0, 1)[None], noise, schedule, torch.tensor(1.0))
+        return drawn.view(len(z), -1, MOTION_DIM)
+
+
+class TrainingStep(nn.Module):
+    """A network and its loss as one forward pass, which is what data-parallel wrappers know."""
+
+    def __init__(self, network: nn.Module, precision: str) -> None:
+        super().__init__()
+        self.network = network
+        self._is_narrow = precision == "bfloat16"
+
+    def forward(self, batch: TrainingBatch, generator: torch.Generator) -> Tensor:
+        """Return the loss of a batch, its matrix products in the wanted precision."""
+        device = batch.agent_motion.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self._is_narrow):
+            loss: Tensor = self.network.training_loss(batch, generator).total  # type: ignore[operator]
+        return loss
+
+
+def build_network(architecture: str, config: ModelConfig) -> nn.Module:
+    """Return a fresh network with a method ``training_loss(batch, generator)``."""
+    kinds: dict[str, type[nn.Module]] = {
+        "timar": TimarModel,
+        "timar-mlp-head": RegressingTimar,
+        "timar-full-attention": FullAttentionTimar,
+        "dualtalk": DualTalkNetwork,
+    }
+    return kinds[architecture](config)  # type: ignore[arg-type]
+
+
+def parameters_of(network: nn.Module) -> int:
+    """Return how many numbers a network learns."""
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
