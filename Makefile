@@ -14,10 +14,10 @@ LOCK_PYTHONS ?= python3.10 python3.11 python3.12 python3.13
 prepare = tools/prepare.bash $(if $(PYTHON),--python "$(PYTHON)") $(if $(CUDA),--cuda)
 env = . tools/env.bash
 
-.PHONY: help setup setup-tests demo run test lint format types bench docs lock clean distclean
+.PHONY: help setup setup-tests demo run test lint format types bench soak docs lock clean distclean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo '  Variables: PYTHON=python3.12, CUDA=1, ARGS="--headless --duration 10 --out DIR"'
 
 setup: ## Set up what the head needs: system packages, .venv, ROS 2, workspace
@@ -46,6 +46,12 @@ types: setup-tests ## Check types with mypy (strict on the cores)
 
 bench: setup ## Measure what issue texts and README promise; writes benchmarks/results/
 	@$(env) && exec python benchmarks/bench_graph.py $(ARGS)
+
+soak: setup ## Ten million wild frames of motion against the limits (ARGS="--frames 100000"); a quarter of an hour
+	@$(env) && OPENBLAS_NUM_THREADS=1 exec python benchmarks/retargeting_soak.py $(ARGS)
+
+bench-model: setup-tests ## Measure the published size, large, on random weights (ARGS="--turns 500")
+	@$(env) && exec python benchmarks/bench_model.py $(ARGS)
 
 docs: setup ## Check that every link of the documentation leads somewhere
 	@$(env) && exec python tools/check_docs.py

@@ -13,5 +13,11 @@ setup(
         ("share/ament_index/resource_index/packages", ["resource/" + NAME]),
         ("share/" + NAME, ["package.xml"]),
     ],
-    entry_points={},
+    entry_points={
+        "timar.commands": [
+            "import = timar_model.commands:import_model",
+            "export = timar_model.commands:export",
+            "engines = timar_model.commands:engines",
+        ],
+    },
 )

@@ -1,4 +1,4 @@
-"""Several conversations whose turns go through the engine together, each with its own length and its own reset."""
+"""Several conversations whose turns go through the engine together, each with its own length and reset."""
 
 from __future__ import annotations
 

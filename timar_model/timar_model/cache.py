@@ -1,4 +1,4 @@
-"""The keys and values of past tokens: preallocated rings that engines write in place, one per conversation."""
+"""The keys and values of past tokens: preallocated rings that engines write in place."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class RingMemory:
     """The slots of all conversations of a batch: one pair of arrays a block, (B, H, C, W / H) each.
 
     Engines bring their own kind of array by a subclass; everything indexes like numpy. Memory that must hold
-    more than it can is allocated anew at twice the size: capacity follows from what is kept, not from a guess.
+    more than it can is allocated anew at twice the size: what is kept decides, not a guess.
     """
 
     def __init__(self, blocks: int, rows: int, heads: int, head_dim: int, capacity: int) -> None:

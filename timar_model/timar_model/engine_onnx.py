@@ -53,7 +53,7 @@ def backbone_inputs(config: ModelConfig, is_fused: bool) -> list[str]:
 
 
 class HostMemory(RingMemory):
-    """Rings in numpy arrays that onnxruntime reads and writes in place; keys carry one value that hides them."""
+    """Rings in numpy arrays that onnxruntime writes in place; a key carries one value that can hide it."""
 
     def __init__(self, *shape: int) -> None:
         self._seen: npt.NDArray[np.bool_] | None = None

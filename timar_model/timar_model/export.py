@@ -129,7 +129,7 @@ class _FusedAttention(torch.autograd.Function):
 class _TracedHistory:
     """A layer's ring in a graph.
 
-    Fused, keys have one value more: 0 where a slot may be seen and far below all scores where not. The queries
+    Fused, keys have one value more: 0 where a slot may be seen, far below all scores where not. The queries
     have a 1 there, so hiding needs no mask and the operator keeps its fast way.
     """
 

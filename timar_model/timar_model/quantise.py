@@ -1,4 +1,4 @@
-"""Graphs in fewer bits: int8 products of matrices for the CPU, float16 for CUDA; layers that suffer stay float.
+"""Graphs in fewer bits: int8 products for the CPU, float16 for CUDA; layers that suffer stay float.
 
 An int8 layer holds its weights as signed bytes with one scale per output; its input is turned into unsigned
 bytes with one scale per call, where the call is made. Attention, norms and everything between stay float32.
@@ -96,7 +96,7 @@ def quantise_graphs(
 
 
 def to_float16(graphs: dict[str, onnx.ModelProto], files: Sequence[Path], target: Path) -> list[Path]:
-    """Write backbone and speech encoder in float16; the small head stays float32, for its angles are large."""
+    """Write backbone and speech encoder in float16; the head stays float32, for its angles are large."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from safetensors.numpy import load_file, save_file
 

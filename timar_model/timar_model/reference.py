@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from timar_model.checkpoint import ModelFolder
 from timar_model.config import FRAMES_PER_SECOND, ModelConfig
+from timar_model.statistics import MotionStatistics
 
 _NAMES: tuple[tuple[str, str], ...] = (
     (r"sep_tok_emb\.weight", "markers.weight"),
@@ -41,24 +46,99 @@ _NAMES: tuple[tuple[str, str], ...] = (
 _VECTORS = {"null", "mask", "position_in", "position_out"}
 
 
-def read_reference(path: str | Path, weights: str = "model_ema") -> dict[str, np.ndarray]:
+def import_reference(
+    checkpoint: str | Path,
+    config: ModelConfig | dict[str, Any] | None,
+    speech_encoder_folder: str | Path,
+    out: str | Path,
+    weights: str | None = None,
+    statistics: MotionStatistics | str | Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> ModelFolder:
+    """Turn a checkpoint of the released code into a model folder (needs torch).
+
+    Args:
+        checkpoint: A .pth of the released code, or its state dict as .safetensors.
+        config: The whole configuration; or fields that shapes do not tell (`heads`); None: all is read off.
+        speech_encoder_folder: Folder or hub name of the wav2vec 2.0; "": the published one.
+        out: The model folder to write.
+        weights: "model_ema" or "model" of a .pth; None: the former where it is.
+        statistics: Of the motion, or a JSON or .npz file with `mean` and `std`; None: the identity.
+        say: Is told what is being done.
+
+    Returns:
+        The folder as read back.
+
+    Raises:
+        ValueError: A file is not what it should be.
+        OSError: A file cannot be read.
+    """
+    from timar_model.checkpoint import save_model
+    from timar_model.engine_torch import load_network
+
+    say(f"reading {checkpoint}")
+    ours = translate(read_reference(checkpoint, weights))
+    if not isinstance(config, ModelConfig):
+        fields = dict(config or {})
+        if speech_encoder_folder:
+            fields["speech_source"] = str(speech_encoder_folder)
+        config = config_of(ours, **fields)
+    say(f"writing {out}")
+    measured = read_statistics(statistics) if isinstance(statistics, (str, Path)) else statistics
+    provenance = {"source": "arXiv 2512.15340", "checkpoint": Path(checkpoint).name}
+    return save_model(out, load_network(config, ours), measured, provenance)
+
+
+def read_statistics(path: str | Path) -> MotionStatistics:
+    """Read mean and std of motion, 56 values each, from a JSON or .npz file.
+
+    Raises:
+        ValueError: The file holds no such values.
+    """
+    path = Path(path)
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as archive:
+                found = {name: archive[name] for name in ("mean", "std")}
+        else:
+            found = {name: json.loads(path.read_text(encoding="utf-8"))[name] for name in ("mean", "std")}
+        return MotionStatistics(np.asarray(found["mean"]).ravel(), np.asarray(found["std"]).ravel())
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{str(path)!r} holds no motion statistics ({error}); expected `mean` and `std` of 56 values each"
+        ) from error
+
+
+def read_reference(path: str | Path, weights: str | None = None) -> dict[str, np.ndarray]:
     """Read a published weight file as arrays by the authors' names.
 
     Args:
         path: A .safetensors file, or the .pth of a training run; the latter is read without running its code.
-        weights: Which set of a .pth: "model" or "model_ema".
+        weights: Which set of a .pth: "model" or "model_ema"; None: the latter where it is.
 
     Raises:
         ValueError: The file holds no such set, or anything that is not a tensor.
     """
     path = Path(path)
     if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
-        return dict(load_file(path))
+        try:
+            return dict(load_file(path))
+        except SafetensorError as error:
+            raise ValueError(f"{str(path)!r} is not a safetensors file ({error}); copy it again") from error
     import torch
 
-    found = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"{str(path)!r} is refused, for it is no plain checkpoint of tensors ({reason})"
+        ) from error
+    if weights is None:
+        weights = "model_ema" if isinstance(found, dict) and "model_ema" in found else "model"
     if not isinstance(found, dict) or not isinstance(found.get(weights), dict):
         raise ValueError(
             f"{str(path)!r} holds no set of weights {weights!r}, expected a published TIMAR checkpoint"

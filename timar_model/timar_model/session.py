@@ -41,8 +41,7 @@ class SessionState:
     """(P,) 1 where it was drawn, 0 before the start and where a turn went unsampled."""
     noise: NoiseState
     window: tuple[TurnInputs[Array], ...]
-    """Inputs of the earlier turns that the next one sees; kept where a window moves, for its turns are encoded
-    anew."""
+    """Inputs of the earlier turns that the next one sees, kept where a window moves."""
 
 
 @dataclasses.dataclass(frozen=True)

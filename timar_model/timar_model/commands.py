@@ -1,0 +1,142 @@
+"""The commands `timar import`, `timar export` and `timar engines`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ENGINES_HELP = {
+    "torch": "float32 in torch; any number of denoising steps",
+    "torch-bf16": "bfloat16 in torch: half the memory",
+    "onnx": "onnxruntime without torch: float32 on the CPU, float16 on CUDA or TensorRT",
+    "onnx-int8": "onnxruntime on the CPU with int8 products: the fastest there",
+}
+
+
+def import_model(argv: list[str]) -> int:
+    """Turn a published TIMAR checkpoint into a model folder."""
+    parser = argparse.ArgumentParser(prog="timar import", description=import_model.__doc__)
+    parser.add_argument(
+        "checkpoint", type=Path, help="the .pth of the released code, or its state dict as .safetensors"
+    )
+    parser.add_argument("out", type=Path, help="the model folder to write")
+    parser.add_argument(
+        "--speech-encoder",
+        default="",
+        metavar="FOLDER",
+        help="folder or hub name of the wav2vec 2.0 (default: facebook/wav2vec2-large-960h-lv60-self)",
+    )
+    parser.add_argument("--heads", type=int, help="attention heads, where the width is no published one")
+    parser.add_argument(
+        "--weights", choices=("model_ema", "model"), help="which set of a .pth (default: EMA where it is)"
+    )
+    parser.add_argument(
+        "--statistics", type=Path, help="JSON or .npz with mean and std of the motion, 56 values each"
+    )
+    arguments = parser.parse_args(argv)
+    from timar_model.reference import import_reference
+
+    say = _teller()
+    try:
+        folder = import_reference(
+            arguments.checkpoint,
+            None if arguments.heads is None else {"heads": arguments.heads},
+            arguments.speech_encoder,
+            arguments.out,
+            weights=arguments.weights,
+            statistics=arguments.statistics,
+            say=say,
+        )
+    except (ValueError, OSError) as error:
+        return _refused("import", error)
+    say(f"{folder.path} holds {folder.manifest['parameters'] / 1e6:.1f} M parameters ({folder.sha256[:12]})")
+    return 0
+
+
+def export(argv: list[str]) -> int:
+    """Add ONNX graphs to a model folder, so that it runs without torch."""
+    parser = argparse.ArgumentParser(prog="timar export", description=export.__doc__)
+    parser.add_argument("model", help="a model folder, or a shipped name")
+    parser.add_argument("--int8", action="store_true", help="also int8 graphs, the fastest on a CPU")
+    parser.add_argument("--float16", action="store_true", help="also float16 graphs, for CUDA and TensorRT")
+    arguments = parser.parse_args(argv)
+    variants = ["float32", *(name for name in ("int8", "float16") if getattr(arguments, name))]
+    from timar_model.loading import find_model
+
+    say = _teller()
+    try:
+        from timar_model.export import export_onnx
+
+        folder = export_onnx(find_model(arguments.model), tuple(variants), say)
+    except (ValueError, OSError, ImportError) as error:
+        return _refused("export", error)
+    graphs = [name for name in folder.manifest["files"] if name.endswith(".onnx")]
+    say(f"{folder.path} holds {', '.join(graphs)}")
+    for layer, error in folder.manifest["engines"].get("onnx-int8", {}).get("float_layers", {}).items():
+        say(f"stays float: {layer} (int8 would change its output by {100 * error:.1f} %)")
+    return 0
+
+
+def engines(argv: list[str]) -> int:
+    """Print which engines this machine can run, and why not."""
+    parser = argparse.ArgumentParser(prog="timar engines", description=engines.__doc__)
+    parser.add_argument("model", nargs="?", default="talking-head", help="a model folder, or a shipped name")
+    arguments = parser.parse_args(argv)
+    from timar_model.loading import find_model
+
+    try:
+        folder = find_model(arguments.model)
+    except OSError as error:
+        return _refused("engines", error)
+    for name, why_not in obstacles(folder).items():
+        state = "runs" if not why_not else f"does not run: {why_not}"
+        sys.stdout.write(f"{name:<11} {ENGINES_HELP[name]}\n{'':<11} {state}\n")
+    return 0
+
+
+def obstacles(folder: Path) -> dict[str, str]:
+    """Return for each engine why it cannot run a folder here, or ""."""
+    from timar_model.engine_onnx import BACKBONE, PROVIDERS, variant_file
+
+    has_torch = importlib.util.find_spec("torch") is not None
+    no_torch = "" if has_torch else "torch is not installed (pip install torch)"
+    found = {"torch": no_torch, "torch-bf16": no_torch}
+    if importlib.util.find_spec("onnxruntime") is None:
+        return {
+            **found,
+            **dict.fromkeys(("onnx", "onnx-int8"), "onnxruntime is not installed (pip install onnxruntime)"),
+        }
+    import onnxruntime
+
+    available = onnxruntime.get_available_providers()
+    sys.stdout.write(f"onnxruntime {onnxruntime.__version__} brings {', '.join(available)}\n")
+    for provider in PROVIDERS[:2]:
+        if provider not in available:
+            sys.stdout.write(
+                f"{provider} is not in this build (needs onnxruntime-gpu and an NVIDIA device)\n"
+            )
+    for name, variant in (("onnx", "float32"), ("onnx-int8", "int8")):
+        file = variant_file(BACKBONE, variant)
+        flag = " --int8" if variant == "int8" else ""
+        is_there = (folder / file).is_file()
+        found[name] = "" if is_there else f"{folder} lacks {file} (timar export{flag} {folder})"
+    return found
+
+
+def _teller() -> Callable[[str], None]:
+    started = time.monotonic()
+
+    def say(line: str) -> None:
+        sys.stdout.write(f"{time.monotonic() - started:6.1f} s  {line}\n")
+        sys.stdout.flush()
+
+    return say
+
+
+def _refused(command: str, error: Exception) -> int:
+    sys.stderr.write(f"timar {command}: {error}\n")
+    return 1
