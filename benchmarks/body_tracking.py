@@ -23,7 +23,7 @@ CASES = ((1.0, 0.2), (2.0, 0.1), (4.0, 0.04))
 
 
 def track(frequency_hz: float, amplitude_rad: float, turn: int, early_ms: float) -> tuple[float, float]:
-    """Return the neck's RMS error as a share of its amplitude, and microseconds a frame (median turn)."""
+    """Return the neck's RMS error as a share of its motion, and microseconds a turn (median)."""
     robot = load_robot(find_joint_map())
     body = Body(robot, BodyConfig(), Life(LifeConfig(enabled=True)))
     body.warm_up()
@@ -37,7 +37,7 @@ def track(frequency_hz: float, amplitude_rad: float, turn: int, early_ms: float)
         due_ns = zero_ns + first * FRAME_NS
         began_s = time.perf_counter()
         plan = body.on_motion(Motion("bench", first, due_ns, 0, motion), due_ns - int(early_ms * 1e6))
-        costs_us.append((time.perf_counter() - began_s) * 1e6 / turn)
+        costs_us.append((time.perf_counter() - began_s) * 1e6)
         plans += [plan] if plan is not None else []
     commanded = {}
     for plan in plans:
@@ -54,12 +54,12 @@ def track(frequency_hz: float, amplitude_rad: float, turn: int, early_ms: float)
 def main() -> None:
     """Print one row per frequency and preview."""
     print(f"{datetime.date.today()}, {platform.machine()}, Python {platform.python_version()}")
-    print("frequency  turn      early    RMS error / RMS motion   us a frame, 12 joints")
+    print("frequency  turn      early    RMS error / RMS motion   us a turn   us a frame, 12 joints")
     for frequency_hz, amplitude_rad in CASES:
         for turn, early_ms in ((25, 500), (5, 300), (5, 60), (5, 40), (5, 20), (5, 0)):
             error, cost_us = track(frequency_hz, amplitude_rad, turn, early_ms)
             case = f"{frequency_hz:4.0f} Hz  {turn:3d} frames  {early_ms:4.0f} ms"
-            print(f"{case}  {error:18.1%}  {cost_us:18.0f}")
+            print(f"{case}  {error:18.1%}  {cost_us:13.0f}  {cost_us / turn:13.0f}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import sys
 from typing import Any, TextIO
 
 import rclpy
+from rclpy.duration import Duration
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from timar_common.room_node import qos_of
@@ -38,6 +39,10 @@ class TuneNode(Node):
         if self.tuner.targets:
             names, positions = list(self.tuner.targets), list(self.tuner.targets.values())
             self._targets.publish(JointState(name=names, position=positions))
+
+    def finish(self) -> None:
+        """Wait until the last word has arrived."""
+        self._targets.wait_for_all_acked(Duration(seconds=1))
 
     def _on_states(self, message: Any) -> None:
         if len(message.name) == len(message.position):
@@ -79,6 +84,7 @@ def tune(robot: RobotDescription, namespace: str, lines: TextIO, answers: TextIO
             if answer:
                 answers.write(answer + "\n")
             answers.flush()
+        node.finish()
         return node.tuner.yaml()
     finally:
         node.destroy_node()
