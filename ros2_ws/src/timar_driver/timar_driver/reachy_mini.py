@@ -26,7 +26,8 @@ JOINTS = (
 """What the robot's URDF here drives; head_x and head_z are in metres, all others in radians."""
 
 RATE_HZ = 50.0
-_TIMEOUT_S = 3.0
+_TIMEOUT_S = 5.0
+_CLOSE_S = 0.3
 _IDLE_WITHIN_S = 10.0
 _SILENT_S = 1.0
 
@@ -115,10 +116,8 @@ class ReachyMiniDriver(JointDriver):
             raise RuntimeError(str(error)) from error
         self._close()
         try:
-            self._commands = connect(f"ws://{self._address}/api/move/ws/set_target", open_timeout=_TIMEOUT_S)
-            self._states = connect(
-                f"ws://{self._address}/api/state/ws/full?frequency={RATE_HZ:g}", open_timeout=_TIMEOUT_S
-            )
+            self._commands = self._connect("/api/move/ws/set_target")
+            self._states = self._connect(f"/api/state/ws/full?frequency={RATE_HZ:g}")
         except (OSError, WebSocketException) as error:
             raise HardwareGoneError(f"the Reachy Mini daemon refuses its stream: {error}") from error
         self._newest, self._is_silence_said = (now_ns, here, np.zeros_like(here)), False
@@ -224,6 +223,9 @@ class ReachyMiniDriver(JointDriver):
                     "stop it, then activate again"
                 )
             time.sleep(0.1)
+
+    def _connect(self, path: str) -> ClientConnection:
+        return connect(f"ws://{self._address}{path}", open_timeout=_TIMEOUT_S, close_timeout=_CLOSE_S)
 
     def _get(self, path: str) -> Any:
         return self._http(urllib.request.Request(f"http://{self._address}{path}"))

@@ -40,13 +40,18 @@ class SteadyLoop:
         return self._thread.is_alive()
 
     def start(self) -> None:
-        """Begin."""
+        """Begin; the calling thread gets half the loop's priority until it calls `end`."""
         sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL_S))
+        if self._priority > 0:
+            # Who holds the interpreter must not be held up by other processes while the loop waits for it.
+            ask_for_priority(max(1, self._priority // 2))
         self._thread.start()
 
     def end(self, timeout_s: float = 1.0) -> None:
         """Stop calling; wait for a call under way."""
         self._wanted_end.set()
+        if self._priority > 0:
+            ask_for_priority(0)
         if self._thread.is_alive():
             self._thread.join(timeout_s)
 
@@ -68,12 +73,10 @@ class SteadyLoop:
 
 
 def ask_for_priority(priority: int) -> str:
-    """Ask the kernel to run this thread before ordinary ones; say what came of it."""
-    if priority <= 0:
-        return "ordinary"
+    """Ask the kernel to run the calling thread before ordinary ones, or as one; say what came of it."""
+    policy = os.SCHED_FIFO if priority > 0 else os.SCHED_OTHER
     try:
-        # 0 means the calling thread.
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+        os.sched_setscheduler(0, policy, os.sched_param(priority))
     except (PermissionError, OSError) as error:
         return f"ordinary ({error.strerror}; see docs/driver.md)"
-    return f"real-time, priority {priority}"
+    return f"real-time, priority {priority}" if priority > 0 else "ordinary"
