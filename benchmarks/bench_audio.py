@@ -1,0 +1,428 @@
+"""Measure what docs/audio.md promises of ears and turns; writes benchmarks/results/audio.md.
+
+    make bench-audio
+    python benchmarks/bench_audio.py --minutes 4        # a shorter echo scene
+    python benchmarks/bench_audio.py --soak 3600        # only: a coded signal through the virtual device
+
+Voices: the labelled recordings of tests/data/speech, recorded prompts (Debian's asterisk-core-sounds-*-g722)
+and espeak-ng, in white noise and in the babble of 24 voices at several levels, beside silence and music. A
+prompt's label is where its clean sound lies within 35 dB of its own level, pauses under 200 ms included.
+Nothing is tuned on any of it here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import datetime
+import io
+import itertools
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import wave
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from timar_audio.activity import SpeakerActivity, Started, Stopped
+from timar_audio.capture import Capture
+from timar_audio.echo import WebRtcSuppressor
+from timar_audio.microphone import MicrophoneSource
+from timar_audio.turns import Kind, Speaker, Turns, TurnsConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+SPEECH = ROOT / "tests" / "data" / "speech"
+PROMPTS = Path("/usr/share/asterisk/sounds")
+RESULT = ROOT / "benchmarks" / "results" / "audio.md"
+RATE_HZ = 16_000
+FRAME = 320
+SENTENCES = (
+    "The quick brown fox jumps over the lazy dog.",
+    "Could you tell me how to get to the station, please?",
+    "No, I do not think that this is what she meant.",
+    "Yesterday it rained all day, and today the sun is shining.",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """Sound with labels."""
+
+    name: str
+    sound: np.ndarray
+    """(n,) int16."""
+    label: np.ndarray
+    """(n / 320,) bool: somebody speaks in this 20 ms frame."""
+
+
+@dataclasses.dataclass
+class Score:
+    """How one detector does on some scenes."""
+
+    hits: int = 0
+    speech: int = 0
+    rejected: int = 0
+    other: int = 0
+    raw_hits: int = 0
+    raw_rejected: int = 0
+    false_alarms: int = 0
+    starts_ms: list[float] = dataclasses.field(default_factory=list)
+    ends_ms: list[float] = dataclasses.field(default_factory=list)
+    cpu_s: float = 0.0
+
+    def balanced(self) -> float:
+        """Balanced accuracy of the stretches found."""
+        return (self.hits / max(1, self.speech) + self.rejected / max(1, self.other)) / 2
+
+    def raw_balanced(self) -> float:
+        """The same of the detector's own decisions."""
+        return (self.raw_hits / max(1, self.speech) + self.raw_rejected / max(1, self.other)) / 2
+
+    def false_alarms_per_minute(self) -> float:
+        """Stretches that touch no speech, per minute without speech."""
+        return self.false_alarms / max(1e-9, self.other * 0.02 / 60)
+
+
+def decoded(path: Path) -> np.ndarray:
+    command = ["ffmpeg", "-v", "error", "-i", str(path), "-f", "s16le", "-ac", "1", "-ar", str(RATE_HZ), "-"]
+    return np.frombuffer(subprocess.run(command, capture_output=True, check=True).stdout, np.int16) / 32_768
+
+
+def spoken(text: str, voice: str) -> np.ndarray:
+    done = subprocess.run(["espeak-ng", "--stdout", "-v", voice, text], capture_output=True, check=True)
+    with wave.open(io.BytesIO(done.stdout)) as file:
+        rate_hz = file.getframerate()
+        samples = np.frombuffer(file.readframes(len(done.stdout)), np.int16) / 32_768
+    places = np.arange(round(samples.size * RATE_HZ / rate_hz)) * rate_hz / RATE_HZ
+    return np.interp(places, np.arange(samples.size), samples)
+
+
+def frame_power(sound: np.ndarray) -> np.ndarray:
+    return (sound[: sound.size // FRAME * FRAME].reshape(-1, FRAME) ** 2).mean(axis=1)
+
+
+def active_level(sound: np.ndarray) -> float:
+    power = frame_power(sound)
+    return float(np.sqrt(power[power > 1e-3 * power.max()].mean()))
+
+
+def label_of(clean: np.ndarray) -> np.ndarray:
+    is_speech = frame_power(clean) > active_level(clean) ** 2 * 10 ** (-35 / 10)
+    places = np.flatnonzero(is_speech)
+    for before, after in itertools.pairwise(places):
+        if after - before <= 10:
+            is_speech[before:after] = True
+    return is_speech
+
+
+def conversation(utterances: list[np.ndarray], seconds: float, rng: np.random.Generator) -> np.ndarray:
+    """Utterances at one level with pauses of 0.5 to 2.5 s."""
+    parts, length = [], 0
+    for utterance in utterances:
+        pause = np.zeros(round(rng.uniform(0.5, 2.5) * RATE_HZ))
+        parts += [pause, utterance / active_level(utterance) * 0.05]
+        length += pause.size + utterance.size
+        if length > seconds * RATE_HZ:
+            break
+    sound = np.concatenate([*parts, np.zeros(RATE_HZ)])
+    return sound[: sound.size // FRAME * FRAME]
+
+
+def music(seconds: float, rng: np.random.Generator) -> np.ndarray:
+    """Chords of plucked strings, four a second."""
+    out = np.zeros(round(seconds * RATE_HZ))
+    times = np.arange(RATE_HZ) / RATE_HZ
+    for start in range(0, out.size - RATE_HZ, RATE_HZ // 4):
+        for note in rng.choice([0, 2, 4, 7, 9, 12, 14, 16], 3, replace=False):
+            hz = 220 * 2 ** (note / 12)
+            pluck = sum(np.sin(2 * np.pi * hz * k * times) / k for k in (1, 2, 3)) * np.exp(-5 * times)
+            out[start : start + RATE_HZ] += pluck
+    return out / active_level(out) * 0.03
+
+
+def pcm(sound: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(sound * 32_768), -32_768, 32_767).astype(np.int16)
+
+
+def prompts_of(folder: str, rng: np.random.Generator, least_s: float = 1.0) -> list[np.ndarray]:
+    paths = sorted((PROMPTS / folder).glob("*.g722"))
+    rng.shuffle(paths)
+    return [sound for sound in map(decoded, paths[:60]) if sound.size > least_s * RATE_HZ]
+
+
+def recordings() -> Iterator[Scene]:
+    for name in ("two_speakers", "meeting"):
+        sound = soundfile.read(SPEECH / f"{name}.wav", dtype="int16")[0]
+        sound = sound[: sound.size // FRAME * FRAME]
+        spoken_at = np.zeros(sound.size, bool)
+        for line in (SPEECH / f"{name}.rttm").read_text().splitlines():
+            start_s, length_s = map(float, line.split()[3:5])
+            spoken_at[round(start_s * RATE_HZ) : round((start_s + length_s) * RATE_HZ)] = True
+        yield Scene(f"recording {name}", sound, spoken_at.reshape(-1, FRAME).mean(axis=1) > 0.5)
+
+
+def scenes() -> Iterator[Scene]:
+    rng = np.random.default_rng(2026)
+    yield from recordings()
+    voices = {
+        folder: prompts_of(folder, rng)
+        for folder in (
+            "en_US_f_Allison",
+            "fr_CA_f_June",
+            "it_IT_m_Carlo",
+            "ru_RU_f_IvrvoiceRU",
+            "es_MX_f_Allison",
+        )
+        if (PROMPTS / folder).is_dir()
+    }
+    voices["espeak-ng"] = [spoken(text, voice) for voice in ("en", "de", "fr", "es") for text in SENTENCES]
+    talk = [conversation(v, 60, rng) for v in voices.values()]
+    babble = sum(np.resize(np.roll(talk[i % len(talk)], i * 77_777), 60 * RATE_HZ) for i in range(24))
+    for utterances in voices.values():
+        clean = conversation(utterances, 35, rng)
+        label = label_of(clean)
+        white = rng.standard_normal(clean.size)
+        for noise_name, noise, snr_db in (
+            ("white", white, 30), ("white", white, 15), ("white", white, 5),
+            ("babble", np.resize(babble, clean.size), 15),
+        ):  # fmt: skip
+            noise = noise / np.sqrt((noise**2).mean()) * 0.05 * 10 ** (-snr_db / 20)
+            yield Scene(f"{noise_name} {snr_db} dB", pcm(clean + noise), label)
+    nobody = np.zeros(60 * 50, bool)
+    yield Scene("silence", pcm(rng.standard_normal(60 * RATE_HZ) * 1e-3), nobody)
+    yield Scene("music", pcm(music(60, rng)), nobody)
+
+
+def judge(scene: Scene, config: TurnsConfig, score: Score) -> None:
+    """Run one detector over one scene."""
+    voice = SpeakerActivity(config.make_detector(), config.activity)
+    began_s = time.process_time()
+    frames = [f for i in range(0, scene.sound.size, FRAME) for f in voice.push(i, scene.sound[i : i + FRAME])]
+    score.cpu_s += time.process_time() - began_s
+    raw = np.zeros(scene.label.size, bool)
+    found = np.zeros(scene.label.size, bool)
+    for frame in frames:
+        first, end = frame.first_sample // FRAME, -(-frame.end_sample // FRAME)
+        raw[first:end] = frame.probability >= config.threshold
+    starts = [f.change.first_sample for f in frames if isinstance(f.change, Started)]
+    ends = [f.change.end_sample for f in frames if isinstance(f.change, Stopped)]
+    ends += [scene.sound.size] * (len(starts) - len(ends))
+    for start, end in zip(starts, ends, strict=True):
+        part = slice(start // FRAME, -(-end // FRAME))
+        found[part] = True
+        near = slice(max(0, start // FRAME - 10), -(-end // FRAME) + 10)
+        score.false_alarms += not scene.label[near].any()
+    label = scene.label
+    score.hits += int(found[label].sum())
+    score.speech += int(label.sum())
+    score.rejected += int((~found[~label]).sum())
+    score.other += int((~label).sum())
+    score.raw_hits += int(raw[label].sum())
+    score.raw_rejected += int((~raw[~label]).sum())
+    score.starts_ms += boundary_errors(label, np.array(starts) / FRAME, rising=True)
+    score.ends_ms += boundary_errors(label, np.array(ends) / FRAME, rising=False)
+
+
+def boundary_errors(label: np.ndarray, found: np.ndarray, *, rising: bool) -> list[float]:
+    """Distance of each labelled boundary with 0.5 s of silence beside it to the nearest one found [ms]."""
+    change = np.diff(np.r_[False, label, False].astype(int))
+    places = np.flatnonzero(change == (1 if rising else -1))
+    errors = []
+    for place in places:
+        beside = label[max(0, place - 25) : place] if rising else label[place : place + 25]
+        if not beside.any() and found.size:
+            errors.append(20 * float(np.abs(found - place).min()))
+    return errors
+
+
+def measure_detectors() -> list[str]:
+    configs = {"webrtcvad": TurnsConfig(), "Silero": TurnsConfig(detector="silero")}
+    everything = list(scenes())
+    minutes = sum(scene.sound.size for scene in everything) / RATE_HZ / 60
+    lines = [f"Labelled set: {minutes:.1f} minutes in {len(everything)} scenes. Defaults of `turns`.", ""]
+    lines += [
+        "| detector | scenes | balanced accuracy | raw frames | always speech | false alarms / min | start | end "
+        "| CPU |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, config in configs.items():
+        groups: dict[str, Score] = {"all": Score()}
+        for scene in everything:
+            for group in ("all", scene.name):
+                judge(scene, config, groups.setdefault(group, Score()))
+        for group, score in groups.items():
+            has_speech = score.speech > 0
+            lines.append(
+                f"| {name} | {group} | {score.balanced():.3f} | {score.raw_balanced():.3f} | 0.5 | "
+                f"{score.false_alarms_per_minute():.2f} | {np.median(score.starts_ms):.0f} ms | "
+                f"{np.median(score.ends_ms):.0f} ms | "
+                f"{100 * score.cpu_s / ((score.speech + score.other) * 0.02):.2f} % |"
+                if has_speech
+                else f"| {name} | {group} | – | – | – | {score.false_alarms_per_minute():.2f} | – | – | – |"
+            )
+    return lines
+
+
+def room_response(rng: np.random.Generator) -> np.ndarray:
+    tail = rng.standard_normal(5600) * np.exp(-6.9 * np.arange(5600) / 5600) * 0.035
+    return np.concatenate([np.zeros(500), [1.0], tail])
+
+
+def measure_echo(minutes: float) -> list[str]:
+    """The head's own voice 10 dB louder than the user's in the microphone, with and without interruptions."""
+    rng = np.random.default_rng(7)
+    agent = conversation(prompts_of("en_US_f_Allison", rng) * 8, 60 * minutes, rng)
+    echo = np.convolve(agent, room_response(rng))[: agent.size]
+    loud = active_level(echo)
+    noise = rng.standard_normal(agent.size) * loud * 10 ** (-40 / 20)
+    utterances = prompts_of("fr_CA_f_June", rng, 2.0)
+    user, onsets = np.zeros(agent.size), []
+    is_agent = label_of(agent)
+    for frame in range(750, is_agent.size - 200, 600):
+        talk = np.flatnonzero(
+            [is_agent[f : f + 45].all() for f in range(frame, min(frame + 500, is_agent.size - 60))]
+        )
+        if not talk.size:
+            continue
+        start = (frame + int(talk[0])) * FRAME + 1600
+        voice = utterances[len(onsets) % len(utterances)]
+        voice = voice[np.argmax(np.abs(voice) > 0.1 * np.abs(voice).max()) :][: 2 * RATE_HZ]
+        voice = voice / active_level(voice) * loud * 10 ** (-10 / 20)
+        user[start : start + voice.size] += voice[: user.size - start]
+        onsets.append(start)
+    far = pcm(agent)
+    lines = ["", f"Echo: {minutes:g} minutes, the head 10 dB louder than the user, room of 0.35 s.", ""]
+    lines += ["| | without suppression | with |", "|---|---|---|"]
+    alone, mixed = pcm(echo + noise), pcm(echo + user + noise)
+    began_s = time.process_time()
+    clean_alone = suppressed(alone, far)
+    cpu = (time.process_time() - began_s) / (alone.size / RATE_HZ)
+    false = [len(barge_ins(sound, far)) for sound in (alone, clean_alone)]
+    lines.append(
+        f"| false barge-ins per 10 minutes | {false[0] * 10 / minutes:.1f} | {false[1] * 10 / minutes:.1f} |"
+    )
+    for title, what in (("real ones caught within 400 ms", 400), ("within 600 ms", 600)):
+        caught = []
+        for sound in (mixed, suppressed(mixed, far)):
+            decided = np.array(barge_ins(sound, far))
+            late_ms = [1000 * (decided - o / RATE_HZ) for o in onsets]
+            caught.append(sum(bool(((late > 0) & (late <= what)).any()) for late in late_ms))
+        lines.append(f"| {title} | {caught[0]} of {len(onsets)} | {caught[1]} of {len(onsets)} |")
+    lines.append(f"| CPU of one core | 0 | {100 * cpu:.1f} % |")
+    return lines
+
+
+def suppressed(near: np.ndarray, far: np.ndarray) -> np.ndarray:
+    suppressor = WebRtcSuppressor(FRAME)
+    places = range(0, near.size, FRAME)
+    return np.concatenate([suppressor.process(near[i : i + FRAME], far[i : i + FRAME]) for i in places])
+
+
+def barge_ins(user: np.ndarray, agent: np.ndarray) -> list[float]:
+    turns, events = Turns(TurnsConfig()), []
+    for place in range(0, agent.size, FRAME):
+        for speaker, sound in ((Speaker.USER, user), (Speaker.AGENT, agent)):
+            events += turns.push(speaker, place, sound[place : place + FRAME]).events
+    return [event.decided_sample / RATE_HZ for event in events if event.kind is Kind.BARGE_IN]
+
+
+def soak(seconds: float) -> list[str]:
+    """A coded signal through the virtual device: every sample once and in order."""
+    sys.path.insert(0, str(ROOT / "tests" / "support"))
+    from virtual_sound import VirtualSound
+
+    step = 2531
+    sound = VirtualSound(Path(tempfile.mkdtemp(prefix="pa")))
+    os.environ.update(sound.environment)
+    sound.start()
+    source, capture = MicrophoneSource("pulse", -1, RATE_HZ, 200, 2000), Capture(FRAME)
+    source.open()
+    player = subprocess.Popen(
+        ["pacat", "--raw", "--device=room", "--format=s16le", f"--rate={RATE_HZ}", "--channels=1"],
+        stdin=subprocess.PIPE,
+    )
+    assert player.stdin is not None
+    os.set_blocking(player.stdin.fileno(), False)
+    sent = heard = wrong = 0
+    expected: int | None = None
+    began_s, cpu_s = time.monotonic(), time.process_time()
+    pending = b""
+    try:
+        while time.monotonic() - began_s < seconds:
+            if len(pending) < 16_000:
+                places = np.arange(sent + 1, sent + 8001, dtype=np.int64)
+                pending += (places * step).astype(np.uint16).tobytes()
+                sent += 8000
+            with contextlib.suppress(BlockingIOError):  # its pipe is full: it takes more as it plays
+                pending = pending[os.write(player.stdin.fileno(), pending) :]
+            for given in source.read():
+                for block in capture.push(given):
+                    codes = (
+                        block.samples.view(np.uint16).astype(np.int64) * pow(step, -1, 1 << 16) % (1 << 16)
+                    )
+                    if expected is None:
+                        loud = np.flatnonzero(codes)
+                        if not loud.size:
+                            continue
+                        codes = codes[loud[0] :]
+                        expected = int(codes[0])
+                    wanted = (expected + np.arange(codes.size)) % (1 << 16)
+                    wrong += int(np.count_nonzero(codes != wanted))
+                    heard += codes.size
+                    expected = int(codes[-1] + 1) % (1 << 16)
+    finally:
+        player.kill()
+        player.wait()
+        source.close()
+        sound.stop()
+    cpu = (time.process_time() - cpu_s) / seconds
+    return [
+        "",
+        f"Soak: {heard} samples ({heard / RATE_HZ:.0f} s) through the virtual device: {wrong} out of order, "
+        f"{capture.samples_lost} lost, {capture.overflows} overflows, {100 * cpu:.1f} % of a core.",
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=10.0, help="length of the echo scene (default: 10)")
+    parser.add_argument("--soak", type=float, default=0.0, help="only the coded signal, for so long [s]")
+    arguments = parser.parse_args()
+    for tool in ("ffmpeg", "espeak-ng"):
+        if shutil.which(tool) is None:
+            sys.stderr.write(f"bench_audio needs {tool}: apt install {tool}\n")
+            return 1
+    if not PROMPTS.is_dir():
+        sys.stderr.write("bench_audio needs voices: apt install asterisk-core-sounds-{en,fr,it,ru,es}-g722\n")
+        return 1
+    parts: list[Callable[[], list[str]]] = [measure_detectors, lambda: measure_echo(arguments.minutes)]
+    if arguments.soak:
+        parts = [lambda: soak(arguments.soak)]
+    lines = [
+        "# Ears and turns, measured",
+        "",
+        f"{datetime.date.today()}, {platform.machine()}, {os.cpu_count()} cores, "
+        f"Python {platform.python_version()}.",
+        "",
+    ]
+    for part in parts:
+        lines += part()
+        sys.stdout.write("\n".join(lines[-12:]) + "\n")
+    if not arguments.soak:
+        RESULT.parent.mkdir(exist_ok=True)
+        RESULT.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        sys.stdout.write(f"written to {RESULT.relative_to(ROOT)}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
