@@ -14,7 +14,7 @@ LOCK_PYTHONS ?= python3.10 python3.11 python3.12 python3.13
 prepare = tools/prepare.bash $(if $(PYTHON),--python "$(PYTHON)") $(if $(CUDA),--cuda)
 env = . tools/env.bash
 
-.PHONY: help setup setup-tests demo run test lint format types bench soak docs lock clean distclean
+.PHONY: help setup setup-tests demo run test lint format types bench bench-audio soak soak-audio docs lock clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,12 @@ soak: setup ## Ten million wild frames of motion against the limits (ARGS="--fra
 
 bench-model: setup-tests ## Measure the published size, large, on random weights (ARGS="--turns 500")
 	@$(env) && exec python benchmarks/bench_model.py $(ARGS)
+
+bench-audio: setup ## Measure ears, turns and echo on labelled sound (ARGS="--minutes 4")
+	@$(env) && exec python benchmarks/bench_audio.py $(ARGS)
+
+soak-audio: setup ## Send an hour of coded sound through a virtual device (ARGS="--soak 600")
+	@$(env) && exec python benchmarks/bench_audio.py --soak 3600 $(ARGS)
 
 docs: setup ## Check that every link of the documentation leads somewhere
 	@$(env) && exec python tools/check_docs.py
