@@ -12,6 +12,7 @@ setup(
             "data = timar_training.data_command:main",
             "train = timar_training.train_command:main",
             "evaluate = timar_training.evaluate_command:main",
+            "compare-models = timar_training.compare_command:main",
             "publish = timar_training.publish_command:main",
         ]
     },

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-COMMANDS = ("data", "train", "evaluate", "publish")
+COMMANDS = ("data", "train", "evaluate", "compare", "publish")
 
 
 def test_loading_every_command_loads_no_torch():

@@ -1,6 +1,5 @@
 """The scores say what they claim, on motion whose answer is known."""
 
-import json
 
 import numpy as np
 import pytest
@@ -102,19 +101,6 @@ def test_an_unknown_sampling_default_is_refused(trained):
 def test_a_model_is_not_published_without_a_card(trained):
     with pytest.raises(FileNotFoundError, match="no model card"):
         publish(trained / "model", trained / "out", {}, trained / "nothing.md")
-
-
-def test_the_command_scores_a_folder_and_says_its_kind(trained, write_babble_clip):
-    data = trained / "data"
-    data.mkdir()
-    write_babble_clip(data, "clip", seconds=8.0, seed=0)
-    (data / "manifest.json").write_text(json.dumps({"kind": "SYNTHETIC"}))
-    out = trained / "scores.json"
-    assert evaluate_main([str(trained / "model"), str(data), "--temperature", "0", "--out", str(out)]) == 0
-    scores = json.loads(out.read_text())
-    assert scores["data_kind"] == "SYNTHETIC"
-    assert set(scores["clips"]) == {"clip"}
-    assert scores["mean"]["jaw_truth_correlation"] == scores["clips"]["clip"]["jaw_truth_correlation"]
 
 
 def test_a_model_that_is_not_there_is_said_in_a_sentence(tmp_path, capsys):

@@ -119,19 +119,29 @@ class DualTalkNetwork(nn.Module):
 
 
 def equal_size(config: ModelConfig, parameters: int) -> ModelConfig:
-    """Return a configuration whose DualTalk-like network has as many parameters as asked for, within 3 %."""
-    best = config
-    least = math.inf
-    for width in range(config.heads * 8, 4 * config.width, config.heads * 2):
-        candidate = dataclasses.replace(config, width=width)
+    """Return a configuration whose DualTalk-like network has as many parameters as asked for, within 3 %.
+
+    The largest backbone that fits is taken, and the decoder's width fills the rest.
+
+    Raises:
+        ValueError: No width comes near.
+    """
+
+    def count(candidate: ModelConfig) -> int:
         with torch.device("meta"):
-            count = sum(value.numel() for value in DualTalkNetwork(candidate).parameters())
-        if abs(count - parameters) < least:
-            best, least = candidate, abs(count - parameters)
-    if least > 0.03 * parameters:
+            return sum(value.numel() for value in DualTalkNetwork(candidate).parameters())
+
+    widths = range(config.heads * 2, 4 * config.width, config.heads * 2)
+    sized = [dataclasses.replace(config, width=width) for width in widths]
+    fitting = [candidate for candidate in sized if count(candidate) <= parameters] or sized[:1]
+    best = min(
+        (dataclasses.replace(fitting[-1], head_width=width) for width in range(32, 2048, 16)),
+        key=lambda candidate: abs(count(candidate) - parameters),
+    )
+    if abs(count(best) - parameters) > 0.03 * parameters:
         raise ValueError(
-            f"no width gives the DualTalk-like network {parameters} parameters (nearest is {least} off); "
-            "change head_width or blocks"
+            f"no width gives the DualTalk-like network {parameters} parameters (nearest is {count(best)}); "
+            "change blocks"
         )
     return best
 

@@ -1,4 +1,4 @@
-"""The command `timar evaluate`: how plausible a model's motion is on a folder of dyads."""
+"""The command `timar evaluate`: how plausible a model's or a baseline's motion is on a folder of dyads."""
 
 from __future__ import annotations
 
@@ -6,64 +6,129 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
-from timar_model.loading import load_model
 
 from . import dyads
-from .evaluation import EvaluationConfig, evaluate
 
 SAMPLING_OPTIONS = {"steps": int, "temperature": float, "guidance": float, "noise_correlation_s": float}
 
 
 def main(argv: list[str]) -> int:
     """Score a model's motion on a folder of dyads, turn by turn as the live head runs it."""
+    arguments = _parser().parse_args(argv)
+    console = Console(stderr=True)
+    try:
+        result = _evaluate(arguments, console)
+    except (OSError, ValueError) as error:
+        console.print(f"timar evaluate: {error}", style="red", markup=False)
+        return 1
+    from .report import head_table, label_of, paper_table, write_report
+
+    if arguments.out:
+        write_report(arguments.out, result)
+        console.print(f"results.json, table.md and plots are in {arguments.out}", markup=False)
+    rows = [(label_of(setting), setting["mean"]) for setting in result["settings"]]
+    sys.stdout.write(f"{result['clips']} clips, {result['data_kind']}, as shown\n\n")
+    sys.stdout.write(f"{paper_table(rows)}\n{head_table(rows)}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="timar evaluate", description=main.__doc__)
-    parser.add_argument("model", help='a model folder, or the name of a shipped one ("talking-head")')
+    parser.add_argument(
+        "model",
+        help='a model folder, a shipped name ("talking-head"), or a baseline: mean-pose, nearest-clip, energy-rule',
+    )
     parser.add_argument("data", type=Path, help="folder of dyads (docs/training.md)")
     parser.add_argument(
         "--split", default=None, help="file list of the folder, such as test; without it, all clips"
     )
     parser.add_argument("--clips", type=int, default=None, help="only so many clips")
+    parser.add_argument("--seconds", type=float, default=None, help="only so much of each clip")
+    parser.add_argument(
+        "--history",
+        type=int,
+        nargs="*",
+        default=None,
+        metavar="TURNS",
+        help="turns seen before the newest, once each, such as 0 1 3 7; without it, the model's whole window",
+    )
+    parser.add_argument(
+        "--user",
+        choices=("seen", "unseen"),
+        nargs="+",
+        default=["seen"],
+        help="whether the user's motion is given",
+    )
+    parser.add_argument(
+        "--samples", type=int, default=1, help="motions drawn per clip for the energy score (%(default)s)"
+    )
+    parser.add_argument(
+        "--turned",
+        action="store_true",
+        help="generate again with the user's voice turned around: is it heard?",
+    )
+    parser.add_argument(
+        "--robustness", action="store_true", help="curves over bursts of noise, silence and dropped motion"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the noise (%(default)s)")
-    parser.add_argument("--unseen", action="store_true", help="the model does not get the user's motion")
     parser.add_argument("--threads", type=int, default=1, help="of the arithmetic (%(default)s)")
-    parser.add_argument("--out", type=Path, default=None, help="write everything as JSON")
+    parser.add_argument("--out", type=Path, default=None, help="folder for results.json, table.md and plots")
     for name, kind in SAMPLING_OPTIONS.items():
         help_text = f"sampling: {name.replace('_', ' ')} (the model's own)"
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=None, help=help_text)
-    arguments = parser.parse_args(argv)
-    console = Console(stderr=True)
+    return parser
+
+
+def _evaluate(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
+    # Only now, for `timar --help` loads every command, and scoring takes seconds to import.
+    from .evaluation import EvaluationConfig, evaluate
+    from .predictors import open_predictors
+    from .robustness import robustness_curves
+
     sampling = {name: value for name in SAMPLING_OPTIONS if (value := getattr(arguments, name)) is not None}
-    config = EvaluationConfig(arguments.seed, not arguments.unseen, sampling, arguments.threads)
-    try:
-        model = load_model(arguments.model)
-        clips = (
-            dyads.read_split(arguments.data, arguments.split)
-            if arguments.split
-            else dyads.find_clips(arguments.data)
-        )
-        with Progress(console=console, transient=True) as progress:
-            task = progress.add_task("generating")
-            result = evaluate(
-                model,
-                clips[: arguments.clips],
-                config,
-                lambda done, total: progress.update(task, completed=done, total=total),
+    clips = (
+        dyads.read_split(arguments.data, arguments.split)
+        if arguments.split
+        else dyads.find_clips(arguments.data)
+    )[: arguments.clips]
+    histories = arguments.history or (None,)
+    predictors = open_predictors(arguments.model, arguments.data, histories, arguments.threads, sampling)
+    result: dict[str, Any] = {
+        "data": arguments.data.name,
+        "data_kind": data_kind(arguments.data),
+        "split": arguments.split,
+        "clips": len(clips),
+        "sampling": sampling,
+        "settings": [],
+    }
+    with Progress(console=console, transient=True) as progress:
+        for history, predictor in predictors:
+            for user in arguments.user:
+                task = progress.add_task(f"{predictor.name}, history {history}, user {user}")
+                config = EvaluationConfig(arguments.seed, user == "seen", arguments.samples, arguments.turned)
+                found = evaluate(
+                    predictor,
+                    clips,
+                    config,
+                    lambda done, total, task=task: progress.update(task, completed=done, total=total),
+                    seconds=arguments.seconds,
+                )
+                setting = {"history_turns": history, "is_user_seen": user == "seen", **found}
+                result["settings"].append(setting)
+        if arguments.robustness:
+            task = progress.add_task("robustness")
+            result["robustness"] = robustness_curves(
+                predictors[-1][1],
+                clips,
+                EvaluationConfig(arguments.seed),
+                seconds=arguments.seconds,
+                advance=lambda done, total: progress.update(task, completed=done, total=total),
             )
-    except (OSError, ValueError) as error:
-        console.print(f"timar evaluate: {error}", style="red", markup=False)
-        return 1
-    result["data_kind"] = data_kind(arguments.data)
-    if arguments.out:
-        arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    table = Table("score", f"mean of {len(result['clips'])} clips ({result['data_kind']})")
-    for name, value in result["mean"].items():
-        table.add_row(name, f"{value:.3f}")
-    Console(file=sys.stdout).print(table)
-    return 0
+    return result
 
 
 def data_kind(folder: Path) -> str:

@@ -1,147 +1,212 @@
-"""Score a model on recorded or synthetic dyads, generated turn by turn as the live head does."""
+"""Score whatever makes motion on dyads: the published metrics, those of a head, intervals over clips."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from timar_common.clock import FRAMES_PER_SECOND
-from timar_model.loading import Model
+from timar_model.metrics import clip_metrics, energy_score
+from timar_model.metrics_head import as_shown, dips, event_timing, jerk_by_phase, movement_scores
 
-from . import dyads, quality
-from .conversing import converse
-from .dyads import AGENT_SPEAKER, JAW, NECK, USER_SPEAKER, Clip, Motion
+from . import quality
+from .dyads import AGENT_SPEAKER, NECK, Clip, Motion
 from .levels import FINE_RATE_HZ, is_speaking
+from .predictors import Dyad, FloatArray, Predictor, load_dyad
 
-NOD_DEPTH_RAD = 0.02
+BOOTSTRAP_DRAWS = 2000
+GROUP_OF_SCORE = {"exp": 0, "jaw": 1, "pose": 2}
+FEWEST_FRAMES = 50
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
-    """How a model is scored."""
+    """How motion is scored."""
 
     seed: int = 0
-    """Of the noise; the same for every clip."""
+    """Of the first sample's noise; the same for every clip."""
     is_user_seen: bool = True
-    """Whether the model gets the user's motion where there is any."""
-    sampling: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Sampling options that differ from the model's own."""
-    threads: int = 1
-    """Threads of the arithmetic."""
+    """Whether the user's motion is given where there is any."""
+    samples: int = 1
+    """Motions drawn per clip; the first is scored, all of them make the energy score."""
+    is_turned: bool = False
+    """Whether each clip is also generated with the user's voice turned around by half of it: what differs is
+    what the user's voice does to the head."""
+
+    def __post_init__(self) -> None:
+        if self.samples < 1 or self.seed < 0:
+            raise ValueError(
+                f"EvaluationConfig has samples {self.samples} and seed {self.seed}, expected at least 1 and 0"
+            )
+
+
+Scores = dict[str, float]
 
 
 def evaluate(
-    model: Model,
-    clips: list[Clip],
+    predictor: Predictor,
+    clips: Sequence[Clip],
     config: EvaluationConfig,
     advance: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    seconds: float | None = None,
+    disturb: Callable[[Dyad], Dyad] = lambda dyad: dyad,
 ) -> dict[str, Any]:
-    """Return scores of every clip and their means.
-
-    Each clip is generated twice with the same noise: with the user's voice, and with that voice turned around
-    by half the clip. What differs is what the user's voice does to the head.
+    """Return scores of every clip, their means and 95 % bootstrap intervals over clips.
 
     Args:
-        model: To be scored.
+        predictor: To be scored.
         clips: Dyads; a truth (motion of speaker 2) adds scores that need one.
         config: How.
         advance: Told (done, total) after each clip.
+        seconds: Only so much of each clip.
+        disturb: Changes what the predictor is given, never what it is scored against.
+
+    Returns:
+        `mean`, `interval` (name to [low, high]), `clips` (name to scores) and `jerk_by_phase`. Names of
+        published metrics stand twice: as shown, and with `unshifted_` before them as the paper scores.
     """
-    per_clip = {}
+    per_clip: dict[str, Scores] = {}
+    phases = []
     for done, clip in enumerate(clips, start=1):
-        per_clip[clip.name] = score_clip(model, clip, config)
+        scores, phase = score_clip(predictor, load_dyad(clip, seconds), config, disturb)
+        per_clip[clip.name] = scores
+        phases.append(phase)
         advance(done, len(clips))
-    keys = {key: None for scores in per_clip.values() for key in scores}
-    means = {
-        key: float(np.mean([scores[key] for scores in per_clip.values() if key in scores])) for key in keys
-    }
+    columns = _columns(per_clip)
     return {
-        "model_sha256": model.sha256,
+        "predictor": predictor.name,
+        "delay_frames": predictor.delay_frames,
         "config": dataclasses.asdict(config),
-        "mean": means,
+        "mean": {name: float(np.mean(values)) for name, values in columns.items()},
+        "interval": {name: bootstrap_interval(values) for name, values in columns.items()},
+        "jerk_by_phase": np.sqrt(np.mean(np.square(phases), axis=0)).tolist() if phases else [],
         "clips": per_clip,
     }
 
 
-def score_clip(model: Model, clip: Clip, config: EvaluationConfig) -> dict[str, float]:
-    """Return the scores of one clip by name; names carry their unit."""
-    user, agent = (dyads.read_voice(clip.voice_path(speaker)) for speaker in (USER_SPEAKER, AGENT_SPEAKER))
-    seen_path = clip.motion_path(USER_SPEAKER)
-    seen = dyads.read_motion(seen_path) if config.is_user_seen and seen_path.is_file() else None
+def score_clip(
+    predictor: Predictor,
+    dyad: Dyad,
+    config: EvaluationConfig,
+    disturb: Callable[[Dyad], Dyad] = lambda dyad: dyad,
+) -> tuple[Scores, FloatArray]:
+    """Return one clip's scores by name (names carry their unit) and its jerk by phase."""
+    given = disturb(dyad if config.is_user_seen else dyad.without_user_motion())
+    given = dataclasses.replace(given, agent_motion=None)
     began_s = time.perf_counter()
-    motion = _generate(model, user, agent, seen, config)
-    turns = max(1, len(motion) // model.config.turn_frames)
-    scores = {"compute_per_turn_ms": (time.perf_counter() - began_s) * 1e3 / turns}
-    elsewhere = _generate(model, np.roll(user, len(user) // 2), agent, seen, config)
-    scores |= _scores_alone(motion, agent, model.config.turn_frames)
-    difference = (motion - elsewhere)[:, NECK]
-    scores["neck_answers_voice"] = float(
-        np.sqrt(np.square(difference).mean()) / max(motion[:, NECK].std(axis=0).mean(), 1e-9)
-    )
-    truth_path = clip.motion_path(AGENT_SPEAKER)
-    if truth_path.is_file():
-        truth = dyads.read_motion(truth_path).fitted_to(len(motion)).vector
-        scores |= _scores_against(truth, motion, elsewhere, agent, model.config.turn_frames)
-    return scores
+    motion = predictor.predict(given, config.seed)
+    took_s = time.perf_counter() - began_s
+    if len(motion) < FEWEST_FRAMES:
+        raise ValueError(
+            f"{dyad.name} gives {len(motion)} frames of motion, expected at least {FEWEST_FRAMES}; "
+            "leave such clips out"
+        )
+    shown = as_shown(motion, predictor.delay_frames)
+    scores = {"compute_per_s_ms": took_s * 1e3 / (len(motion) / FRAMES_PER_SECOND)}
+    scores |= _scores_alone(shown, dyad, predictor)
+    phase = jerk_by_phase(shown[:, NECK], predictor.turn_frames, predictor.delay_frames)
+    if dyad.agent_motion is not None:
+        truth = dyad.agent_motion.fitted_to(len(motion))
+        frames = truth.valid[:, 1:].all(axis=1)
+        if frames.sum() >= FEWEST_FRAMES:
+            scores |= _published(shown, truth, dyad, frames, "")
+            scores |= _published(motion, truth, dyad, frames, "unshifted_")
+            scores |= movement_scores(shown[frames], truth.vector[frames])
+            scores |= _gestures(shown, truth.vector, dyad)
+            others = [
+                as_shown(predictor.predict(given, config.seed + k), predictor.delay_frames)
+                for k in range(1, config.samples)
+            ]
+            energy = energy_score([track[frames] for track in (shown, *others)], truth.vector[frames])
+            scores |= _of_known_groups(energy, truth)
+    if config.is_turned:
+        scores |= _answers(predictor, given, shown, config.seed)
+    return scores, np.asarray(phase, np.float32)
 
 
-def _generate(
-    model: Model, user: np.ndarray, agent: np.ndarray, seen: Motion | None, config: EvaluationConfig
-) -> np.ndarray:
-    session = model.session(engine="torch", seed=config.seed, threads=config.threads, **config.sampling)
-    return converse(session, user, agent, seen)
+def bootstrap_interval(values: Sequence[float], share: float = 0.95) -> list[float]:
+    """Return [low, high] of the mean over clips drawn again and again; seeded."""
+    array = np.asarray(values, np.float64)
+    picks = np.random.default_rng(0).integers(len(array), size=(BOOTSTRAP_DRAWS, len(array)))
+    means = array[picks].mean(axis=1)
+    low, high = np.percentile(means, [50 * (1 - share), 50 * (1 + share)])
+    return [float(low), float(high)]
 
 
-def _scores_alone(motion: np.ndarray, voice: np.ndarray, turn_frames: int) -> dict[str, float]:
+def with_motion(clips: Sequence[Clip]) -> list[Clip]:
+    """Return the clips whose agent has motion."""
+    return [clip for clip in clips if clip.motion_path(AGENT_SPEAKER).is_file()]
+
+
+def _columns(per_clip: dict[str, Scores]) -> dict[str, list[float]]:
+    names = {name: None for scores in per_clip.values() for name in scores}
+    return {name: [scores[name] for scores in per_clip.values() if name in scores] for name in names}
+
+
+def _published(motion: FloatArray, truth: Motion, dyad: Dyad, frames: Any, prefix: str) -> Scores:
+    """Return the published metrics of the groups the truth knows, with the user's where he was seen."""
+    user = dyad.user_motion.fitted_to(len(motion))
+    is_seen = bool(user.valid[frames, 2].mean() > 0.9)
+    with warnings.catch_warnings():
+        # A still head has fewer different frames than clusters; its index is then low, which is meant.
+        warnings.filterwarnings("ignore", message="Number of distinct clusters")
+        found = clip_metrics(motion[frames], truth.vector[frames], user.vector[frames] if is_seen else None)
+    return {prefix + name: value for name, value in _of_known_groups(found, truth).items()}
+
+
+def _of_known_groups(scores: Scores, truth: Motion) -> Scores:
+    """Leave out groups that were never recorded: two absent expressions are no match."""
+    known = {group: bool(truth.valid[:, column].mean() > 0.9) for group, column in GROUP_OF_SCORE.items()}
+    return {name: value for name, value in scores.items() if known[name.rsplit("_", 1)[1]]}
+
+
+def _scores_alone(shown: FloatArray, dyad: Dyad, predictor: Predictor) -> Scores:
     """Return what can be said without a truth."""
-    follows = quality.jaw_follows_voice(motion, voice)
-    follows_db = quality.jaw_follows_voice(motion, voice, is_decibel=True)
-    speed = quality.neck_speed_rad_s(motion)
-    return {
+    follows = quality.jaw_follows_voice(shown, dyad.agent_voice)
+    speed = quality.neck_speed_rad_s(shown)
+    scores = {
         "jaw_voice_correlation": follows.at_zero,
-        "jaw_voice_correlation_db": follows_db.at_zero,
-        "jaw_lag_ms": follows.lag_ms,
-        "jaw_amplitude_rad": quality.amplitude_rad(motion),
+        "jaw_amplitude_rad": quality.amplitude_rad(shown),
         "neck_pitch_speed_rad_s": float(speed[0]),
         "neck_yaw_speed_rad_s": float(speed[1]),
         "neck_roll_speed_rad_s": float(speed[2]),
-        "seam_jerk_ratio": quality.seam_ratio(motion, turn_frames),
-        "roughness": quality.roughness(motion),
+        "roughness": quality.roughness(shown),
     }
+    if follows.best > 0:
+        scores["lip_lag_ms"] = follows.lag_ms
+    if predictor.turn_frames > 1:
+        unseen = shown[predictor.delay_frames :]
+        scores["seam_jerk_ratio"] = quality.seam_ratio(unseen, predictor.turn_frames)
+    return scores
 
 
-def _scores_against(
-    truth: np.ndarray, motion: np.ndarray, elsewhere: np.ndarray, voice: np.ndarray, turn_frames: int
-) -> dict[str, float]:
-    """Return what a truth allows; names ending in _turned are with the user's voice turned around."""
-    silent = ~is_speaking(voice)
-    places = np.arange(len(motion)) * (FINE_RATE_HZ // FRAMES_PER_SECOND)
-    listening = silent[np.minimum(places, len(silent) - 1)]
-    nods = quality.nod_timing(motion, truth, listening, NOD_DEPTH_RAD)
-    turned = quality.nod_timing(elsewhere, truth, listening, NOD_DEPTH_RAD)
-    gesture, gesture_turned, true_gesture = (
-        quality.gestures_of(track) for track in (motion, elsewhere, truth)
-    )
-    speed = quality.neck_speed_rad_s(truth)
-    return {
-        "jaw_truth_correlation": quality.correlation(motion[:, JAW.start], truth[:, JAW.start]),
-        "gesture_truth_correlation": quality.correlation(gesture, true_gesture),
-        "listening_gesture_truth_correlation": quality.correlation(
-            gesture[listening], true_gesture[listening]
-        ),
-        "listening_gesture_truth_correlation_turned": quality.correlation(
-            gesture_turned[listening], true_gesture[listening]
-        ),
-        "nod_f1": nods.f1,
-        "nod_f1_chance": nods.chance_f1,
-        "nod_f1_turned": turned.f1,
-        "true_jaw_amplitude_rad": quality.amplitude_rad(truth),
-        "true_neck_pitch_speed_rad_s": float(speed[0]),
-        "true_neck_yaw_speed_rad_s": float(speed[1]),
-        "true_neck_roll_speed_rad_s": float(speed[2]),
-        "true_roughness": quality.roughness(truth),
-        "true_seam_jerk_ratio": quality.seam_ratio(truth, turn_frames),
-    }
+def _gestures(shown: FloatArray, truth: FloatArray, dyad: Dyad) -> Scores:
+    """Return how nods (while listening) and beats (while speaking) fall on the true ones."""
+    speaking = is_speaking(dyad.agent_voice)
+    places = np.arange(len(shown)) * (FINE_RATE_HZ // FRAMES_PER_SECOND)
+    speaks = speaking[np.minimum(places, len(speaking) - 1)]
+    scores = {}
+    for name, during in (("nod", ~speaks), ("beat", speaks)):
+        true = dips(truth, during)
+        if not len(true):
+            continue
+        timing = event_timing(dips(shown, during), true, len(shown))
+        scores |= {f"{name}_{key}": value for key, value in dataclasses.asdict(timing).items()}
+    quick, true_quick = quality.gestures_of(shown), quality.gestures_of(truth)
+    if (~speaks).sum() > FEWEST_FRAMES:
+        scores["listening_gesture_correlation"] = quality.correlation(quick[~speaks], true_quick[~speaks])
+    return scores
+
+
+def _answers(predictor: Predictor, given: Dyad, shown: FloatArray, seed: int) -> Scores:
+    """Return what the user's voice does to the neck, against the neck's own spread."""
+    turned = dataclasses.replace(given, user_voice=np.roll(given.user_voice, len(given.user_voice) // 2))
+    elsewhere = as_shown(predictor.predict(turned, seed), predictor.delay_frames)
+    difference = (shown - elsewhere)[:, NECK]
+    spread = max(float(shown[:, NECK].std(axis=0).mean()), 1e-9)
+    return {"neck_answers_voice": float(np.sqrt(np.square(difference).mean()) / spread)}

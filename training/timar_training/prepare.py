@@ -115,7 +115,10 @@ def voice_features(
     before = -(-(lead + margin) // turn) * turn - margin
     frames = before + len(voice) // SAMPLES_PER_FRAME
     after = -(frames + margin) % turn
-    silence = np.zeros(before * SAMPLES_PER_FRAME, np.float32), np.zeros(after * SAMPLES_PER_FRAME, np.float32)
+    silence = (
+        np.zeros(before * SAMPLES_PER_FRAME, np.float32),
+        np.zeros(after * SAMPLES_PER_FRAME, np.float32),
+    )
     padded = np.concatenate([np.zeros(margin * SAMPLES_PER_FRAME, np.float32), silence[0], voice, silence[1]])
     state, rows = features.initial(), []
     for piece in padded.reshape(-1, turn * SAMPLES_PER_FRAME):

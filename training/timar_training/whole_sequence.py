@@ -64,6 +64,7 @@ class WholeSequence:
     """
 
     turn_frames = 1
+
     # Its motion could be shown only after the whole window was heard.
     def __init__(self, folder: ModelFolder, window_frames: int) -> None:
         self.name = folder.path.name

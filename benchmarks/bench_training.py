@@ -1,0 +1,178 @@
+"""Steps per second of `timar train` against a plain loop that encodes speech anew each step, turn about.
+
+Both train the same network on the same windows with the same optimiser. The plain loop does what the released code
+does: it reads a clip's files, computes the speech features of both voices of each window, and keeps nothing. Shares
+of data loading come from the trainer's own clock. Writes benchmarks/results/training.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from timar_common.clock import SAMPLES_PER_FRAME
+from timar_model.config import ModelConfig
+from timar_model.model import TrainingBatch
+from timar_model.speech import clip_features, speech_features
+from timar_training import dyads
+from timar_training.train_config import TrainConfig
+from timar_training.trainer import Trainer, open_run
+
+RESULTS = Path(__file__).parent / "results" / "training.json"
+WANTED_RATIO = 1.5
+WANTED_DATA_SHARE = 0.10
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("data/synthetic"), help="dyads (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=6, help="of a few steps of each kind (%(default)s)")
+    parser.add_argument("--steps", type=int, default=4, help="per round and kind (%(default)s)")
+    parser.add_argument("--batch", type=int, default=16, help="windows per step (%(default)s)")
+    parser.add_argument(
+        "--wav2vec2", default=None, help="folder of wav2vec 2.0 weights: measure with that encoder instead"
+    )
+    parser.add_argument("--out", type=Path, default=RESULTS, help="where to write (%(default)s)")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        result = measure(arguments, Path(scratch))
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    sys.stdout.write(json.dumps(result, indent=1) + "\n")
+    return 0 if result["ratio"] >= WANTED_RATIO and result["data_share"] <= WANTED_DATA_SHARE else 1
+
+
+def measure(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
+    """Run rounds of both loops turn about, so that what else the machine does hits both alike."""
+    model: dict[str, Any] = {"window_frames": 50}
+    if arguments.wav2vec2:
+        width = json.loads((Path(arguments.wav2vec2) / "config.json").read_text(encoding="utf-8"))[
+            "hidden_size"
+        ]
+        model |= {"speech_encoder": "wav2vec2", "speech_source": arguments.wav2vec2, "speech_dim": width}
+    config = TrainConfig(
+        data=str(arguments.data),
+        out=str(scratch),
+        model=model,
+        window_frames=50,
+        batch=arguments.batch,
+        threads=1,
+        steps=10_000,
+        validate_every=10_000,
+        checkpoint_every=10_000,
+        log_every=0,
+    )
+    ours = open_run(config)
+    plain = PlainLoop(open_run(dataclasses.replace(config, out=str(scratch / "plain"))), arguments.data)
+    times: dict[str, list[float]] = {"ours": [], "plain": []}
+    shares: list[float] = []
+    reads: list[float] = []
+    for number in range(arguments.rounds + 1):
+        began_s = time.perf_counter()
+        found: list[float] = []
+        run_steps(ours, arguments.steps, found)
+        between_s = time.perf_counter()
+        spent_s = [plain.step() for _ in range(arguments.steps)]
+        ended_s = time.perf_counter()
+        if number:  # The first round warms up.
+            times["ours"].append((between_s - began_s) / arguments.steps)
+            times["plain"].append((ended_s - between_s) / arguments.steps)
+            shares += found
+            reads += spent_s
+    step_s = {kind: statistics.median(values) for kind, values in times.items()}
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
+        "encoder": "wav2vec2" if arguments.wav2vec2 else "logmel",
+        "batch": arguments.batch,
+        "steps_per_s": {kind: 1 / value for kind, value in step_s.items()},
+        "ratio": step_s["plain"] / step_s["ours"],
+        "ratio_by_round": [plain / own for own, plain in zip(times["ours"], times["plain"], strict=True)],
+        "wanted_ratio": WANTED_RATIO,
+        "data_share": statistics.median(shares),
+        "wanted_data_share": WANTED_DATA_SHARE,
+        "plain_reading_and_encoding_s": statistics.median(reads),
+    }
+
+
+def run_steps(trainer: Trainer, steps: int, shares: list[float]) -> None:
+    """Let the trainer do some steps as `timar train` does them."""
+    first = trainer.step
+
+    def stop(progress: Any) -> None:
+        shares.append(progress.data_share)
+        if progress.step >= first + steps:
+            raise StopIteration
+
+    try:
+        trainer.run(stop)
+    except StopIteration:
+        return
+
+
+class PlainLoop:
+    """The released code's manner: read, encode, train, forget."""
+
+    def __init__(self, trainer: Trainer, data: Path) -> None:
+        self._config: ModelConfig = trainer.config.model_config()
+        self._sampler = trainer._train
+        self._network = trainer._module.network
+        self._optimiser = torch.optim.AdamW(self._network.parameters(), lr=1e-4)
+        self._features = speech_features(self._config)
+        self._clips = [clip for clip in dyads.read_split(data, "train")]
+        self._step = 0
+
+    def step(self) -> float:
+        """Do one step and return what reading and encoding took [s]."""
+        began_s = time.perf_counter()
+        batch = self._batch()
+        read_s = time.perf_counter() - began_s
+        self._optimiser.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = self._network.training_loss(batch).total
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self._network.parameters(), 3.0)
+        self._optimiser.step()
+        self._step += 1
+        return read_s
+
+    def _batch(self) -> TrainingBatch:
+        known = self._sampler.draw(self._step)
+        voices: dict[str, list[torch.Tensor]] = {"user_speech": [], "agent_speech": []}
+        frames = known.agent_motion.shape[1]
+        rng = np.random.default_rng(self._step)
+        for _ in range(len(known.agent_motion)):
+            clip = self._clips[int(rng.integers(len(self._clips)))]
+            for name, speaker in (("user_speech", 1), ("agent_speech", 2)):
+                voice = dyads.read_voice(clip.voice_path(speaker))
+                if clip.motion_path(speaker).is_file():
+                    dyads.read_motion(clip.motion_path(speaker))
+                first = int(rng.integers(len(voice) // SAMPLES_PER_FRAME - frames))
+                window = voice[first * SAMPLES_PER_FRAME : (first + frames) * SAMPLES_PER_FRAME]
+                voices[name].append(torch.from_numpy(self._encode(window)))
+        return dataclasses.replace(known, **{name: torch.stack(rows) for name, rows in voices.items()})
+
+    def _encode(self, window: np.ndarray) -> np.ndarray:
+        if self._config.speech_encoder == "logmel":
+            return clip_features(self._features, window)
+        turn = self._config.turn_frames * SAMPLES_PER_FRAME
+        whole = window[: len(window) // turn * turn].reshape(-1, turn)
+        rows = [self._features.compute(piece, self._features.initial())[0] for piece in whole]
+        rest = len(window) // SAMPLES_PER_FRAME - sum(map(len, rows))
+        return np.concatenate([*rows, np.zeros((rest, rows[0].shape[1]), np.float32)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
