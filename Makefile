@@ -14,14 +14,17 @@ LOCK_PYTHONS ?= python3.10 python3.11 python3.12 python3.13
 prepare = tools/prepare.bash $(if $(PYTHON),--python "$(PYTHON)") $(if $(CUDA),--cuda)
 env = . tools/env.bash
 
-.PHONY: help setup setup-tests demo run test lint format types bench bench-audio soak soak-audio docs lock clean distclean
+.PHONY: help setup setup-training setup-tests demo run train test lint format types bench bench-audio soak soak-audio docs lock clean distclean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo '  Variables: PYTHON=python3.12, CUDA=1, ARGS="--headless --duration 10 --out DIR"'
 
-setup: ## Set up what the head needs: system packages, .venv, ROS 2, workspace
+setup: ## Set up what the head needs: system packages, .venv, ROS 2, workspace; no torch
 	@$(prepare)
+
+setup-training: ## Set up training as well: torch and what goes with it
+	@$(prepare) --training
 
 setup-tests:
 	@$(prepare) --tests
@@ -31,6 +34,9 @@ demo: setup ## Watch the head listen and talk through a real conversation (ARGS=
 
 run: setup ## Run the head on the microphone (ARGS="name:=value ...", ARGS=--help)
 	@$(env) && exec python -m timar_common.cli run $(ARGS)
+
+train: setup-training ## Train a model (ARGS="CONFIG.yaml", ARGS=--help)
+	@$(env) && exec python -m timar_common.cli train $(ARGS)
 
 test: setup-tests ## Run all tests, with ROS 2, sound and browser (ARGS="-k NAME")
 	@$(env) && TIMAR_REQUIRE="$${REQUIRE-$$(cat .venv/.timar/components)}" exec python -m pytest $(ARGS)

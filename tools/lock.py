@@ -18,11 +18,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-REQUIREMENTS = ("run.txt", "test.txt", "extra.txt")
+REQUIREMENTS = ("run.txt", "train.txt", "test.txt", "extra.txt")
 # torch is installed by prepare.py, which picks the CPU build; what it needs is locked like everything else.
 TORCH = "torch==2.13.0"
 # Its own requirements would bring torch again; only a file of it is used.
 WITHOUT_DEPENDENCIES = ("silero-vad==6.2.3",)
+# accelerate needs torch; what that brings besides (CUDA's libraries) is left out of the lock.
+BROUGHT_BY_TORCH = re.compile(r"^(torch|triton|nvidia-.*|cuda-.*)$")
 TORCH_NEEDS = ("filelock", "fsspec", "jinja2", "networkx", "sympy", "typing-extensions")
 
 
@@ -40,10 +42,11 @@ def resolve(python: str) -> dict[str, str]:
         files = [word for name in REQUIREMENTS for word in ("-r", str(ROOT / "requirements" / name))]
         subprocess.run([*pip, "--dry-run", "--report", str(report), *files, *TORCH_NEEDS], check=True)
         chosen = json.loads(report.read_text(encoding="utf-8"))["install"]
-    return {
+    versions = {
         re.sub(r"[-_.]+", "-", item["metadata"]["name"]).lower(): item["metadata"]["version"]
         for item in chosen
     }
+    return {name: version for name, version in versions.items() if not BROUGHT_BY_TORCH.match(name)}
 
 
 def merge(versions: Mapping[str, Mapping[str, str]]) -> list[str]:

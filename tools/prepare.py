@@ -158,10 +158,13 @@ def _source_files(source: Path) -> Iterator[Path]:
 class Setup:
     """The set-up of one checkout."""
 
-    def __init__(self, root: Path, python: str | None, *, with_tests: bool, with_cuda: bool) -> None:
+    def __init__(
+        self, root: Path, python: str | None, *, with_training: bool, with_tests: bool, with_cuda: bool
+    ) -> None:
         self.root = root
         self.venv = root / ".venv"
         self.workspace = root / "ros2_ws"
+        self.with_training = with_training or with_tests
         self.with_tests = with_tests
         self.with_cuda = with_cuda
         self.requirements = root / "requirements"
@@ -186,27 +189,45 @@ class Setup:
             lambda: self._make_venv(python),
         )
         constraints = self.requirements / "constraints.txt"
-        torch = steps.run(
-            "torch",
-            "torch",
-            digest_of(base, torch_pin(constraints), str(self.with_cuda)),
-            self._install_torch,
-        )
         chain = steps.run(
             "packages",
             "ROS 2 wheels and Python packages (some minutes the first time)",
-            digest_of(torch, constraints, self.requirements / "run.txt"),
+            digest_of(base, constraints, self.requirements / "run.txt"),
             lambda: self._pip("-r", str(self.requirements / "run.txt")),
         )
         if self.with_cuda:
-            chain = steps.run("cuda", "CUDA packages", digest_of(chain, "cuda"), self._install_cuda)
+            chain = steps.run(
+                "cuda",
+                "onnxruntime for CUDA",
+                digest_of(chain, self.requirements / "cuda.txt"),
+                self._install_cuda,
+            )
+        if self.with_training:
+            torch = steps.run(
+                "torch",
+                "torch",
+                digest_of(base, torch_pin(constraints), str(self.with_cuda)),
+                self._install_torch,
+            )
+            steps.run(
+                "training-packages",
+                "packages of training",
+                digest_of(torch, constraints, self.requirements / "train.txt"),
+                lambda: self._pip("-r", str(self.requirements / "train.txt")),
+            )
         if self.with_tests:
             steps.run(
                 "test-packages",
                 "packages of the tests",
-                digest_of(chain, self.requirements / "test.txt"),
+                digest_of(base, constraints, self.requirements / "test.txt"),
                 lambda: self._pip("-r", str(self.requirements / "test.txt")),
             )
+        steps.run(
+            "training",
+            "commands of training",
+            digest_of(chain, str(self.root), self.root / "training" / "setup.py"),
+            self._install_training,
+        )
         cmake = steps.run("cmake", "CMake paths of the ROS 2 wheels", digest_of(chain), self._repair_cmake)
         digest = workspace_digest(self.workspace / "src", cmake)
         if not (self.workspace / "install" / "local_setup.bash").is_file():
@@ -268,6 +289,11 @@ class Setup:
                 return
         say(f"the CPU build {wanted} was not found; taking {pin} with CUDA's libraries, several GB")
         self._pip(pin)
+
+    def _install_training(self) -> None:
+        """Make `timar_training` importable and its commands known by a link; nothing is fetched."""
+        source = str(self.root / "training")
+        run([*self._pip_install()[:-2], "--no-deps", "--no-build-isolation", "--no-index", "-e", source])
 
     def _install_cuda(self) -> None:
         # Both packages hold the module onnxruntime.
@@ -376,7 +402,8 @@ def say(text: str) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Do what is missing and return 0, or say why not and return 1."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--tests", action="store_true", help="also what the tests and linters need")
+    parser.add_argument("--training", action="store_true", help="also torch and what training needs")
+    parser.add_argument("--tests", action="store_true", help="also what training, tests and linters need")
     parser.add_argument("--cuda", action="store_true", help="CUDA builds of torch and onnxruntime")
     parser.add_argument("--python", default=None, help="interpreter of the virtual environment")
     options = parser.parse_args(argv)
@@ -384,7 +411,13 @@ def main(argv: list[str] | None = None) -> int:
         try:
             refuse_ros_distribution(os.environ)
             fcntl.flock(lock, fcntl.LOCK_EX)
-            Setup(ROOT, options.python or None, with_tests=options.tests, with_cuda=options.cuda).run()
+            Setup(
+                ROOT,
+                options.python or None,
+                with_training=options.training,
+                with_tests=options.tests,
+                with_cuda=options.cuda,
+            ).run()
         except (SetupError, system_packages.MissingPackagesError) as error:
             return _fail(str(error))
         except KeyboardInterrupt:

@@ -1,6 +1,11 @@
+"""The command `timar`: its help, its subcommands, and what it says when something is missing."""
+
 from __future__ import annotations
 
+import sys
+import textwrap
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 from timar_common import cli
@@ -18,10 +23,47 @@ def one_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "entry_points", lambda group: [entry])
 
 
-@pytest.mark.usefixtures("one_command")
-def test_help_lists_each_command_with_its_first_line(capsys: pytest.CaptureFixture) -> None:
+@pytest.fixture
+def heavy_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A command in a package that cannot be imported, for torch is not there."""
+    package = tmp_path / "heavy"
+    package.mkdir()
+    (package / "__init__.py").write_text("from no_such_torch import nn\n")
+    (package / "lift.py").write_text(
+        textwrap.dedent(
+            '''
+            def main(argv):
+                """Lift something heavy.
+
+                More about it.
+                """
+            '''
+        )
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = EntryPoint(name="lift", value="heavy.lift:main", group=cli.GROUP)
+    monkeypatch.setattr(cli, "entry_points", lambda group: [entry])
+
+
+@pytest.mark.usefixtures("heavy_command")
+def test_help_lists_each_command_with_its_first_line_and_imports_none(
+    capsys: pytest.CaptureFixture,
+) -> None:
     assert cli.main([]) == 0
-    assert "greet        Say hello." in capsys.readouterr().out
+    assert "  lift         Lift something heavy.\n" in capsys.readouterr().out
+    assert "heavy" not in sys.modules
+
+
+@pytest.mark.usefixtures("heavy_command")
+def test_a_command_whose_package_is_missing_names_it_and_the_way_to_get_it(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "OF_TRAINING", ("no_such_torch",))
+    assert cli.main(["lift"]) == 1
+    assert capsys.readouterr().err == (
+        "timar lift: the package 'no_such_torch' is not installed; "
+        "it comes with training: make setup-training\n"
+    )
 
 
 @pytest.mark.usefixtures("one_command")

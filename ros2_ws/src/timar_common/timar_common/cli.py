@@ -1,14 +1,21 @@
 """The command `timar`: each room brings its subcommands by an entry point of the group `timar.commands`.
 
 An entry point names a function ``main(argv: list[str]) -> int``; the first line of its docstring is its help.
+Help reads that line from the source without importing it: what a command needs may take seconds to load, or
+be missing.
 """
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import sys
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 
 GROUP = "timar.commands"
+OF_TRAINING = ("accelerate", "onnx", "tensorboard", "torch", "transformers")
+"""What requirements/train.txt and torch bring, and running the head does not need."""
 
 
 def commands() -> dict[str, EntryPoint]:
@@ -29,15 +36,53 @@ def main(argv: list[str] | None = None) -> int:
             f"timar: there is no command {name!r}; the commands are: {', '.join(known) or 'none'}\n"
         )
         return 2
-    return int(known[name].load()(rest) or 0)
+    try:
+        return int(known[name].load()(rest) or 0)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if not missing or missing.startswith("timar_"):
+            raise
+        sys.stderr.write(f"timar {name}: the package {missing!r} is not installed; {_remedy(missing)}\n")
+        return 1
+
+
+def _remedy(package: str) -> str:
+    if package in OF_TRAINING:
+        return "it comes with training: make setup-training"
+    return "make setup brings what the head needs, make setup-training what training needs"
 
 
 def _help(known: dict[str, EntryPoint]) -> str:
     lines = ["usage: timar COMMAND [ARGUMENTS]", "", "commands (each has its own --help):"]
-    for name, entry in known.items():
-        doc = (entry.load().__doc__ or "").strip().splitlines()
-        lines.append(f"  {name:<12} {doc[0] if doc else ''}")
+    width = max((len(name) for name in known), default=0)
+    lines += [f"  {name:<{max(width, 12)}} {first_line(entry)}" for name, entry in known.items()]
     return "\n".join(lines) + "\n"
+
+
+def first_line(entry: EntryPoint) -> str:
+    """Return the first line of the docstring of an entry point's function; empty when there is none."""
+    path = _source_file(entry.module)
+    if path is None:
+        return ""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef) and node.name == entry.attr:
+            return (ast.get_docstring(node) or "").partition("\n")[0]
+    return ""
+
+
+def _source_file(module: str) -> Path | None:
+    """Return a module's source file without importing its package."""
+    package, *inner = module.split(".")
+    spec = importlib.util.find_spec(package)
+    if spec is None:
+        return None
+    if not inner:
+        return Path(spec.origin) if spec.origin else None
+    for folder in spec.submodule_search_locations or ():
+        path = Path(folder, *inner).with_suffix(".py")
+        if path.is_file():
+            return path
+    return None
 
 
 if __name__ == "__main__":

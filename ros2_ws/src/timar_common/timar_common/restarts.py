@@ -1,7 +1,7 @@
 """Whether a block of sound belongs to this conversation, to a new one, or to one that is over. Pure.
 
-The conversation's counter begins at 0 with capture. When capture alone is started again the counter begins anew,
-and whoever only looked at it would take every new block for a repetition of an old one.
+The conversation's counter begins at 0 with capture. When capture alone is started again the counter begins
+anew, and whoever only looked at it would take every new block for a repetition of an old one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ConversationWatch:
         self._since_ns = 0
 
     def observe(self, first_sample: int, samples: int, first_ns: int) -> Belongs:
-        """Take a block's place and time in, and say where it belongs; a NEW one is the first of its conversation.
+        """Take a block's place and time in, and say where it belongs; NEW is the first of its conversation.
 
         Args:
             first_sample: Place of its first sample on the conversation clock [samples].
