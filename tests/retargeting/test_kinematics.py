@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from timar_common.yaml_map import read_yaml_map
 from timar_retargeting.kinematics import POSE, RodPlatform, find_kinematics
-from timar_retargeting.yaml_map import read_yaml_map
 
 
 def ring(radius_m, angles_deg, height_m):

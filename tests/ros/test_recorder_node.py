@@ -103,6 +103,8 @@ def numbered(topic: str, number: int):
     if topic == "/diagnostics":
         status = message_type("diagnostic_msgs/msg/DiagnosticStatus")(name=f"talker {number}")
         message.status = [status]
+    elif topic == "position_commands":
+        message.data = [float(number)]
     else:
         message.header.stamp.sec = number
         message.header.frame_id = "frame"
@@ -126,7 +128,9 @@ def numbers_in(bag: Path, losses: list[str] | None = None) -> dict[str, list[int
     with BagReader(bag) as reader:
         assert reader.namespace == "/robot"
         for topic, _, message in reader.messages():
-            if topic != "/diagnostics":
+            if topic == "position_commands":
+                number = int(message.data[0])
+            elif topic != "/diagnostics":
                 number = message.header.stamp.sec
             elif message.status[0].name.startswith("talker"):
                 number = int(message.status[0].name.split()[1])

@@ -13,8 +13,7 @@ from importlib.metadata import entry_points
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import least_squares
-
-from timar_retargeting.yaml_map import YamlMap
+from timar_common.yaml_map import YamlMap
 
 Array = npt.NDArray[np.float64]
 GROUP = "timar.kinematics"

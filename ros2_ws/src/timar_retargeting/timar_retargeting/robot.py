@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from timar_common.yaml_map import YamlMap, read_yaml_map
 
 from timar_retargeting.life import LIFE_SIGNALS
 from timar_retargeting.limits import Limits
@@ -15,7 +16,6 @@ from timar_retargeting.mapping import JointMap, JointMapper, Platform
 from timar_retargeting.robot_joints import check_platforms, read_joint, read_platforms
 from timar_retargeting.signals import EXPRESSION, MOTION_SIGNALS, Array, Channel, Neutral
 from timar_retargeting.urdf import UrdfJoint, read_urdf_joints
-from timar_retargeting.yaml_map import YamlMap, read_yaml_map
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _neutral(entry: YamlMap) -> Neutral:
 
 
 def _eyes(entry: YamlMap) -> Eyes:
-    frame = entry.text("frame") if entry.has("frame") else Eyes().frame
+    frame = entry.text("frame", Eyes().frame)
     x, y, z = entry.numbers("origin_m", 3, Eyes().origin_m)
     entry.refuse_rest()
     return Eyes(frame, (x, y, z))

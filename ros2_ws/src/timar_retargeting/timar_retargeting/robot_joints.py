@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
+from timar_common.yaml_map import YamlMap
 
 from timar_retargeting.kinematics import find_kinematics
 from timar_retargeting.limits import KNEE_SHARE
 from timar_retargeting.mapping import AxisMap, JointMap, Platform
-from timar_retargeting.yaml_map import YamlMap
 
 
 def read_joint(
