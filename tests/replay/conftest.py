@@ -266,3 +266,22 @@ def make_bag(types: Typestore, tmp_path_factory: pytest.TempPathFactory) -> Call
         return made[key]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import torch
+    from timar_model.checkpoint import save_model
+    from timar_model.config import ModelConfig
+    from timar_model.model import TimarModel
+
+    torch.manual_seed(1)
+    folder = tmp_path_factory.mktemp("model") / "small"
+    model = TimarModel(ModelConfig.of_size("tiny"))
+    with torch.no_grad():
+        # The last layers start at zero: such a head would not move, and everything would equal everything.
+        for parameter in model.parameters():
+            if not parameter.any():
+                parameter.normal_(0.0, 0.05)
+    save_model(folder, model, provenance={"made by": "tests/replay"})
+    return folder

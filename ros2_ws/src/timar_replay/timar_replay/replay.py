@@ -101,7 +101,7 @@ def replay(
     report = ReplayReport(engine=runtime.identity.engine, model_sha256=runtime.identity.model_sha256)
     with BagReader(bag, settings.namespace) as reader:
         source = _Source(reader, settings)
-        if source.user_topic not in reader.topics:
+        if not reader.has_messages(source.user_topic):
             raise ValueError(
                 f"{bag} has neither user/audio nor user/audio_raw; without the user's sound there is no "
                 "clock to replay on"

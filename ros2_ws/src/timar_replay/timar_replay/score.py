@@ -143,7 +143,8 @@ def lip_scores(frames: Frames) -> dict[str, float | None]:
         offset = 0.5 * (left - right) / bend if bend < 0 else 0.0
     return {
         "correlation": float(values[LONGEST_LAG_FRAMES]),
-        "lag_ms": float((lags[best] + offset) * 1e3 / FRAMES_PER_SECOND),
+        # A frame is shown at its begin, and its level is that of the 40 ms from there on.
+        "lag_ms": float((lags[best] + offset - 0.5) * 1e3 / FRAMES_PER_SECOND),
         "correlation_at_lag": float(values[best]),
     }
 

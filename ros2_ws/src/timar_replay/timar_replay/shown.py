@@ -25,7 +25,7 @@ class ShownCounters:
     late_frames: int = 0
     """Came after they were due; somebody who watched did not see them."""
     withdrawn_frames: int = 0
-    """Replaced by a later message before they were due."""
+    """Generated anew by a later message of the same frames."""
     refused_messages: int = 0
     """Lengths that do not fit, or numbers that are not finite."""
 
@@ -60,9 +60,9 @@ class ShownMotion:
         is_preview = bool(getattr(message, "is_preview", False))
         self.counters.frames += 0 if is_preview else frames
         self.counters.late_frames += 0 if is_preview else in_time
-        self.counters.withdrawn_frames += self._shown.put(first + in_time, rows[in_time:])
+        self._shown.put(first + in_time, rows[in_time:])
         if not is_preview:
-            self._made.put(first, rows)
+            self.counters.withdrawn_frames += self._made.put(first, rows)
 
     @property
     def end_frame(self) -> int:

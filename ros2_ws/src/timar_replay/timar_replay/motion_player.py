@@ -1,0 +1,111 @@
+"""Plays a person's recorded motion along with their voice, as a face tracker would tell of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from timar_common.clock import FRAMES_PER_SECOND, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
+from timar_common.config import check, option
+from timar_common.diagnostics import Report
+from timar_inference.user_motion import EXPRESSION_LIMIT, PARTS, ROTATION_LIMIT_RAD
+
+from timar_replay.dualtalk import read_track
+from timar_replay.make_bag import Track
+
+
+@dataclasses.dataclass(frozen=True)
+class MotionPlayerConfig:
+    """The motion player node."""
+
+    file: str = option(
+        "", "Recorded motion of the user (npz: exp (T, 50), pose (T, 6) neck and jaw, 25 frames a second)."
+    )
+    delay_ms: int = option(
+        20,
+        "From a frame's instant, its first sample, until it is told: camera and tracking.",
+        unit="ms",
+        minimum=0,
+        maximum=2000,
+    )
+    run_frames: int = option(
+        1,
+        "Frames in a message; a turn takes only what came before its sound was whole.",
+        unit="frames",
+        minimum=1,
+        maximum=250,
+    )
+    catch_up_s: float = option(
+        2.0, "After a gap in the sound, frames older than this are left out.", unit="s", minimum=0.0, maximum=60.0
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class SeenFrames:
+    """Frames that follow each other and are known now."""
+
+    first_frame: int
+    motion: npt.NDArray[np.float32]
+    """(n, 56) expression, jaw, neck."""
+    valid: npt.NDArray[np.bool_]
+    """(n, 3) whether expression, jaw and neck were seen."""
+
+
+class MotionPlayer:
+    """Give out each frame once, as soon as the conversation clock has reached it and never before.
+
+    Args:
+        track: The whole motion; its frame 0 belongs to sample 0 of the conversation.
+        config: Delay and length of runs.
+    """
+
+    def __init__(self, track: Track, config: MotionPlayerConfig) -> None:
+        self.config = config
+        self.frames_told = 0
+        self.frames_left_out = 0
+        """Frames that were too old when the clock had reached them, because it leapt."""
+        self._track = track
+        self._delay_samples = config.delay_ms * SAMPLE_RATE_HZ // 1000
+        self._next_frame: int | None = None
+
+    def restart(self) -> None:
+        """Begin anew: the conversation's counter did."""
+        self._next_frame = None
+
+    def hear(self, first_sample: int, samples: int) -> Iterator[SeenFrames]:
+        """Take in that a block of the user's sound was captured, and yield the frames known by its end.
+
+        Args:
+            first_sample: Its place on the conversation clock [samples], >= 0.
+            samples: Its length [samples], > 0.
+
+        Raises:
+            ValueError: There can be no such block; nothing has changed then.
+        """
+        if first_sample < 0 or samples <= 0:
+            raise ValueError(
+                f"a block of {samples} samples starts at sample {first_sample}, expected one or more samples "
+                "at 0 or later"
+            )
+        if self._next_frame is None:
+            self._next_frame = -(-first_sample // SAMPLES_PER_FRAME)
+        known_end = (first_sample + samples - self._delay_samples) // SAMPLES_PER_FRAME
+        # The picture of a frame is taken at its first sample, so the frame begun by now is known too.
+        known_end += (first_sample + samples - self._delay_samples) % SAMPLES_PER_FRAME >= 0
+        return self._tell_until(min(known_end, len(self._track.motion)))
+
+    def report(self) -> Report:
+        """Say how far the motion was told."""
+        return Report(
+            values={
+                "frames": len(self._track.motion),
+                "frames_told": self.frames_told,
+                "frames_left_out": self.frames_left_out,
+            }
+        )

@@ -1,0 +1,347 @@
+"""A bag replayed: the same bytes every time, whatever is wrong with it, and the log repeated exactly."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from timar_audio.turns import Speaker
+from timar_inference.config import InferenceConfig
+from timar_inference.runtime import Runtime, open_runtime
+from timar_model.metrics import clip_metrics
+from timar_replay.bag import BagReader
+from timar_replay.compare import compare_runs
+from timar_replay.damage import DAMAGES, damage_bag
+from timar_replay.desk import Policy
+from timar_replay.dualtalk import DualTalkClip, from_dualtalk, read_track, to_dualtalk, write_track
+from timar_replay.fleet import find_bags, jobs_for, run_fleet, write_table
+from timar_replay.frames import read_frames
+from timar_replay.joints import limits_of
+from timar_replay.make_bag import Label, Samples, Track, write_bag
+from timar_replay.out_bag import OutBag
+from timar_replay.replay import replay
+from timar_replay.replay_settings import ReplaySettings
+from timar_replay.runs import ReplayJob, read_score, run_job
+from timar_replay.score import score_bag
+from timar_replay.truth import KNOWN_TOPICS
+
+SECONDS = 6
+
+
+@pytest.fixture(scope="session")
+def settings(small_model: Path) -> ReplaySettings:
+    inference = InferenceConfig(
+        model=str(small_model), engine="torch", warmup_turns=0, preview_frames=0, steps=2
+    )
+    return ReplaySettings(inference=inference)
+
+
+@pytest.fixture(scope="session")
+def runtime(settings: ReplaySettings) -> Runtime:
+    return open_runtime(settings.inference)
+
+
+def voice(seed: int, seconds: float = SECONDS) -> np.ndarray:
+    """Noise in phrases, so that who speaks changes."""
+    random = np.random.default_rng(seed)
+    time_s = np.arange(round(seconds * 16_000)) / 16_000
+    envelope = np.clip(np.sin(2 * np.pi * (time_s / 3 + 0.5 * seed)) * 4, 0, 1)
+    tone = sum(np.sin(2 * np.pi * 140 * harmonic * time_s) / harmonic for harmonic in range(1, 12))
+    return np.rint(4000 * envelope * (tone + 0.1 * random.standard_normal(time_s.size))).astype(np.int16)
+
+
+def track(seed: int, seconds: float = SECONDS) -> Track:
+    random = np.random.default_rng(seed)
+    motion = 0.02 * np.cumsum(random.standard_normal((round(seconds * 25), 56)), axis=0)
+    return Track(np.clip(motion, -2, 2).astype(np.float32), np.ones((len(motion), 3), np.bool_))
+
+
+@pytest.fixture(scope="session")
+def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("made") / "talk"
+    labels = [Label(Speaker.USER, 3.0, 4.5)]
+    write_bag(
+        path, Samples(voice(1)), Samples(voice(2)), user_motion=track(1), agent_motion=track(2), labels=labels
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def replayed(
+    bag: Path, settings: ReplaySettings, runtime: Runtime, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    out = tmp_path_factory.mktemp("replayed") / "bag"
+    assert replay(bag, out, settings, runtime).losses == []
+    return out
+
+
+def messages(bag: Path) -> list[tuple[str, int, bytes]]:
+    with BagReader(bag) as reader:
+        return list(reader.raw_messages())
+
+
+def test_replaying_twice_gives_the_same_bytes(
+    bag: Path, settings: ReplaySettings, runtime: Runtime, replayed: Path, tmp_path: Path
+):
+    replay(bag, tmp_path / "bag", settings, open_runtime(settings.inference))
+    first, second = ((folder / "bag.mcap").read_bytes() for folder in (replayed, tmp_path / "bag"))
+    assert first == second
+
+
+def test_another_seed_gives_other_motion(bag: Path, settings: ReplaySettings, replayed: Path, tmp_path: Path):
+    replay(bag, tmp_path / "bag", settings.changed(["inference.seed=7"]))
+    assert not np.array_equal(read_frames(tmp_path / "bag").made, read_frames(replayed).made)
+
+
+def test_inputs_are_carried_over_as_they_were(bag: Path, replayed: Path):
+    for topic in ("user/audio_raw", "user/audio", "agent/audio", "user/motion", "truth/agent_motion"):
+        before, after = (
+            [data for name, _, data in messages(folder) if name == topic] for folder in (bag, replayed)
+        )
+        assert before
+        assert before == after, topic
+
+
+def test_following_the_log_of_a_replay_gives_the_same_motion_and_log(
+    replayed: Path, settings: ReplaySettings, runtime: Runtime, tmp_path: Path
+):
+    following = dataclasses.replace(settings, is_following=True)
+    report = replay(replayed, tmp_path / "bag", following, runtime)
+    assert report.agreement["is_exact"], report
+    assert report.agreement["motions"] == 30
+    made = [
+        {data for name, _, data in messages(folder) if name == "agent/motion"}
+        for folder in (replayed, tmp_path / "bag")
+    ]
+    assert made[0] == made[1]
+
+
+def test_following_with_another_seed_is_told_to_differ(
+    replayed: Path, settings: ReplaySettings, runtime: Runtime, tmp_path: Path
+):
+    def other_seed(topic: str, message: object) -> None:
+        if topic == "turn_log":
+            message.seed += 1  # type: ignore[attr-defined]
+
+    changed = rewritten(replayed, tmp_path / "changed", other_seed)
+    report = replay(changed, tmp_path / "bag", dataclasses.replace(settings, is_following=True), runtime)
+    assert not report.agreement["is_exact"]
+    assert report.agreement["motions_equal"] == 0
+    assert report.agreement["largest_difference"] > 1e-3
+
+
+def test_slow_machine_commits_turns_unsampled_and_says_so(
+    bag: Path, settings: ReplaySettings, tmp_path: Path
+):
+    replay(bag, tmp_path / "bag", dataclasses.replace(settings, policy=Policy.read("fixed:230")))
+    score = score_bag(tmp_path / "bag", limits_of("timar_head"))
+    assert score.numbers["late_turns"] > 0
+    assert score.numbers["extra"]["unsampled_turns"] > 5
+    assert score.numbers["latency_ms"]["compute"]["p50"] == pytest.approx(230.0)
+    assert score.numbers["motion"]["shown_share"] < 0.6
+
+
+SAID = {
+    "truncated": "breaks off",
+    "no_metadata": "metadata.yaml is missing",
+    "no_plan": "no agent/audio_planned",
+    "lost_blocks": "samples of the user's sound are missing",
+    "duplicated": "came again",
+    "out_of_order": "came again",
+    "two_clocks": "another clock",
+}
+
+
+@pytest.mark.parametrize("name", list(DAMAGES))
+def test_damaged_bag_is_replayed_as_far_as_it_goes_and_its_losses_are_said(
+    name: str, bag: Path, settings: ReplaySettings, runtime: Runtime, tmp_path: Path
+):
+    damaged = tmp_path / "talk"
+    shutil.copytree(bag, damaged)
+    damage_bag(damaged, name)
+    report = replay(damaged, tmp_path / "out", settings, runtime)
+    assert any(SAID[name] in loss for loss in report.losses), report.losses
+    assert report.counts["turn_log"] >= (15 if name == "truncated" else 29)
+    score = score_bag(tmp_path / "out", limits_of("timar_head"))
+    assert score.numbers["late_turns"] == 0
+
+
+def test_bag_without_the_agents_plan_gives_the_same_motion_as_with_it(
+    bag: Path, settings: ReplaySettings, runtime: Runtime, replayed: Path, tmp_path: Path
+):
+    damaged = tmp_path / "talk"
+    shutil.copytree(bag, damaged)
+    damage_bag(damaged, "no_plan")
+    replay(damaged, tmp_path / "out", settings, runtime)
+    np.testing.assert_array_equal(read_frames(tmp_path / "out").made, read_frames(replayed).made)
+
+
+def test_bag_without_sound_of_the_user_is_refused(bag: Path, settings: ReplaySettings, tmp_path: Path):
+    def drop(topic: str, message: object) -> bool:
+        return topic.startswith("user/audio")
+
+    silent = rewritten(bag, tmp_path / "silent", drop)
+    with pytest.raises(ValueError, match=r"neither user/audio nor user/audio_raw|no message"):
+        replay(silent, tmp_path / "out", settings)
+
+
+def test_score_against_the_truth_is_that_of_the_published_metrics(replayed: Path):
+    score = score_bag(replayed, limits_of("timar_head"))
+    frames = score.frames
+    known = frames.is_true & frames.is_made & frames.is_seen
+    expected = clip_metrics(frames.made[known], frames.truth[known], frames.user[known])
+    for name, value in expected.items():
+        assert score.numbers["as_generated"][name] == pytest.approx(value)
+    assert score.numbers["labels"]["labels"] == 1.0
+    assert set(score.numbers["by_floor"]) == {"speaking", "listening", "overlap", "idle"}
+
+
+def test_score_as_shown_sees_what_came_late(make_bag: Callable[..., Path]):
+    in_time, late = (
+        score_bag(make_bag(late_turns=turns), limits_of("timar_head")).numbers for turns in ((), (5, 6, 7))
+    )
+    assert in_time["frames"]["late"] == 1  # the script's very first turn is due before it can be made
+    # 150 ms of compute begin 80 ms before the turn is due: 70 ms late, two frames of each.
+    assert late["frames"]["late"] == 1 + 6
+    assert late["motion"]["shown_share"] < in_time["motion"]["shown_share"]
+
+
+@pytest.mark.parametrize("delay_ms", [0.0, 120.0])
+def test_lip_lag_is_the_jaws_delay(delay_ms: float, make_bag: Callable[..., Path]):
+    numbers = score_bag(make_bag(jaw_delay_ms=delay_ms), limits_of("timar_head")).numbers
+    assert numbers["lips"]["lag_ms"] == pytest.approx(delay_ms, abs=8.0)
+    assert numbers["lips"]["correlation_at_lag"] > 0.95
+
+
+def rewritten(bag: Path, target: Path, change: Callable[[str, object], object]) -> Path:
+    """Write a bag with each message changed; True drops it."""
+    with BagReader(bag) as reader:
+        out = OutBag(target).open()
+        for entry in reader.messages():
+            if change(entry.topic, entry.message) is not True and entry.topic in KNOWN_TOPICS:
+                out.write(entry.topic, entry.receive_ns, entry.message)
+        out.close()
+    return target
+
+
+@pytest.fixture(scope="session")
+def long_replay(settings: ReplaySettings, runtime: Runtime, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("long")
+    write_bag(folder / "talk", Samples(voice(1, 24)), Samples(voice(2, 24)))
+    run_job(ReplayJob(folder / "talk", folder / "a", settings, has_report=False), runtime)
+    return folder
+
+
+def test_comparing_a_run_with_itself_finds_nothing(long_replay: Path):
+    compared = compare_runs(long_replay / "a", long_replay / "a")
+    assert compared.worse == []
+    assert {metric.verdict for metric in compared.metrics} == {"same"}
+
+
+def test_planted_jitter_is_caught_by_compare(
+    long_replay: Path, settings: ReplaySettings, runtime: Runtime, tmp_path: Path
+):
+    random = np.random.default_rng(5)
+
+    def shake(topic: str, message: object) -> None:
+        if topic == "agent/motion":
+            message.neck = message.neck + 0.2 * random.standard_normal(message.neck.size).astype(np.float32)  # type: ignore[attr-defined]
+
+    worse = tmp_path / "b"
+    shutil.copytree(long_replay / "a", worse)
+    shutil.rmtree(worse / "bag")
+    score = score_bag(rewritten(long_replay / "a" / "bag", worse / "bag", shake), limits_of("timar_head"))
+    content = read_score(worse)
+    windows = {name: [None if np.isnan(v) else float(v) for v in vs] for name, vs in score.windows.items()}
+    from timar_replay.summary import write_json
+
+    write_json(worse / "score.json", {**content, "windows": windows})
+    assert "neck_jerk_rad_s3" in compare_runs(long_replay / "a", worse).worse
+    assert "neck_jerk_rad_s3" not in compare_runs(worse, long_replay / "a").worse
+
+
+def test_late_turns_alone_make_a_run_worse(
+    long_replay: Path, settings: ReplaySettings, runtime: Runtime, tmp_path: Path
+):
+    slow = dataclasses.replace(settings, policy=Policy.read("fixed:120"))
+    run_job(ReplayJob(long_replay / "talk", tmp_path / "b", slow, has_report=False), runtime)
+    assert {"late_turns", "frames.late"} <= set(compare_runs(long_replay / "a", tmp_path / "b").worse)
+
+
+@pytest.mark.slow
+def test_many_workers_give_the_bytes_of_one_and_a_killed_run_goes_on(
+    settings: ReplaySettings, tmp_path: Path
+):
+    root = tmp_path / "bags"
+    for number in range(3):
+        write_bag(root / f"talk{number}", Samples(voice(number, 3)), Samples(voice(number + 5, 3)))
+    template = ReplayJob(root, tmp_path, settings, has_report=False)
+    bags = find_bags(root)
+    assert [bag.name for bag in bags] == ["talk0", "talk1", "talk2"]
+    one = run_fleet(jobs_for(bags, root, tmp_path / "one", template), workers=1)
+    two = run_fleet(jobs_for(bags, root, tmp_path / "two", template), workers=2)
+    for left, right in zip(one, two, strict=True):
+        assert left.error == right.error == ""
+        for name in ("score.json", "bag/bag.mcap"):
+            assert (left.out / name).read_bytes() == (right.out / name).read_bytes()
+    (tmp_path / "one" / "talk1" / "replay.json").unlink()  # as a kill before the end leaves it
+    again = run_fleet(jobs_for(bags, root, tmp_path / "one", template), workers=1)
+    assert [item.is_resumed for item in again] == [True, False, True]
+    table = write_table(again, tmp_path / "one")
+    pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    rows = parquet.read_table(table).to_pylist()
+    assert [Path(row["bag"]).name for row in rows] == ["talk0", "talk1", "talk2"]
+    assert all(row["turns"] == 15 for row in rows)
+
+
+def test_one_broken_bag_of_many_is_told_and_the_others_go_on(settings: ReplaySettings, tmp_path: Path):
+    write_bag(tmp_path / "bags" / "good", Samples(voice(1, 2)))
+    (tmp_path / "bags" / "bad").mkdir()
+    (tmp_path / "bags" / "bad" / "bad.mcap").write_bytes(b"no bag at all")
+    jobs = jobs_for(
+        find_bags(tmp_path / "bags"),
+        tmp_path / "bags",
+        tmp_path / "out",
+        ReplayJob(tmp_path, tmp_path, settings, has_report=False),
+    )
+    bad, good = run_fleet(jobs, workers=1)
+    assert "cannot be read" in bad.error
+    assert good.error == ""
+
+
+def test_dualtalk_to_bag_and_back_is_the_same_clip(tmp_path: Path):
+    import soundfile
+
+    clip = DualTalkClip(tmp_path, "talk")
+    for speaker in (1, 2):
+        soundfile.write(clip.voice(speaker), voice(speaker, 4), 16_000, "PCM_16")
+        write_track(clip.motion(speaker), track(speaker, 4))
+    assert from_dualtalk(clip, tmp_path / "bag") == 4.0
+    back = DualTalkClip(tmp_path / "back", "talk")
+    assert to_dualtalk(tmp_path / "bag", back) == []
+    for speaker in (1, 2):
+        before, after = (soundfile.read(c.voice(speaker), dtype="int16")[0] for c in (clip, back))
+        np.testing.assert_allclose(after, before, atol=1)
+        known = read_track(back.motion(speaker))
+        np.testing.assert_array_equal(
+            known.motion[known.valid[:, 0]], track(speaker, 4).motion[known.valid[:, 0]]
+        )
+        assert known.valid.mean() >= 0.94
+
+
+def test_what_was_shown_becomes_training_data_where_there_is_no_truth(
+    settings: ReplaySettings, runtime: Runtime, tmp_path: Path
+):
+    write_bag(tmp_path / "talk", Samples(voice(1, 3)), Samples(voice(2, 3)))
+    replay(tmp_path / "talk", tmp_path / "out", settings, runtime)
+    losses = to_dualtalk(tmp_path / "out", DualTalkClip(tmp_path / "clip", "talk"))
+    assert losses == ["the bag holds no motion of speaker 1; talk_speaker1.npz is not written"]
+    made = read_track(tmp_path / "clip" / "talk_speaker2.npz")
+    shown, is_shown = read_frames(tmp_path / "out").shown, read_frames(tmp_path / "out").is_shown
+    np.testing.assert_array_equal(made.motion[is_shown], shown[is_shown])
