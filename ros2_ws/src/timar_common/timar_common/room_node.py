@@ -30,6 +30,8 @@ from timar_common.config import Description, describe
 from timar_common.diagnostics import Level, Report
 from timar_common.topics import TOPICS, Topic
 
+_ANCHOR_READINGS = 5
+_ANCHOR_APART_NS = 100_000
 END_WITHIN_S = 10
 """A process that was told to end and has not after so long is ended by the kernel [s]."""
 
@@ -165,8 +167,25 @@ class RoomNode(LifecycleNode):
 
     def update_anchor(self) -> None:
         """Read both clocks; tell in the log when the ROS clock stepped."""
-        if self.anchor.update(time.monotonic_ns(), self.get_clock().now().nanoseconds):
+        if self.anchor.update(*self._both_clocks()):
             self.get_logger().warning("the ROS clock stepped; motion keeps its instants")
+
+    def _both_clocks(self) -> tuple[int, int]:
+        """Read monotonic and ROS time at the same instant [ns].
+
+        On a busy machine the process can be put aside between two readings, which would move a stamp by
+        milliseconds; then it is read again, and the closest pair counts.
+        """
+        closest: tuple[int, int, int] | None = None
+        for _ in range(_ANCHOR_READINGS):
+            before_ns = time.monotonic_ns()
+            ros_ns = self.get_clock().now().nanoseconds
+            apart_ns = time.monotonic_ns() - before_ns
+            if closest is None or apart_ns < closest[0]:
+                closest = (apart_ns, before_ns + apart_ns // 2, ros_ns)
+            if apart_ns < _ANCHOR_APART_NS:
+                break
+        return closest[1:]
 
     # Lifecycle.
 
