@@ -60,6 +60,61 @@ def test_sliding_window_forgets_what_left_it(open_published, talk, make_talk):
         np.testing.assert_array_equal(motion[4:], changed[4:])
 
 
+def open_with(engine, **sampling):
+    features = speech_features(engine.config)
+    return Session(engine, features, MotionStatistics(), SamplingConfig(**sampling), take_back_turns=5)
+
+
+@pytest.mark.parametrize("window_turns", [4, 3, 2, 1])
+def test_reanchored_window_equals_the_released_code_with_that_shorter_window(
+    window_turns, published, engine_name, engine_of, talk
+):
+    """Full, it drops its older half at once; each turn is what a window of just the turns it sees gives."""
+    engine = engine_of(engine_name, published)
+    anchored = open_with(engine, window_frames=5 * window_turns, when_full="reanchor")
+    sliding = {n: open_with(engine, window_frames=5 * n) for n in range(1, window_turns + 1)}
+    seen = []
+    for _ in range(3 * window_turns + 1):
+        seen.append(anchored.cached_tokens // published.config.turn_tokens + 1)
+        motion = anchored.step(**talk.turn(anchored, 5))
+        expected = {n: session.step(**talk.turn(session, 5)) for n, session in sliding.items()}
+        np.testing.assert_allclose(motion, expected[seen[-1]], rtol=0, atol=2e-5)
+    cycle = list(range(window_turns // 2 + 1, window_turns + 1))
+    assert seen == [*range(1, window_turns + 1), *(cycle * len(seen))][: len(seen)]
+
+
+@pytest.mark.parametrize("when_full", ["recompute", "reanchor"])
+def test_work_done_in_idle_time_changes_no_bit(when_full, published, engine_name, engine_of, talk):
+    engine = engine_of(engine_name, published)
+    busy, rested = (open_with(engine, when_full=when_full) for _ in range(2))
+    waited = 0.0
+    for _ in range(11):
+        arguments = talk.turn(busy, 5)
+        np.testing.assert_array_equal(busy.step(**arguments), rested.step(**arguments))
+        assert rested.idle(60.0)
+        waited += rested.timings_ms["history"]
+        assert rested.idle()
+    assert waited > 0.0
+
+
+def test_idle_without_time_leaves_the_work_to_the_next_turn(published, engine_name, engine_of, talk):
+    session = open_with(engine_of(engine_name, published), when_full="reanchor")
+    run(session, talk, 4)
+    assert not session.idle(0.0)
+    session.step(**talk.turn(session, 5))
+    assert session.timings_ms["history"] > 0.0
+    assert session.idle(0.0)
+
+
+@pytest.mark.parametrize("when_full", ["recompute", "reanchor"])
+def test_taking_back_across_a_moved_window_changes_no_bit(when_full, published, engine_name, engine_of, talk):
+    session = open_with(engine_of(engine_name, published), when_full=when_full)
+    motion = run(session, talk, 9)
+    for back in (1, 3, 5):
+        session.take_back((9 - back) * 5)
+        np.testing.assert_array_equal(run(session, talk, back), motion[9 - back :])
+
+
 def test_turn_of_another_length_is_refused(open_published, talk):
     session = open_published()
     with pytest.raises(ValueError, match="3 frames, but this model knows only turns of 5"):

@@ -117,7 +117,7 @@ def obstacles(folder: Path) -> dict[str, str]:
     for provider in PROVIDERS[:2]:
         if provider not in available:
             sys.stdout.write(
-                f"{provider} is not in this build (needs onnxruntime-gpu and an NVIDIA device)\n"
+                f"{provider} is not there (needs onnxruntime-gpu and an NVIDIA device)\n"
             )
     for name, variant in (("onnx", "float32"), ("onnx-int8", "int8")):
         file = variant_file(BACKBONE, variant)

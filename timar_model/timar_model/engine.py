@@ -25,6 +25,8 @@ class Engine(Protocol):
     label: str
     """Name, device and numbers, for logs: "torch-float32", "onnx-cpu-float32"."""
     config: ModelConfig
+    couples_rows: bool
+    """Whether rows of one pass touch each other's numbers; conversations then go one by one."""
 
     def init_state(self, batch: int, capacity: int) -> RingMemory:
         """Return the memory of so many conversations, without history."""

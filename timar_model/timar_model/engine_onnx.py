@@ -145,6 +145,8 @@ class OnnxEngine:
         provider = graphs[BACKBONE].get_providers()[0]
         device = provider.removesuffix("ExecutionProvider").lower()
         self.label = f"onnx-{device}-{variant}"
+        # One scale for the activations of all rows would let conversations hear each other.
+        self.couples_rows = variant == "int8"
         self._variant = variant
         self._provider = provider
         self._graphs = graphs
@@ -202,39 +204,6 @@ class OnnxEngine:
         first_indices: Sequence[int],
     ) -> Array:
         """Run the backbone; see `Engine.encode`."""
-        if self._variant == "int8" and len(rings) > 1:
-            # One scale for the activations of all rows would let conversations hear each other.
-            return np.concatenate(
-                [
-                    self._encode_rows(_row(inputs, row), [layouts[row]], [ring], [from_tokens[row]], [first])
-                    for row, (ring, first) in enumerate(zip(rings, first_indices, strict=True))
-                ]
-            )
-        return self._encode_rows(inputs, layouts, rings, from_tokens, first_indices)
-
-    def draw(self, conditions: Array, noise: Array, steps: int, guidance: float) -> Array:
-        """Draw motion; see `Engine.draw`.
-
-        Raises:
-            ValueError: The graphs were exported for another number of steps.
-        """
-        if steps != self.config.sampling.steps:
-            raise ValueError(
-                f"the onnx graphs draw by {self.config.sampling.steps} steps, not {steps}; "
-                "ask for that number, or use the torch engine"
-            )
-        feed = {"conditions": conditions, "noise": noise, "guidance": np.array(guidance)}
-        found = self._graphs[HEAD].run(None, {k: np.asarray(v, np.float32) for k, v in feed.items()})
-        return np.asarray(found[0])
-
-    def _encode_rows(
-        self,
-        inputs: TurnInputs[Array],
-        layouts: Sequence[Layout],
-        rings: Sequence[TokenRing],
-        from_tokens: Sequence[int],
-        first_indices: Sequence[int],
-    ) -> Array:
         memory = rings[0].memory
         slots = np.stack([ring.reserve(len(layouts[0])) for ring in rings])
         seen = np.stack(
@@ -263,6 +232,21 @@ class OnnxEngine:
         binding.bind_output("conditions", "cpu", 0, self._numbers, found.shape, found.ctypes.data)
         self._graphs[BACKBONE].run_with_iobinding(binding)
         return found.astype(np.float32, copy=False)
+
+    def draw(self, conditions: Array, noise: Array, steps: int, guidance: float) -> Array:
+        """Draw motion; see `Engine.draw`.
+
+        Raises:
+            ValueError: The graphs were exported for another number of steps.
+        """
+        if steps != self.config.sampling.steps:
+            raise ValueError(
+                f"the onnx graphs draw by {self.config.sampling.steps} steps, not {steps}; "
+                "ask for that number, or use the torch engine"
+            )
+        feed = {"conditions": conditions, "noise": noise, "guidance": np.array(guidance)}
+        found = self._graphs[HEAD].run(None, {k: np.asarray(v, np.float32) for k, v in feed.items()})
+        return np.asarray(found[0])
 
     def _bound_host(self, memory: HostMemory, row: int | None) -> Any:
         key = (id(self), row)
@@ -380,7 +364,3 @@ def _ring_index(slots: npt.NDArray[np.int64], heads: int) -> npt.NDArray[np.int6
     index[..., 1] = np.arange(heads)[None, :, None]
     index[..., 2] = slots[:, None]
     return index
-
-
-def _row(inputs: TurnInputs[Array], row: int) -> TurnInputs[Array]:
-    return TurnInputs(**{name: array[row : row + 1] for name, array in vars(inputs).items()})

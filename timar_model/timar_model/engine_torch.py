@@ -45,6 +45,8 @@ class TorchEngine:
         ValueError: The number of threads is not positive.
     """
 
+    couples_rows = False
+
     def __init__(self, model: TimarModel, threads: int = 1, dtype: torch.dtype = torch.float32) -> None:
         if threads < 1:
             raise ValueError(f"the torch engine was given {threads} threads, expected at least 1")

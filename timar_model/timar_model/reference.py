@@ -132,8 +132,9 @@ def read_reference(path: str | Path, weights: str | None = None) -> dict[str, np
 
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).splitlines()[0]
+    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError) as error:
+        # What a damaged or hostile pickle raises depends on where it breaks.
+        reason = (str(error).splitlines() or ["empty"])[0]
         raise ValueError(
             f"{str(path)!r} is refused, for it is no plain checkpoint of tensors ({reason})"
         ) from error

@@ -82,7 +82,7 @@ def perform_together(engine: Engine, works: Sequence[Work[R]]) -> list[R]:
 
 def _answer(engine: Engine, requests: list[Request]) -> list[Any]:
     started = time.perf_counter()
-    if len(requests) > 1 and not _go_together(requests):
+    if len(requests) > 1 and (engine.couples_rows or not _go_together(requests)):
         return [answer for request in requests for answer in _answer(engine, [request])]
     answers: list[Any]
     first = requests[0]

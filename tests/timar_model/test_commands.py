@@ -1,0 +1,93 @@
+"""The commands: a published checkpoint becomes a model that runs, and mistakes are told in a sentence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from timar_model.reference import read_reference, read_statistics
+
+from timar_model import commands, load_model
+
+GOLDEN = Path(__file__).parents[1] / "data" / "timar_golden"
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("imported")
+    (folder / "stat.json").write_text(json.dumps({"mean": [0.25] * 56, "std": [2.0] * 56}))
+    arguments = [str(GOLDEN / "timar.safetensors"), str(folder / "model"), "--heads", "4"]
+    arguments += ["--speech-encoder", str(GOLDEN / "wav2vec2"), "--statistics", str(folder / "stat.json")]
+    assert commands.import_model(arguments) == 0
+    assert commands.export([str(folder / "model"), "--int8"]) == 0
+    return folder / "model"
+
+
+def test_imported_model_carries_the_statistics(imported):
+    manifest = load_model(imported).manifest
+    assert (manifest["motion_mean"], manifest["motion_std"]) == ([0.25] * 56, [2.0] * 56)
+    assert manifest["provenance"]["checkpoint"] == "timar.safetensors"
+
+
+def test_imported_model_runs_on_every_engine_with_its_own_speech_encoder(imported):
+    """The exported encoder hears what torch hears; int8 comes near."""
+    random = np.random.default_rng(0)
+    model = load_model(imported)
+    sessions = {name: model.session(name, window_turns=2) for name in ("torch", "onnx", "onnx-int8")}
+    for _ in range(4):
+        sound = 0.1 * random.standard_normal((2, 16_000)).astype(np.float32)
+        motion = random.standard_normal((25, 56)).astype(np.float32)
+        found = {name: session.step(sound[0], motion, sound[1]) for name, session in sessions.items()}
+        np.testing.assert_allclose(found["onnx"], found["torch"], rtol=0, atol=1e-4)
+        error = np.abs(found["onnx-int8"] - found["torch"]).mean()
+        assert 0 < error < 0.15 * found["torch"].std()
+
+
+def test_average_weights_are_preferred_where_a_checkpoint_has_both(tmp_path):
+    plain = {"fake_latent": torch.zeros(1, 1, 3)}
+    average = {"fake_latent": torch.ones(1, 1, 3)}
+    torch.save({"model": plain, "model_ema": average}, tmp_path / "both.pth")
+    torch.save({"model": plain}, tmp_path / "plain.pth")
+    assert read_reference(tmp_path / "both.pth")["fake_latent"].max() == 1
+    assert read_reference(tmp_path / "both.pth", "model")["fake_latent"].max() == 0
+    assert read_reference(tmp_path / "plain.pth")["fake_latent"].max() == 0
+
+
+def test_statistics_come_from_json_or_npz_and_nothing_else(tmp_path):
+    np.savez(tmp_path / "stat.npz", mean=np.zeros((1, 56)), std=np.full((1, 56), 3.0))
+    assert read_statistics(tmp_path / "stat.npz").std.max() == 3.0
+    (tmp_path / "stat.json").write_text('{"mean": [1]}')
+    with pytest.raises(ValueError, match="holds no motion statistics"):
+        read_statistics(tmp_path / "stat.json")
+    np.savez(tmp_path / "objects.npz", mean=np.array([{}]), std=np.ones(56))
+    with pytest.raises(ValueError, match="holds no motion statistics"):
+        read_statistics(tmp_path / "objects.npz")
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "message"),
+    [
+        ("noise.pth", b"\x80\x02spam", "no plain checkpoint of tensors"),
+        ("noise.safetensors", b"spam", "is not a safetensors file"),
+    ],
+)
+def test_checkpoint_that_is_none_is_refused_in_one_sentence(name, raw, message, tmp_path, capsys):
+    (tmp_path / name).write_bytes(raw)
+    assert commands.import_model([str(tmp_path / name), str(tmp_path / "out")]) == 1
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.startswith("timar import: ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_engines_says_what_is_missing_and_how_to_get_it(tmp_path, network, capsys):
+    from timar_model.checkpoint import save_model
+
+    save_model(tmp_path / "model", network)
+    assert commands.engines([str(tmp_path / "model")]) == 0
+    told = capsys.readouterr().out
+    assert "lacks backbone.int8.onnx (timar export --int8" in told
+    assert "CUDAExecutionProvider is not there" in told or "CUDAExecutionProvider," in told
