@@ -23,6 +23,7 @@ _BUSES: dict[str, Callable[[Callable[[], Wire], int, float], ServoBus]] = {
     "feetech": FeetechBus,
 }
 _MINUTE_NS = 60_000_000_000
+_LONGEST_ASKED_NS = 50_000_000
 
 
 def make_bus(description: BusDescription, open_wire: Callable[[], Wire] | None = None) -> ServoBus:
@@ -37,7 +38,8 @@ class _Joint:
 
     spec: ServoSpec
     is_given_up: bool = False
-    heard_ns: int = 0
+    silent_ns: int = 0
+    """How long it was asked in vain."""
     restarts_ns: collections.deque[int] = dataclasses.field(
         default_factory=lambda: collections.deque(maxlen=64)
     )
@@ -77,8 +79,8 @@ class BusDriver(JointDriver):
         self._positions: Array = np.zeros(len(self._joints))
         self._velocities: Array = np.zeros(len(self._joints))
         self._effort = 0.0
-        self._cycles = 0
-        self._sent_ns = 0
+        self._until_slow, self._slow_turn = self.SLOW_EVERY, 0
+        self._sent_ns = self._read_ns = 0
         self._pending_fault = ""
 
     def activate(self, now_ns: int) -> Measurement:
@@ -93,14 +95,14 @@ class BusDriver(JointDriver):
             self._positions[row] = (tick - self._zero[row]) / self._per_rad[row]
         self._setup.start_watchdogs(specs)
         self._velocities[:] = 0.0
-        self._joints = [_Joint(spec, heard_ns=now_ns) for spec in specs]
+        self._joints = [_Joint(spec) for spec in specs]
         self._governor.start(self._positions, now_ns)
         # A joint found outside its limits was commanded to the nearest one; it is led there, not thrown.
         for outside in np.flatnonzero(np.abs(self._governor.command - self._positions) > 1e-3).tolist():
             self._governor.rejoin(outside, float(self._positions[outside]))
         self._health = ServoHealth(specs)
         self._health.learn_limits(self._bus)
-        self._effort, self._sent_ns, self._pending_fault = 1.0, 0, ""
+        self._effort, self._sent_ns, self._read_ns, self._pending_fault = 1.0, 0, now_ns, ""
         # From here on the loop runs: what fails is tried again in a later cycle.
         self._bus.attempts = 1
         return Measurement(self._positions.copy(), self._velocities.copy())
@@ -125,17 +127,21 @@ class BusDriver(JointDriver):
 
     def read(self, now_ns: int) -> Measurement:
         """Read where the joints are; every few cycles, how they are."""
-        for servo_id, values in self._bus.sync_read(self._motion, self._living()).items():
+        found = self._bus.sync_read(self._motion, self._living())
+        for servo_id, values in found.items():
             row = self._by_id[servo_id]
             self._positions[row] = (values["position"] - self._zero[row]) / self._per_rad[row]
             unit = self.description.family.rad_s_per_unit * self.description.family.ticks_per_turn
             self._velocities[row] = values["velocity"] * unit / (2 * np.pi) / self._per_rad[row]
-            self._joints[row].heard_ns = now_ns
+            self._joints[row].silent_ns = 0
             self._health.take(row, values)
-        self._cycles += 1
-        if self._cycles % self.SLOW_EVERY == 0:
+        self._until_slow -= 1
+        # Waiting for lost replies twice would not fit into one cycle; the slow reading comes a cycle later.
+        if self._until_slow <= 0 and len(found) == len(self._living()):
+            self._until_slow = self.SLOW_EVERY
+            self._slow_turn += 1
             self._read_slow(now_ns)
-        self._look_for_lost(now_ns)
+        self._look_for_lost({self._by_id[servo_id] for servo_id in found}, now_ns)
         if self._pending_fault:
             fault, self._pending_fault = self._pending_fault, ""
             raise RuntimeError(fault)
@@ -192,7 +198,7 @@ class BusDriver(JointDriver):
         return [joint.spec.servo_id for joint in self._joints if not joint.is_given_up]
 
     def _read_slow(self, now_ns: int) -> None:
-        block = self._slow[self._cycles // self.SLOW_EVERY % len(self._slow)]
+        block = self._slow[self._slow_turn % len(self._slow)]
         for servo_id, values in self._bus.sync_read(block, self._living()).items():
             row = self._by_id[servo_id]
             self._health.take(row, values)
@@ -204,9 +210,14 @@ class BusDriver(JointDriver):
             elif values.get("torque_enable") == 0 and self._effort > 0.0:
                 self._restarted(row, now_ns)
 
-    def _look_for_lost(self, now_ns: int) -> None:
+    def _look_for_lost(self, heard: set[int], now_ns: int) -> None:
+        # While the loop itself was held up nobody was asked, and nobody is to blame.
+        asked_ns = min(now_ns - self._read_ns, _LONGEST_ASKED_NS)
+        self._read_ns = now_ns
         for row, joint in enumerate(self._joints):
-            silent_ms = (now_ns - joint.heard_ns) * 1e-6
+            if row not in heard:
+                joint.silent_ns += asked_ns
+            silent_ms = joint.silent_ns * 1e-6
             if not joint.is_given_up and silent_ms > self.description.lost_after_ms:
                 self._give_up(row, f"has been silent for {silent_ms:.0f} ms; check its cable and its power")
 
