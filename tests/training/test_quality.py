@@ -1,6 +1,5 @@
 """The scores say what they claim, on motion whose answer is known."""
 
-
 import numpy as np
 import pytest
 from timar_model.checkpoint import save_model

@@ -132,7 +132,7 @@ def test_a_run_that_was_killed_ends_with_the_same_weights(corpus, tmp_path):
 
 
 def test_the_average_that_is_kept_is_not_the_last_weights(corpus, tmp_path):
-    """Gathered weights were once the parameters themselves, so the average was saved as what came after it."""
+    """Gathered weights were once the parameters themselves, so what came after was saved as the average."""
     run = open_run(config_for(corpus, tmp_path / "run", steps=3, learning_rate=1e-2))
     run.run()
     average, last = run.averaged_weights(), run.weights()

@@ -1,4 +1,4 @@
-"""What the published metrics do not ask of a head: jerk by phase, speed like a human's, gestures at their time."""
+"""What the published metrics do not ask of a head: jerk by phase, human speed, gestures at their time."""
 
 from __future__ import annotations
 

@@ -94,14 +94,15 @@ class EnergyRule:
 
     def __init__(self, clips: list[Dyad]) -> None:
         self._mean = np.concatenate([_known(dyad) for dyad in clips]).mean(axis=0, dtype=np.float64)
-        amplitude, opening, pitch = [], [], []
+        amplitude: list[npt.NDArray[np.float64]] = []
+        opening, pitch = [], []
         for dyad in clips:
             truth = _truth(dyad)
             known = truth.valid[:, 1:].all(axis=1)
             amplitude.append(_amplitude(dyad.agent_voice)[: len(known)][known])
             opening.append(truth.vector[known, JAW])
             pitch.append(truth.vector[known, NECK.start].std())
-        rows = np.stack([np.concatenate(amplitude), np.ones(sum(map(len, amplitude)))], axis=1)
+        rows = np.stack([np.concatenate(amplitude), np.ones(sum(track.size for track in amplitude))], axis=1)
         self._line = np.linalg.lstsq(rows, np.concatenate(opening).astype(np.float64), rcond=None)[0]
         self._depth_rad = float(np.mean(pitch))
 

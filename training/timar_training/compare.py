@@ -34,7 +34,7 @@ class ComparisonConfig:
     out: str
     """Folder of all runs and of the result."""
     systems: dict[str, dict[str, Any]]
-    """By name: fields of TrainConfig that differ from `shared`; one is "timar", whose size all others have."""
+    """By name: fields of TrainConfig that differ from `shared`; one is "timar", whose size the others have."""
     shared: dict[str, Any]
     """Fields of TrainConfig of all runs; equal steps, batch, features and data."""
     seeds: tuple[int, ...] = (1, 2, 3)
@@ -246,7 +246,8 @@ def table(result: dict[str, Any]) -> str:
         lines.append(f"\n## {split}, unshifted, as the paper scores\n\n{paper_table(rows, 'unshifted_')}")
         lines.append(f"## {split}, as shown\n\n{paper_table(rows)}\n{head_table(rows)}")
         lines.append(f"## {split}, least and largest mean over seeds\n")
-        lines.append("| | FD jaw ×10³ | FD pose ×10² | MSE jaw ×10³ | MSE pose ×10² |\n|---|---|---|---|---|")
+        lines.append("| | FD jaw ×10³ | FD pose ×10² | MSE jaw ×10³ | MSE pose ×10² |")
+        lines.append("|---|---|---|---|---|")
         for row in (row for row in result["rows"] if row["split"] == split):
             cells = []
             for metric, factor in (("fid_jaw", 1e3), ("fid_pose", 1e2), ("mse_jaw", 1e3), ("mse_pose", 1e2)):

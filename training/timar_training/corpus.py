@@ -1,4 +1,4 @@
-"""Know a folder of dyads without loading it: lengths from headers, contents from fingerprints, leaks refused."""
+"""Know a folder of dyads without loading it: lengths from headers, contents by fingerprint, no leaks."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="timar evaluate", description=main.__doc__)
     parser.add_argument(
         "model",
-        help='a model folder, a shipped name ("talking-head"), or a baseline: mean-pose, nearest-clip, energy-rule',
+        help="a model folder, a shipped name (talking-head), mean-pose, nearest-clip or energy-rule",
     )
     parser.add_argument("data", type=Path, help="folder of dyads (docs/training.md)")
     parser.add_argument(
@@ -90,13 +90,13 @@ def _evaluate(arguments: argparse.Namespace, console: Console) -> dict[str, Any]
     from .robustness import robustness_curves
 
     sampling = {name: value for name in SAMPLING_OPTIONS if (value := getattr(arguments, name)) is not None}
+    histories = arguments.history or (None,)
+    predictors = open_predictors(arguments.model, arguments.data, histories, arguments.threads, sampling)
     clips = (
         dyads.read_split(arguments.data, arguments.split)
         if arguments.split
         else dyads.find_clips(arguments.data)
     )[: arguments.clips]
-    histories = arguments.history or (None,)
-    predictors = open_predictors(arguments.model, arguments.data, histories, arguments.threads, sampling)
     result: dict[str, Any] = {
         "data": arguments.data.name,
         "data_kind": data_kind(arguments.data),
@@ -114,7 +114,9 @@ def _evaluate(arguments: argparse.Namespace, console: Console) -> dict[str, Any]
                     predictor,
                     clips,
                     config,
-                    lambda done, total, task=task: progress.update(task, completed=done, total=total),
+                    lambda done, total, bar=task: progress.update(  # type: ignore[misc]
+                        bar, completed=done, total=total
+                    ),
                     seconds=arguments.seconds,
                 )
                 setting = {"history_turns": history, "is_user_seen": user == "seen", **found}

@@ -190,7 +190,7 @@ def _gestures(shown: FloatArray, truth: FloatArray, dyad: Dyad) -> Scores:
     speaking = is_speaking(dyad.agent_voice)
     places = np.arange(len(shown)) * (FINE_RATE_HZ // FRAMES_PER_SECOND)
     speaks = speaking[np.minimum(places, len(speaking) - 1)]
-    scores = {}
+    scores: Scores = {}
     for name, during in (("nod", ~speaks), ("beat", speaks)):
         true = dips(truth, during)
         if not len(true):

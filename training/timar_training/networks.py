@@ -27,7 +27,7 @@ class RegressionHead(DiffusionHead):
     """
 
     def forward(self, x: Tensor, t: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the frame of each condition (rows, condition); noisy frames and timesteps are not looked at."""
+        """Return the frame of each condition (rows, condition); noise and timesteps are not looked at."""
         clean, _ = super().forward(torch.zeros_like(x), torch.zeros_like(t), z)
         return clean, torch.zeros_like(clean)
 
@@ -110,7 +110,7 @@ def build_network(architecture: str, config: ModelConfig) -> nn.Module:
         "timar-full-attention": FullAttentionTimar,
         "dualtalk": DualTalkNetwork,
     }
-    return kinds[architecture](config)  # type: ignore[arg-type]
+    return kinds[architecture](config)
 
 
 def parameters_of(network: nn.Module) -> int:

@@ -105,8 +105,8 @@ class SessionPredictor:
             window = (history_turns + 1) * config.turn_frames
             if window > config.window_frames:
                 raise ValueError(
-                    f"a history of {history_turns} turns needs a window of {window} frames, but the model has "
-                    f"{config.window_frames}; ask for at most {config.window_turns - 1}"
+                    f"a history of {history_turns} turns needs a window of {window} frames, but the model "
+                    f"has {config.window_frames}; ask for at most {config.window_turns - 1}"
                 )
             self._options["window_frames"] = window
 
@@ -131,7 +131,7 @@ def open_predictors(
     """Return what a name stands for, once for each history it knows.
 
     Args:
-        name: A model folder, a shipped model, or one of `baselines.BASELINES`, fitted on the data's train list.
+        name: A model folder, a shipped model, or one of `baselines.BASELINES`, fitted on the train list.
         data: Folder of dyads.
         histories: Turns seen before the newest; only models have any.
         threads: Of the arithmetic.

@@ -13,7 +13,7 @@ from timar_model.config import ModelConfig, ObjectiveConfig, SamplingConfig
 from .windows import Augmentation
 
 ARCHITECTURES = ("timar", "timar-mlp-head", "timar-full-attention", "dualtalk")
-"""The system; it with a regression head, or with attention to later turns too; the whole-sequence baseline."""
+"""The system; it with a regression head, or with attention to later turns; the whole-sequence baseline."""
 BEST_BY = ("loss", "mse_jaw", "mse_pose", "fid_jaw", "fid_pose", "energy_jaw", "energy_pose")
 PRECISIONS = ("float32", "bfloat16")
 SCHEDULES = ("constant", "cosine")
@@ -173,8 +173,8 @@ class TrainConfig:
             )
         if model.positions == "window" and self.window_frames > model.window_frames:
             raise ValueError(
-                f"TrainConfig.window_frames is {self.window_frames}, but this model has learned positions for "
-                f"{model.window_frames} frames; shorten the one or lengthen model.window_frames"
+                f"TrainConfig.window_frames is {self.window_frames}, but this model has learned positions "
+                f"for {model.window_frames} frames; shorten the one or lengthen model.window_frames"
             )
         for frames in self.turn_lengths:
             if not isinstance(frames, int) or not 1 <= frames <= min(self.window_frames, model.window_frames):
@@ -185,13 +185,13 @@ class TrainConfig:
         is_per_turn = model.speech_encoder == "wav2vec2" or model.has_fixed_turns
         if is_per_turn and set(self.turn_lengths) - {model.turn_frames}:
             raise ValueError(
-                f"TrainConfig.turn_lengths is {list(self.turn_lengths)}, but this model hears and places turns "
-                f"of {model.turn_frames} frames only; leave it empty"
+                f"TrainConfig.turn_lengths is {list(self.turn_lengths)}, but this model hears and places "
+                f"turns of {model.turn_frames} frames only; leave it empty"
             )
         if self.architecture == "timar-full-attention" and model.past_frames:
             raise ValueError(
-                f"TrainConfig.architecture 'timar-full-attention' draws all turns of a window at once, so none is "
-                f"past to another; set model.past_frames to 0, not {model.past_frames}"
+                f"TrainConfig.architecture 'timar-full-attention' draws all turns of a window at once, so none "
+                f"is past to another; set model.past_frames to 0, not {model.past_frames}"
             )
         if self.best_by != "loss" and self.architecture not in ("timar", "timar-mlp-head"):
             raise ValueError(

@@ -211,7 +211,7 @@ class Trainer:
     def _own_share(self, batch: TrainingBatch) -> TrainingBatch:
         """Return this process's rows of a batch, on its device."""
         rank, count = self.accelerator.process_index, self.accelerator.num_processes
-        own = {
+        own: dict[str, Any] = {
             name: value[rank::count].to(self.accelerator.device, non_blocking=True)
             for name, value in vars(batch).items()
             if isinstance(value, Tensor)
@@ -287,7 +287,7 @@ class Trainer:
         # Only here, for it takes a second to import.
         from torch.utils.tensorboard import SummaryWriter
 
-        writer = SummaryWriter(str(self.out / "log"), purge_step=self.step)  # type: ignore[no-untyped-call]
+        writer = SummaryWriter(str(self.out / "log"), purge_step=self.step)
 
         def write(progress: Progress) -> None:
             scalars = {
@@ -299,15 +299,15 @@ class Trainer:
             }
             if progress.step % every == 0:
                 for name, value in scalars.items():
-                    writer.add_scalar(name, value, progress.step)  # type: ignore[no-untyped-call]
+                    writer.add_scalar(name, value, progress.step)
             if progress.validation_loss is not None:
                 name = f"validation/{self.config.best_by}"
-                writer.add_scalar(name, progress.validation_loss, progress.step)  # type: ignore[no-untyped-call]
+                writer.add_scalar(name, progress.validation_loss, progress.step)
 
         try:
             yield write
         finally:
-            writer.close()  # type: ignore[no-untyped-call]
+            writer.close()
 
     def _settings(self) -> dict[str, Any]:
         """Return what must not change within a run; how long and how watched it is may."""

@@ -1,4 +1,4 @@
-"""Predictors that are no live sessions: whole-sequence networks window by window, and the regressing TIMAR."""
+"""Predictors beside the live session: whole-sequence networks window by window, the regressing TIMAR."""
 
 from __future__ import annotations
 
