@@ -248,8 +248,8 @@ def measure_detectors() -> list[str]:
     minutes = sum(scene.sound.size for scene in everything) / RATE_HZ / 60
     lines = [f"Labelled set: {minutes:.1f} minutes in {len(everything)} scenes. Defaults of `turns`.", ""]
     lines += [
-        "| detector | scenes | balanced accuracy | raw frames | always speech | false alarms / min | start | end "
-        "| CPU |",
+        "| detector | scenes | balanced accuracy | raw frames | always speech | false alarms / min | start "
+        "| end | CPU |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, config in configs.items():
