@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import multiprocessing
 import os
 import platform
 import signal
@@ -33,6 +32,7 @@ from timar_driver.urdf import read_driven_joints
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 PROMISED_P99_MS = 2.0
+BURN = "while True: sum(range(10_000))"
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
@@ -85,12 +85,13 @@ def measure(seconds: float, burners: int, priority: int) -> dict[str, Any]:
              "--ros-args", "-p", "driver:=hardware", "-p", f"port:={port}",
              "-p", f"realtime_priority:={priority}"]
         )  # fmt: skip
-        load = [multiprocessing.Process(target=burn, daemon=True) for _ in range(burners)]
-        for process in load:
-            process.start()
-        values = drive(seconds)
-        for process in load:
-            process.terminate()
+        load = [subprocess.Popen([sys.executable, "-c", BURN]) for _ in range(burners)]
+        try:
+            values = drive(seconds)
+        finally:
+            for process in load:
+                process.kill()
+                process.wait()
         driver.send_signal(signal.SIGINT)
         driver.wait(15)
         bus.terminate()
@@ -114,12 +115,6 @@ def measure(seconds: float, burners: int, priority: int) -> dict[str, Any]:
         },
         "replies_missing_share": missing / max(1, replies + missing),
     }
-
-
-def burn() -> None:
-    """Keep one core busy."""
-    while True:
-        sum(range(10_000))
 
 
 def drive(seconds: float) -> dict[str, str]:
