@@ -7,7 +7,7 @@
 Voices: the labelled recordings of tests/data/speech, recorded prompts (Debian's asterisk-core-sounds-*-g722)
 and espeak-ng, in white noise and in the babble of 24 voices at several levels, beside silence and music. A
 prompt's label is where its clean sound lies within 35 dB of its own level, pauses under 200 ms included.
-Nothing is tuned on any of it here.
+The two recordings were at hand when defaults were chosen; docs/audio.md says what was chosen on what.
 """
 
 from __future__ import annotations
