@@ -23,6 +23,7 @@ def test_shipped_conversation_is_played_recorded_and_shown_unless_headless(tmp_p
     options = demo.read_options(["--out", str(tmp_path / "o")])
     arguments = read_arguments(options.arguments)
     assert Path(arguments["user_file"]).name.endswith("speaker1.wav")
+    assert Path(arguments["user_motion_file"]).name.endswith("speaker1.npz")
     assert Path(arguments["agent_file"]).name.endswith("speaker2.wav")
     assert (arguments["record"], arguments["view"], arguments["open_browser"]) == (True, True, True)
     assert arguments["out"] == str(tmp_path / "o" / "bag")
@@ -34,8 +35,15 @@ def test_shipped_conversation_is_played_recorded_and_shown_unless_headless(tmp_p
 def test_microphone_listens_to_the_person_and_not_to_the_files():
     arguments = read_arguments(demo.read_options(["--source", "microphone", "--device", "usb"]).arguments)
     assert arguments["source"] == "microphone"
-    assert arguments["user_file"] == arguments["agent_file"] == ""
+    assert arguments["user_file"] == arguments["agent_file"] == arguments["user_motion_file"] == ""
     assert arguments["device"] == "usb"
+
+
+def test_voice_of_ones_own_is_not_given_the_shipped_face():
+    own = read_arguments(demo.read_options(["--user-file", "a.wav"]).arguments)
+    assert own["user_motion_file"] == ""
+    seen = read_arguments(demo.read_options(["--user-file", "a.wav", "--user-motion", "a.npz"]).arguments)
+    assert seen["user_motion_file"] == "a.npz"
 
 
 def test_further_launch_arguments_reach_the_graph():
@@ -50,6 +58,7 @@ def test_further_launch_arguments_reach_the_graph():
     [
         (["--duration", "0"], "--duration is 0, expected 1 to 3600 seconds"),
         (["--source", "microphone", "--user-file", "a.wav"], "leave one of them out"),
+        (["--source", "microphone", "--user-motion", "a.npz"], "leave one of them out"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(argv, sentence):

@@ -64,6 +64,16 @@ def test_file_source_waits_for_as_many_listeners_as_the_graph_has():
     assert (head["wait_for_listeners"], head["wait_for_plan_listeners"]) == (2, 2)
 
 
+def test_users_motion_is_played_only_with_a_file_and_is_waited_for():
+    played = plan(read_arguments([*FILES, "user_motion_file:=/u.npz"])).nodes
+    assert {one.node.name for one in played} - {
+        one.node.name for one in plan(read_arguments(FILES)).nodes
+    } == {"motion_player"}
+    with_motion = parameters("capture", *FILES, "user_motion_file:=/u.npz")
+    assert (with_motion["wait_for_listeners"], with_motion["wait_for_nodes"]) == (3, 7)
+    assert parameters("motion_player", *FILES, "user_motion_file:=/u.npz") == {"file": "/u.npz"}
+
+
 def test_sound_and_driver_share_their_process_with_no_other_room():
     groups = plan(read_arguments([*FILES, "record:=true", "view:=true"])).processes()
     packages = {name: {planned.node.package for planned in nodes} for name, nodes in groups.items()}
@@ -98,6 +108,7 @@ def test_overrides_match_nodes_in_any_namespace():
         (["source:=radio"], "source is 'radio', expected one of microphone, file"),
         (["source:=file"], "source is 'file' and user_file is empty"),
         (["user_file:=a.wav"], "add source:=file"),
+        (["user_motion_file:=a.npz"], "recorded motion goes with a recorded voice: add source:=file"),
     ],
 )
 def test_argument_that_cannot_be_meant_is_refused(typed, sentence):

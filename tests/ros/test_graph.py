@@ -31,8 +31,8 @@ DURATION_S = 8.0
 GENERATE, COMMIT_UNSAMPLED, TAKE_BACK, RESET = 0, 1, 2, 3
 WAITED_FOR = ("user/audio", "user/audio_raw", "agent/audio", "agent/audio_planned")
 FLOWING = (
-    *WAITED_FOR, "voice_activity", "turn_events", "floor", "agent/motion", "turn_log", "joint_trajectory",
-    "joint_states", "/diagnostics",
+    *WAITED_FOR, "user/motion", "voice_activity", "turn_events", "floor", "agent/motion", "turn_log",
+    "joint_trajectory", "joint_states", "/diagnostics",
 )  # fmt: skip
 FRAME, MARGIN_FRAMES, FRAMES = 640, 2, 5
 
@@ -61,6 +61,7 @@ def run(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
         [
             "source:=file",
             f"user_file:={clip('speaker1')}",
+            f"user_motion_file:={clip('speaker1', '.npz')}",
             f"agent_file:={clip('speaker2')}",
             f"model:={random_model}",
             "record:=true",
@@ -201,6 +202,34 @@ def test_turns_follow_each_other_without_gap_and_use_the_sound_the_design_says(r
         assert turn.user_samples_filled == 0
 
 
+def test_turns_see_the_user_where_the_recording_does(run: Run):
+    """Nobody saw what was before the conversation; every frame of the clip is marked as seen."""
+    turns = [entry for entry in run.of("turn_log") if entry.decision in (GENERATE, COMMIT_UNSAMPLED)]
+    seen = [list(turn.user_motion_valid) for turn in turns if turn.user_first_sample >= FRAME * FRAMES]
+    assert len(seen) >= 20
+    # A busy machine may bring a frame after its turn; most must be there.
+    assert np.mean([len(flags) == FRAMES and all(flags) for flags in seen]) >= 0.9, seen
+
+
+def test_motion_on_the_topic_is_the_files_and_never_ahead_of_the_sound(run: Run):
+    with np.load(clip("speaker1", ".npz"), allow_pickle=False) as file:
+        expression, pose = file["exp"].astype(np.float32), file["pose"].astype(np.float32)
+    heard_ns = {block.message.first_sample: block.receive_ns for block in run.messages["user/audio"]}
+    firsts = np.array(sorted(heard_ns))
+    told = run.messages["user/motion"]
+    frames = [entry.message.first_frame for entry in told]
+    assert frames == list(range(frames[0], frames[0] + len(frames)))
+    assert frames[0] <= 5, "the motion begins with the conversation"
+    for entry in told:
+        frame = entry.message.first_frame
+        np.testing.assert_array_equal(entry.message.expression, expression[frame])
+        np.testing.assert_array_equal(entry.message.neck, pose[frame, :3])
+        np.testing.assert_array_equal(entry.message.jaw, pose[frame, 3:])
+        block = firsts[np.searchsorted(firsts, FRAME * frame, side="right") - 1]
+        # The recorder may take two topics in the other order by the scheduling of one block.
+        assert entry.receive_ns > heard_ns[block] - 20_000_000
+
+
 def test_turn_is_decided_only_when_its_sound_has_been_heard(run: Run):
     heard_ns = {
         block.message.first_sample + block.message.samples.size: block.receive_ns
@@ -299,9 +328,15 @@ def test_killed_graph_leaves_no_process_and_a_bag_that_reads(random_model: Path,
     while living(leaders):
         assert time.monotonic() < deadline_s, living(leaders)
         time.sleep(0.1)
+    topics, seen = set(), []
     with BagReader(tmp_path / "bag") as reader:
-        topics = {message.topic for message in reader.messages()}
-    assert "user/audio_raw" in topics
+        for message in reader.messages():
+            topics.add(message.topic)
+            if message.topic == "turn_log":
+                seen += list(message.message.user_motion_valid)
+    assert {"user/audio_raw", "turn_log"} <= topics
+    assert "user/motion" not in topics
+    assert seen == [], "nobody tells of the user's motion, so no turn may claim to have seen it"
 
 
 def refused(*typed: str) -> subprocess.CompletedProcess:
@@ -333,6 +368,13 @@ def test_missing_wav_ends_the_start_with_its_name(tmp_path: Path, random_model: 
     done = refused("source:=file", f"user_file:={tmp_path / 'nobody.wav'}", f"model:={random_model}")
     assert done.returncode == 1
     assert "nobody.wav" in done.stdout
+
+
+def test_missing_motion_file_ends_the_start_with_its_name(tmp_path: Path, random_model: Path):
+    done = refused(*FILES, f"model:={random_model}", f"user_motion_file:={tmp_path / 'nobody.npz'}")
+    assert done.returncode == 1
+    assert f"there is no motion file {tmp_path / 'nobody.npz'}" in done.stdout
+    assert "the process 'motion' ended with status 1" in done.stderr
 
 
 def test_unknown_argument_ends_the_start_with_the_nearest_one():

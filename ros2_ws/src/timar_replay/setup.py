@@ -13,7 +13,10 @@ setup(
         ("share/" + NAME, ["package.xml"]),
     ],
     entry_points={
-        "console_scripts": ["recorder = timar_replay.recorder_node:main"],
+        "console_scripts": [
+            "recorder = timar_replay.recorder_node:main",
+            "motion_player = timar_replay.motion_player_node:main",
+        ],
         "timar.commands": [
             "summary = timar_replay.commands:summary",
             "bag = timar_replay.commands:bag",

@@ -155,8 +155,7 @@ class CaptureNode(RoomNode):
         deadline_ns = time.monotonic_ns() + round(self.config.wait_timeout_s * NS_PER_S)
         while not self._ended.wait(0.01):
             listeners = missing_listeners(wanted)
-            # A node publishes its health from the end of its configuration on.
-            nodes = self.count_publishers("/diagnostics")
+            nodes = self._count_configured_nodes()
             if not listeners and nodes >= self.config.wait_for_nodes:
                 return
             if time.monotonic_ns() > deadline_ns:
@@ -165,6 +164,11 @@ class CaptureNode(RoomNode):
                     f"{came} came within {self.config.wait_timeout_s:g} s; the file starts without the others"
                 )
                 return
+
+    def _count_configured_nodes(self) -> int:
+        """Return how many nodes of this robot publish their health, which they do once configured."""
+        infos = self.get_publishers_info_by_topic("/diagnostics")
+        return len({info.node_name for info in infos if info.node_namespace == self.get_namespace()})
 
     def _publish(self, block: SoundBlock) -> None:
         message = self._message(block)

@@ -92,6 +92,11 @@ def read_options(argv: list[str]) -> DemoOptions:
     parser.add_argument("--source", choices=("file", "microphone"), default="file", help="the user's voice")
     parser.add_argument("--device", default="", help="microphone, by name or number")
     parser.add_argument("--user-file", type=Path, help="WAV of the user (default: the shipped conversation)")
+    parser.add_argument(
+        "--user-motion",
+        type=Path,
+        help="npz of the user's motion (default: the shipped conversation's, with its voice)",
+    )
     parser.add_argument("--agent-file", type=Path, help="WAV that the head says (default: likewise)")
     parser.add_argument("--model", default="talking-head", help="name of a shipped model, or a model folder")
     parser.add_argument("--engine", choices=ENGINES, default=ENGINES[0])
@@ -103,6 +108,8 @@ def read_options(argv: list[str]) -> DemoOptions:
         raise UsageError(f"--duration is {typed.duration:g}, expected 1 to 3600 seconds")
     if typed.source == "microphone" and typed.user_file:
         raise UsageError("--user-file is given and --source is microphone; leave one of them out")
+    if typed.source == "microphone" and typed.user_motion:
+        raise UsageError("--user-motion is given and --source is microphone; leave one of them out")
     out = (typed.out or Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S")).expanduser().absolute()
     arguments = [
         f"source:={typed.source}",
@@ -118,20 +125,25 @@ def read_options(argv: list[str]) -> DemoOptions:
     ]
     if typed.source == "file":
         arguments.append(f"user_file:={typed.user_file or clip('speaker1')}")
+        motion = typed.user_motion or (None if typed.user_file else clip("speaker1", ".npz"))
+        if motion is not None:
+            arguments.append(f"user_motion_file:={motion}")
     if typed.source == "file" or typed.agent_file:
         arguments.append(f"agent_file:={typed.agent_file or clip('speaker2')}")
     return DemoOptions(out, typed.duration, (*arguments, *typed.more), typed.robot)
 
 
-def clip(speaker: str) -> Path:
-    """Return one voice of the shipped conversation, looked for upwards from here and from this file.
+def clip(speaker: str, suffix: str = ".wav") -> Path:
+    """Return a voice (.wav) or a motion (.npz) of the shipped conversation.
+
+    It is looked for upwards from this file and from the working folder.
 
     Raises:
         FileNotFoundError: This is no checkout of the project.
     """
     here = Path(__file__).resolve()
     for folder in (*here.parents, Path.cwd(), *Path.cwd().parents):
-        path = folder / CONVERSATION / f"{CLIP}_{speaker}.wav"
+        path = folder / CONVERSATION / f"{CLIP}_{speaker}{suffix}"
         if path.is_file():
             return path
     raise FileNotFoundError(

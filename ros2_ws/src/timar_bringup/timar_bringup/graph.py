@@ -70,7 +70,7 @@ class Node:
     parameters: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Parameter -> launch argument that sets it. An argument left empty leaves the parameter to the file."""
     only_if: str = ""
-    """A yes-or-no launch argument without which the node is not started."""
+    """A launch argument; while it is false or empty the node is not started."""
 
     @property
     def executable(self) -> str:
@@ -84,6 +84,11 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument("source", "microphone", "Where the user's voice comes from.", ("microphone", "file")),
     Argument("device", "", "Microphone by name or number; empty: the system's default."),
     Argument("user_file", "", "WAV file of the user's voice, for source:=file."),
+    Argument(
+        "user_motion_file",
+        "",
+        "Motion of the user (npz) that goes with user_file; empty: the user is not seen.",
+    ),
     Argument("agent_file", "", "WAV file that the head says; empty: the head says nothing by itself."),
     Argument("model", "talking-head", "Name of a shipped model, or a model folder."),
     Argument("engine", "auto", "What computes the model; auto takes the best there is.", ENGINES),
@@ -147,6 +152,16 @@ NODES: tuple[Node, ...] = (
         config="timar_retargeting.config:RetargetingConfig",
         process="motion",
         parameters={"robot": "robot"},
+    ),
+    Node(
+        name="motion_player",
+        package="timar_replay",
+        component="timar_replay.motion_player_node:MotionPlayerNode",
+        config="timar_replay.motion_player:MotionPlayerConfig",
+        process="motion",
+        listens=("user/audio",),
+        parameters={"file": "user_motion_file"},
+        only_if="user_motion_file",
     ),
     Node(
         name="turns",
@@ -245,6 +260,11 @@ def read_values(values: Mapping[str, str]) -> dict[str, ParameterValue]:
         raise UsageError("source is 'file' and user_file is empty; add user_file:=PATH of a WAV file")
     if read["source"] == "microphone" and read["user_file"]:
         raise UsageError(f"user_file is {read['user_file']!r} and source is 'microphone'; add source:=file")
+    if read["source"] == "microphone" and read["user_motion_file"]:
+        raise UsageError(
+            f"user_motion_file is {read['user_motion_file']!r} and source is 'microphone'; recorded motion "
+            "goes with a recorded voice: add source:=file and user_file:=PATH"
+        )
     return read
 
 

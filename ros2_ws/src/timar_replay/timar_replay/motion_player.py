@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +38,11 @@ class MotionPlayerConfig:
         maximum=250,
     )
     catch_up_s: float = option(
-        2.0, "After a gap in the sound, frames older than this are left out.", unit="s", minimum=0.0, maximum=60.0
+        2.0,
+        "After a gap in the sound, frames older than this are left out.",
+        unit="s",
+        minimum=0.0,
+        maximum=60.0,
     )
 
     def __post_init__(self) -> None:
@@ -78,8 +81,8 @@ class MotionPlayer:
         """Begin anew: the conversation's counter did."""
         self._next_frame = None
 
-    def hear(self, first_sample: int, samples: int) -> Iterator[SeenFrames]:
-        """Take in that a block of the user's sound was captured, and yield the frames known by its end.
+    def hear(self, first_sample: int, samples: int) -> list[SeenFrames]:
+        """Take in that a block of the user's sound was captured; return the runs known by its end, in order.
 
         Args:
             first_sample: Its place on the conversation clock [samples], >= 0.
@@ -95,10 +98,32 @@ class MotionPlayer:
             )
         if self._next_frame is None:
             self._next_frame = -(-first_sample // SAMPLES_PER_FRAME)
-        known_end = (first_sample + samples - self._delay_samples) // SAMPLES_PER_FRAME
-        # The picture of a frame is taken at its first sample, so the frame begun by now is known too.
-        known_end += (first_sample + samples - self._delay_samples) % SAMPLES_PER_FRAME >= 0
-        return self._tell_until(min(known_end, len(self._track.motion)))
+        end_frame = min(self._known_until(first_sample + samples), len(self._track.motion))
+        self._leave_out_before(end_frame - round(self.config.catch_up_s * FRAMES_PER_SECOND))
+        runs = []
+        while self._next_frame < end_frame:
+            first, end = self._next_frame, min(self._next_frame + self.config.run_frames, end_frame)
+            is_whole = end - first == self.config.run_frames or end == len(self._track.motion)
+            if not is_whole:
+                break
+            self._next_frame = end
+            self.frames_told += end - first
+            runs.append(SeenFrames(first, self._track.motion[first:end], self._track.valid[first:end]))
+        return runs
+
+    def _known_until(self, end_sample: int) -> int:
+        """Return one past the newest frame whose picture is taken and tracked when a sample is due.
+
+        A picture is taken at its frame's first sample, which must have been captured as well.
+        """
+        tracked = (end_sample - self._delay_samples) // SAMPLES_PER_FRAME + 1
+        begun = (end_sample - 1) // SAMPLES_PER_FRAME + 1
+        return max(0, min(tracked, begun))
+
+    def _leave_out_before(self, frame: int) -> None:
+        if self._next_frame is not None and frame > self._next_frame:
+            self.frames_left_out += frame - self._next_frame
+            self._next_frame = frame
 
     def report(self) -> Report:
         """Say how far the motion was told."""
@@ -109,3 +134,28 @@ class MotionPlayer:
                 "frames_left_out": self.frames_left_out,
             }
         )
+
+
+def load_motion(path: Path) -> Track:
+    """Read a motion file and look at every number that is marked as seen.
+
+    Raises:
+        ValueError: It cannot be played; the message names the file and says what is wrong.
+    """
+    if not str(path.name):
+        raise ValueError("file is empty, expected the path of a motion file (npz with exp and pose)")
+    if not path.is_file():
+        raise ValueError(f"there is no motion file {path}; expected an npz with exp (T, 50) and pose (T, 6)")
+    track = read_track(path)
+    if not len(track.motion):
+        raise ValueError(f"{path} holds no frame, so there is no motion to play")
+    for column, (part, place) in enumerate(PARTS.items()):
+        limit = EXPRESSION_LIMIT if part == "expression" else ROTATION_LIMIT_RAD
+        wrong = np.argwhere((np.abs(track.motion[:, place]) > limit) & track.valid[:, column, None])
+        if len(wrong):
+            frame, channel = wrong[0]
+            raise ValueError(
+                f"{path}, frame {frame}: {part} is {track.motion[frame, place][channel]:g}, expected "
+                f"{-limit:.4g} to {limit:.4g}; mark what was not seen in `valid`"
+            )
+    return track
