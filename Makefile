@@ -14,7 +14,7 @@ LOCK_PYTHONS ?= python3.10 python3.11 python3.12 python3.13
 prepare = tools/prepare.bash $(if $(PYTHON),--python "$(PYTHON)") $(if $(CUDA),--cuda)
 env = . tools/env.bash
 
-.PHONY: help setup setup-training setup-tests demo run train test lint format types bench bench-audio soak soak-audio docs lock clean distclean
+.PHONY: help setup setup-training setup-tests demo run train test lint format types scenarios bench bench-audio soak soak-audio docs lock clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ format: setup-tests ## Mend style with ruff
 
 types: setup-tests ## Check types with mypy (strict on the cores)
 	@$(env) && tools/types.bash
+
+scenarios: setup ## Replay every scenario of examples/scenarios in parallel and check its thresholds
+	@$(env) && exec python -m timar_common.cli replay scenarios $(ARGS)
 
 bench: setup ## Measure what issue texts and README promise; writes benchmarks/results/
 	@$(env) && exec python benchmarks/bench_graph.py $(ARGS)

@@ -54,7 +54,7 @@ def test_following_the_log_equals_what_was_published_byte_for_byte(recorded: Pat
     assert agreement["motions"] >= (DURATION_S - 1.5) * 5
     assert agreement["log"] > agreement["motions"]
     with BagReader(recorded) as reader:
-        moving = np.concatenate([entry.message.expression for entry in reader.messages({"agent/motion"})])
+        moving = np.concatenate([entry.message.neck for entry in reader.messages({"agent/motion"})])
     assert moving.std() > 1e-3, "a head that does not move equals everything"
 
 
