@@ -1,8 +1,9 @@
 """Steps per second of `timar train` against a plain loop that encodes speech anew each step, turn about.
 
 Both train the same network on windows of the same size with the same kind of optimiser. The plain loop does
-what the released code does: it reads a clip's files, computes the speech features of both voices of each window,
-and keeps nothing. The share of waiting for data is the trainer's own. Writes benchmarks/results/training.json.
+what the released code does: it reads a clip's files, computes the speech features of both voices of each
+window, and keeps nothing. The share of waiting for data is the trainer's own. Writes
+benchmarks/results/training.json.
 """
 
 from __future__ import annotations

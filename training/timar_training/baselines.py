@@ -98,8 +98,8 @@ class EnergyRule:
         opening, pitch = [], []
         for dyad in clips:
             truth = _truth(dyad)
-            known = truth.valid[:, 1:].all(axis=1)
-            amplitude.append(_amplitude(dyad.agent_voice)[: len(known)][known])
+            known = np.flatnonzero(truth.valid[:, 1:].all(axis=1))
+            amplitude.append(_amplitude(dyad.agent_voice)[known])
             opening.append(truth.vector[known, JAW])
             pitch.append(truth.vector[known, NECK.start].std())
         rows = np.stack([np.concatenate(amplitude), np.ones(sum(track.size for track in amplitude))], axis=1)

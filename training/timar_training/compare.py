@@ -34,7 +34,7 @@ class ComparisonConfig:
     out: str
     """Folder of all runs and of the result."""
     systems: dict[str, dict[str, Any]]
-    """By name: fields of TrainConfig that differ from `shared`; one is "timar", whose size the others have."""
+    """By name: fields of TrainConfig that differ from `shared`; one is "timar", whose size all have."""
     shared: dict[str, Any]
     """Fields of TrainConfig of all runs; equal steps, batch, features and data."""
     seeds: tuple[int, ...] = (1, 2, 3)

@@ -1,9 +1,9 @@
 """A network in the manner of DualTalk: both speakers as whole sequences, not causal, motion by regression.
 
 Written from the paper's description alone (arXiv 2505.18096): a joint encoder of both speakers, an enhancer
-that lets a speaker's sound and motion inform each other, a transformer in which the agent attends to the user,
-and a decoder of the agent's motion. What the description leaves open is chosen as for TIMAR, so that sizes
-compare.
+that lets a speaker's sound and motion inform each other, a transformer in which the agent attends to the
+user, and a decoder of the agent's motion. What the description leaves open is chosen as for TIMAR, so that
+sizes compare.
 """
 
 from __future__ import annotations

@@ -111,21 +111,18 @@ def voice_features(
         return clip_features(features, voice, lead)
     turn = config.turn_frames
     margin = config.user_lag_margin_frames if side == "user" and config.user_lag == "turn" else 0
-    # Silence up to a cut before the lead's first frame, so that every frame lies in a whole cut.
-    before = -(-(lead + margin) // turn) * turn - margin
-    frames = before + len(voice) // SAMPLES_PER_FRAME
-    after = -(frames + margin) % turn
-    silence = (
-        np.zeros(before * SAMPLES_PER_FRAME, np.float32),
-        np.zeros(after * SAMPLES_PER_FRAME, np.float32),
-    )
-    padded = np.concatenate([np.zeros(margin * SAMPLES_PER_FRAME, np.float32), silence[0], voice, silence[1]])
+    # As much silence as makes the cuts fall there, and every frame lie in a whole cut.
+    before = margin + -(-max(0, lead - margin) // turn) * turn
+    frames = len(voice) // SAMPLES_PER_FRAME
+    after = -(before + frames) % turn
+    silence = (np.zeros(count * SAMPLES_PER_FRAME, np.float32) for count in (before, after))
+    padded = np.concatenate([next(silence), voice, next(silence)])
     state, rows = features.initial(), []
     for piece in padded.reshape(-1, turn * SAMPLES_PER_FRAME):
         found, state = features.compute(piece, state)
         rows.append(found)
-    whole = np.concatenate(rows)[margin:]
-    return whole[before - lead : before + len(voice) // SAMPLES_PER_FRAME]
+    whole = np.concatenate(rows)
+    return whole[before - lead : before + frames]
 
 
 def clip_streams(

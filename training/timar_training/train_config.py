@@ -190,8 +190,8 @@ class TrainConfig:
             )
         if self.architecture == "timar-full-attention" and model.past_frames:
             raise ValueError(
-                f"TrainConfig.architecture 'timar-full-attention' draws all turns of a window at once, so none "
-                f"is past to another; set model.past_frames to 0, not {model.past_frames}"
+                f"TrainConfig.architecture 'timar-full-attention' draws all turns of a window at once, so "
+                f"none is past to another; set model.past_frames to 0, not {model.past_frames}"
             )
         if self.best_by != "loss" and self.architecture not in ("timar", "timar-mlp-head"):
             raise ValueError(
