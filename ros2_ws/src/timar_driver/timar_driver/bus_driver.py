@@ -13,7 +13,7 @@ from timar_driver.dynamixel import DynamixelBus
 from timar_driver.feetech import FeetechBus
 from timar_driver.governor import Governor
 from timar_driver.hardware_file import BusDescription, ServoSpec
-from timar_driver.servo_bus import BusError, ServoBus
+from timar_driver.servo_bus import BusCounters, BusError, ServoBus
 from timar_driver.servo_health import ServoHealth
 from timar_driver.servo_setup import ServoSetup
 from timar_driver.wire import SerialWire, Wire
@@ -103,6 +103,7 @@ class BusDriver(JointDriver):
         self._health = ServoHealth(specs)
         self._health.learn_limits(self._bus)
         self._effort, self._sent_ns, self._read_ns, self._pending_fault = 1.0, 0, now_ns, ""
+        self._bus.counters = BusCounters()
         # From here on the loop runs: what fails is tried again in a later cycle.
         self._bus.attempts = 1
         return Measurement(self._positions.copy(), self._velocities.copy())
