@@ -5,7 +5,7 @@ NAME = "timar_replay"
 setup(
     name=NAME,
     version="0.1.0",
-    description="Records rosbag2 files, reads them back, sums them up and draws them.",
+    description="Records rosbag2 files, reads them back, replays, scores and draws them.",
     license="Apache-2.0",
     packages=find_packages(),
     data_files=[
