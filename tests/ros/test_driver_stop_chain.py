@@ -193,7 +193,7 @@ def test_a_killed_driver_leaves_the_servos_stopped_by_their_watchdog_within_100_
     stage.start_driver()
     assert stage.servos.yaw()["position"] == pytest.approx(there, abs=2)
     assert not stage.servos.yaw()["is_tripped"]
-    # The killed node's subscription is still matched for a while, so the new one's is not waited for by number.
+    # The killed node's subscription stays matched for a while: the first message may reach nobody.
     for _ in range(10):
         stage.move(0.2)
         stage.spin_for(0.6)
