@@ -14,7 +14,7 @@ LOCK_PYTHONS ?= python3.10 python3.11 python3.12 python3.13
 prepare = tools/prepare.bash $(if $(PYTHON),--python "$(PYTHON)") $(if $(CUDA),--cuda)
 env = . tools/env.bash
 
-.PHONY: help setup setup-training setup-tests demo run train test lint format types scenarios bench bench-audio soak soak-audio docs lock clean distclean
+.PHONY: help setup setup-training setup-tests demo run train test lint format types scenarios bench bench-training bench-audio soak soak-audio docs lock clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ soak: setup ## Ten million wild frames of motion against the limits (ARGS="--fra
 
 bench-model: setup-tests ## Measure the published size, large, on random weights (ARGS="--turns 500")
 	@$(env) && exec python benchmarks/bench_model.py $(ARGS)
+
+bench-training: setup-training ## Measure training against a plain loop that encodes anew (ARGS="--rounds 10")
+	@$(env) && exec python benchmarks/bench_training.py $(ARGS)
 
 bench-audio: setup ## Measure ears, turns and echo on labelled sound (ARGS="--minutes 4")
 	@$(env) && exec python benchmarks/bench_audio.py $(ARGS)
