@@ -10,6 +10,7 @@ import pytest
 import soundfile
 from timar_training import dyads
 from timar_training.corpus import check_splits, index_corpus
+from timar_training.data_command import main as data_main
 from timar_training.dyads import BadClipError, Clip, Motion
 
 
@@ -125,3 +126,11 @@ def test_voices_said_to_be_shared_may_be_but_never_with_the_unseen_ones(two_list
     origins(two_lists, "a,r1,anna,bert", "d,r3,bert,anna")
     with pytest.raises(BadClipError, match="same voices"):
         check_splits(two_lists)
+
+
+def test_the_command_says_what_a_folder_holds_and_refuses_leaks(two_lists, capsys, write_splits):
+    assert data_main(["index", str(two_lists)]) == 0
+    assert "4 clips" in capsys.readouterr().out
+    write_splits(two_lists, test=["b"])
+    assert data_main(["index", str(two_lists)]) == 1
+    assert "a clip has one split" in " ".join(capsys.readouterr().err.split())

@@ -21,6 +21,8 @@ from timar_common.clock import FRAMES_PER_SECOND
 from .dyads import AGENT_SPEAKER, USER_SPEAKER, BadClipError, Clip, find_clips, read_split
 
 SPLITS = ("train", "validation", "test", "ood")
+CACHE_FOLDER = ".prepared"
+"""Beside the clips: the index and prepared arrays."""
 INDEX_FILE = "index.json"
 FORMAT = 1
 PIECE_BYTES = 32_768

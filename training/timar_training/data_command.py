@@ -9,8 +9,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from timar_common.clock import FRAMES_PER_SECOND
 
 from .check import FolderReport, check_folder
+from .corpus import CACHE_FOLDER, check_splits, index_corpus
 from .dyads import BadClipError
 from .synthesize import CorpusConfig, synthesize
 
@@ -24,6 +26,9 @@ def main(argv: list[str]) -> int:
         "check", help="tell what is wrong with a folder, and print hours and statistics"
     )
     check.add_argument("folder", type=Path, help="holds NAME_speaker1.wav, NAME_speaker2.wav and their .npz")
+
+    index = commands.add_parser("index", help="tell in seconds what a large folder holds, by headers alone")
+    index.add_argument("folder", type=Path, help="as of check; its file lists are checked for leaks")
 
     defaults = CorpusConfig()
     make = commands.add_parser("synthesize", help="make SYNTHETIC conversations by stated rules")
@@ -47,6 +52,8 @@ def main(argv: list[str]) -> int:
     try:
         if arguments.command == "check":
             return _check(arguments.folder, console)
+        if arguments.command == "index":
+            return _index(arguments.folder)
         return _synthesize(arguments, console)
     except (BadClipError, FileExistsError, RuntimeError, ValueError) as error:
         console.print(f"timar data {arguments.command}: {error}", style="red", markup=False)
@@ -59,6 +66,25 @@ def _check(folder: Path, console: Console) -> int:
         report = check_folder(folder, lambda done, total: progress.update(task, completed=done, total=total))
     _print_report(report, Console(file=sys.stdout))
     return 1 if report.has_errors else 0
+
+
+def _index(folder: Path) -> int:
+    index = index_corpus(folder, folder / CACHE_FOLDER)
+    sides = {"speaker 1": "user", "speaker 2": "agent"}
+    hours = {
+        label: sum(getattr(clip, side).motion_frames for clip in index.clips.values())
+        / FRAMES_PER_SECOND
+        / 3600
+        for label, side in sides.items()
+    }
+    motion = ", ".join(f"of {label} {value:.2f} h" for label, value in hours.items())
+    lists = {split: len(clips) for split, clips in check_splits(folder).items()}
+    found = ", ".join(f"{split} {count}" for split, count in lists.items()) or "none"
+    sys.stdout.write(
+        f"{len(index.clips)} clips, {index.hours:.2f} h of dyads; motion {motion}; "
+        f"lists without leaks: {found}\n"
+    )
+    return 0
 
 
 def _print_report(report: FolderReport, console: Console) -> None:

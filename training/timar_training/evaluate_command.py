@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from . import dyads
+from .corpus import check_splits
 
 SAMPLING_OPTIONS = {"steps": int, "temperature": float, "guidance": float, "noise_correlation_s": float}
 
@@ -93,7 +94,7 @@ def _evaluate(arguments: argparse.Namespace, console: Console) -> dict[str, Any]
     histories = arguments.history or (None,)
     predictors = open_predictors(arguments.model, arguments.data, histories, arguments.threads, sampling)
     clips = (
-        dyads.read_split(arguments.data, arguments.split)
+        check_splits(arguments.data).get(arguments.split) or dyads.read_split(arguments.data, arguments.split)
         if arguments.split
         else dyads.find_clips(arguments.data)
     )[: arguments.clips]

@@ -26,7 +26,6 @@ from . import dyads
 from .dyads import AGENT_SPEAKER, MOTION_SIZE, USER_SPEAKER, Clip, Motion
 
 FORMAT = 1
-CACHE_FOLDER = ".prepared"
 STREAMS = ("user_speech", "agent_speech", "user_motion", "agent_motion", "user_valid", "agent_valid")
 
 

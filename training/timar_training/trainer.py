@@ -31,9 +31,9 @@ from .checkpoints import (
     whole_moments,
     whole_weights,
 )
-from .corpus import check_splits
+from .corpus import CACHE_FOLDER, check_splits
 from .networks import TrainingStep, build_network
-from .prepare import CACHE_FOLDER, prepare
+from .prepare import prepare
 from .train_config import TrainConfig
 from .validation import drawn_metric
 from .windows import WindowSampler, motion_statistics, window_lead
