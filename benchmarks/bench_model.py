@@ -100,6 +100,7 @@ class Stopwatch:
         self.cpu: dict[str, list[float]] = {}
 
     def run(self, name: str, work):
+        """Do some work, keep its times under a name, and return what comes of it."""
         wall, cpu = time.perf_counter(), time.process_time()
         result = work()
         self.wall.setdefault(name, []).append((time.perf_counter() - wall) * 1e3)
@@ -115,6 +116,7 @@ class Talk:
         self._rhythm = 0.5 - 0.5 * np.cos(2 * np.pi * 4 * np.arange(SAMPLES) / SAMPLES)
 
     def turn(self):
+        """Return the arguments of the next step."""
         sound = 0.1 * self._rhythm * self._random.standard_normal((2, SAMPLES))
         motion = self._random.standard_normal(MOTION).astype(np.float32)
         return sound[0].astype(np.float32), motion, sound[1].astype(np.float32)
@@ -292,8 +294,9 @@ def report(watch: Stopwatch, long_run, memory, arguments) -> str:
         "# Size large, turn by turn",
         "",
         f"{time.strftime('%Y-%m-%d %H:%M')}, {machine()}, {arguments.threads} threads, load average "
-        f"{os.getloadavg()[0]:.1f} at the end. Random weights, both speakers talking, eight turns of context, "
-        f"{len(core[ROWS[0]])} interleaved turns; wall time, median [ms].",
+        f"{os.getloadavg()[0]:.1f} at the end.",
+        f"Random weights, both speakers talking, eight turns of context, {len(core[ROWS[0]])} interleaved "
+        "turns; wall time, median [ms].",
         "",
         "| | speech | backbone | head | backbone + head | p99 | whole turn | real-time factor |",
         "|---|---|---|---|---|---|---|---|",
@@ -304,51 +307,55 @@ def report(watch: Stopwatch, long_run, memory, arguments) -> str:
             f"| {name} | {parts} | {np.median(core[name]):.0f} | {np.percentile(core[name], 99):.0f} "
             f"| {np.median(whole[name]):.0f} | {np.median(whole[name]) / 1e3:.2f} |"
         )
-    lines += [
-        "",
-        "| of full recompute, paired turn by turn | backbone + head | whole turn | asked |",
-        "|---|---|---|---|",
-    ]
+    lines += ["", "| of full recompute, turn by turn | backbone + head | whole turn | asked |"]
+    lines += ["|---|---|---|---|"]
     for name, asked in ((ROWS[1], "1/4"), (ROWS[2], "1/12, whole 1/10")):
         ratio = [1 / np.median(of[name] / of[ROWS[0]]) for of in (core, whole)]
         lines.append(f"| {name} | 1/{ratio[0]:.1f} | 1/{ratio[1]:.1f} | {asked} |")
-    products, attention = flops_of_turn(ModelConfig.of_size("large"))
-    bare = {kind: 8 * 2 * 110 * 1024 * 4096 / middle[f"gemm {kind}"] / 1e6 for kind in ("float32", "int8")}
-    rate = (products + attention) / middle["cached int8/backbone"] / 1e6
-    ideal = products / bare["int8"] / 1e6 + attention / bare["float32"] / 1e6
     lines += [
         "",
-        f"Bare products in the same run: float32 {bare['float32']:.0f}, int8 {bare['int8']:.0f} GFLOP/s. The int8 "
-        f"backbone does {rate:.0f} GFLOP/s, {100 * rate / bare['int8']:.0f} % of the int8 rate (asked: 70 %). Of its "
-        f"{(products + attention) / 1e9:.0f} GFLOP, {attention / 1e9:.0f} are attention in float32: at the bare rates "
-        f"all of it would take {ideal:.0f} ms, of which it reaches {100 * ideal / middle['cached int8/backbone']:.0f} %.",
+        *rate_lines(middle),
         "",
-        "| | peak memory [GB] | asked | load [s], verification included |",
+        "| | peak memory [GB] | asked | load, verified [s] |",
         "|---|---|---|---|",
-        f"| cached float32 | {memory['onnx']['peak_gb']:.2f} | 3.6 | {memory['onnx']['load_s']:.1f} |",
-        f"| cached int8 | {memory['onnx-int8']['peak_gb']:.2f} | 1.3 | {memory['onnx-int8']['load_s']:.1f} |",
-        "",
-        *growth_lines(long_run),
-        "",
-        "![turns](model_large.png)",
-        "",
     ]
+    for name, engine, asked in ((ROWS[1], "onnx", 3.6), (ROWS[2], "onnx-int8", 1.3)):
+        facts = memory[engine]
+        lines.append(f"| {name} | {facts['peak_gb']:.2f} | {asked} | {facts['load_s']:.1f} |")
+    lines += ["", *growth_lines(long_run), "", "![turns](model_large.png)", ""]
     return "\n".join(lines)
 
 
+def rate_lines(middle: dict[str, float]) -> list[str]:
+    """Set the int8 backbone beside bare products of the same run."""
+    products, attention = flops_of_turn(ModelConfig.of_size("large"))
+    bare = {kind: 8 * 2 * 110 * 1024 * 4096 / middle[f"gemm {kind}"] / 1e6 for kind in ("float32", "int8")}
+    took_ms = middle["cached int8/backbone"]
+    rate = (products + attention) / took_ms / 1e6
+    ideal_ms = products / bare["int8"] / 1e6 + attention / bare["float32"] / 1e6
+    return [
+        f"Bare products in the same run: float32 {bare['float32']:.0f}, int8 {bare['int8']:.0f} GFLOP/s.",
+        f"The int8 backbone does {rate:.0f} GFLOP/s, {100 * rate / bare['int8']:.0f} % of the int8 "
+        "rate (asked: 70 %).",
+        f"Of its {(products + attention) / 1e9:.0f} GFLOP, {attention / 1e9:.0f} are attention in float32: "
+        f"at the bare rates all of it would take {ideal_ms:.0f} ms, and it takes {took_ms:.0f}.",
+    ]
+
+
 def growth_lines(run: dict[str, list[float]]) -> list[str]:
-    """Say what a long int8 run shows: first and last window, memory, and processor time with re-anchoring."""
+    """Say what a long int8 run shows: both ends, memory, and processor time with re-anchoring."""
     cpu, memory = np.asarray(run["cpu_ms"]), run["memory_mb"]
-    # Both ends with the same lengths of history: four turns of one cycle each.
+    # Both ends with the same lengths of history: two cycles of four turns each.
     early, late = np.median(cpu[8:16]), np.median(cpu[-8:])
     p50, p99 = np.percentile(run["wall_ms"][WINDOW:], [50, 99])
     idle = np.asarray(run["idle_cpu_ms"][WINDOW:])
+    grown = memory[-1] - memory[min(16, len(memory) - 1)]
     return [
         f"int8 over {cpu.size} turns: wall p50 {p50:.0f}, p99 {p99:.0f} ms. Processor time of a turn "
-        f"{np.median(cpu[WINDOW:]):.0f} ms, and {idle.mean():.0f} ms a turn of idle time for re-anchoring "
-        f"({np.max(idle):.0f} ms every fourth turn). Turns 8-15 against the last eight: {early:.0f} and {late:.0f} ms "
-        f"({100 * (late / early - 1):+.1f} %, asked: within 5). Memory from turn 16 to the end: "
-        f"{memory[-1] - memory[min(16, len(memory) - 1)]:+.1f} MB.",
+        f"{np.median(cpu[WINDOW:]):.0f} ms, and {idle.mean():.0f} ms a turn for re-anchoring in idle time "
+        f"({np.max(idle):.0f} ms every fourth turn).",
+        f"Turns 8 to 15 against the last eight: {early:.0f} and {late:.0f} ms ("
+        f"{100 * (late / early - 1):+.1f} %, asked: within 5). Memory from turn 16 on: {grown:+.1f} MB.",
     ]
 
 

@@ -76,8 +76,8 @@ def export(argv: list[str]) -> int:
         return _refused("export", error)
     graphs = [name for name in folder.manifest["files"] if name.endswith(".onnx")]
     say(f"{folder.path} holds {', '.join(graphs)}")
-    for layer, error in folder.manifest["engines"].get("onnx-int8", {}).get("float_layers", {}).items():
-        say(f"stays float: {layer} (int8 would change its output by {100 * error:.1f} %)")
+    for layer, change in folder.manifest["engines"].get("onnx-int8", {}).get("float_layers", {}).items():
+        say(f"stays float: {layer} (int8 would change its output by {100 * change:.1f} %)")
     return 0
 
 
@@ -116,9 +116,7 @@ def obstacles(folder: Path) -> dict[str, str]:
     sys.stdout.write(f"onnxruntime {onnxruntime.__version__} brings {', '.join(available)}\n")
     for provider in PROVIDERS[:2]:
         if provider not in available:
-            sys.stdout.write(
-                f"{provider} is not there (needs onnxruntime-gpu and an NVIDIA device)\n"
-            )
+            sys.stdout.write(f"{provider} is not there (needs onnxruntime-gpu and an NVIDIA device)\n")
     for name, variant in (("onnx", "float32"), ("onnx-int8", "int8")):
         file = variant_file(BACKBONE, variant)
         flag = " --int8" if variant == "int8" else ""

@@ -152,8 +152,9 @@ class ModelConfig:
     diffusion_steps: int = 1000
     """Steps of the training schedule."""
     is_variance_bounded: bool = True
-    """Whether drawing keeps the head's variance value in [-1, 1], between the posterior's variance and beta's.
-    The published system does not; after a short training an unbounded one explodes over few kept steps."""
+    """Whether drawing keeps the head's variance value in [-1, 1], between the posterior's variance and
+    beta's. The published system does not; after a short training an unbounded one explodes over few kept
+    steps."""
 
     sampling: SamplingConfig = dataclasses.field(
         default_factory=lambda: SamplingConfig(noise_correlation_s=0.3)

@@ -68,20 +68,21 @@ class DiffusionHead(nn.Module):
     def modulations(self, t: Tensor, z: Tensor) -> Modulations:
         """Compute what depends on timesteps (..., 1) or (...,) and conditions (..., condition) alone."""
         drive = F.silu(self.time2(F.silu(self.time1(time_features(t)))) + self.condition(z))
-        blocks = [block.modulation.forward(drive) for block in self._residual_blocks()]
+        blocks = [block.modulation.forward(drive) for block in self.residual_blocks()]
         return Modulations(blocks, self.final_modulation(drive))
 
     def denoise(self, x: Tensor, blocks: list[Tensor], final: Tensor) -> tuple[Tensor, Tensor]:
         """Return the clean estimate and the variance value, (rows, 56) each, of noisy frames (rows, 56)."""
         x = self.input(x)
-        for block, modulation in zip(self._residual_blocks(), blocks, strict=True):
+        for block, modulation in zip(self.residual_blocks(), blocks, strict=True):
             x = block(x, modulation)
         shift, scale = final.chunk(2, dim=-1)
         x = F.layer_norm(x, (self.width,), eps=NORM_EPS) * (1 + scale) + shift
         clean, variance = self.output(x).chunk(2, dim=-1)
         return clean, variance
 
-    def _residual_blocks(self) -> list[ResidualBlock]:
+    def residual_blocks(self) -> list[ResidualBlock]:
+        """Return the blocks, in order."""
         return [block for block in self.blocks if isinstance(block, ResidualBlock)]
 
     def forward(self, x: Tensor, t: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:

@@ -56,7 +56,7 @@ class HostMemory(RingMemory):
     """Rings in numpy arrays that onnxruntime writes in place; a key carries one value that can hide it."""
 
     def __init__(self, *shape: int) -> None:
-        self._seen: npt.NDArray[np.bool_] | None = None
+        self._seen: npt.NDArray[np.bool_] = np.zeros((0, 0), np.bool_)
         super().__init__(*shape)
         self._after_growth()
 

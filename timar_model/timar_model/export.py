@@ -126,6 +126,16 @@ class _FusedAttention(torch.autograd.Function):
         return made.setType(q.type().with_sizes([None, None, None]))
 
 
+# Torch gives these no types.
+_scatter: Any = _Scatter.apply
+_fused_attention: Any = _FusedAttention.apply
+
+
+# Torch leaves `apply` without types.
+_scatter: Callable[..., Tensor] = _Scatter.apply
+_fused_attention: Callable[..., Tensor] = _FusedAttention.apply
+
+
 class _TracedHistory:
     """A layer's ring in a graph.
 
@@ -148,11 +158,11 @@ class _TracedHistory:
             q = nn.functional.pad(q, (0, 1), value=1.0)
             # The operator wants keys and values of equal width.
             k, v = nn.functional.pad(k, (0, 1)), nn.functional.pad(v, (0, 1))
-        self.keys = _Scatter.apply(self.keys, self._index, k.transpose(1, 2))
-        self.values = _Scatter.apply(self.values, self._index, v.transpose(1, 2))
+        self.keys = _scatter(self.keys, self._index, k.transpose(1, 2))
+        self.values = _scatter(self.values, self._index, v.transpose(1, 2))
         if self._bias is None:
             packed = q.reshape(batch, length, heads * (head_dim + 1))
-            mixed = _FusedAttention.apply(packed, self.keys, self.values, heads, scale)
+            mixed = _fused_attention(packed, self.keys, self.values, heads, scale)
             return mixed.view(batch, length, heads, head_dim + 1)[..., :head_dim]
         scores = (q.transpose(1, 2) * scale) @ self.keys.transpose(-1, -2) + self._bias
         return (scores.softmax(dim=-1) @ self.values).transpose(1, 2)

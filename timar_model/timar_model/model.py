@@ -96,6 +96,7 @@ class TimarModel(nn.Module):
         self.head = DiffusionHead(
             config.width, config.head_width, config.head_blocks, config.is_variance_bounded
         )
+        self.group_of_value: Tensor
         self.register_buffer("group_of_value", group_matrix(), persistent=False)
         self._initialise()
 
@@ -282,7 +283,7 @@ class TimarModel(nn.Module):
         for parameter in learned:
             nn.init.normal_(parameter, std=0.02)
         # The head starts as the identity of its modulations and an estimate of nothing.
-        for block in self.head.blocks:
+        for block in self.head.residual_blocks():
             nn.init.zeros_(block.modulation.weight)
         for layer in (self.head.final_modulation, self.head.output):
             nn.init.zeros_(layer.weight)

@@ -130,7 +130,7 @@ class TorchSpeechEncoder:
         from transformers import Wav2Vec2Model
 
         try:
-            pretrained = Wav2Vec2Model.from_pretrained(source, use_safetensors=True)
+            pretrained: Any = Wav2Vec2Model.from_pretrained(source, use_safetensors=True)
         except OSError as error:
             raise OSError(
                 f"the speech encoder {source!r} is neither a local folder nor to be had from the hub "
