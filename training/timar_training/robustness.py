@@ -80,6 +80,7 @@ def robustness_curves(
     """
     total = len(kinds) * len(probabilities)
     curves: dict[str, Any] = {}
+    undisturbed: dict[str, Any] | None = None
     done = 0
     for kind in kinds:
         points = []
@@ -88,7 +89,12 @@ def robustness_curves(
             def at(dyad: Dyad, kind: str = kind, probability: float = probability) -> Dyad:
                 return disturb(dyad, kind, probability, config.seed)
 
-            found = evaluate(predictor, clips, config, seconds=seconds, disturb=at)
+            if probability == 0 and undisturbed is not None:
+                found = undisturbed
+            else:
+                found = evaluate(predictor, clips, config, seconds=seconds, disturb=at)
+            if probability == 0:
+                undisturbed = found
             points.append({"probability": probability, "mean": found["mean"], "interval": found["interval"]})
             done += 1
             advance(done, total)
