@@ -103,6 +103,35 @@ def test_workspace_is_built_again_for_new_interfaces_and_data_files_but_not_for_
     assert digest() != changed
 
 
+def test_running_brings_no_torch_and_tests_add_it_without_doing_anything_twice(tmp_path, monkeypatch):
+    for name in ("run.txt", "train.txt", "test.txt", "cuda.txt", "constraints.txt"):
+        (tmp_path / "requirements").mkdir(exist_ok=True)
+        (tmp_path / "requirements" / name).write_text("torch==1.0\n" if name == "constraints.txt" else "")
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "setup.py").write_text("")
+    install = tmp_path / "ros2_ws" / "install"
+    install.mkdir(parents=True)
+    (install / "local_setup.bash").write_text("")
+    monkeypatch.setattr(system_packages, "install_missing", lambda *_: [])
+    for action in ("make_venv", "pip", "install_torch", "install_training", "repair_cmake", "build"):
+        monkeypatch.setattr(prepare.Setup, f"_{action}", lambda self, *_: None)
+
+    def steps(*, training: bool = False, tests: bool = False) -> list[str]:
+        setup = prepare.Setup(
+            tmp_path, sys.executable, with_training=training, with_tests=tests, with_cuda=False
+        )
+        return setup.run()
+
+    assert steps() == ["venv", "packages", "training", "cmake", "workspace"]
+    assert steps() == []
+    assert steps(training=True) == ["torch", "training-packages"]
+    assert steps(tests=True) == ["test-packages"]
+    assert steps() == steps(training=True) == steps(tests=True) == []
+    (tmp_path / "requirements" / "train.txt").write_text("transformers\n")
+    assert steps() == []
+    assert steps(tests=True) == ["training-packages"]
+
+
 def test_missing_system_packages_are_said_in_one_line_to_type(monkeypatch):
     monkeypatch.setattr(system_packages.os, "geteuid", lambda: 1000)
     monkeypatch.setattr(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from timar_common.config import check, option
 
@@ -145,9 +146,9 @@ class InferenceConfig:
                     f"InferenceConfig.{name} is {value}, expected 0 or more, or -1 for the model's own"
                 )
 
-    def sampling(self) -> dict[str, object]:
+    def sampling(self) -> dict[str, Any]:
         """Return the sampling options that were set, by the session's names; the model decides the rest."""
-        wanted: dict[str, object] = {}
+        wanted: dict[str, Any] = {}
         for name in FLOAT_SAMPLING:
             if getattr(self, name) != MODEL_DEFAULT:
                 wanted[name] = getattr(self, name)

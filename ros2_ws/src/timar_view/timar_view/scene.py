@@ -102,7 +102,8 @@ def _draw(scene: viser.SceneApi, name: str, shape: Shape) -> None:
         radius, length = shape.size_m
         scene.add_cylinder(name, radius, length, color, radial_segments=48, wxyz=wxyz, position=position)
     elif shape.kind == "box":
-        scene.add_box(name, color, shape.size_m, wxyz=wxyz, position=position)
+        size_m = (shape.size_m[0], shape.size_m[1], shape.size_m[2])
+        scene.add_box(name, color, size_m, wxyz=wxyz, position=position)
     elif shape.mesh is not None:
         scale = (shape.size_m[0], shape.size_m[1], shape.size_m[2])
         scene.add_mesh_simple(
