@@ -131,11 +131,6 @@ _scatter: Any = _Scatter.apply
 _fused_attention: Any = _FusedAttention.apply
 
 
-# Torch leaves `apply` without types.
-_scatter: Callable[..., Tensor] = _Scatter.apply
-_fused_attention: Callable[..., Tensor] = _FusedAttention.apply
-
-
 class _TracedHistory:
     """A layer's ring in a graph.
 
