@@ -67,7 +67,7 @@ def whole_weights(module: nn.Module) -> dict[str, Tensor]:
     """Return a network's weights by name, gathered from wherever the processes keep them."""
     found = get_model_state_dict(module, options=_WHOLE)
     # On one CPU these are the parameters themselves, which go on changing.
-    return {_plain(name): torch.as_tensor(value).detach().clone() for name, value in found.items()}
+    return {_plain(name): torch.as_tensor(value).detach().cpu().clone() for name, value in found.items()}
 
 
 def put_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
@@ -79,7 +79,7 @@ def whole_moments(module: nn.Module, optimiser: torch.optim.Optimizer) -> dict[s
     """Return an optimiser's state as ``KEY/NAME of the parameter``, gathered; it has done a step at least."""
     state: Any = get_optimizer_state_dict(module, optimiser, options=_WHOLE)["state"]
     return {
-        f"{key}/{_plain(name)}": torch.as_tensor(value)
+        f"{key}/{_plain(name)}": torch.as_tensor(value).cpu().clone()
         for name, values in state.items()
         for key, value in values.items()
     }
@@ -101,4 +101,5 @@ def _plain(name: str) -> str:
 
 
 _PREFIX = "network."
-_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+# With `cpu_offload` only the first process would get anything.
+_WHOLE = StateDictOptions(full_state_dict=True)

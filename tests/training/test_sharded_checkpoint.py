@@ -1,0 +1,66 @@
+"""Checkpoints gather what FSDP has sharded and put it back: two processes, on the CPU."""
+
+import os
+import subprocess
+import sys
+
+SCRIPT = """
+import sys
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from timar_model.config import ModelConfig
+from timar_model.model import TrainingBatch
+from timar_model.turns import lead_frames
+from timar_training.checkpoints import put_moments, put_weights, whole_moments, whole_weights
+from timar_training.networks import TrainingStep, build_network
+
+dist.init_process_group("gloo")
+torch.manual_seed(0)
+config = ModelConfig(blocks=2, width=32, token_dim=16, head_width=32, window_frames=10)
+network = build_network("timar", config)
+start = {name: value.clone() for name, value in network.state_dict().items()}
+module = TrainingStep(network, "float32")
+fully_shard(module, mesh=init_device_mesh("cpu", (2,)))
+optimiser = torch.optim.AdamW(module.parameters(), lr=1e-3)
+frames = lead_frames([5, 5], config) + 10
+batch = TrainingBatch([5, 5], *(torch.randn(2, frames, size) for size in (160, 56, 160, 56)))
+
+def step():
+    optimiser.zero_grad()
+    module(batch, torch.Generator().manual_seed(1)).backward()
+    optimiser.step()
+
+def same(one, other):
+    return set(one) == set(other) and all(torch.equal(one[name], other[name]) for name in one)
+
+is_gathered = same(whole_weights(module), start)
+step()
+weights, moments = whole_weights(module), whole_moments(module, optimiser)
+step()
+once = whole_weights(module)
+put_weights(module, weights)
+put_moments(module, optimiser, moments)
+step()
+good = is_gathered and not same(once, weights) and same(once, whole_weights(module))
+dist.destroy_process_group()
+sys.exit(0 if good else 1)
+"""
+
+
+def test_sharded_weights_and_moments_are_gathered_on_every_process_and_go_on_bit_exactly(tmp_path):
+    """Offloading while gathering once gave the first process everything and the others nothing."""
+    script = tmp_path / "sharded.py"
+    script.write_text(SCRIPT)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    paths = {"PYTHONPATH": ":".join(place for place in sys.path if place)}
+    done = subprocess.run(
+        [*launch, str(script)],
+        env={**os.environ, **paths},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
