@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import textwrap
 from importlib.metadata import EntryPoint
@@ -75,3 +76,13 @@ def test_a_command_gets_its_arguments_and_gives_its_status() -> None:
 def test_an_unknown_command_is_named_with_those_there_are(capsys: pytest.CaptureFixture) -> None:
     assert cli.main(["great"]) == 2
     assert "no command 'great'; the commands are: greet" in capsys.readouterr().err
+
+
+def test_help_of_the_installed_commands_loads_nothing_heavy_and_leaves_none_without_a_line() -> None:
+    code = (
+        "import sys; from timar_common import cli; cli.main([]); "
+        "print({'numpy', 'torch', 'matplotlib'} & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "set()\n"
+    assert [line for line in done.stdout.splitlines()[3:] if len(line.split()) < 3] == []
