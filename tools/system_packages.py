@@ -63,6 +63,8 @@ TESTS: tuple[SystemPackage, ...] = (
     SystemPackage("libasound2-plugins", _file("lib/*/alsa-lib/libasound_module_pcm_pulse.so")),
     # On Ubuntu this is a snap, which does not run in containers.
     SystemPackage("chromium", _program("chromium", "chromium-browser", "google-chrome"), is_optional=True),
+    # The voice of the talking-head example.
+    SystemPackage("espeak-ng", _program("espeak-ng"), is_optional=True),
 )
 
 
