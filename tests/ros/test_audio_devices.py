@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+from node_process import running_nodes
 
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed; `make test` installs it")
 
@@ -76,24 +74,13 @@ def probe() -> Iterator[Probe]:
     probe.close()
 
 
-@contextlib.contextmanager
-def running(*nodes: str, **parameters: object) -> Iterator[list[str]]:
-    """Run nodes of this room in one process; parameters are written node/name."""
+def running(*nodes: str, **parameters: object) -> contextlib.AbstractContextManager[list[str]]:
+    """Run nodes of this room in one process; parameters are written node__name."""
     classes = {"capture": "CaptureNode", "playback": "PlaybackNode"}
-    command = [sys.executable, "-m", "timar_common.room_node"]
-    command += [f"timar_audio.{node}_node:{classes[node]}" for node in nodes] + ["--ros-args"]
-    for key, value in parameters.items():
-        command += ["-p", f"{key.replace('__', ':')}:={value}"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    log: list[str] = []
-    try:
-        yield log
-        process.send_signal(signal.SIGINT)
-        log.append(process.communicate(timeout=15)[1])
-        assert process.returncode == 0, log[0]
-    finally:
-        process.kill()
-        process.wait()
+    return running_nodes(
+        [f"timar_audio.{node}_node:{classes[node]}" for node in nodes],
+        {key.replace("__", ":"): value for key, value in parameters.items()},
+    )
 
 
 def test_an_unplugged_microphone_is_told_and_comes_back_while_the_clock_goes_on(probe, virtual_sound):

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import signal
-import subprocess
-import sys
 import time
 from array import array
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+from node_process import running_nodes
 
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed; `make test` installs it")
 
@@ -111,22 +109,8 @@ class Dialogue:
         rclpy.try_shutdown()
 
 
-@contextlib.contextmanager
-def playback(**parameters: object) -> Iterator[list[str]]:
-    command = [sys.executable, "-m", "timar_common.room_node", "timar_audio.playback_node:PlaybackNode"]
-    command += ["--ros-args"]
-    for key, value in parameters.items():
-        command += ["-p", f"{key}:={value}"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    log: list[str] = []
-    try:
-        yield log
-        process.send_signal(signal.SIGINT)
-        log.append(process.communicate(timeout=15)[1])
-        assert process.returncode == 0, log[0]
-    finally:
-        process.kill()
-        process.wait()
+def playback(**parameters: object) -> contextlib.AbstractContextManager[list[str]]:
+    return running_nodes(["timar_audio.playback_node:PlaybackNode"], parameters)
 
 
 @pytest.fixture
