@@ -192,8 +192,8 @@ class Setup:
         chain = steps.run(
             "packages",
             "ROS 2 wheels and Python packages (some minutes the first time)",
-            digest_of(base, constraints, self.requirements / "run.txt"),
-            lambda: self._pip("-r", str(self.requirements / "run.txt")),
+            digest_of(base, constraints, self.requirements / "run.txt", self.requirements / "alone.txt"),
+            self._install_packages,
         )
         if self.with_cuda:
             chain = steps.run(
@@ -269,6 +269,11 @@ class Setup:
         constraints = str(self.requirements / "constraints.txt")
         command = [str(self.python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
         return [*command, "-c", constraints]
+
+    def _install_packages(self) -> None:
+        """Install what the head runs on; what would bring torch comes without what it asks for."""
+        self._pip("-r", str(self.requirements / "run.txt"))
+        self._pip("--no-deps", "-r", str(self.requirements / "alone.txt"))
 
     def _install_torch(self) -> None:
         """Install the CPU build, from the sources pip knows, else from PyTorch's own index."""

@@ -12,21 +12,6 @@ from timar_audio import vad
 from timar_audio.turns import TurnsConfig
 
 
-def has_silero() -> bool:
-    try:
-        importlib.metadata.distribution("silero-vad")
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
-
-
-needs_silero = pytest.mark.skipif(
-    not has_silero(),
-    reason="the optional package silero-vad is not installed (pip install --no-deps silero-vad)",
-)
-
-
-@needs_silero
 def test_it_runs_without_importing_torch():
     code = (
         "import sys, numpy as np\n"
@@ -39,7 +24,6 @@ def test_it_runs_without_importing_torch():
     )
 
 
-@needs_silero
 def test_noise_and_silence_are_no_speech_and_two_voices_do_not_mix():
     rng = np.random.default_rng(0)
     first, second = vad.SileroDetector(), vad.SileroDetector()
@@ -53,7 +37,6 @@ def test_noise_and_silence_are_no_speech_and_two_voices_do_not_mix():
     )
 
 
-@needs_silero
 @pytest.mark.parametrize("frame", [np.zeros(320, np.int16), np.zeros(512, np.float32)])
 def test_another_frame_is_refused(frame):
     with pytest.raises(ValueError, match="a frame is 512 int16 samples"):

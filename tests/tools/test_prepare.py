@@ -104,7 +104,7 @@ def test_workspace_is_built_again_for_new_interfaces_and_data_files_but_not_for_
 
 
 def test_running_brings_no_torch_and_tests_add_it_without_doing_anything_twice(tmp_path, monkeypatch):
-    for name in ("run.txt", "train.txt", "test.txt", "cuda.txt", "constraints.txt"):
+    for name in ("run.txt", "alone.txt", "train.txt", "test.txt", "cuda.txt", "constraints.txt"):
         (tmp_path / "requirements").mkdir(exist_ok=True)
         (tmp_path / "requirements" / name).write_text("torch==1.0\n" if name == "constraints.txt" else "")
     (tmp_path / "training").mkdir()

@@ -99,6 +99,13 @@ def test_running_the_head_brings_no_torch():
     assert not (required("run", "native") & {"torch", "accelerate", "transformers", "onnx"})
 
 
+def test_what_comes_without_its_dependencies_is_pinned_and_asked_for_nowhere_else():
+    """pip would bring torch with silero-vad; the lock would then hold it as well."""
+    lock = (ROOT / "tools" / "lock.py").read_text("utf-8")
+    assert required("alone") == {name for name in required("alone") if f'"{name}==' in lock}
+    assert not required("alone") & required("run", "train", "test", "extra", "native")
+
+
 def test_what_rosdep_lacks_is_all_the_head_needs_without_wheels_and_what_rosdep_brings():
     """The line of docs/setup.md once lacked half of it."""
     keys = {
@@ -119,4 +126,4 @@ def test_every_third_party_import_has_a_pin():
         for line in (ROOT / "requirements" / "constraints.txt").read_text("utf-8").splitlines()
         if line and not line.startswith("#")
     }
-    assert required("run", "train", "test", "extra") | {"torch"} <= pinned
+    assert required("run", "alone", "train", "test", "extra") | {"torch"} <= pinned
