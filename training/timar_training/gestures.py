@@ -47,6 +47,9 @@ class GestureConfig:
     """From the end of the partner's phrase to the nod's start [s]."""
     nod_jitter_s: float = 0.03
     """Standard deviation of that time [s]."""
+    nod_after_own_turn: float = 0.5
+    """Factor on the probability of a nod where one spoke last oneself before the partner's phrase: a phrase
+    that answers is nodded at less than one that goes on."""
     listening_pitch_rad: float = -0.035
     """The head is lifted this much while the partner speaks [rad]."""
     listening_roll_rad: float = 0.04
@@ -203,10 +206,13 @@ def _add_nods(
     rng: np.random.Generator,
 ) -> None:
     """Nod at the partner's pauses, and with one's own back-channels."""
-    starts = [end / FINE_RATE_HZ + config.nod_delay_s for begin, end in runs(other) if end - begin > 30]
-    starts = [
-        start + rng.normal(0, config.nod_jitter_s) for start in starts if rng.random() < style.engagement
-    ]
+    starts = []
+    for begin, end in runs(other):
+        probability = style.engagement * (
+            config.nod_after_own_turn if _spoke_last(own, other, begin) else 1.0
+        )
+        if end - begin > 30 and rng.random() < probability:
+            starts.append(end / FINE_RATE_HZ + config.nod_delay_s + rng.normal(0, config.nod_jitter_s))
     starts = [start for start in starts if not _is_active(own, start + 0.3)]
     starts += [word.first_sample / SAMPLE_RATE_HZ for word in said if word.is_backchannel]
     last = -1.0
@@ -280,6 +286,12 @@ def _add_at(track: Float64Array, first: int, shape: Float64Array) -> None:
 def _delayed(flags: npt.NDArray[np.bool_], delay_s: float) -> npt.NDArray[np.bool_]:
     steps = round(delay_s * FINE_RATE_HZ)
     return np.concatenate([np.zeros(steps, np.bool_), flags])[: len(flags)]
+
+
+def _spoke_last(own: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_], step: int) -> bool:
+    """Tell whether one oneself, and not the partner, was the last to speak before a step."""
+    own_steps, other_steps = np.flatnonzero(own[:step]), np.flatnonzero(other[:step])
+    return bool(own_steps.size) and (not other_steps.size or own_steps[-1] > other_steps[-1])
 
 
 def _is_active(flags: npt.NDArray[np.bool_], time_s: float) -> bool:

@@ -34,11 +34,11 @@ class CorpusConfig:
     """Training conversations altogether [h]."""
     clip_s: float = 60.0
     """Length of one conversation [s]."""
-    held_out: int = 8
+    held_out: int = 24
     """Number of conversations in each of validation, test and ood."""
     seed: int = 20
     """Everything follows from it and from the voices installed."""
-    unseen_probability: float = 0.3
+    unseen_probability: float = 0.25
     """How often the user is never seen."""
     partly_seen_probability: float = 0.25
     """How often the user is seen now and then."""

@@ -39,10 +39,12 @@ SYNTHESISED = {
     "espeak-us-f2": ("en-us+f2", 60, 170),
     "espeak-gb-f4": ("en-gb+f4", 70, 160),
     "espeak-gb-f1": ("en-gb-x-rp+f1", 50, 180),
+    "espeak-sc-m5": ("en-gb-scotland+m5", 40, 160),
+    "espeak-ca-f3": ("en-029+f3", 65, 155),
 }
 """Voice, pitch (0..99) and speed [words per minute] of espeak-ng."""
 
-UNSEEN_VOICES = ("recorded-ru", "espeak-gb-f1")
+UNSEEN_VOICES = ("recorded-ru", "espeak-gb-f1", "espeak-sc-m5", "espeak-ca-f3")
 """Kept for the out-of-distribution part."""
 
 SENTENCES = (
