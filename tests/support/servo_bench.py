@@ -36,11 +36,13 @@ servos:
 """
 
 
-def write_hardware(folder: Path, text: str) -> Hardware:
+def write_hardware(
+    folder: Path, text: str, names: tuple[str, ...] = NAMES, limits: JointLimits = LIMITS
+) -> Hardware:
     """Read a hardware file that holds this text."""
     path = folder / "bench.hardware.yaml"
     path.write_text(text, encoding="utf-8")
-    return read_hardware(path, NAMES, LIMITS)
+    return read_hardware(path, names, limits)
 
 
 class Bench:

@@ -57,8 +57,9 @@ class BusDriver(JointDriver):
         bus: The line; None: the one described.
     """
 
-    SLOW_EVERY = 5
-    """Every so many cycles a slower reading follows the fast one: state, health, in turn."""
+    SLOW_SHARES = 5
+    """State and health, in turn, follow the fast reading of every cycle, each time of one servo in so many:
+    all servos at once would not fit into a cycle of 10 ms."""
 
     def __init__(self, description: BusDescription, bus: ServoBus | None = None) -> None:
         self.description = description
@@ -79,7 +80,7 @@ class BusDriver(JointDriver):
         self._positions: Array = np.zeros(len(self._joints))
         self._velocities: Array = np.zeros(len(self._joints))
         self._effort = 0.0
-        self._until_slow, self._slow_turn = self.SLOW_EVERY, 0
+        self._slow_turn = 0
         self._sent_ns = self._read_ns = 0
         self._pending_fault = ""
 
@@ -127,7 +128,7 @@ class BusDriver(JointDriver):
         return command
 
     def read(self, now_ns: int) -> Measurement:
-        """Read where the joints are; every few cycles, how they are."""
+        """Read where the joints are, and of a few how they are."""
         found = self._bus.sync_read(self._motion, self._living())
         for servo_id, values in found.items():
             row = self._by_id[servo_id]
@@ -136,12 +137,10 @@ class BusDriver(JointDriver):
             self._velocities[row] = values["velocity"] * unit / (2 * np.pi) / self._per_rad[row]
             self._joints[row].silent_ns = 0
             self._health.take(row, values)
-        self._until_slow -= 1
         # Waiting for lost replies twice would not fit into one cycle; the slow reading comes a cycle later.
-        if self._until_slow <= 0 and len(found) == len(self._living()):
-            self._until_slow = self.SLOW_EVERY
-            self._slow_turn += 1
+        if len(found) == len(self._living()):
             self._read_slow(now_ns)
+            self._slow_turn += 1
         self._look_for_lost({self._by_id[servo_id] for servo_id in found}, now_ns)
         if self._pending_fault:
             fault, self._pending_fault = self._pending_fault, ""
@@ -199,8 +198,11 @@ class BusDriver(JointDriver):
         return [joint.spec.servo_id for joint in self._joints if not joint.is_given_up]
 
     def _read_slow(self, now_ns: int) -> None:
-        block = self._slow[self._slow_turn % len(self._slow)]
-        for servo_id, values in self._bus.sync_read(block, self._living()).items():
+        share, kind = divmod(self._slow_turn, len(self._slow))
+        asked = self._living()[share % self.SLOW_SHARES :: self.SLOW_SHARES]
+        if not asked:
+            return
+        for servo_id, values in self._bus.sync_read(self._slow[kind], asked).items():
             row = self._by_id[servo_id]
             self._health.take(row, values)
             if fault := self._health.shutdown(row):
