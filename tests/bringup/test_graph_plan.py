@@ -53,6 +53,13 @@ def test_recorder_and_view_run_only_when_asked_for():
     assert set(more) - set(names) == {"recorder", "view"}
 
 
+def test_replay_runs_neither_microphone_nor_playback_and_takes_the_bags_time():
+    planned = plan(read_arguments(["replay:=true", "record:=true"])).nodes
+    assert {one.node.name for one in planned} == {"turns", "inference", "retargeting", "driver", "recorder"}
+    assert all(one.parameters["use_sim_time"] is True for one in planned)
+    assert "use_sim_time" not in parameters("turns")
+
+
 def test_file_source_waits_for_as_many_listeners_as_the_graph_has():
     alone = parameters("capture", *FILES)
     recorded = parameters("capture", *FILES, "record:=true")
@@ -108,6 +115,7 @@ def test_overrides_match_nodes_in_any_namespace():
         (["source:=radio"], "source is 'radio', expected one of microphone, file"),
         (["source:=file"], "source is 'file' and user_file is empty"),
         (["user_file:=a.wav"], "add source:=file"),
+        (["replay:=true", "agent_file:=a.wav"], "agent_file is 'a.wav' with replay:=true"),
         (["user_motion_file:=a.npz"], "recorded motion goes with a recorded voice: add source:=file"),
     ],
 )

@@ -17,8 +17,8 @@ RESOLVED = {
     "python3-matplotlib", "python3-numpy", "python3-pil",
     "python3-rich", "python3-scipy", "python3-sounddevice-pip", "python3-soundfile", "python3-torch",
     "python3-yaml", "rclpy", "robot_state_publisher", "rosidl_default_generators",
-    "rosidl_default_runtime", "rosidl_interface_packages", "rviz2", "sensor_msgs", "std_msgs",
-    "std_srvs", "tf2_ros", "trajectory_msgs", "xacro",
+    "rosgraph_msgs", "rosidl_default_runtime", "rosidl_interface_packages", "rviz2", "sensor_msgs",
+    "std_msgs", "std_srvs", "tf2_ros", "trajectory_msgs", "xacro",
 }  # fmt: skip
 
 

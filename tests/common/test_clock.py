@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ, ClockConfig, RosAnchor, SampleClock
+from timar_common.clock import SAMPLE_RATE_HZ, ClockConfig, RosAnchor, SampleClock, SimClock
 
 
 def observe_device(
@@ -74,3 +74,29 @@ def test_a_step_of_the_ros_clock_is_noticed_and_moves_no_instant() -> None:
     assert anchor.update(2_000, 9_000_000_000)
     assert anchor.steps == 1
     assert anchor.ros_ns(instant_ns) == 9_000_000_000 - 2_000 + instant_ns
+
+
+def test_time_runs_on_between_messages_of_the_clock_and_late_ones_do_not_set_it_back() -> None:
+    clock = SimClock()
+    assert not clock.is_started
+    for number in range(20):
+        late_ns = 7_000_000 if number % 4 else 0
+        clock.tick(1_000_000_000 + 25_000_000 * number + late_ns, 500_000_000_000 + 25_000_000 * number)
+    assert clock.is_started
+    assert clock.ros_ns(1_000_000_000 + 19 * 25_000_000 + 13_000_000) == 500_488_000_000
+
+
+@pytest.mark.parametrize("jump_s", [-100.0, 3600.0])
+def test_time_that_was_set_anew_counts_at_once(jump_s: float) -> None:
+    clock = SimClock()
+    clock.tick(1_000, 500_000_000_000)
+    set_ns = 500_000_000_000 + round(jump_s * 1e9)
+    clock.tick(2_000, set_ns)
+    assert clock.ros_ns(2_500) == set_ns + 500
+
+
+def test_clock_that_stands_is_followed_so_that_going_on_is_no_step() -> None:
+    clock = SimClock()
+    for number in range(200):
+        clock.tick(number * 10_000_000, 5_000_000_000)
+    assert 5_000_000_000 <= clock.ros_ns(199 * 10_000_000) <= 5_080_000_000

@@ -71,6 +71,8 @@ class Node:
     """Parameter -> launch argument that sets it. An argument left empty leaves the parameter to the file."""
     only_if: str = ""
     """A launch argument; while it is false or empty the node is not started."""
+    not_if: str = ""
+    """A launch argument; while it is true the node is not started."""
 
     @property
     def executable(self) -> str:
@@ -95,6 +97,11 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument("robot", "timar_head", "Name of a shipped robot, or the path of a robot YAML."),
     Argument("urdf", "", "The robot's URDF by name or path; empty: the one that its YAML names."),
     Argument("params", "", "A further parameters YAML, read after the shipped one."),
+    Argument(
+        "replay",
+        False,
+        "Hear a bag that `timar replay BAG --live` plays: no microphone, no playback, and time is the bag's.",
+    ),
     Argument("record", False, "Write every topic to an MCAP bag."),
     Argument("out", "", "Folder of the bag; empty: recordings/DATE-TIME where it was started."),
     Argument("view", False, "Show the head in a browser."),
@@ -179,6 +186,7 @@ NODES: tuple[Node, ...] = (
         process="sound",
         listens=("user/audio_raw",),
         parameters={"file": "agent_file"},
+        not_if="replay",
     ),
     Node(
         name="capture",
@@ -187,6 +195,7 @@ NODES: tuple[Node, ...] = (
         config="timar_audio.capture:CaptureConfig",
         process="sound",
         parameters={"source": "source", "device": "device", "file": "user_file"},
+        not_if="replay",
     ),
 )
 
@@ -265,6 +274,11 @@ def read_values(values: Mapping[str, str]) -> dict[str, ParameterValue]:
             f"user_motion_file is {read['user_motion_file']!r} and source is 'microphone'; recorded motion "
             "goes with a recorded voice: add source:=file and user_file:=PATH"
         )
+    for name in ("device", "user_file", "user_motion_file", "agent_file"):
+        if read["replay"] and read[name]:
+            raise UsageError(
+                f"{name} is {read[name]!r} with replay:=true, which hears a bag alone; leave it out"
+            )
     return read
 
 
@@ -288,7 +302,11 @@ def plan(arguments: Mapping[str, ParameterValue]) -> Plan:
     Args:
         arguments: Every argument of `ARGUMENTS` by name, as `read_arguments` returns them.
     """
-    chosen = [node for node in NODES if not node.only_if or arguments[node.only_if]]
+    chosen = [
+        node
+        for node in NODES
+        if (not node.only_if or arguments[node.only_if]) and not (node.not_if and arguments[node.not_if])
+    ]
     planned = []
     for node in chosen:
         parameters = {
@@ -306,6 +324,8 @@ def plan(arguments: Mapping[str, ParameterValue]) -> Plan:
             parameters["wait_for_plan_listeners"] = count_listeners(chosen, "agent/audio_planned")
         if not arguments["autostart"]:
             parameters["autostart"] = False
+        if arguments["replay"]:
+            parameters["use_sim_time"] = True
         planned.append(PlannedNode(node, parameters))
     return Plan(tuple(planned), dict(arguments))
 

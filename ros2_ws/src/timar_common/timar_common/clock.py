@@ -129,6 +129,42 @@ class SampleClock:
             raise RuntimeError("the sample clock has no observation yet; call observe() with the first block")
 
 
+class SimClock:
+    """ROS time between the messages of /clock, where a player or a simulator gives the time.
+
+    Read as it is, such a time stands still from one message to the next (25 ms with `ros2 bag play`), and two
+    nodes read the same instant as different ones. A message may come late and never early: of the newest ones
+    the one that is furthest ahead of this machine is the most punctual, and time runs on from it.
+
+    Args:
+        kept: So many messages are compared.
+        step_ms: A time further off than this was set anew, or had been paused [ms].
+    """
+
+    def __init__(self, kept: int = 8, step_ms: float = 500.0) -> None:
+        self._kept = kept
+        self._step_ns = step_ms * 1e6
+        self._offsets_ns: tuple[int, ...] = ()
+
+    @property
+    def is_started(self) -> bool:
+        """Whether any message came yet."""
+        return bool(self._offsets_ns)
+
+    def tick(self, monotonic_ns: int, ros_ns: int) -> None:
+        """Take a message of /clock that came now."""
+        offset_ns = ros_ns - monotonic_ns
+        before = self._offsets_ns
+        if before and abs(offset_ns - before[-1]) > self._step_ns:
+            before = ()
+        # Replaced as a whole, for other threads read it.
+        self._offsets_ns = (*before, offset_ns)[-self._kept :]
+
+    def ros_ns(self, monotonic_ns: int) -> int:
+        """Return ROS time now [ns]; before the first message it is the monotonic one."""
+        return monotonic_ns + max(self._offsets_ns, default=0)
+
+
 class RosAnchor:
     """Hold the offset between ROS time and monotonic time, and notice when the ROS clock steps.
 

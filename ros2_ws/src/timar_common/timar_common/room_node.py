@@ -23,9 +23,10 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.time import Time
+from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Header
 
-from timar_common.clock import RosAnchor
+from timar_common.clock import RosAnchor, SimClock
 from timar_common.config import Description, describe
 from timar_common.diagnostics import Level, Report
 from timar_common.topics import TOPICS, Topic
@@ -86,8 +87,11 @@ class RoomNode(LifecycleNode):
             "autostart", True, ParameterDescriptor(description="Configure and activate by itself.")
         )
         self.is_active = False
+        self.exit_status = 0
+        """What the process ends with; a node that fails after its start sets it."""
         self.bad_messages = 0
         self.anchor = RosAnchor()
+        self._sim_clock: SimClock | None = None
         self.config: Any = None
         self._owned: list[tuple[Callable[[Any], bool], Any]] = []
 
@@ -165,6 +169,12 @@ class RoomNode(LifecycleNode):
         self.update_anchor()
         return self.anchor.monotonic_ns(Time.from_msg(header.stamp).nanoseconds)
 
+    def ros_now_ns(self) -> int:
+        """Return ROS time now [ns]; with use_sim_time 0 until the first message of /clock."""
+        if self._sim_clock is not None:
+            return self._sim_clock.ros_ns(time.monotonic_ns()) if self._sim_clock.is_started else 0
+        return int(self.get_clock().now().nanoseconds)
+
     def update_anchor(self) -> None:
         """Read both clocks; tell in the log when the ROS clock stepped."""
         if self.anchor.update(*self._both_clocks()):
@@ -176,6 +186,9 @@ class RoomNode(LifecycleNode):
         On a busy machine the process can be put aside between two readings, which would move a stamp by
         milliseconds; then it is read again, and the closest pair counts.
         """
+        if self._sim_clock is not None:
+            now_ns = time.monotonic_ns()
+            return now_ns, self._sim_clock.ros_ns(now_ns)
         closest: tuple[int, int, int] | None = None
         for _ in range(_ANCHOR_READINGS):
             before_ns = time.monotonic_ns()
@@ -194,6 +207,7 @@ class RoomNode(LifecycleNode):
         try:
             self.config = declare_config(self, self.Config)
             self._refuse_unknown_parameters()
+            self._follow_clock()
             self.update_anchor()
             self.build()
             self._open_diagnostics()
@@ -242,6 +256,18 @@ class RoomNode(LifecycleNode):
         self._owned.clear()
         self.release()
 
+    def _follow_clock(self) -> None:
+        """With use_sim_time, take ROS time from /clock, also between its messages."""
+        self._sim_clock = SimClock() if self.get_parameter("use_sim_time").value else None
+        if (clock := self._sim_clock) is None:
+            return
+
+        def tick(message: Any) -> None:
+            clock.tick(time.monotonic_ns(), Time.from_msg(message.clock).nanoseconds)
+
+        qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        self._owned.append((self.destroy_subscription, self.create_subscription(Clock, "/clock", tick, qos)))
+
     def _refuse_unknown_parameters(self) -> None:
         """ROS ignores a misspelt parameter; a robot must not."""
         known = set(self._parameters) | {"use_sim_time"}
@@ -285,7 +311,8 @@ def run(node_types: Sequence[type[RoomNode]], args: Sequence[str] | None = None)
     """Run nodes in this process until a signal, and return the exit status.
 
     SIGINT and SIGTERM end the spinning between two callbacks; every node is then stopped and destroyed,
-    within `END_WITHIN_S`. The status is 1 when a node refused to start, after saying why.
+    within `END_WITHIN_S`. The status is 1 when a node refused to start, after saying why, else what the nodes
+    have set.
     """
     rclpy.init(args=args, signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     wanted_end = threading.Event()
@@ -316,7 +343,7 @@ def run(node_types: Sequence[type[RoomNode]], args: Sequence[str] | None = None)
             node.destroy_node()
         executor.shutdown()
         rclpy.try_shutdown()
-    return 0
+    return max((node.exit_status for node in nodes), default=0)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
