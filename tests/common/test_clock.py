@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from timar_common.clock import SAMPLE_RATE_HZ, ClockConfig, RosAnchor, SampleClock, SimClock
+from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ, ClockConfig, RosAnchor, SampleClock, SimClock
 
 
 def observe_device(
