@@ -87,6 +87,8 @@ class RoomNode(LifecycleNode):
             "autostart", True, ParameterDescriptor(description="Configure and activate by itself.")
         )
         self.is_active = False
+        self.is_over = False
+        """Whether the node has done all it was started for; its process then ends."""
         self.exit_status = 0
         """What the process ends with; a node that fails after its start sets it."""
         self.bad_messages = 0
@@ -333,7 +335,7 @@ def run(node_types: Sequence[type[RoomNode]], args: Sequence[str] | None = None)
             executor.add_node(node)
             if node.get_parameter("autostart").value and not _autostart(node):
                 return 1
-        while not wanted_end.is_set() and rclpy.ok():
+        while not (wanted_end.is_set() or any(node.is_over for node in nodes)) and rclpy.ok():
             executor.spin_once(timeout_sec=0.1)
     except (ExternalShutdownException, KeyboardInterrupt):
         pass
