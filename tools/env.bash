@@ -7,7 +7,9 @@ COLCON_PYTHON_EXECUTABLE="$(PATH="/usr/bin:/bin:$PATH" command -v python3)"
 export AMENT_PREFIX_PATH="$VIRTUAL_ENV"
 # It warns that the environment's own prefix has no local_setup; it needs none.
 . "$timar_root/ros2_ws/install/local_setup.bash" 2>/dev/null
-export ROS_AUTOMATIC_DISCOVERY_RANGE="${ROS_AUTOMATIC_DISCOVERY_RANGE:-LOCALHOST}"
+# Nodes started by hand speak as the graph does: on this machine, by UDP (the profile says why).
+export ROS_AUTOMATIC_DISCOVERY_RANGE="${ROS_AUTOMATIC_DISCOVERY_RANGE:-SYSTEM_DEFAULT}"
+export FASTDDS_DEFAULT_PROFILES_FILE="${FASTDDS_DEFAULT_PROFILES_FILE:-$timar_root/ros2_ws/src/timar_bringup/config/fastdds.xml}"
 case "$AMENT_PREFIX_PATH" in
     *"$timar_root/ros2_ws/install/timar_msgs"*) unset timar_root COLCON_PYTHON_EXECUTABLE ;;
     *)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from timar_bringup import composer as composing
 from timar_bringup.composer import Composer, ComposerConfig, Ended, command_line, ros_environment
+from timar_bringup.files import network_environment
 from timar_bringup.graph import plan, read_arguments
 
 QUICK = ComposerConfig(interrupt_s=0.6, terminate_s=0.6)
@@ -178,6 +179,13 @@ def test_environment_keeps_what_was_set_by_hand():
     assert environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "SUBNET"
     assert environment["ROS_DOMAIN_ID"] == "7"
     assert Path(environment["FASTDDS_DEFAULT_PROFILES_FILE"]).name == "fastdds.xml"
+    assert ros_environment({})["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "SYSTEM_DEFAULT"
+
+
+def test_launched_processes_keep_to_udp_unless_the_machine_says_otherwise():
+    assert network_environment({"ROS_DOMAIN_ID": "7"}) == {"FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"}
+    assert network_environment({"FASTDDS_BUILTIN_TRANSPORTS": "LARGE_DATA"}) == {}
+    assert network_environment({"FASTRTPS_DEFAULT_PROFILES_FILE": "/mine.xml"}) == {}
 
 
 def test_mistyped_argument_ends_with_a_sentence_and_status_2(capsys):

@@ -63,16 +63,27 @@ class Stage(Node):
                 name = status.name.rsplit("/", 1)[-1]
                 self.diagnostics[name] = {item.key: item.value for item in status.values}
 
-    def spin_for(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            rclpy.spin_once(self, timeout_sec=0.02)
-
-    def spin_until(self, condition: Any, seconds: float = 8.0) -> None:
+    def spin_until(self, condition: Any, seconds: float = 30.0) -> None:
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, "the condition did not come true in time"
             rclpy.spin_once(self, timeout_sec=0.02)
+
+    def now_ns(self) -> int:
+        return int(self.get_clock().now().nanoseconds)
+
+    def watch(self, seconds: float) -> None:
+        """Look on until joint states of so much later have come, however long that takes."""
+        end = self.now_ns() * 1e-9 + seconds
+        self.spin_until(lambda: self.states[-1][0] >= end)
+
+    def position(self) -> np.ndarray:
+        """(J,) where the joints stand, in the robot's order."""
+        state = self.states[-1][1]
+        return np.array([state.position[state.name.index(name)] for name in ROBOT.joint_names])
+
+    def settle_at(self, positions: np.ndarray) -> None:
+        self.spin_until(lambda: np.abs(self.position() - positions).max() < 2e-3)
 
     def send_turn(self, first_frame: int, start_ns: int, motion: np.ndarray) -> None:
         message = messages.HeadMotion(
@@ -89,12 +100,12 @@ class Stage(Node):
         message.neck = motion[:, 53:56].astype(np.float32).ravel().tolist()
         self.motion.publish(message)
 
-    def stream(self, start_ns: int, turns: int, frames: int = 5) -> None:
-        """Send turns, each 60 ms before its first frame is due."""
+    def stream(self, start_ns: int, turns: int, frames: int = 5, ahead_ms: int = 60) -> None:
+        """Send turns, each so long before its first frame is due."""
         for turn in range(turns):
             first = turn * frames
-            due_ns = start_ns + first * FRAME_NS
-            self.spin_for(max(0.0, (due_ns - 60_000_000 - self.get_clock().now().nanoseconds) * 1e-9))
+            send_ns = start_ns + first * FRAME_NS - ahead_ms * 1_000_000
+            self.spin_until(lambda send_ns=send_ns: self.now_ns() >= send_ns)
             self.send_turn(first, start_ns, _motion(first + np.arange(frames)))
 
 
@@ -123,7 +134,7 @@ def stage() -> Iterator[Stage]:
     node.processes = {"driver": driver, "retargeting": retargeting}
     try:
         node.spin_until(
-            lambda: node.trajectories and node.states and node.motion.get_subscription_count(), 15.0
+            lambda: node.trajectories and node.states and node.motion.get_subscription_count(), 60.0
         )
         yield node
     finally:
@@ -132,7 +143,7 @@ def stage() -> Iterator[Stage]:
         for process in node.processes.values():
             process.send_signal(signal.SIGINT)
         for process in node.processes.values():
-            assert process.wait(10) == 0
+            assert process.wait(20) == 0
 
 
 def _track(stage: Stage) -> tuple[np.ndarray, np.ndarray]:
@@ -142,10 +153,11 @@ def _track(stage: Stage) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_joints_follow_a_stream_of_motion_and_ease_to_neutral_when_it_ends(stage: Stage) -> None:
-    start_ns = stage.get_clock().now().nanoseconds + 300_000_000
-    stage.stream(start_ns, turns=23)
+    # Known two turns ahead, so that a busy machine delays the telling and not the motion.
+    start_ns = stage.now_ns() + 600_000_000
+    stage.stream(start_ns, turns=23, ahead_ms=400)
     stream_end = start_ns * 1e-9 + 4.6
-    stage.spin_for(2.0)
+    stage.watch(2.4)
     times, positions = _track(stage)
 
     since = times - start_ns * 1e-9
@@ -167,9 +179,9 @@ def test_joints_follow_a_stream_of_motion_and_ease_to_neutral_when_it_ends(stage
 
 
 def test_every_published_trajectory_starts_where_the_last_one_was_and_ends_at_rest(stage: Stage) -> None:
-    start_ns = stage.get_clock().now().nanoseconds + 300_000_000
+    start_ns = stage.now_ns() + 300_000_000
     stage.stream(start_ns, turns=8)
-    stage.spin_for(0.5)
+    stage.watch(0.5)
     limits = ROBOT.limits
     assert len(stage.trajectories) >= 8
     for trajectory in stage.trajectories:
@@ -186,7 +198,7 @@ def test_every_published_trajectory_starts_where_the_last_one_was_and_ends_at_re
 
 
 def test_motion_that_cannot_be_is_refused_and_the_head_goes_on(stage: Stage) -> None:
-    now_ns = stage.get_clock().now().nanoseconds
+    now_ns = stage.now_ns()
     broken = messages.HeadMotion(conversation_id="test", fps=25.0, frames=5)
     broken.header.stamp = rclpy.time.Time(nanoseconds=now_ns).to_msg()
     broken.neck = [float("nan")] * 15
@@ -194,11 +206,11 @@ def test_motion_that_cannot_be_is_refused_and_the_head_goes_on(stage: Stage) -> 
     poison = _motion(np.arange(5))
     poison[2] = np.nan
     stage.send_turn(0, now_ns + 200_000_000, poison)
-    stage.spin_for(0.6)
+    stage.watch(0.6)
     _, positions = _track(stage)
     assert np.isfinite(positions).all()
     before = len(stage.trajectories)
-    start_ns = stage.get_clock().now().nanoseconds + 200_000_000 - 50 * FRAME_NS
+    start_ns = stage.now_ns() + 600_000_000 - 50 * FRAME_NS
     stage.send_turn(50, start_ns, _motion(np.arange(50, 55)))
     stage.spin_until(lambda: len(stage.trajectories) > before)
     stage.diagnostics.clear()
@@ -212,28 +224,35 @@ def test_a_bad_trajectory_does_not_reach_the_joints(stage: Stage) -> None:
         JointTrajectory, "joint_trajectory", qos_of(TOPICS["joint_trajectory"])
     )
     stage.spin_until(lambda: publisher.get_subscription_count() >= 2)
-    stage.spin_for(0.8)
+    stage.settle_at(ROBOT.offsets_rad)
     for name, position in (("tail", 0.1), ("neck_yaw", float("nan"))):
         message = JointTrajectory(joint_names=[name])
         message.points = [JointTrajectoryPoint(positions=[position], velocities=[0.0])]
         publisher.publish(message)
     stage.diagnostics.clear()
     stage.spin_until(lambda: stage.diagnostics.get("driver", {}).get("bad_messages") == "2")
-    _, positions = _track(stage)
-    np.testing.assert_allclose(positions[-1], ROBOT.offsets_rad, atol=2e-3)
+    np.testing.assert_allclose(stage.position(), ROBOT.offsets_rad, atol=2e-3)
 
 
 def test_when_retargeting_is_killed_the_joints_end_in_their_stop_without_a_jump(stage: Stage) -> None:
-    start_ns = stage.get_clock().now().nanoseconds + 300_000_000
+    """Joint states once stood still for a second while the middleware waited for the dead process."""
+    start_ns = stage.now_ns() + 300_000_000
     stage.stream(start_ns, turns=8)
     killed = stage.processes.pop("retargeting")
     killed.kill()
     killed.wait(10)
-    stage.spin_for(1.2)
+    killed_s = stage.now_ns() * 1e-9
+    stage.watch(1.2)
+    last = stage.trajectories[-1]
+    end = _seconds(last.header.stamp) + _seconds(last.points[-1].time_from_start)
+    assert end < killed_s + 2.0, "a plan soon ends by itself"
+    stage.spin_until(lambda: stage.states[-1][0] > end + 0.5)
     times, positions = _track(stage)
     speed = np.abs(np.diff(positions, axis=0)) / np.diff(times)[:, None].clip(0.01)
     assert (speed <= 1.25 * ROBOT.limits.velocity).all()
-    still = times > times[-1] - 0.4
+    # A servo stands its own delay behind what it is told.
+    still = times > end + 0.2
+    assert still.sum() > 10
     assert np.ptp(positions[still], axis=0).max() < 1e-3
 
 
@@ -241,20 +260,18 @@ def test_stop_brings_the_head_to_rest_until_it_is_resumed(stage: Stage) -> None:
     stop = stage.create_client(Trigger, "stop")
     resume = stage.create_client(Trigger, "resume")
     stage.spin_until(lambda: stop.service_is_ready() and resume.service_is_ready())
-    start_ns = stage.get_clock().now().nanoseconds + 200_000_000
+    start_ns = stage.now_ns() + 200_000_000
     stage.stream(start_ns, turns=4)
     call = stop.call_async(Trigger.Request())
     stage.spin_until(call.done)
     assert call.result().success
-    stage.spin_for(0.4)
-    _, stopped = _track(stage)
-    stage.send_turn(20, start_ns, _motion(np.arange(20, 25)))
-    stage.spin_for(0.5)
-    _, later = _track(stage)
-    np.testing.assert_allclose(later[-1], stopped[-1], atol=1e-3)
+    stage.watch(0.6)
+    stopped = stage.position()
+    # Due soon, so that only the stop can be why nothing moves.
+    stage.send_turn(20, stage.now_ns() + 200_000_000 - 20 * FRAME_NS, _motion(np.arange(20, 25)))
+    stage.watch(0.6)
+    np.testing.assert_allclose(stage.position(), stopped, atol=1e-3)
     call = resume.call_async(Trigger.Request())
     stage.spin_until(call.done)
     assert call.result().success
-    stage.spin_for(1.3)
-    _, eased = _track(stage)
-    np.testing.assert_allclose(eased[-1], ROBOT.offsets_rad, atol=3e-3)
+    stage.settle_at(ROBOT.offsets_rad)

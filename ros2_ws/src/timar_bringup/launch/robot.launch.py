@@ -1,9 +1,11 @@
 """Start the head where ROS 2 is installed: ros2 launch timar_bringup robot.launch.py name:=value ..."""
 
+import os
+
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
-from timar_bringup.files import parameter_files, with_urdf
+from timar_bringup.files import network_environment, parameter_files, with_urdf
 from timar_bringup.graph import ARGUMENTS, plan, read_values, refuse_unknown
 
 from launch import LaunchContext, LaunchDescription
@@ -43,6 +45,7 @@ def _nodes(context: LaunchContext) -> list[Node]:
             namespace=graph.namespace,
             parameters=[*files, dict(planned.parameters)],
             ros_arguments=["--log-level", values["log_level"]],
+            additional_env=network_environment(os.environ),
             output="screen",
             on_exit=Shutdown(reason=f"{planned.node.name} ended"),
         )

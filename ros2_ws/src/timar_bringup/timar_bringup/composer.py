@@ -22,7 +22,7 @@ from types import TracebackType
 
 import yaml
 
-from timar_bringup.files import parameter_files, shared_file, with_urdf
+from timar_bringup.files import middleware_environment, parameter_files, with_urdf
 from timar_bringup.graph import STOPS_LAST, Plan, PlannedNode, UsageError, plan, read_arguments
 
 LineSink = Callable[[str, str], None]
@@ -229,14 +229,8 @@ def command_line(graph: Plan, nodes: Iterable[PlannedNode], parameter_files: Ite
 
 
 def ros_environment(base: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of the graph's processes: what was set by hand stays.
-
-    Discovery stays on this machine; a profile announces new participants more often than Fast DDS does by
-    itself, so that the graph finds together in tenths of a second.
-    """
-    environment = dict(base)
-    environment.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    environment.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(shared_file("config/fastdds.xml", base)))
+    """Return the environment of the graph's processes: what was set by hand stays."""
+    environment = {**base, **middleware_environment(base)}
     environment.setdefault("RCUTILS_COLORIZED_OUTPUT", "0")
     environment.setdefault("RCUTILS_CONSOLE_OUTPUT_FORMAT", "{severity} {name}: {message}")
     environment.setdefault("PYTHONUNBUFFERED", "1")

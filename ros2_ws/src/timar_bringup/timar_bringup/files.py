@@ -1,4 +1,4 @@
-"""Where the package's shared files lie: parameters and the DDS profile."""
+"""Where the package's shared files lie, what is in them, and the environment that goes with them."""
 
 from __future__ import annotations
 
@@ -27,6 +27,27 @@ def shared_file(relative: str, environment: Mapping[str, str] | None = None) -> 
         f"{relative} of {PACKAGE} was not found along AMENT_PREFIX_PATH; build the workspace (make setup, or "
         "colcon build) and source its install/local_setup.bash"
     )
+
+
+def middleware_environment(base: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that let processes of this machine speak by UDP and with nobody else.
+
+    The profile says how, and why not by shared memory; the discovery range of ROS would add that again, so it
+    leaves discovery to the profile. What was set by hand stays, and is not returned.
+    """
+    profile = str(shared_file("config/fastdds.xml", base))
+    variables = {
+        "FASTDDS_DEFAULT_PROFILES_FILE": profile,
+        "FASTRTPS_DEFAULT_PROFILES_FILE": profile,  # its name in Fast DDS 2: Humble and Jazzy
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "SYSTEM_DEFAULT",
+    }
+    return {name: value for name, value in variables.items() if name not in base}
+
+
+def network_environment(base: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that let processes speak by UDP with whomever the machine's own settings allow."""
+    chosen = ("FASTDDS_BUILTIN_TRANSPORTS", "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+    return {} if any(name in base for name in chosen) else {"FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"}
 
 
 def _folders(environment: Mapping[str, str]) -> Iterator[Path]:
