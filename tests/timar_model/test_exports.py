@@ -68,6 +68,30 @@ def test_layers_that_suffer_stay_float_and_are_listed(tmp_path, make_network):
     assert "blocks.0.expand.int8" in names
 
 
+def test_equal_parameters_stay_each_layers_own(tmp_path, network):
+    """Fresh biases are all zero; the tracer kept one of them, and products then added theirs in a second step."""
+    import copy
+
+    import torch
+
+    fresh = copy.deepcopy(network)
+    with torch.no_grad():
+        for name, parameter in fresh.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+    save_model(tmp_path / "model", fresh)
+    export_onnx(tmp_path / "model", ("float32", "int8"))
+    for name in ("backbone.onnx", "backbone.int8.onnx"):
+        graph = onnx.load(str(tmp_path / "model" / name), load_external_data=False).graph
+        assert not [node for node in graph.node if node.op_type == "Identity"]
+        # Nothing is turned around when the graph is opened.
+        weights = {tensor.name for tensor in graph.initializer if tensor.name.endswith(".weight")}
+        assert not [node for node in graph.node if node.op_type == "Transpose" and node.input[0] in weights]
+    products = [node for node in graph.node if node.op_type == "DynamicQuantizeMatMul"]
+    assert len(products) > 8
+    assert all(product.input[4].endswith(".bias") for product in products)
+
+
 def conversation(session, make_talk, turns=60):
     talk = make_talk(5 * turns, seed=8)
     return np.concatenate([session.step(**talk.turn(session, 5)) for _ in range(turns)])

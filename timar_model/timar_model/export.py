@@ -15,7 +15,7 @@ from timar_model.checkpoint import WEIGHTS, ModelFolder, add_files, read_model
 from timar_model.config import MOTION_DIM, MOTION_GROUPS, ModelConfig
 from timar_model.engine_onnx import BACKBONE, HEAD, SPEECH, backbone_inputs, ring_names
 from timar_model.engine_torch import load_network
-from timar_model.graphs import attach, trace
+from timar_model.graphs import attach, read_as_stored, trace
 from timar_model.inputs import TurnInputs
 from timar_model.model import Places, TimarModel
 from timar_model.schedule import respaced
@@ -77,8 +77,6 @@ def write_graphs(
         attach(graph, "model.", *files)
     paths = [speech_weights] if speech is not None else []
     facts: dict[str, Any] = {}
-    if "float32" in variants:
-        paths += [_write(graph, target / name) for name, graph in graphs.items()]
     if "int8" in variants:
         written, facts["onnx-int8"] = quantise_graphs(graphs, model, speech, files, target, say)
         paths += written
@@ -87,6 +85,12 @@ def write_graphs(
         plain = _trace_backbone(model, target, is_fused=False)
         attach(plain, "model.", *files)
         paths += to_float16({**graphs, BACKBONE: plain}, files, target)
+    if "float32" in variants:
+        for name, graph in graphs.items():
+            # The head runs on devices too, where the operator would part it.
+            if name != HEAD:
+                read_as_stored(graph)
+        paths += [_write(graph, target / name) for name, graph in graphs.items()]
     (target / "traced.onnx").unlink()
     return paths, facts
 

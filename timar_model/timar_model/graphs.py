@@ -11,9 +11,12 @@ from typing import Any
 
 import onnx
 import torch
+from onnx import helper
 from torch import Tensor, nn
 
 OPSET = 17
+MICROSOFT = "com.microsoft"
+"""Domain of onnxruntime's own operators."""
 _TYPES = {
     "F32": onnx.TensorProto.FLOAT,
     "F16": onnx.TensorProto.FLOAT16,
@@ -64,11 +67,64 @@ def attach(graph: onnx.ModelProto, prefix: str, *files: Path) -> None:
         ValueError: A parameter is in no file.
     """
     places = {prefix + name: place for file in files for name, place in tensor_places(file)}
+    _part_equals(graph, set(places))
     for value in [value for value in graph.graph.input if value.name.startswith(prefix)]:
         if value.name not in places:
             raise ValueError(f"the graph's parameter {value.name} is in no file of weights")
         graph.graph.input.remove(value)
         graph.graph.initializer.append(external_tensor(value.name, places[value.name]))
+
+
+def _part_equals(graph: onnx.ModelProto, parameters: set[str]) -> None:
+    """Read every parameter by its own name again: the tracer keeps one of equal ones, such as biases of zero.
+
+    What works on a layer's own weight and bias would take the others for something computed.
+    """
+    nodes, inputs = graph.graph.node, graph.graph.input
+    named = {value.name: value for value in inputs}
+    copies = [node for node in nodes if node.op_type == "Identity" and node.output[0] in parameters]
+    for node in copies:
+        value = onnx.ValueInfoProto()
+        value.CopyFrom(named[node.input[0]])
+        value.name = node.output[0]
+        inputs.append(value)
+        nodes.remove(node)
+
+
+def read_as_stored(graph: onnx.ModelProto) -> None:
+    """Let products read their weights in the order of the file, by onnxruntime's own operator.
+
+    It otherwise turns each weight around when the graph is opened: twice the work, and 15 % more memory.
+    """
+    nodes = graph.graph.node
+    outside = {
+        tensor.name for tensor in graph.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL
+    }
+    turned = {
+        node.output[0]: node
+        for node in nodes
+        if node.op_type == "Transpose" and node.input[0] in outside and _swaps_both(node)
+    }
+    for node in nodes:
+        if node.op_type == "MatMul" and node.input[1] in turned:
+            node.op_type, node.domain = "FusedMatMul", MICROSOFT
+            node.input[1] = turned[node.input[1]].input[0]
+            node.attribute.append(helper.make_attribute("transB", 1))
+    used = {name for node in nodes for name in node.input}
+    for name, node in turned.items():
+        if name not in used:
+            nodes.remove(node)
+    import_microsoft(graph)
+
+
+def import_microsoft(graph: onnx.ModelProto) -> None:
+    """Let a graph use onnxruntime's own operators."""
+    if not any(entry.domain == MICROSOFT for entry in graph.opset_import):
+        graph.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
+
+
+def _swaps_both(node: onnx.NodeProto) -> bool:
+    return [list(one.ints) for one in node.attribute if one.name == "perm"] == [[1, 0]]
 
 
 def external_tensor(name: str, place: dict[str, Any]) -> onnx.TensorProto:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from timar_model.config import SAMPLES_PER_FRAME
 from timar_model.engine_onnx import HEAD, variant_file
 from timar_model.engine_torch import TorchEngine
-from timar_model.graphs import external_tensor, tensor_places
+from timar_model.graphs import MICROSOFT, external_tensor, import_microsoft, read_as_stored, tensor_places
 from timar_model.model import TimarModel
 
 INT8_WEIGHTS = "model.int8.safetensors"
@@ -263,7 +263,7 @@ def _replaced(
             tensors.update({name: external_tensor(name, quantised[name]) for name in names})
             inputs = [product.source, *names, "", product.bias]
             nodes.append(
-                helper.make_node("DynamicQuantizeMatMul", inputs, [product.output], domain="com.microsoft")
+                helper.make_node("DynamicQuantizeMatMul", inputs, [product.output], domain=MICROSOFT)
             )
         elif place not in gone:
             nodes.append(node)
@@ -274,8 +274,8 @@ def _replaced(
     whole.graph.node.extend(nodes)
     whole.graph.initializer.extend(t for t in graph.graph.initializer if t.name in used)
     whole.graph.initializer.extend(tensors.values())
-    if not any(entry.domain == "com.microsoft" for entry in whole.opset_import):
-        whole.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    import_microsoft(whole)
+    read_as_stored(whole)
     return whole
 
 
