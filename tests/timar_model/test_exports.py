@@ -69,7 +69,7 @@ def test_layers_that_suffer_stay_float_and_are_listed(tmp_path, make_network):
 
 
 def test_equal_parameters_stay_each_layers_own(tmp_path, network):
-    """Fresh biases are all zero; the tracer kept one of them, and products then added theirs in a second step."""
+    """Fresh biases are all zero; the tracer kept one, and products added theirs in a step of its own."""
     import copy
 
     import torch
