@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from timar_common.clock import FRAMES_PER_SECOND, SAMPLES_PER_FRAME
 from timar_common.diagnostics import Percentiles
+from timar_common.user_motion import MOTION_CHANNELS, PARTS
 
 from timar_inference.decisions import (
     Decision,
@@ -27,7 +28,6 @@ from timar_inference.decisions import (
     TurnRequest,
     log_turn,
 )
-from timar_inference.user_motion import MOTION_CHANNELS, PARTS
 
 Array = npt.NDArray[np.float32]
 STAGES = ("queue", "speech", "backbone", "head", "compute")

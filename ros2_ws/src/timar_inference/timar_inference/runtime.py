@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from timar_common.clock import FRAMES_PER_SECOND, SAMPLES_PER_FRAME
+from timar_common.user_motion import MOTION_CHANNELS, PARTS
 from timar_model.config import ModelConfig
 from timar_model.loading import find_model, load_model
 
@@ -15,7 +16,6 @@ from timar_inference.alignment import Alignment
 from timar_inference.config import MARGIN_DEFAULT, WHOLE_TURN, InferenceConfig
 from timar_inference.decisions import Identity
 from timar_inference.runner import Session
-from timar_inference.user_motion import MOTION_CHANNELS, PARTS
 
 PUBLISHED_MARGIN_FRAMES = 2
 """For a model that was trained without a user lag: what it is given for sound on its way and computing."""

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-
-MOTION_CHANNELS = 56
-PARTS = {"expression": slice(0, 50), "jaw": slice(50, 53), "neck": slice(53, 56)}
-"""Where each part stands in a motion vector; also the order of a validity row."""
-
-MAX_FRAMES_PER_MESSAGE = 250
-EXPRESSION_LIMIT = 100.0
-"""FLAME coefficients stay within about 5; a number beyond this is not a face."""
-ROTATION_LIMIT_RAD = math.pi + 1e-4
-"""Half a turn, with room for float32 rounding."""
+from timar_common.user_motion import (
+    EXPRESSION_LIMIT,
+    MAX_FRAMES_PER_MESSAGE,
+    MOTION_CHANNELS,
+    PARTS,
+    ROTATION_LIMIT_RAD,
+)
 
 Rows = Sequence[float] | npt.NDArray[np.float32]
 Flags = Sequence[bool] | npt.NDArray[np.bool_]

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from timar_audio.turns import Speaker
 from timar_common.clock import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from timar_common.stream import SampleStream
+from timar_common.user_motion import PARTS
 from timar_inference.conversation import as_float
 from timar_inference.decisions import (
     Decision,
@@ -25,7 +26,7 @@ from timar_inference.decisions import (
 from timar_inference.planned import PlannedSpeech
 from timar_inference.runner import Runner
 from timar_inference.runtime import Runtime
-from timar_inference.user_motion import PARTS, MotionTrack
+from timar_inference.user_motion import MotionTrack
 
 from timar_replay.bag import BagMessage
 from timar_replay.bag_time import BagTime

@@ -11,8 +11,9 @@ from rosbags.typesys.store import Typestore
 from timar_audio.activity import Activity
 from timar_audio.turns import FloorChange, Speaker, TurnEvent
 from timar_common.clock import FRAMES_PER_SECOND, SAMPLE_RATE_HZ
+from timar_common.user_motion import PARTS
 from timar_inference.decisions import LogEntry, MotionRun
-from timar_inference.user_motion import PARTS, motion_from_rows
+from timar_inference.user_motion import motion_from_rows
 from timar_retargeting.planner import Plan
 
 FRAME_IDS = {Speaker.USER: "microphone", Speaker.AGENT: "loudspeaker"}

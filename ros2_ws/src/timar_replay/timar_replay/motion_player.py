@@ -6,11 +6,10 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from timar_common.clock import FRAMES_PER_SECOND, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from timar_common.config import check, option
 from timar_common.diagnostics import Report
-from timar_inference.user_motion import EXPRESSION_LIMIT, PARTS, ROTATION_LIMIT_RAD
+from timar_common.user_motion import EXPRESSION_LIMIT, PARTS, ROTATION_LIMIT_RAD, SeenFrames
 
 from timar_replay.dualtalk import read_track
 from timar_replay.make_bag import Track
@@ -47,17 +46,6 @@ class MotionPlayerConfig:
 
     def __post_init__(self) -> None:
         check(self)
-
-
-@dataclasses.dataclass(frozen=True)
-class SeenFrames:
-    """Frames that follow each other and are known now."""
-
-    first_frame: int
-    motion: npt.NDArray[np.float32]
-    """(n, 56) expression, jaw, neck."""
-    valid: npt.NDArray[np.bool_]
-    """(n, 3) whether expression, jaw and neck were seen."""
 
 
 class MotionPlayer:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from array import array
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 from timar_common.clock import FRAMES_PER_SECOND, NOMINAL_NS_PER_SAMPLE, SAMPLES_PER_FRAME
 from timar_common.diagnostics import Report
 from timar_common.restarts import Belongs, ConversationWatch
 from timar_common.room_node import RoomNode, run
-from timar_inference.user_motion import PARTS
-from timar_msgs.msg import UserMotion
+from timar_common.user_motion_node import user_motion_message
 
-from timar_replay.motion_player import MotionPlayer, MotionPlayerConfig, SeenFrames, load_motion
+from timar_replay.motion_player import MotionPlayer, MotionPlayerConfig, load_motion
 
 
 class MotionPlayerNode(RoomNode):
@@ -46,22 +43,8 @@ class MotionPlayerNode(RoomNode):
             self._player.restart()
         for frames in self._player.hear(message.first_sample, len(message.samples)):
             distance = SAMPLES_PER_FRAME * frames.first_frame - message.first_sample
-            self._publisher.publish(self._message(frames, first_ns + round(distance * NOMINAL_NS_PER_SAMPLE)))
-
-    def _message(self, frames: SeenFrames, first_ns: int) -> UserMotion:
-        rows = {
-            part: array("f", np.ascontiguousarray(frames.motion[:, place], np.float32).tobytes())
-            for part, place in PARTS.items()
-        }
-        flags = {f"{part}_valid": frames.valid[:, column].tolist() for column, part in enumerate(PARTS)}
-        return UserMotion(
-            header=self.header(first_ns, "user_head"),
-            first_frame=frames.first_frame,
-            fps=float(FRAMES_PER_SECOND),
-            frames=len(frames.motion),
-            **rows,
-            **flags,
-        )
+            frames_ns = first_ns + round(distance * NOMINAL_NS_PER_SAMPLE)
+            self._publisher.publish(user_motion_message(self, frames, frames_ns))
 
 
 def main() -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from timar_common.clock import FRAMES_PER_SECOND, NS_PER_S
-from timar_inference.user_motion import PARTS
+from timar_common.user_motion import PARTS
 
 from timar_replay.conversation import stamp_ns
 
