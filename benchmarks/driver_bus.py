@@ -3,7 +3,9 @@
 python benchmarks/driver_bus.py [--seconds 30] [--burners 1] [--priority 20]
 
 Two clocks are read: the driver's own, when a cycle begins, and that of the simulated bus, a process of its
-own, when the packet with the goals arrives. Writes benchmarks/results/driver_bus.json.
+own, when the packet with the goals arrives. Between them lies a pseudo-terminal, whose bytes a worker of the
+kernel hands over at ordinary priority; its own delay is measured beside. Writes
+benchmarks/results/driver_bus.json.
 """
 
 from __future__ import annotations
@@ -14,10 +16,12 @@ import json
 import os
 import platform
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
 import time
+import tty
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,7 @@ from rclpy.node import Node
 from timar_common.room_node import qos_of
 from timar_common.topics import TOPICS
 from timar_description.find import find_urdf
+from timar_driver.steady import ask_for_priority
 from timar_driver.urdf import read_driven_joints
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
@@ -61,10 +66,14 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "driver_bus.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(f"{result['date']}, {result['machine']}, load {result['load_average'][0]:.1f}\n")
-    sys.stdout.write("burners  scheduling              late p99 [ms]  jitter at the bus p50, p99, max [ms]\n")
+    sys.stdout.write(
+        "burners  scheduling              late p99 [ms]  terminal p99 [ms]  "
+        "jitter at the bus p50, p99, max [ms]\n"
+    )
     for row in rows:
         sys.stdout.write(
-            f"{row['burners']:>7}  {row['scheduling']:<24} {row['late_ms_p99']:>19.2f}"
+            f"{row['burners']:>7}  {row['scheduling']:<24} {row['late_ms_p99']:>13.2f}"
+            f"  {row['terminal_ms_p99']:>17.2f}"
             f"  {row['jitter_ms']['p50']:.2f}, {row['jitter_ms']['p99']:.2f}, {row['jitter_ms']['max']:.2f}"
             f"   ({row['replies_missing_share']:.2%} of replies, {row['missed_cycles']} cycles missed)\n"
         )
@@ -88,6 +97,7 @@ def measure(seconds: float, burners: int, priority: int) -> dict[str, Any]:
         load = [subprocess.Popen([sys.executable, "-c", BURN]) for _ in range(burners)]
         try:
             values = drive(seconds)
+            terminal_ms = terminal_delays_ms()
         finally:
             for process in load:
                 process.kill()
@@ -108,6 +118,7 @@ def measure(seconds: float, burners: int, priority: int) -> dict[str, Any]:
         "missed_cycles": int(values["missed_cycles"]),
         "late_ms_p99": float(values["late_ms_p99"]),
         "cycle_ms_p99": float(values["cycle_ms_p99"]),
+        "terminal_ms_p99": float(np.percentile(terminal_ms, 99)),
         "jitter_ms": {
             "p50": float(np.percentile(jitter_ms, 50)),
             "p99": float(np.percentile(jitter_ms, 99)),
@@ -115,6 +126,29 @@ def measure(seconds: float, burners: int, priority: int) -> dict[str, Any]:
         },
         "replies_missing_share": missing / max(1, replies + missing),
     }
+
+
+def terminal_delays_ms(messages: int = 500) -> np.ndarray:
+    """Return how long a bare pseudo-terminal takes from one real-time process to another [ms]."""
+    reader, writer = os.openpty()
+    tty.setraw(writer)
+    child = os.fork()
+    if child == 0:
+        ask_for_priority(20)
+        for _ in range(messages):
+            time.sleep(0.01)
+            os.write(writer, struct.pack("<q", time.monotonic_ns()))
+        os._exit(0)
+    ask_for_priority(30)
+    delays_ms = np.empty(messages)
+    for k in range(messages):
+        (sent_ns,) = struct.unpack("<q", os.read(reader, 8))
+        delays_ms[k] = (time.monotonic_ns() - sent_ns) * 1e-6
+    ask_for_priority(0)
+    os.waitpid(child, 0)
+    os.close(reader)
+    os.close(writer)
+    return delays_ms
 
 
 def drive(seconds: float) -> dict[str, str]:

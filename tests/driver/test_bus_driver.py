@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from servo_bench import DYNAMIXEL, FEETECH, LIMITS, MS, NAMES, Bench, write_hardware
+from timar_driver.bus_driver import BusDriver
 from timar_driver.driver import HardwareGoneError, JointLimits
 from timar_driver.simulated_bus import Faults
 from timar_driver.simulated_servo import MotorConfig
@@ -173,6 +174,16 @@ def test_cycles_of_twelve_servos_fit_their_period_whatever_is_read_of_how_they_a
         bench.wait(10 - busy_ms[-1])
     assert max(busy_ms) < 7.0
     assert sum(key.endswith(".temperature_c") for key in bench.driver.values()) == 12
+
+
+def test_how_servos_are_is_read_in_some_cycle_even_when_every_cycle_is_short_of_time(bench):
+    bench.driver = BusDriver(bench.description, bench.line, period_s=0.002)
+    bench.activate()
+    bench.servo("jaw").set("temperature", 66)
+    bench.run(REST, 400)
+    assert "jaw is 66 C warm, its limit is 70 C; let it rest" in bench.driver.faults()
+    per_cycle = bench.line.counters.requests / 40
+    assert 2.0 < per_cycle < 2.4, "a command and a reading each, and the slow one in every fifth at most"
 
 
 def test_a_servo_that_browned_out_is_set_up_again_and_led_back_gently(bench):

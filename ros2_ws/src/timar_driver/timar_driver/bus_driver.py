@@ -55,14 +55,19 @@ class BusDriver(JointDriver):
     Args:
         description: The bus and its servos.
         bus: The line; None: the one described.
+        period_s: Time between two cycles, into which `send` and `read` should fit.
     """
 
     SLOW_SHARES = 5
     """State and health, in turn, follow the fast reading of every cycle, each time of one servo in so many:
     all servos at once would not fit into a cycle of 10 ms."""
+    SLOW_SKIPS = 4
+    """So many cycles in a row may leave it out, because late replies left no time for it."""
 
-    def __init__(self, description: BusDescription, bus: ServoBus | None = None) -> None:
-        self.description = description
+    def __init__(
+        self, description: BusDescription, bus: ServoBus | None = None, period_s: float = 0.01
+    ) -> None:
+        self.description, self._period_s = description, period_s
         self.joint_names, self.limits = description.joint_names, description.limits
         self.watchdog_stops = self.restarts = 0
         self._bus = bus or make_bus(description)
@@ -80,7 +85,7 @@ class BusDriver(JointDriver):
         self._positions: Array = np.zeros(len(self._joints))
         self._velocities: Array = np.zeros(len(self._joints))
         self._effort = 0.0
-        self._slow_turn = 0
+        self._slow_turn = self._slow_skips = 0
         self._sent_ns = self._read_ns = 0
         self._pending_fault = ""
 
@@ -140,7 +145,6 @@ class BusDriver(JointDriver):
         # Waiting for lost replies twice would not fit into one cycle; the slow reading comes a cycle later.
         if len(found) == len(self._living()):
             self._read_slow(now_ns)
-            self._slow_turn += 1
         self._look_for_lost({self._by_id[servo_id] for servo_id in found}, now_ns)
         if self._pending_fault:
             fault, self._pending_fault = self._pending_fault, ""
@@ -199,10 +203,15 @@ class BusDriver(JointDriver):
 
     def _read_slow(self, now_ns: int) -> None:
         share, kind = divmod(self._slow_turn, len(self._slow))
-        asked = self._living()[share % self.SLOW_SHARES :: self.SLOW_SHARES]
-        if not asked:
+        block, asked = self._slow[kind], self._living()[share % self.SLOW_SHARES :: self.SLOW_SHARES]
+        left_s = now_ns * 1e-9 + self._period_s - self._bus.now_s()
+        needs_s = self.description.longest_wait_s(block.size, len(asked))
+        if left_s < needs_s and self._slow_skips < self.SLOW_SKIPS:
+            self._slow_skips += 1
             return
-        for servo_id, values in self._bus.sync_read(self._slow[kind], asked).items():
+        self._slow_skips = 0
+        self._slow_turn += 1
+        for servo_id, values in self._bus.sync_read(block, asked).items() if asked else ():
             row = self._by_id[servo_id]
             self._health.take(row, values)
             if fault := self._health.shutdown(row):

@@ -100,6 +100,10 @@ class DynamixelBus(ServoBus):
             self.settle()
         return None
 
+    def now_s(self) -> float:
+        """Return the wire's time [s]."""
+        return self._open_port().getCurrentTime() * 1e-3
+
     def settle(self) -> None:
         """Wait, then forget what came."""
         self._guarded(_SdkPort.settle, self.QUIET_S)

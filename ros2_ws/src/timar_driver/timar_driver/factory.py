@@ -29,6 +29,8 @@ class Assembly:
     bus_process: BusProcess | None = None
     """A simulated bus to start before the driver is activated."""
     hardware: Hardware | None = None
+    period_s: float = 0.01
+    """Between two cycles of the loop."""
 
     def open(self) -> None:
         """Start the simulated bus, when there is one, and let the driver use its port.
@@ -39,7 +41,7 @@ class Assembly:
         if self.bus_process is None or self.hardware is None or self.hardware.bus is None:
             return
         port = self.bus_process.start()
-        self.driver = BusDriver(dataclasses.replace(self.hardware.bus, port=port))
+        self.driver = BusDriver(dataclasses.replace(self.hardware.bus, port=port), period_s=self.period_s)
 
     def close(self) -> None:
         """End the simulated bus."""
@@ -80,4 +82,5 @@ def assemble(config: DriverConfig, urdf: Path) -> Assembly:
     if config.port and config.port != "simulated":
         bus = dataclasses.replace(bus, port=config.port)
     process = BusProcess(urdf, path) if config.port == "simulated" else None
-    return Assembly(BusDriver(bus), hardware.limits, stop, park_rad, process, hardware)
+    driver = BusDriver(bus, period_s=1.0 / config.rate_hz)
+    return Assembly(driver, hardware.limits, stop, park_rad, process, hardware, 1.0 / config.rate_hz)

@@ -68,6 +68,10 @@ class FeetechBus(ServoBus):
             self.settle()
         return None
 
+    def now_s(self) -> float:
+        """Return the wire's time [s]."""
+        return self._open().now_s()
+
     def settle(self) -> None:
         """Wait, then forget what came."""
         wire = self._open()

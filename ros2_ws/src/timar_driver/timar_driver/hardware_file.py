@@ -76,6 +76,11 @@ class BusDescription:
         """What the servos share."""
         return PROTOCOLS[self.protocol]
 
+    def longest_wait_s(self, size: int, servos: int) -> float:
+        """Return how long replies of `size` bytes by so many servos may be waited for [s]."""
+        bits = 10 * servos * (size + self.family.reply_bytes)
+        return bits / self.baud + 1e-3 * self.reply_margin_ms
+
     @property
     def joint_names(self) -> tuple[str, ...]:
         """Order of every array."""

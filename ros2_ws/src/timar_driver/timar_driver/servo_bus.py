@@ -82,6 +82,10 @@ class ServoBus(abc.ABC):
         """Write one register; see `write`."""
 
     @abc.abstractmethod
+    def now_s(self) -> float:
+        """Return the time by which replies are waited for [s]; the line must be open."""
+
+    @abc.abstractmethod
     def settle(self) -> None:
         """Let `QUIET_S` pass, then forget what came."""
 
