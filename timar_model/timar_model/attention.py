@@ -44,6 +44,39 @@ class RingHistory:
 
 
 @dataclasses.dataclass(frozen=True)
+class BandHistory:
+    """A whole sequence cut into chunks that each attend to themselves and to the chunks just before.
+
+    With a window much shorter than the sequence most of a full (L, L) attention is hidden; this computes only
+    the band. It keeps nothing, so all layers share it.
+    """
+
+    bias: Tensor
+    """(chunks, size, reach * size) 0 where a query may look and far below all scores where not."""
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend within the band; L is chunks * size."""
+        batch, length, heads, width = q.shape
+        chunks, size, keys = self.bias.shape
+
+        def cut(x: Tensor) -> Tensor:
+            return x.view(batch, chunks, size, heads, width).transpose(2, 3)
+
+        def with_chunks_before(x: Tensor) -> Tensor:
+            parts = [
+                F.pad(x[:, : chunks - before], (0, 0, 0, 0, 0, 0, before, 0))
+                for before in range(keys // size - 1, -1, -1)
+            ]
+            return torch.cat(parts, dim=3)
+
+        q = cut(q) * width**-0.5
+        scores = q @ with_chunks_before(cut(k)).transpose(-1, -2)
+        weights = (scores + self.bias[:, None].to(scores.dtype)).softmax(dim=-1)
+        mixed = weights.to(v.dtype) @ with_chunks_before(cut(v))
+        return mixed.transpose(2, 3).reshape(batch, length, heads, width)
+
+
+@dataclasses.dataclass(frozen=True)
 class Rotation:
     """Cosine and sine of each token's angles, (L, W / H / 2) or (B, L, W / H / 2) each."""
 

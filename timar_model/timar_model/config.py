@@ -151,6 +151,14 @@ class ModelConfig:
     """Residual blocks of the diffusion head."""
     diffusion_steps: int = 1000
     """Steps of the training schedule."""
+    draws: str = "frames"
+    """What the head draws at once: "frames", each by itself as published, or "turns": all frames of a turn as
+    one movement that goes on from the frames shown before it."""
+    moved_groups: tuple[str, ...] = tuple(MOTION_GROUPS)
+    """Which groups a head that draws turns moves; the others, which its data lack, rest at their mean."""
+    step_size: tuple[float, float, float] = (0.3, 0.3, 0.3)
+    """How much expression, jaw and neck change from frame to frame [deviations of the motion]: the unit in
+    which a head that draws turns draws."""
     is_variance_bounded: bool = True
     """Whether drawing keeps the head's variance value in [-1, 1], between the posterior's variance and
     beta's. The published system does not; after a short training an unbounded one explodes over few kept
@@ -182,6 +190,9 @@ class ModelConfig:
         _require_choice(self, "user_lag", ("turn", "none"))
         _require_choice(self, "speech_encoder", ("logmel", "wav2vec2"))
         _require_choice(self, "loudness", ("causal", "none"))
+        _require_choice(self, "draws", ("frames", "turns"))
+        object.__setattr__(self, "moved_groups", tuple(self.moved_groups))
+        object.__setattr__(self, "step_size", tuple(self.step_size))
         self._check_together()
 
     @property
@@ -276,6 +287,27 @@ class ModelConfig:
             raise ValueError(
                 "ModelConfig.sampling.history is 'filled', expected 'masked' where past frames are seen"
             )
+        if not self.moved_groups or set(self.moved_groups) - set(MOTION_GROUPS):
+            raise ValueError(
+                f"ModelConfig.moved_groups is {list(self.moved_groups)}, expected one or more of "
+                f"{', '.join(MOTION_GROUPS)}"
+            )
+        if len(self.step_size) != len(MOTION_GROUPS) or not all(
+            isinstance(size, (int, float)) and math.isfinite(size) and size > 0 for size in self.step_size
+        ):
+            raise ValueError(
+                f"ModelConfig.step_size is {list(self.step_size)}, expected a positive number each for "
+                f"{', '.join(MOTION_GROUPS)}"
+            )
+        if self.draws == "turns" and not self.past_frames:
+            raise ValueError(
+                "ModelConfig.draws is 'turns' with past_frames 0, expected at least 1 for a turn to go on from"
+            )
+        if self.draws == "turns" and self.sampling.iterations > 1:
+            raise ValueError(
+                f"ModelConfig.sampling.iterations is {self.sampling.iterations}, expected 1 where a turn's "
+                "frames are drawn together"
+            )
         if self.speech_encoder == "logmel" and self.speech_dim != 4 * self.mel_bands:
             raise ValueError(
                 f"ModelConfig.speech_dim is {self.speech_dim}, expected {4 * self.mel_bands}: "
@@ -359,7 +391,7 @@ def _require_choice(config: Any, name: str, choices: tuple[str, ...]) -> None:
 
 
 # Fields that folders written before them lack; their defaults are what those folders meant.
-_ADDED_LATER = ("guidance_schedule", "order", "when_full")
+_ADDED_LATER = ("guidance_schedule", "order", "when_full", "draws", "moved_groups", "step_size")
 
 _SIZES: dict[str, dict[str, Any]] = {
     "tiny": {},

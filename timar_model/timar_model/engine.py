@@ -15,6 +15,9 @@ from timar_model.turns import Layout, rotation
 
 Array = npt.NDArray[np.float32]
 
+Past = tuple[Array, Array]
+"""(turns, P, 56) normalised motion shown before each turn, and (turns, P) 0 where it was not drawn."""
+
 ENGINES = ("torch", "torch-bf16", "onnx", "onnx-int8")
 
 
@@ -55,7 +58,7 @@ class Engine(Protocol):
             (B, F, W) conditions in the engine's own form, for `draw`.
         """
 
-    def draw(self, conditions: Any, noise: Array, steps: int, guidance: float) -> Array:
+    def draw(self, conditions: Any, noise: Array, steps: int, guidance: float, past: Past) -> Array:
         """Draw (rows, 56) normalised motion by the diffusion head.
 
         Args:
@@ -63,6 +66,8 @@ class Engine(Protocol):
             noise: (steps + 1, rows, 56), already scaled by the temperature.
             steps: Denoising steps.
             guidance: Strength, read when there are two.
+            past: What was shown before the turns, which then are equally long; read by a head that draws
+                turns.
         """
 
 

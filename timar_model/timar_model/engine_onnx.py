@@ -16,11 +16,13 @@ import numpy.typing as npt
 
 from timar_model.cache import RingMemory, Slots, TokenRing
 from timar_model.config import ModelConfig
-from timar_model.engine import Array, is_whole_batch, places
+from timar_model.engine import Array, Past, is_whole_batch, places
 from timar_model.inputs import TurnInputs
 from timar_model.turns import Layout
 
 BACKBONE, HEAD, SPEECH = "backbone.onnx", "head.onnx", "speech.onnx"
+PAST_INPUTS = ("past_motion", "past_motion_known")
+"""What the graph of a head that draws turns reads besides."""
 PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
 _HIDDEN = np.float32(-1e9)
 """Added to the score of a slot that may not be seen, by the extra value of its key."""
@@ -233,7 +235,7 @@ class OnnxEngine:
         self._graphs[BACKBONE].run_with_iobinding(binding)
         return found.astype(np.float32, copy=False)
 
-    def draw(self, conditions: Array, noise: Array, steps: int, guidance: float) -> Array:
+    def draw(self, conditions: Array, noise: Array, steps: int, guidance: float, past: Past) -> Array:
         """Draw motion; see `Engine.draw`.
 
         Raises:
@@ -245,6 +247,8 @@ class OnnxEngine:
                 "ask for that number, or use the torch engine"
             )
         feed = {"conditions": conditions, "noise": noise, "guidance": np.array(guidance)}
+        if self.config.draws == "turns":
+            feed.update(zip(PAST_INPUTS, past, strict=True))
         found = self._graphs[HEAD].run(None, {k: np.asarray(v, np.float32) for k, v in feed.items()})
         return np.asarray(found[0])
 

@@ -12,10 +12,11 @@ from torch import Tensor
 from timar_model.attention import RingHistory
 from timar_model.cache import RingMemory, TokenRing
 from timar_model.config import ModelConfig
-from timar_model.engine import Array, is_whole_batch, places
+from timar_model.engine import Array, Past, is_whole_batch, places
 from timar_model.inputs import TurnInputs
 from timar_model.model import Places, TimarModel, group_matrix
-from timar_model.schedule import respaced
+from timar_model.schedule import drawing_schedule
+from timar_model.turn_head import TurnHead, constants
 from timar_model.turns import Layout
 
 
@@ -113,13 +114,16 @@ class TorchEngine:
         return z.float()
 
     @torch.inference_mode()
-    def draw(self, conditions: Tensor | Array, noise: Array, steps: int, guidance: float) -> Array:
+    def draw(
+        self, conditions: Tensor | Array, noise: Array, steps: int, guidance: float, past: Past
+    ) -> Array:
         """Draw motion; see `Engine.draw`."""
-        schedule = respaced(self.config.diffusion_steps, steps)
-        motion = self._model.head.sample(
-            torch.as_tensor(conditions), torch.from_numpy(noise), schedule, torch.tensor(guidance)
-        )
-        return motion.numpy()
+        schedule = drawing_schedule(self.config, steps)
+        given = (torch.as_tensor(conditions), torch.from_numpy(noise), schedule, torch.tensor(guidance))
+        head = self._model.head
+        if isinstance(head, TurnHead):
+            return head.sample(*given, *(torch.from_numpy(array) for array in past)).numpy()
+        return head.sample(*given).numpy()
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(array)
@@ -145,4 +149,7 @@ def load_network(config: ModelConfig, weights: dict[str, np.ndarray] | dict[str,
     tensors = {name: torch.as_tensor(array) for name, array in weights.items()}
     model.load_state_dict(tensors, assign=True)
     model.group_of_value = group_matrix()
+    if isinstance(model.head, TurnHead):
+        for name, values in constants(config).items():
+            setattr(model.head, name, values)
     return model

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from timar_model.checkpoint import WEIGHTS, ModelFolder, add_files, read_model
 from timar_model.config import MOTION_DIM, MOTION_GROUPS, ModelConfig
-from timar_model.engine_onnx import BACKBONE, HEAD, SPEECH, backbone_inputs, ring_names
+from timar_model.engine_onnx import BACKBONE, HEAD, PAST_INPUTS, SPEECH, backbone_inputs, ring_names
 from timar_model.engine_torch import load_network
 from timar_model.graphs import attach, read_as_stored, trace
 from timar_model.inputs import TurnInputs
 from timar_model.model import Places, TimarModel
-from timar_model.schedule import respaced
+from timar_model.schedule import drawing_schedule
 
 SPEECH_WEIGHTS = "speech.safetensors"
 VARIANTS = ("float32", "int8", "float16")
@@ -196,10 +196,11 @@ class _Head(nn.Module):
     def __init__(self, model: TimarModel) -> None:
         super().__init__()
         self.model = model
-        self.schedule = respaced(model.config.diffusion_steps, model.config.sampling.steps)
+        self.schedule = drawing_schedule(model.config, model.config.sampling.steps)
 
-    def forward(self, conditions: Tensor, noise: Tensor, guidance: Tensor) -> Tensor:
-        return self.model.head.sample(conditions, noise, self.schedule, guidance)
+    def forward(self, conditions: Tensor, noise: Tensor, guidance: Tensor, *past: Tensor) -> Tensor:
+        # A head that draws frames is given no past.
+        return self.model.head.sample(conditions, noise, self.schedule, guidance, *past)
 
 
 class _Named(nn.Module):
@@ -239,13 +240,18 @@ def _trace_backbone(model: TimarModel, scratch: Path, is_fused: bool) -> onnx.Mo
 
 def _trace_head(model: TimarModel, scratch: Path) -> onnx.ModelProto:
     config = model.config
-    example = (
+    example: tuple[Tensor, ...] = (
         torch.zeros(2, 3, config.width),
         torch.zeros(config.sampling.steps + 1, 3, MOTION_DIM),
         torch.tensor(1.5),
     )
     axes = {"conditions": {0: "branches", 1: "frames"}, "noise": {1: "frames"}, "motion": {0: "frames"}}
-    return trace(_Head(model), example, ["conditions", "noise", "guidance"], ["motion"], axes, scratch)
+    names = ["conditions", "noise", "guidance"]
+    if config.draws == "turns":
+        example += (torch.zeros(1, config.past_frames, MOTION_DIM), torch.ones(1, config.past_frames))
+        names += PAST_INPUTS
+        axes.update({name: {0: "turns"} for name in PAST_INPUTS})
+    return trace(_Head(model), example, names, ["motion"], axes, scratch)
 
 
 def _speech(config: ModelConfig, weights: Path) -> nn.Module:

@@ -6,15 +6,28 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from timar_model.attention import NORM_EPS, Block, History, Rotation
+from timar_model.attention import NORM_EPS, BandHistory, Block, History, Rotation
 from timar_model.config import MARKERS_PER_TURN, MOTION_DIM, MOTION_GROUPS, ModelConfig
 from timar_model.diffusion import DiffusionHead, diffusion_loss
 from timar_model.inputs import TurnInputs
-from timar_model.turns import KINDS, Layout, layout_of, lead_frames, rotation, turn_sequence, visibility
+from timar_model.turn_head import TurnHead
+from timar_model.turns import KINDS, Band, Layout, band_of, layout_of, lead_frames, rotation, turn_sequence
+
+HIDDEN = -1e4
+"""Added to the score of what may not be seen; finite, for what fills a chunk up may see itself alone."""
+RECOVERY_FRAMES = 12.0
+"""Time constant by which a head that stands elsewhere than the recorded one returns to it [frames]."""
+DRIFT_KNOT_FRAMES = 25
+"""Time between two independent values of the drift put on what was shown [frames]."""
+SHOWN_NOISE = 0.01
+"""Spread of independent noise on each shown frame, in units of normalised motion."""
+HELD_FRAMES = 5
+"""How long ago a head stopped whose last frames were not drawn [frames]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,8 +106,12 @@ class TimarModel(nn.Module):
         self.input_norm = nn.LayerNorm(config.width, eps=NORM_EPS)
         self.blocks = nn.ModuleList(Block(config.width, config.heads) for _ in range(config.blocks))
         self.output_norm = nn.LayerNorm(config.width, eps=NORM_EPS)
-        self.head = DiffusionHead(
-            config.width, config.head_width, config.head_blocks, config.is_variance_bounded
+        self.head: DiffusionHead | TurnHead = (
+            TurnHead(config)
+            if config.draws == "turns"
+            else DiffusionHead(
+                config.width, config.head_width, config.head_blocks, config.is_variance_bounded
+            )
         )
         self.group_of_value: Tensor
         self.register_buffer("group_of_value", group_matrix(), persistent=False)
@@ -142,8 +159,9 @@ class TimarModel(nn.Module):
         layout = layout_of(turns, config.past_frames)
         inputs = self._training_inputs(batch, turns_layout=layout, generator=generator)
         device = batch.agent_motion.device
-        visible = torch.as_tensor(visibility(layout, config.window_frames), device=device)
-        z = self.encode(inputs, self.places(layout, device), visible, history=None)
+        z = self.encode_band(inputs, band_of(layout, config.window_frames), device)
+        if isinstance(self.head, TurnHead):
+            return self._loss_of_turns(self.head, z, inputs, layout, batch, generator)
         rows = (inputs.agent_motion_known == 0).flatten()
         repeats = config.objective.repeats
         z_rows = z.flatten(0, 1)[rows].repeat(repeats, 1)
@@ -152,6 +170,59 @@ class TimarModel(nn.Module):
         noise = torch.randn(target.shape, generator=generator, device=device)
         per_row = diffusion_loss(self.head, z_rows, target, t, noise, config.diffusion_steps)
         return Loss(per_row.total.mean(), per_row.squared_error.mean(), per_row.variational.mean())
+
+    def _loss_of_turns(
+        self,
+        head: TurnHead,
+        z: Tensor,
+        inputs: TurnInputs[Tensor],
+        layout: Layout,
+        batch: TrainingBatch,
+        generator: torch.Generator | None,
+    ) -> Loss:
+        """Return the loss of a head that draws turns, whose movement goes on from what was really shown."""
+        clips, past_frames, device = z.shape[0], self.config.past_frames, z.device
+        past = inputs.past_motion.unflatten(1, (-1, past_frames))
+        past_known = inputs.past_motion_known.unflatten(1, (-1, past_frames))
+        first_row = np.cumsum([0, *(turn.frames for turn in layout.turns)])
+        losses = []
+        for frames in sorted({turn.frames for turn in layout.turns}):
+            which = [index for index, turn in enumerate(layout.turns) if turn.frames == frames]
+            rows = torch.as_tensor([range(first_row[i], first_row[i] + frames) for i in which], device=device)
+            target = inputs.agent_motion[:, rows]
+            shown, shown_known = past[:, which], past_known[:, which]
+            before = self._motion_before(batch, [layout.turns[i].first_frame for i in which], target[:, :, 0])
+            stands_off = (shown[:, :, -1] - before)[:, :, None]
+            fading = torch.exp(-torch.arange(1, frames + 1, device=device) / RECOVERY_FRAMES)
+            target = target + stands_off * fading[:, None]
+            repeats = self.config.objective.repeats
+            count = clips * len(which) * repeats
+            t = torch.randint(0, self.config.diffusion_steps, (count,), generator=generator, device=device)
+            noise = torch.randn(count, frames, MOTION_DIM, generator=generator, device=device)
+            streams = (z[:, rows], target, shown, shown_known)
+            repeated = [stream.flatten(0, 1).repeat(repeats, *[1] * (stream.ndim - 2)) for stream in streams]
+            losses.append(head.loss(*repeated, t, noise).repeat_interleave(frames))
+        total = torch.cat(losses).mean()
+        return Loss(total, total.detach(), torch.zeros_like(total))
+
+    def _motion_before(self, batch: TrainingBatch, first_frames: list[int], at_start: Tensor) -> Tensor:
+        """Return (B, turns, 56) the recorded frame before each turn; where none is, the turn's first."""
+        lead = lead_frames(batch.turn_frames, self.config) if batch.lead is None else batch.lead
+        rows = torch.as_tensor(first_frames, device=at_start.device) + lead - 1
+        before = batch.agent_motion[:, rows]
+        if batch.agent_motion_known is None:
+            return before
+        return torch.where(batch.agent_motion_known[:, rows, None] > 0, before, at_start)
+
+    def encode_band(
+        self, inputs: TurnInputs[Tensor], band: Band, device: torch.device | str = "cpu"
+    ) -> Tensor:
+        """Run the backbone over a whole sequence; returns the conditions of `encode`."""
+        bias = torch.zeros(band.visible.shape, device=device)
+        bias.masked_fill_(torch.as_tensor(~band.visible, device=device), HIDDEN)
+        places = self.places(band.layout, device)
+        places = dataclasses.replace(places, index=torch.as_tensor(band.rows, device=device))
+        return self.encode(inputs, places, None, [BandHistory(bias)] * self.config.blocks)
 
     def places(self, layout: Layout, device: torch.device | str = "cpu", first_index: int = 0) -> Places:
         """Turn a layout into tensors; `first_index` is the first token's place in the window."""
@@ -239,12 +310,16 @@ class TimarModel(nn.Module):
 
         past_known = keep(clips, len(turns), drop=objective.past_drop)
         past_known = past_known.repeat_interleave(config.past_frames, dim=1)
+        if config.draws == "turns":
+            past_motion = self._shown_motion(batch, past, past_known, generator)
+        else:
+            past_motion = batch.agent_motion[:, past]
+            scale = torch.rand(clips, len(turns), 1, generator=generator, device=device)
+            scale = (objective.past_noise * scale).repeat_interleave(config.past_frames, dim=1)
+            noise = torch.randn(past_motion.shape, generator=generator, device=device)
+            past_motion = past_motion + scale * noise
         if batch.agent_motion_known is not None:
             past_known = past_known * batch.agent_motion_known[:, past]
-        past_motion = batch.agent_motion[:, past]
-        scale = objective.past_noise * torch.rand(clips, len(turns), 1, generator=generator, device=device)
-        scale = scale.repeat_interleave(config.past_frames, dim=1)
-        past_motion = past_motion + scale * torch.randn(past_motion.shape, generator=generator, device=device)
 
         return TurnInputs(
             user_speech=batch.user_speech[:, user],
@@ -257,6 +332,32 @@ class TimarModel(nn.Module):
             past_motion=past_motion,
             past_motion_known=past_known,
         )
+
+    def _shown_motion(
+        self, batch: TrainingBatch, past: Tensor, past_known: Tensor, generator: torch.Generator | None
+    ) -> Tensor:
+        """Return (B, turns * P, 56) what a head that draws for itself would have shown before each turn.
+
+        It has drifted slowly from what was recorded, as a person of other habits would stand; where turns
+        went undrawn it stopped a while ago; before a conversation it rested at the mean.
+        """
+        clips, length = batch.agent_motion.shape[:2]
+        device = past.device
+        knots = torch.randn(
+            clips, length // DRIFT_KNOT_FRAMES + 2, MOTION_DIM, generator=generator, device=device
+        )
+        size = self.config.objective.past_noise * torch.rand(clips, 1, 1, generator=generator, device=device)
+        place = torch.arange(length, device=device) / DRIFT_KNOT_FRAMES
+        low = place.long()
+        share = (0.5 - 0.5 * torch.cos(math.pi * (place - low)))[:, None]
+        shown = batch.agent_motion + size * ((1 - share) * knots[:, low] + share * knots[:, low + 1])
+        if batch.agent_motion_known is not None:
+            shown = shown * batch.agent_motion_known[..., None]
+        last = past.view(-1, self.config.past_frames)[:, -1:].expand(-1, self.config.past_frames).flatten()
+        held = shown[:, (last - HELD_FRAMES).clamp(min=0)]
+        drawn = shown[:, past]
+        drawn = drawn + SHOWN_NOISE * torch.randn(drawn.shape, generator=generator, device=device)
+        return torch.where(past_known[..., None] > 0, drawn, held)
 
     def _draw_known(
         self, clips: int, frames: int, device: torch.device, generator: torch.Generator | None
@@ -283,8 +384,13 @@ class TimarModel(nn.Module):
         for parameter in learned:
             nn.init.normal_(parameter, std=0.02)
         # The head starts as the identity of its modulations and an estimate of nothing.
-        for block in self.head.residual_blocks():
-            nn.init.zeros_(block.modulation.weight)
+        if isinstance(self.head, TurnHead):
+            modulations = [layer for b in self.head.mixing_blocks() for layer in b.modulation_layers()]
+            nn.init.normal_(self.head.unknown, std=0.02)
+        else:
+            modulations = [block.modulation for block in self.head.residual_blocks()]
+        for layer in modulations:
+            nn.init.zeros_(layer.weight)
         for layer in (self.head.final_modulation, self.head.output):
             nn.init.zeros_(layer.weight)
         for layer in (self.head.time1, self.head.time2):

@@ -65,6 +65,11 @@ def window_frames(config: ModelConfig, sampling: SamplingConfig) -> int:
         raise ValueError(
             "the history is 'filled', but this model sees past frames and knows only a masked one"
         )
+    if config.draws == "turns" and sampling.iterations > 1:
+        raise ValueError(
+            f"sampling takes {sampling.iterations} iterations, but this model draws a turn's frames "
+            "together; ask for 1"
+        )
     if sampling.steps > config.diffusion_steps:
         raise ValueError(f"sampling takes {sampling.steps} steps, expected at most {config.diffusion_steps}")
     frames = sampling.window_frames or config.window_frames

@@ -9,6 +9,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from timar_model.config import ModelConfig
+
 Array = npt.NDArray[np.float64]
 
 
@@ -81,3 +83,27 @@ def respaced(steps: int, kept: int) -> Schedule:
     alpha_bar = full.alpha_bar[timestep]
     beta = 1.0 - alpha_bar / np.append(1.0, alpha_bar[:-1])
     return _schedule(beta, timestep)
+
+
+@functools.lru_cache(maxsize=32)
+def trailing(steps: int, kept: int) -> Schedule:
+    """Return the cosine schedule of `steps` steps thinned to `kept`, of which the noisiest is always one.
+
+    Unlike `respaced` it leaves the clean end out: a network asked there would only repeat what it is given.
+
+    Raises:
+        ValueError: `kept` is not within 1 and `steps`.
+
+    Source: Lin et al., Common Diffusion Noise Schedules and Sample Steps Are Flawed, 2024.
+    """
+    if not 1 <= kept <= steps:
+        raise ValueError(f"sampling takes {kept} steps, expected 1 to {steps}")
+    timestep = np.asarray([round(steps * (index + 1) / kept) - 1 for index in range(kept)], np.int64)
+    alpha_bar = cosine_schedule(steps).alpha_bar[timestep]
+    return _schedule(1.0 - alpha_bar / np.append(1.0, alpha_bar[:-1]), timestep)
+
+
+def drawing_schedule(config: ModelConfig, steps: int) -> Schedule:
+    """Return the steps a model's head is drawn with."""
+    thinned = trailing if config.draws == "turns" else respaced
+    return thinned(config.diffusion_steps, steps)

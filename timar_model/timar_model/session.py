@@ -302,7 +302,13 @@ class Session:
             guidance = guidance_of_pass(sampling, turn.frames, int(known.sum()))
             of_rows = np.ascontiguousarray(draws[:, rows])
             motion[rows] = yield DrawRequest(
-                conditions[:, rows], of_rows, sampling.steps, guidance, self.timings_ms
+                conditions[:, rows],
+                of_rows,
+                sampling.steps,
+                guidance,
+                (heard.inputs.past_motion, heard.inputs.past_motion_known),
+                self.config.draws,
+                self.timings_ms,
             )
         if not np.all(np.isfinite(motion)):
             self._history.ring.erase(len(layout_of([turn], self.config.past_frames)))
@@ -319,6 +325,9 @@ class Session:
         yield from self._encode_missing(self._history.missing(self._state.window))
         yield self._encode(heard.turn, heard.inputs)
         motion = np.zeros((heard.turn.frames, MOTION_DIM), np.float32)
+        if self.config.draws == "turns":
+            # Nothing new was shown: the head stands where it stood, and the next turn goes on from there.
+            motion += self._state.past_motion[-1]
         return Drawn(heard, motion, np.zeros(heard.turn.frames, np.float32), heard.inputs, self._state.noise)
 
     def remember(self, drawn: Drawn) -> Array:
@@ -359,6 +368,9 @@ class Session:
         elif not isinstance(noise, np.ndarray):
             noise = gather_draws(noise, plan, steps, turn.frames)
         noise = checked("noise", noise, (steps + 1, turn.frames, MOTION_DIM))
+        if self.config.draws == "turns":
+            # All chance lies in the start.
+            return noise * np.float32(self.sampling.temperature), after
         # The start is full noise at any temperature.
         return np.concatenate([noise[:1], noise[1:] * np.float32(self.sampling.temperature)]), after
 

@@ -168,6 +168,64 @@ def visibility(layout: Layout, window_frames: int) -> npt.NDArray[np.bool_]:
     return np.asarray(of_turns[layout.turn[:, None], layout.turn[None, :]])
 
 
+@dataclasses.dataclass(frozen=True)
+class Band:
+    """A layout cut into chunks of equal size, so that attention need not look at what is hidden anyway."""
+
+    layout: Layout
+    """The tokens chunk by chunk, each filled up to the size with tokens that nobody sees."""
+    rows: npt.NDArray[np.int64]
+    """(chunks * size,) which token of the sequence each one is."""
+    visible: npt.NDArray[np.bool_]
+    """(chunks, size, reach * size) whom each token of a chunk sees in the chunks before and its own."""
+
+
+def band_of(layout: Layout, window_frames: int, reach: int = 3) -> Band:
+    """Cut a layout into chunks of which each sees as far as the window goes by `reach - 1` chunks before it.
+
+    What is seen is just what `visibility` says.
+
+    Args:
+        layout: Of consecutive turns.
+        window_frames: The window [frames].
+        reach: Chunks seen, the own one included.
+    """
+    least = -(-window_frames // (reach - 1))
+    chunk_of_turn = np.zeros(len(layout.turns), np.int64)
+    chunk, start = 0, layout.turns[0].first_frame
+    for index, turn in enumerate(layout.turns):
+        if turn.first_frame - start >= least:
+            chunk, start = chunk + 1, turn.first_frame
+        chunk_of_turn[index] = chunk
+    of_token = chunk_of_turn[layout.turn]
+    counts = np.bincount(of_token)
+    size = int(counts.max())
+    place = of_token * size + np.arange(of_token.size) - np.repeat(np.cumsum(counts) - counts, counts)
+    rows = np.zeros(counts.size * size, np.int64)
+    rows[place] = np.arange(of_token.size)
+    is_real = np.zeros(rows.size, np.bool_)
+    is_real[place] = True
+
+    first = np.asarray([turn.first_frame for turn in layout.turns])
+    end = np.asarray([turn.end_frame for turn in layout.turns])
+    turn = np.where(is_real, layout.turn[rows], -1).reshape(counts.size, size)
+    before = np.full((reach - 1, size), -1, np.int64)
+    padded = np.concatenate([before, turn])
+    keys = np.concatenate([padded[back : back + counts.size] for back in range(reach)], axis=1)
+    query, key = turn[:, :, None], keys[:, None, :]
+    earlier = (key >= 0) & (key < query) & (first[key] >= end[query] - window_frames)
+    banded = Layout(
+        turns=layout.turns,
+        source=layout.source[rows],
+        kind=layout.kind[rows],
+        frame=layout.frame[rows],
+        turn=layout.turn[rows],
+        motion_rows=place[layout.motion_rows],
+    )
+    # What fills a chunk up sees itself, for a token that sees nobody has no attention.
+    return Band(banded, rows, earlier | (key == query))
+
+
 def rotation(
     frame: npt.NDArray[np.int64], config: ModelConfig
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

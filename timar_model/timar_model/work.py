@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from timar_model.cache import TokenRing
-from timar_model.engine import Array, Engine
+from timar_model.engine import Array, Engine, Past
 from timar_model.inputs import TurnInputs, stack
 from timar_model.turns import Layout
 
@@ -42,12 +42,16 @@ class DrawRequest:
     noise: Array
     steps: int
     guidance: float
+    past: Past
+    draws: str
+    """As of the model's configuration."""
     timings_ms: dict[str, float]
     part: str = "head"
 
     def shape(self) -> tuple[object, ...]:
         """Return what requests must share to be answered in one pass."""
-        return "draw", self.conditions.shape[0], self.steps, self.guidance
+        frames = self.noise.shape[1] if self.draws == "turns" else None
+        return "draw", self.conditions.shape[0], self.steps, self.guidance, frames
 
 
 Request = EncodeRequest | DrawRequest
@@ -100,7 +104,10 @@ def _answer(engine: Engine, requests: list[Request]) -> list[Any]:
         draws = [request for request in requests if isinstance(request, DrawRequest)]
         conditions = np.concatenate([np.asarray(request.conditions) for request in draws], axis=1)
         noise = np.concatenate([request.noise for request in draws], axis=1)
-        motion = engine.draw(conditions, noise, first.steps, first.guidance)
+        known, is_known = (
+            np.concatenate(part) for part in zip(*(request.past for request in draws), strict=True)
+        )
+        motion = engine.draw(conditions, noise, first.steps, first.guidance, (known, is_known))
         answers = np.split(motion, np.cumsum([request.noise.shape[1] for request in draws])[:-1])
     took_ms = (time.perf_counter() - started) * 1e3
     for request in requests:

@@ -12,7 +12,7 @@ from timar_model.diffusion import DiffusionHead
 from timar_model.inputs import TurnInputs
 from timar_model.model import Places, TimarModel, TrainingBatch
 from timar_model.schedule import Schedule
-from timar_model.turns import layout_of, turn_sequence
+from timar_model.turns import Band, layout_of, turn_sequence
 from torch import Tensor, nn
 
 from .dualtalk import DualTalkNetwork
@@ -45,6 +45,11 @@ class RegressingTimar(TimarModel):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         diffusing = self.head
+        if not isinstance(diffusing, DiffusionHead):
+            raise ValueError(
+                f"the regression head reads frames one by one, but ModelConfig.draws is {config.draws!r}; "
+                "say draws: frames"
+            )
         self.head = RegressionHead(config.width, config.head_width, config.head_blocks)
         self.head.load_state_dict(diffusing.state_dict())
 
@@ -61,6 +66,13 @@ class FullAttentionTimar(TimarModel):
     ) -> Tensor:
         """Run the backbone as `TimarModel.encode` does, with nothing hidden."""
         return super().encode(inputs, places, None, history)
+
+    def encode_band(
+        self, inputs: TurnInputs[Tensor], band: Band, device: torch.device | str = "cpu"
+    ) -> Tensor:
+        """Run the backbone over a sequence in which there is no band: the whole is seen."""
+        layout = layout_of(band.layout.turns, self.config.past_frames)
+        return self.encode(inputs, self.places(layout, device), None, None)
 
     @torch.no_grad()
     def draw_window(self, batch: TrainingBatch, noise: Tensor, schedule: Schedule) -> Tensor:
@@ -82,6 +94,10 @@ class FullAttentionTimar(TimarModel):
         finally:
             self.config = trained
         z = self.encode(inputs, self.places(layout, noise.device), None, None)
+        if not isinstance(self.head, DiffusionHead):
+            raise ValueError(
+                f"a window is drawn frame by frame, but ModelConfig.draws is {self.config.draws!r}"
+            )
         drawn = self.head.sample(z.flatten(0, 1)[None], noise, schedule, torch.tensor(1.0))
         return drawn.view(len(z), -1, MOTION_DIM)
 

@@ -16,6 +16,8 @@ from torch import Tensor
 from .prepare import Prepared
 
 GROUP_SIZES = (50, 3, 3)
+OWN_TURNS_SHARE = 0.5
+"""How many steps of a training on mixtures have turns of the model's own length alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,15 +104,23 @@ class WindowSampler:
         return self._starts[order, 0] + shifted // self._grid * self._grid
 
     def turns_of(self, step: int) -> list[int]:
-        """Return the lengths of the turns of a step's windows [frames]; the last one may be cut."""
-        if not self._turn_lengths:
-            return list(self._turn_frames)
+        """Return the lengths of the turns of a step's windows [frames].
+
+        Every other step has the model's own turns alone, for they are what it mostly runs with. In a mixture
+        each stretch as long as the longest turn is filled anew; a turn that would not fit is cut.
+        """
         rng = np.random.default_rng((self._seed, 4, step))
+        if not self._turn_lengths or rng.random() < OWN_TURNS_SHARE:
+            return list(self._turn_frames)
         turns: list[int] = []
         left = self._length
         while left:
-            turns.append(min(left, int(rng.choice(self._turn_lengths))))
-            left -= turns[-1]
+            stretch = min(left, max(self._turn_lengths))
+            left -= stretch
+            while stretch:
+                fitting = [length for length in self._turn_lengths if length <= stretch] or [stretch]
+                turns.append(int(rng.choice(fitting)))
+                stretch -= turns[-1]
         return turns
 
     def draw(self, step: int) -> TrainingBatch:
