@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from timar_model.metrics_head import quick_pitch
 from timar_training import dyads, quality, synthesize
 from timar_training.conversation import TalkConfig, hold_conversation
 from timar_training.dyads import JAW, NECK
@@ -112,7 +113,7 @@ def test_the_head_nods_when_the_partner_pauses(talk):
     speaking = is_speaking(talk.voices[0])
     ends = np.flatnonzero(speaking[:-1] & ~speaking[1:])
     own = is_speaking(talk.voices[1])
-    gesture = quality.gestures_of(motion)
+    gesture = quick_pitch(motion)
     after, elsewhere = [], []
     for end in ends:
         frames = slice(end // 4 + 11, end // 4 + 22)

@@ -21,13 +21,19 @@ DIVERSITY_DRAWS = 100
 FEWEST_FRAMES = 2
 
 
-def clip_metrics(prediction: Array, ground_truth: Array, user: Array | None = None) -> dict[str, float]:
+def clip_metrics(
+    prediction: Array,
+    ground_truth: Array,
+    user: Array | None = None,
+    groups: Sequence[str] = tuple(GROUPS),
+) -> dict[str, float]:
     """Score one clip as the published evaluation does.
 
     Args:
         prediction: (T, 56) generated motion: expression, jaw, neck.
         ground_truth: (T, 56) recorded motion of the same speaker and frames.
         user: (T, 56) the partner's motion; without it what needs him (p_fid, rpcc) is left out.
+        groups: Which of exp, jaw and pose are scored.
 
     Returns:
         By name and group (exp, jaw, pose): fid, p_fid, mse, sid, reverse_sid, sts, diversity_pre,
@@ -47,7 +53,8 @@ def clip_metrics(prediction: Array, ground_truth: Array, user: Array | None = No
         if len(track) != len(prediction):
             raise ValueError(f"{name} has {len(track)} frames, expected the prediction's {len(prediction)}")
     scores: dict[str, float] = {}
-    for group, columns in GROUPS.items():
+    for group in groups:
+        columns = GROUPS[group]
         made, true = prediction[:, columns], ground_truth[:, columns]
         scores[f"fid_{group}"] = frechet_distance(made, true)
         scores[f"mse_{group}"] = float(np.mean(np.square(made - true)))
@@ -63,7 +70,7 @@ def clip_metrics(prediction: Array, ground_truth: Array, user: Array | None = No
                 np.concatenate([made, heard], axis=1), np.concatenate([true, heard], axis=1)
             )
             scores[f"rpcc_{group}"] = abs(_correlation(true, heard) - _correlation(made, heard))
-    return scores | _diversities({"pre": prediction, "gt": ground_truth})
+    return scores | _diversities({"pre": prediction, "gt": ground_truth}, groups)
 
 
 def frechet_distance(first: Array, second: Array) -> float:
@@ -130,7 +137,7 @@ def energy_score(samples: Sequence[Array], ground_truth: Array) -> dict[str, flo
     return scores
 
 
-def _diversities(tracks: dict[str, Array]) -> dict[str, float]:
+def _diversities(tracks: dict[str, Array], groups: Sequence[str]) -> dict[str, float]:
     """Return the mean distance of frames drawn at random; draws and their order are the published ones."""
     random = np.random.RandomState(0)
     scores = {}
@@ -138,6 +145,8 @@ def _diversities(tracks: dict[str, Array]) -> dict[str, float]:
         for group, columns in GROUPS.items():
             count = min(DIVERSITY_DRAWS, len(track))
             one, other = (random.choice(len(track), count, replace=False) for _ in range(2))
+            if group not in groups:
+                continue
             distance = np.linalg.norm(track[one][:, columns] - track[other][:, columns], axis=1)
             scores[f"diversity_{name}_{group}"] = float(distance.mean())
     return scores

@@ -106,11 +106,15 @@ def dips(motion: Array, during: npt.NDArray[np.bool_]) -> Places:
         motion: (T, 56).
         during: (T,) which frames count: listening for nods, speaking for beats.
     """
-    pitch = np.asarray(motion[:, MOTION_GROUPS["neck"].start], np.float64)
-    quick = pitch - ndimage.gaussian_filter1d(pitch, POSTURE_S * FRAMES_PER_SECOND)
     spacing = round(GESTURE_SPACING_S * FRAMES_PER_SECOND)
-    peaks, _ = signal.find_peaks(quick, prominence=GESTURE_DEPTH_RAD, distance=spacing)
+    peaks, _ = signal.find_peaks(quick_pitch(motion), prominence=GESTURE_DEPTH_RAD, distance=spacing)
     return np.asarray(peaks[during[peaks]], np.intp)
+
+
+def quick_pitch(motion: Array) -> npt.NDArray[np.float64]:
+    """Return the quick part of the neck's pitch, (T,) [rad]: nods and beats without posture."""
+    pitch = np.asarray(motion[:, MOTION_GROUPS["neck"].start], np.float64)
+    return np.asarray(pitch - ndimage.gaussian_filter1d(pitch, POSTURE_S * FRAMES_PER_SECOND))
 
 
 def _match(found: Places, true: Places) -> tuple[float, float, float]:

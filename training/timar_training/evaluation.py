@@ -9,18 +9,28 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from timar_common.clock import FRAMES_PER_SECOND
 from timar_model.metrics import clip_metrics, energy_score
-from timar_model.metrics_head import as_shown, dips, event_timing, jerk_by_phase, movement_scores
+from timar_model.metrics_head import (
+    as_shown,
+    dips,
+    event_timing,
+    jerk_by_phase,
+    movement_scores,
+    quick_pitch,
+)
 
 from . import quality
 from .dyads import AGENT_SPEAKER, NECK, Clip, Motion
 from .levels import FINE_RATE_HZ, is_speaking
-from .predictors import Dyad, FloatArray, Predictor, load_dyad
+from .predictors import Dyad, FloatArray, Predictor, load_dyad, predict_all
 
 BOOTSTRAP_DRAWS = 2000
 GROUP_OF_SCORE = {"exp": 0, "jaw": 1, "pose": 2}
 FEWEST_FRAMES = 50
+CLIPS_TOGETHER = 16
+"""So many clips are read and generated side by side."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,11 +82,13 @@ def evaluate(
     """
     per_clip: dict[str, Scores] = {}
     phases = []
-    for done, clip in enumerate(clips, start=1):
-        scores, phase = score_clip(predictor, load_dyad(clip, seconds), config, disturb)
-        per_clip[clip.name] = scores
-        phases.append(phase)
-        advance(done, len(clips))
+    for first in range(0, len(clips), CLIPS_TOGETHER):
+        read = [load_dyad(clip, seconds) for clip in clips[first : first + CLIPS_TOGETHER]]
+        for dyad, made in zip(read, _generate(predictor, read, config, disturb), strict=True):
+            scores, phase = _score(predictor, dyad, made)
+            per_clip[dyad.name] = scores
+            phases.append(phase)
+            advance(len(per_clip), len(clips))
     columns = _columns(per_clip)
     return {
         "predictor": predictor.name,
@@ -90,43 +102,74 @@ def evaluate(
 
 
 def score_clip(
-    predictor: Predictor,
-    dyad: Dyad,
-    config: EvaluationConfig,
-    disturb: Callable[[Dyad], Dyad] = lambda dyad: dyad,
-) -> tuple[Scores, FloatArray]:
+    predictor: Predictor, dyad: Dyad, config: EvaluationConfig
+) -> tuple[Scores, npt.NDArray[np.float64]]:
     """Return one clip's scores by name (names carry their unit) and its jerk by phase."""
-    given = disturb(dyad if config.is_user_seen else dyad.without_user_motion())
-    given = dataclasses.replace(given, agent_motion=None)
+    (made,) = _generate(predictor, [dyad], config, lambda given: given)
+    return _score(predictor, dyad, made)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Generated:
+    """What a predictor made of one dyad."""
+
+    samples: list[FloatArray]
+    """(T', 56) each, drawn with different seeds."""
+    turned: FloatArray | None
+    """As the first sample, with the user's voice turned around."""
+    compute_per_s_ms: float
+    """Time per second of motion; of clips that were computed together, their share of it."""
+
+
+def _generate(
+    predictor: Predictor, read: Sequence[Dyad], config: EvaluationConfig, disturb: Callable[[Dyad], Dyad]
+) -> list[_Generated]:
+    """Make every motion that is to be scored; the truth is taken out before."""
+    seen = [dyad if config.is_user_seen else dyad.without_user_motion() for dyad in read]
+    given = [dataclasses.replace(disturb(dyad), agent_motion=None) for dyad in seen]
     began_s = time.perf_counter()
-    motion = predictor.predict(given, config.seed)
+    samples = [predict_all(predictor, given, config.seed + number) for number in range(config.samples)]
     took_s = time.perf_counter() - began_s
+    turned: list[FloatArray | None] = [None] * len(given)
+    if config.is_turned:
+        around = [
+            dataclasses.replace(dyad, user_voice=np.roll(dyad.user_voice, len(dyad.user_voice) // 2))
+            for dyad in given
+        ]
+        turned = [*predict_all(predictor, around, config.seed)]
+    frames = sum(dyad.frames for dyad in given) * config.samples
+    compute_per_s_ms = took_s * 1e3 * FRAMES_PER_SECOND / max(frames, 1)
+    return [
+        _Generated(list(drawn), elsewhere, compute_per_s_ms)
+        for *drawn, elsewhere in zip(*samples, turned, strict=True)
+    ]
+
+
+def _score(predictor: Predictor, dyad: Dyad, made: _Generated) -> tuple[Scores, npt.NDArray[np.float64]]:
+    motion = made.samples[0]
     if len(motion) < FEWEST_FRAMES:
         raise ValueError(
             f"{dyad.name} gives {len(motion)} frames of motion, expected at least {FEWEST_FRAMES}; "
             "leave such clips out"
         )
-    shown = as_shown(motion, predictor.delay_frames)
-    scores = {"compute_per_s_ms": took_s * 1e3 / (len(motion) / FRAMES_PER_SECOND)}
-    scores |= _scores_alone(shown, dyad, predictor)
-    phase = jerk_by_phase(shown[:, NECK], predictor.turn_frames, predictor.delay_frames)
+    delay = predictor.delay_frames
+    shown = as_shown(motion, delay)
+    scores = {"compute_per_s_ms": made.compute_per_s_ms} | _scores_alone(shown, dyad, predictor)
+    phase = jerk_by_phase(shown[:, NECK], predictor.turn_frames, delay)
     if dyad.agent_motion is not None:
         truth = dyad.agent_motion.fitted_to(len(motion))
         frames = truth.valid[:, 1:].all(axis=1)
         if frames.sum() >= FEWEST_FRAMES:
-            scores |= _published(shown, truth, dyad, frames, "")
-            scores |= _published(motion, truth, dyad, frames, "unshifted_")
+            published = _published(motion, truth, dyad, frames)
+            scores |= {f"unshifted_{name}": value for name, value in published.items()}
+            scores |= _published(shown, truth, dyad, frames) if delay else published
             scores |= movement_scores(shown[frames], truth.vector[frames])
             scores |= _gestures(shown, truth.vector, dyad)
-            others = [
-                as_shown(predictor.predict(given, config.seed + k), predictor.delay_frames)
-                for k in range(1, config.samples)
-            ]
-            energy = energy_score([track[frames] for track in (shown, *others)], truth.vector[frames])
-            scores |= _of_known_groups(energy, truth)
-    if config.is_turned:
-        scores |= _answers(predictor, given, shown, config.seed)
-    return scores, np.asarray(phase, np.float32)
+            drawn = [as_shown(track, delay)[frames] for track in made.samples]
+            scores |= _of_known_groups(energy_score(drawn, truth.vector[frames]), truth)
+    if made.turned is not None:
+        scores["neck_answers_voice"] = _answer(shown, as_shown(made.turned, delay))
+    return scores, phase
 
 
 def bootstrap_interval(values: Sequence[float], share: float = 0.95) -> list[float]:
@@ -148,20 +191,29 @@ def _columns(per_clip: dict[str, Scores]) -> dict[str, list[float]]:
     return {name: [scores[name] for scores in per_clip.values() if name in scores] for name in names}
 
 
-def _published(motion: FloatArray, truth: Motion, dyad: Dyad, frames: Any, prefix: str) -> Scores:
+def _published(motion: FloatArray, truth: Motion, dyad: Dyad, frames: Any) -> Scores:
     """Return the published metrics of the groups the truth knows, with the user's where he was seen."""
     user = dyad.user_motion.fitted_to(len(motion))
     is_seen = bool(user.valid[frames, 2].mean() > 0.9)
     with warnings.catch_warnings():
         # A still head has fewer different frames than clusters; its index is then low, which is meant.
         warnings.filterwarnings("ignore", message="Number of distinct clusters")
-        found = clip_metrics(motion[frames], truth.vector[frames], user.vector[frames] if is_seen else None)
-    return {prefix + name: value for name, value in _of_known_groups(found, truth).items()}
+        found = clip_metrics(
+            motion[frames],
+            truth.vector[frames],
+            user.vector[frames] if is_seen else None,
+            groups=[group for group, is_known in _known_groups(truth).items() if is_known],
+        )
+    return _of_known_groups(found, truth)
+
+
+def _known_groups(truth: Motion) -> dict[str, bool]:
+    return {group: bool(truth.valid[:, column].mean() > 0.9) for group, column in GROUP_OF_SCORE.items()}
 
 
 def _of_known_groups(scores: Scores, truth: Motion) -> Scores:
     """Leave out groups that were never recorded: two absent expressions are no match."""
-    known = {group: bool(truth.valid[:, column].mean() > 0.9) for group, column in GROUP_OF_SCORE.items()}
+    known = _known_groups(truth)
     return {name: value for name, value in scores.items() if known[name.rsplit("_", 1)[1]]}
 
 
@@ -197,16 +249,14 @@ def _gestures(shown: FloatArray, truth: FloatArray, dyad: Dyad) -> Scores:
             continue
         timing = event_timing(dips(shown, during), true, len(shown))
         scores |= {f"{name}_{key}": value for key, value in dataclasses.asdict(timing).items()}
-    quick, true_quick = quality.gestures_of(shown), quality.gestures_of(truth)
+    quick, true_quick = quick_pitch(shown), quick_pitch(truth)
     if (~speaks).sum() > FEWEST_FRAMES:
         scores["listening_gesture_correlation"] = quality.correlation(quick[~speaks], true_quick[~speaks])
     return scores
 
 
-def _answers(predictor: Predictor, given: Dyad, shown: FloatArray, seed: int) -> Scores:
+def _answer(shown: FloatArray, turned: FloatArray) -> float:
     """Return what the user's voice does to the neck, against the neck's own spread."""
-    turned = dataclasses.replace(given, user_voice=np.roll(given.user_voice, len(given.user_voice) // 2))
-    elsewhere = as_shown(predictor.predict(turned, seed), predictor.delay_frames)
-    difference = (shown - elsewhere)[:, NECK]
+    difference = (shown - turned)[:, NECK]
     spread = max(float(shown[:, NECK].std(axis=0).mean()), 1e-9)
-    return {"neck_answers_voice": float(np.sqrt(np.square(difference).mean()) / spread)}
+    return float(np.sqrt(np.square(difference).mean()) / spread)

@@ -14,7 +14,7 @@ from timar_model.config import ModelConfig
 from timar_model.loading import Model, find_model
 
 from . import dyads
-from .conversing import converse
+from .conversing import Recording, converse, converse_together
 from .dyads import AGENT_SPEAKER, USER_SPEAKER, Clip, Motion
 
 FloatArray = npt.NDArray[np.float32]
@@ -113,7 +113,23 @@ class SessionPredictor:
     def predict(self, dyad: Dyad, seed: int) -> FloatArray:
         """Return (T', 56) of whole turns."""
         session = self._model.session(engine="torch", seed=seed, **self._options)
-        return converse(session, dyad.user_voice, dyad.agent_voice, dyad.user_motion)
+        return converse(session, *_recording(dyad))
+
+    def predict_together(self, dyads: Sequence[Dyad], seed: int) -> list[FloatArray]:
+        """Return what `predict` would for each dyad, computed side by side."""
+        batch = self._model.batch([seed] * len(dyads), engine="torch", **self._options)
+        return converse_together(batch, [_recording(dyad) for dyad in dyads])
+
+
+def _recording(dyad: Dyad) -> Recording:
+    return dyad.user_voice, dyad.agent_voice, dyad.user_motion
+
+
+def predict_all(predictor: Predictor, dyads: Sequence[Dyad], seed: int) -> list[FloatArray]:
+    """Return the motion of each dyad, by shared passes where the predictor has them."""
+    if isinstance(predictor, SessionPredictor):
+        return predictor.predict_together(dyads, seed)
+    return [predictor.predict(dyad, seed) for dyad in dyads]
 
 
 def delay_of(config: ModelConfig) -> int:

@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from timar_model.batch import BatchedSession
 from timar_model.checkpoint import ModelFolder
+from timar_model.engine import Engine
 from timar_model.engine_torch import TorchEngine
 from timar_model.loading import Model
 from timar_model.model import TrainingBatch
 from timar_model.schedule import respaced
-from timar_model.session import Session
-from timar_model.speech import speech_features
+from timar_model.speech import SpeechFeatures, speech_features
 from timar_model.turns import lead_frames
 from torch import Tensor
 
@@ -28,31 +27,14 @@ FloatArray = npt.NDArray[np.float32]
 
 
 class RegressingModel(Model):
-    """TIMAR with a regression head through the ordinary session."""
+    """TIMAR with a regression head through the ordinary session; only the torch engine knows this head."""
 
-    def __init__(self, folder: ModelFolder) -> None:
-        super().__init__(folder)
-        self._network = RegressingTimar(folder.config)
-        weights = {name: torch.from_numpy(array) for name, array in folder.weights().items()}
-        self._network.load_state_dict(weights)
-
-    def session(
-        self,
-        engine: str = "torch",
-        seed: int = 0,
-        threads: int = 1,
-        take_back_turns: int = 16,
-        window_turns: int | None = None,
-        **sampling: Any,
-    ) -> Session:
-        """Open a conversation; only the torch engine knows this head."""
-        options = self._sampling(window_turns, sampling)
-        arithmetic = TorchEngine(self._network, threads)
-        return Session(arithmetic, speech_features(self.config), self.statistics, options, seed)
-
-    def batch(self, *arguments: Any, **options: Any) -> BatchedSession:
-        """Refuse: an ablation holds one conversation at a time."""
-        raise ValueError("the regressing TIMAR is an ablation and opens no batches; use session()")
+    def _parts(self, name: str, threads: int) -> tuple[Engine, SpeechFeatures]:
+        network = RegressingTimar(self.config)
+        network.load_state_dict(
+            {key: torch.from_numpy(array) for key, array in self._folder.weights().items()}
+        )
+        return TorchEngine(network, threads), speech_features(self.config)
 
 
 class WholeSequence:
