@@ -16,6 +16,7 @@ import pytest
 
 pytest_plugins = ["virtual_sound"]  # tests/support
 
+COMPONENTS = ("ros", "sound", "browser", "reachy")
 REQUIRED = {name for name in os.environ.get("TIMAR_REQUIRE", "").split(",") if name}
 
 
@@ -33,6 +34,10 @@ def missing(component: str) -> str:
         map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
     ):
         return "no Chromium is installed"
+    if component == "reachy" and not (
+        os.environ.get("REACHY_MINI_DAEMON") or shutil.which("reachy-mini-daemon")
+    ):
+        return "reachy-mini-daemon is not installed (docs/driver.md), nor named by REACHY_MINI_DAEMON"
     return ""
 
 
@@ -42,9 +47,8 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_configure() -> None:
-    unknown = REQUIRED - {"ros", "sound", "browser"}
-    if unknown:
-        raise pytest.UsageError(f"TIMAR_REQUIRE names {sorted(unknown)}; it knows ros, sound and browser")
+    if unknown := REQUIRED - set(COMPONENTS):
+        raise pytest.UsageError(f"TIMAR_REQUIRE names {sorted(unknown)}; it knows {', '.join(COMPONENTS)}")
     reason = missing("ros")
     if reason and "ros" in REQUIRED:
         raise pytest.UsageError(f"TIMAR_REQUIRE asks for ros: {reason}")
@@ -56,7 +60,7 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    for component in ("ros", "sound", "browser"):
+    for component in COMPONENTS:
         if item.get_closest_marker(component) is not None and missing(component):
             if component in REQUIRED:
                 pytest.fail(f"TIMAR_REQUIRE asks for {component}: {missing(component)}", pytrace=False)

@@ -1,4 +1,4 @@
-"""Reachy Mini's daemon is spoken to as it wants: tested against a stand-in that keeps to its interface."""
+"""Reachy Mini's daemon is spoken to as it wants: tested against a stand-in with the real answers."""
 
 import base64
 import hashlib
@@ -6,6 +6,7 @@ import http.server
 import json
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from timar_driver.urdf import read_driven_joints
 
 NAMES, LIMITS = read_driven_joints(find_urdf("reachy_mini"))
 MS = 1_000_000
+RECORDED = json.loads((Path(__file__).parents[1] / "data/reachy_mini/daemon.json").read_text("utf-8"))
+"""What the real daemon answered; test_reachy_mini_daemon.py asks it again where it is installed."""
 
 
 class Daemon(http.server.ThreadingHTTPServer):
@@ -29,7 +32,7 @@ class Daemon(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.state = "running"
         self.mode = "disabled"
-        self.moves = []
+        self.is_playing = False
         self.refusal = ""
         self.targets = []
         self.is_silent = self.has_ended = False
@@ -43,6 +46,10 @@ class Daemon(http.server.ThreadingHTTPServer):
     @property
     def port(self):
         return self.server_address[1]
+
+    @property
+    def full_state(self):
+        return {**RECORDED["state"], **self.pose, "control_mode": self.mode}
 
     def take(self, target):
         self.targets.append(target)
@@ -66,15 +73,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
             (self._take_targets if path.endswith("/set_target") else self._send_states)()
             return
         answers = {
-            "/api/daemon/status": {"state": daemon.state, "error": None},
-            "/api/move/running": daemon.moves,
-            "/api/state/full": daemon.pose,
+            "/api/daemon/status": {**RECORDED["status"], "state": daemon.state},
+            "/api/state/full": daemon.full_state,
         }
         self._answer(answers[path])
 
     def do_POST(self):
-        self.server.mode = self.path.rsplit("/", 1)[-1]
-        self._answer({"status": "ok"})
+        assert self.rfile.read(int(self.headers["Content-Length"])) == b"{}"
+        if self.path == "/api/move/set_target":
+            self._answer(RECORDED["target_ignored" if self.server.is_playing else "target_taken"])
+        else:
+            self.server.mode = self.path.removeprefix("/api/motors/set_mode/")
+            self._answer(RECORDED["mode_set"])
 
     def _answer(self, value):
         body = json.dumps(value).encode()
@@ -111,15 +121,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
             mask = self.rfile.read(4)
             data = bytes(byte ^ mask[k % 4] for k, byte in enumerate(self.rfile.read(size)))
             if self.server.refusal:
-                self._send({"status": "error", "detail": self.server.refusal})
-            else:
+                self._send({**RECORDED["stream_refusal"], "detail": self.server.refusal})
+            elif not self.server.is_playing:
                 self.server.take(json.loads(data))
 
     def _send_states(self):
         while not self.server.has_ended:
             if not self.server.is_silent:
                 try:
-                    self._send(self.server.pose)
+                    self._send(self.server.full_state)
                 except OSError:
                     return
             time.sleep(0.01)
@@ -199,6 +209,53 @@ def test_targets_go_out_fifty_times_a_second_and_inside_the_limits(daemon, drive
         positions = np.array([joints[name] for name in NAMES])
         assert (positions >= LIMITS.lower - 1e-9).all()
         assert (positions <= LIMITS.upper + 1e-9).all()
+
+
+def test_a_move_of_the_daemons_own_is_waited_for_before_activation(daemon, driver):
+    daemon.is_playing = True
+    threading.Timer(0.3, setattr, (daemon, "is_playing", False)).start()
+    began_s = time.monotonic()
+    driver.activate(time.monotonic_ns())
+    assert time.monotonic() - began_s >= 0.3
+
+
+@pytest.mark.parametrize("hand", ["a move", "motors off"])
+def test_the_robot_is_left_to_another_hand_and_then_led_back_gently(daemon, driver, hand):
+    # Targets are ignored in silence while the daemon plays a move; the first one after it must be no jump.
+    driver.activate(time.monotonic_ns())
+    yaw, said = NAMES.index("body_yaw"), "plays a move of its own" if hand == "a move" else "'disabled'"
+    wanted = np.zeros(len(NAMES))
+
+    def cycle():
+        driver.send(wanted, time.monotonic_ns())
+        time.sleep(0.01)
+
+    def goes_on_until(condition):
+        until(lambda: cycle() or condition())
+
+    daemon.is_playing, daemon.mode = hand == "a move", "enabled" if hand == "a move" else "disabled"
+    goes_on_until(lambda: said in " ".join(driver.faults()))
+    sent = len(daemon.targets)
+    daemon.pose = {**daemon.pose, "body_yaw": 1.0}
+    for _ in range(10):
+        cycle()
+    assert len(daemon.targets) == sent
+    daemon.is_playing, daemon.mode = False, "enabled"
+    goes_on_until(lambda: len(daemon.targets) >= sent + 10)
+    back = [1.0] + [target["target_body_yaw"] for target in daemon.targets[sent:]]
+    assert back[-1] < back[0]
+    assert np.abs(np.diff(back)).max() <= 0.15 * LIMITS.velocity[yaw] * 0.05 + 1e-9
+    assert "body_yaw is being led back to its command" in driver.faults()
+
+
+def test_motors_that_stay_on_when_they_should_be_off_are_said(daemon, driver):
+    driver.activate(time.monotonic_ns())
+    until(lambda: driver.values()["motors"] == "enabled")
+    driver.set_effort(0.0, time.monotonic_ns())
+    until(lambda: driver.values()["motors"] == "disabled")
+    assert driver.faults() == ()
+    daemon.mode = "enabled"
+    until(lambda: "still reports them as enabled" in " ".join(driver.faults()))
 
 
 def test_what_is_reported_is_what_is_read(daemon, driver):

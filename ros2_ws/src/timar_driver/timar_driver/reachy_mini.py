@@ -29,6 +29,7 @@ RATE_HZ = 50.0
 _TIMEOUT_S = 5.0
 _CLOSE_S = 0.3
 _IDLE_WITHIN_S = 10.0
+_ASK_EVERY_S = 0.25
 _SILENT_S = 1.0
 
 
@@ -100,6 +101,7 @@ class ReachyMiniDriver(JointDriver):
         self._newest: tuple[int, Array, Array] | None = None
         self._sent_ns = self._refused = self._bad_states = 0
         self._is_silence_said = self._has_torque = False
+        self._motors = self._other_hand = ""
 
     def activate(self, now_ns: int) -> Measurement:
         """Find the daemon, wait until its own moves are over, and hold the pose that it reports."""
@@ -109,18 +111,19 @@ class ReachyMiniDriver(JointDriver):
                 f"the Reachy Mini daemon at {self._address} is {status.get('state')!r}, expected running: "
                 f"{status.get('error') or 'start it'}"
             )
+        self._close()
         self._wait_until_idle()
         try:
             here = self._array(positions_of(self._get("/api/state/full")))
         except ValueError as error:
             raise RuntimeError(str(error)) from error
-        self._close()
         try:
             self._commands = self._connect("/api/move/ws/set_target")
             self._states = self._connect(f"/api/state/ws/full?frequency={RATE_HZ:g}")
         except (OSError, WebSocketException) as error:
             raise HardwareGoneError(f"the Reachy Mini daemon refuses its stream: {error}") from error
         self._newest, self._is_silence_said = (now_ns, here, np.zeros_like(here)), False
+        self._motors = self._other_hand = ""
         self._reader = threading.Thread(target=self._listen, args=(self._states,), daemon=True)
         self._reader.start()
         self._governor.start(here, now_ns)
@@ -131,8 +134,13 @@ class ReachyMiniDriver(JointDriver):
         return Measurement(here, np.zeros_like(here))
 
     def send(self, positions: Array, now_ns: int) -> Array:
-        """Command positions; every second call of a 100 Hz loop goes out, for the daemon takes 50 Hz."""
+        """Command positions; every second call of a 100 Hz loop goes out, for the daemon takes 50 Hz.
+
+        While somebody else moves the robot nothing goes out; afterwards it is led back gently.
+        """
         command = self._governor.step(positions, now_ns)
+        if self._has_torque and self._other_hand:
+            return self._give_way()
         if self._has_torque and now_ns - self._sent_ns >= 0.9e9 / RATE_HZ:
             self._stream(command)
             self._sent_ns = now_ns
@@ -165,15 +173,27 @@ class ReachyMiniDriver(JointDriver):
         self._close()
 
     def faults(self) -> tuple[str, ...]:
-        """Say what the daemon refused."""
-        if not self._refused:
-            return ()
-        return (f"the Reachy Mini daemon refused {self._refused} targets; see its log",)
+        """Say what the daemon refused, and who else moves the robot."""
+        found = [self._other_hand] if self._other_hand else []
+        found += [f"{name} is being led back to its command" for name in self._governor.rejoining]
+        if self._refused:
+            found.append(f"the Reachy Mini daemon refused {self._refused} targets; see its log")
+        if self._reader is not None and not self._has_torque and self._motors == "enabled":
+            found.append("the motors were switched off, and the daemon still reports them as enabled")
+        return tuple(found)
 
     def values(self) -> dict[str, object]:
-        """Return counters."""
+        """Return counters, and what the daemon says of the motors."""
         return {"refused_targets": self._refused, "bad_states": self._bad_states,
-                "held_back": self._governor.held_back}  # fmt: skip
+                "held_back": self._governor.held_back, "motors": self._motors}  # fmt: skip
+
+    def _give_way(self) -> Array:
+        """Begin anew from where somebody else has put the joints."""
+        with self._lock:
+            here = self._newest[1] if self._newest is not None else self._governor.command
+        for joint, position in enumerate(here.tolist()):
+            self._governor.rejoin(joint, position)
+        return self._governor.command
 
     def _array(self, positions: dict[str, float]) -> Array:
         return np.array([positions[name] for name in self.joint_names])
@@ -198,25 +218,50 @@ class ReachyMiniDriver(JointDriver):
             self._refused += 1
 
     def _listen(self, states: ClientConnection) -> None:
-        """Keep the newest state, until the connection ends."""
+        """Keep the newest state, and look who moves the robot, until the connection ends."""
+        asked_ns = time.monotonic_ns()
         try:
             for text in states:
                 now_ns = time.monotonic_ns()
                 try:
-                    here = self._array(positions_of(json.loads(text)))
+                    state = json.loads(text)
+                    here = self._array(positions_of(state))
                 except ValueError:
                     self._bad_states += 1
                     continue
+                self._motors = str(state.get("control_mode") or "")
+                if now_ns - asked_ns > _ASK_EVERY_S * 1e9:
+                    self._look_for_another_hand()
+                    asked_ns = now_ns
                 with self._lock:
                     then_ns, there, _ = self._newest or (now_ns, here, here)
                     dt_s = max(1e-3, (now_ns - then_ns) * 1e-9)
                     self._newest = (now_ns, here, (here - there) / dt_s)
-        except (OSError, WebSocketException):
+        except (OSError, WebSocketException, HardwareGoneError):
             return
+
+    def _look_for_another_hand(self) -> None:
+        if self._plays_a_move():
+            self._other_hand = "the Reachy Mini daemon plays a move of its own; nothing is sent until it ends"
+        elif self._has_torque and self._motors not in ("", "enabled"):
+            self._other_hand = (
+                f"somebody switched Reachy Mini's motors to {self._motors!r}; nothing is sent until they are "
+                "enabled again"
+            )
+        else:
+            self._other_hand = ""
+
+    def _plays_a_move(self) -> bool:
+        """Ask with an empty target, which moves nothing.
+
+        The list of moves does not know those of every client, and the stream of targets leaves targets out
+        without a word while a move is played.
+        """
+        return bool(self._post("/api/move/set_target").get("status") == "ignored")
 
     def _wait_until_idle(self) -> None:
         end_s = time.monotonic() + _IDLE_WITHIN_S
-        while self._get("/api/move/running"):
+        while self._plays_a_move():
             if time.monotonic() > end_s:
                 raise RuntimeError(
                     f"the Reachy Mini daemon has played a move of its own for {_IDLE_WITHIN_S:g} s; "
@@ -230,8 +275,10 @@ class ReachyMiniDriver(JointDriver):
     def _get(self, path: str) -> Any:
         return self._http(urllib.request.Request(f"http://{self._address}{path}"))
 
-    def _post(self, path: str) -> None:
-        self._http(urllib.request.Request(f"http://{self._address}{path}", data=b"", method="POST"))
+    def _post(self, path: str) -> Any:
+        headers = {"Content-Type": "application/json"}
+        address = f"http://{self._address}{path}"
+        return self._http(urllib.request.Request(address, data=b"{}", headers=headers, method="POST"))
 
     def _http(self, request: urllib.request.Request) -> Any:
         try:
