@@ -15,6 +15,7 @@ setup(
     entry_points={
         "console_scripts": [
             "recorder = timar_replay.recorder_node:main",
+            "bag_player = timar_replay.bag_player_node:main",
             "motion_player = timar_replay.motion_player_node:main",
         ],
         "timar.commands": [

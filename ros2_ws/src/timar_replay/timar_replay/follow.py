@@ -168,6 +168,12 @@ class Follower:
         motion, valid = user_motion_of(message)
         self._motion.push(int(message.first_frame), motion, valid)
 
+    def _on_look_at(self, message: Any, now_ns: int) -> None:
+        self._body.look_at(message, now_ns)
+
+    def _on_joint_targets(self, message: Any, now_ns: int) -> None:
+        self._body.aim(message, now_ns)
+
     def _on_decision(self, message: Any, now_ns: int) -> None:
         self._decisions.append((now_ns, message))
 
@@ -403,6 +409,8 @@ _HANDLERS = {
     "agent/audio": "_on_agent",
     "agent/audio_planned": "_on_plan",
     "user/motion": "_on_motion",
+    "look_at": "_on_look_at",
+    "joint_targets": "_on_joint_targets",
     "turn_log": "_on_decision",
     "agent/motion": "_on_head_motion",
 }

@@ -79,11 +79,11 @@ class RecorderNode(RoomNode):
 
     def _subscribe(self, topic: Topic, recorder: Recorder) -> Any:
         name = self.resolve_topic_name(topic.name)
-        clock = self.get_clock()
 
         # The time of arrival is read here, for the events executor of Kilted delivers no message information.
         def deliver(data: bytes) -> None:
-            recorder.put(name, clock.now().nanoseconds, data)
+            if now_ns := self.ros_now_ns():  # 0: with use_sim_time nobody has told the time yet
+                recorder.put(name, now_ns, data)
 
         qos = qos_of(topic)
         # Deeper than the other readers': a record must not lose what they may replace by something newer.

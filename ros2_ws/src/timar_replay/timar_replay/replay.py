@@ -7,9 +7,8 @@ thread count give the same bytes.
 from __future__ import annotations
 
 import dataclasses
-import heapq
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,24 +22,18 @@ from timar_inference.runtime import Runtime, open_runtime
 
 from timar_replay.bag import BagMessage, BagReader
 from timar_replay.bag_time import BagTime
-from timar_replay.conversation import GENERATE, stamp_ns
+from timar_replay.conversation import stamp_ns
 from timar_replay.desk import Desk, TimedSession, VirtualClock
 from timar_replay.follow import Follower
 from timar_replay.messages import user_motion_of
 from timar_replay.out_bag import OutBag
 from timar_replay.replay_settings import ReplaySettings
 from timar_replay.rooms import BodyRoom, Ears
-from timar_replay.truth import KNOWN_TOPICS, TRUTH_EVENTS, TRUTH_MOTION
+from timar_replay.source import INPUTS, Source
+from timar_replay.truth import KNOWN_TOPICS
 
-INPUTS = (
-    "user/audio_raw", "user/audio", "agent/speech", "agent/audio_planned", "agent/audio", "user/motion",
-    TRUTH_MOTION, TRUTH_EVENTS,
-)  # fmt: skip
-"""What the replay takes from the bag and writes again as it was."""
 MADE = ("voice_activity", "turn_events", "floor", "agent/motion", "turn_log", "joint_trajectory")
 """What the replay makes itself."""
-AHEAD_NS = 2_000_000_000
-"""Where the bag lacks the plan, the agent's speech is taken to have been planned so long before."""
 NAME = "replay"
 """Begin of the conversation ids; fixed, for the ids of live nodes are random."""
 
@@ -100,7 +93,7 @@ def replay(
     runtime = runtime or open_runtime(settings.inference)
     report = ReplayReport(engine=runtime.identity.engine, model_sha256=runtime.identity.model_sha256)
     with BagReader(bag, settings.namespace) as reader:
-        source = _Source(reader, settings)
+        source = Source(reader)
         if not reader.has_messages(source.user_topic):
             raise ValueError(
                 f"{bag} has neither user/audio nor user/audio_raw; without the user's sound there is no "
@@ -117,7 +110,7 @@ def replay(
 
 
 def _run(
-    source: _Source,
+    source: Source,
     target: OutBag,
     settings: ReplaySettings,
     runtime: Runtime,
@@ -126,16 +119,17 @@ def _run(
 ) -> None:
     time = BagTime()
     replayer: Replayer
+    wanted = [*INPUTS, "joint_states"]
     if settings.is_following:
         replayer = Follower(settings, runtime, time, target)
+        wanted += ["turn_log", "agent/motion"]
     else:
-        replayer = Scheduler(
-            settings, runtime, time, target, source.recorded_compute_ms(), source.has_joint_states
-        )
+        recorded_ms = source.recorded_compute_ms() if settings.policy.kind == "recorded" else []
+        replayer = Scheduler(settings, runtime, time, target, recorded_ms, source.has_joint_states)
     refused: dict[str, str] = {}
     refusals: Counter[str] = Counter()
     first_ns = last_ns = None
-    for entry, data in source.messages():
+    for entry, data in source.messages(wanted):
         advance(entry.receive_ns)
         first_ns = entry.receive_ns if first_ns is None else first_ns
         last_ns = entry.receive_ns
@@ -145,9 +139,9 @@ def _run(
         except ValueError as error:
             refusals[entry.topic] += 1
             refused.setdefault(entry.topic, " ".join(str(error).split()))
-        if data is not None:
+        if entry.topic in INPUTS and data is not None:
             target.write_bytes(entry.topic, time.ros_ns(now_ns), data)
-        elif entry.topic in INPUTS and entry.topic in source.converted:
+        elif entry.topic in INPUTS:
             message = target.make.converted(entry.message, KNOWN_TOPICS[entry.topic].type_name)
             target.write(entry.topic, time.ros_ns(now_ns), message)
     if first_ns is None or last_ns is None:
@@ -161,68 +155,6 @@ def _run(
     ]
     if isinstance(replayer, Follower):
         report.agreement = replayer.agreement()
-
-
-class _Source:
-    """A bag's messages in order, with what it lacks made up for as far as can be."""
-
-    def __init__(self, reader: BagReader, settings: ReplaySettings) -> None:
-        self.path = reader.path
-        self.notes: list[str] = []
-        self._reader = reader
-        self._settings = settings
-        self.user_topic = "user/audio" if reader.has_messages("user/audio") else "user/audio_raw"
-        if self.user_topic != "user/audio":
-            self.notes.append("the bag has no user/audio; user/audio_raw was taken in its place")
-        self._has_plan = reader.has_messages("agent/audio_planned")
-        self._has_agent = reader.has_messages("agent/audio")
-        self.has_joint_states = reader.has_messages("joint_states")
-        if not self._has_plan and self._has_agent:
-            self.notes.append(
-                "the bag has no agent/audio_planned; what was heard of the agent is taken to have been "
-                f"planned {AHEAD_NS / 1e9:g} s before"
-            )
-        if not self._has_agent and not self._has_plan:
-            self.notes.append("the bag has no sound of the agent; it is taken to have been silent")
-        self.converted = {
-            name for name in INPUTS if name in reader.topics and not reader.has_current_definition(name)
-        }
-        """Topics whose messages were recorded by another definition than today's."""
-
-    def messages(self) -> Iterator[tuple[BagMessage, bytes | None]]:
-        """Yield messages in order, with their bytes where they are to be written as they are."""
-        wanted = [*INPUTS, "joint_states"]
-        if self._settings.is_following:
-            wanted += ["turn_log", "agent/motion"]
-        main: Iterator[tuple[BagMessage, bytes | None]] = iter(self._reader.messages_with_bytes(wanted))
-        if self._has_plan or not self._has_agent:
-            found = main
-        else:
-            found = heapq.merge(main, self._ahead(), key=lambda pair: pair[0].receive_ns)
-        for entry, data in found:
-            keeps = entry.topic in INPUTS and entry.topic not in self.converted
-            if entry.topic == self.user_topic and self.user_topic != "user/audio":
-                yield entry, data if keeps else None
-                yield entry._replace(topic="user/audio"), data if keeps else None
-            else:
-                yield entry, data if keeps else None
-
-    def recorded_compute_ms(self) -> list[float]:
-        """Return the compute times of the recorded turns, when the policy asks for them [ms]."""
-        if self._settings.policy.kind != "recorded" or "turn_log" not in self._reader.topics:
-            return []
-        with BagReader(self.path, self._reader.namespace) as again:
-            return [
-                float(entry.message.compute_ms)
-                for entry in again.messages({"turn_log"})
-                if entry.message.decision == GENERATE
-            ]
-
-    def _ahead(self) -> Iterator[tuple[BagMessage, bytes | None]]:
-        """Yield the heard sound of the agent as if it had been planned before."""
-        with BagReader(self.path, self._reader.namespace) as again:
-            for entry in again.messages({"agent/audio"}):
-                yield BagMessage("agent/audio_planned", entry.receive_ns - AHEAD_NS, entry.message), None
 
 
 class Scheduler:
@@ -279,6 +211,8 @@ class Scheduler:
             "agent/audio": self._on_agent,
             "agent/audio_planned": self._on_plan,
             "user/motion": self._on_motion,
+            "look_at": self._body.look_at,
+            "joint_targets": self._body.aim,
             "joint_states": self._on_joint_states,
         }
 

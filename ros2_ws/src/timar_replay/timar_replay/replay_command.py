@@ -17,6 +17,7 @@ from timar_replay.compare import compare_runs, table
 from timar_replay.desk import Policy
 from timar_replay.fail_if import Condition, UnknownValueError
 from timar_replay.fleet import SUITABLE, Finished, find_bags, jobs_for, run_fleet, write_summary, write_table
+from timar_replay.live import LiveConfig
 from timar_replay.replay_settings import ReplaySettings
 from timar_replay.runs import BAG_NAME, REPORT_NAME, SCORE_NAME, ReplayJob, read_score, run_job
 from timar_replay.scenario import run_scenarios
@@ -73,6 +74,16 @@ def read_arguments(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--workers", type=int, default=1, help="processes for a folder of bags (%(default)s)")
     parser.add_argument("--dask", default="", metavar="ADDRESS", help="a Dask scheduler for a folder of bags")
+    live = parser.add_argument_group("playing the bag to a running graph (needs ROS 2)")
+    live.add_argument(
+        "--live", action="store_true", help="publish it and /clock for a graph started with replay:=true"
+    )
+    live.add_argument(
+        "--topics", choices=("heard", "all"), default="heard", help="what is published (%(default)s)"
+    )
+    live.add_argument("--rate", type=float, default=1.0, help="speed, with --topics all (%(default)s)")
+    live.add_argument("--robot-namespace", default="", help="where the running robot listens (the bag's)")
+    live.add_argument("--wait-for-nodes", type=int, default=4, help="active nodes to wait for (%(default)s)")
     return parser.parse_args(argv)
 
 
@@ -100,6 +111,8 @@ def settings_of(arguments: argparse.Namespace) -> ReplaySettings:
 
 def _replay(argv: list[str]) -> int:
     arguments = read_arguments(argv)
+    if arguments.live:
+        return _play(arguments)
     conditions = [Condition(text) for text in arguments.fail_if]
     bag: Path = arguments.bag
     out: Path = arguments.out or bag.absolute().with_name(f"{bag.absolute().name}-replay")
@@ -109,6 +122,25 @@ def _replay(argv: list[str]) -> int:
     is_one = is_one_bag(bag)
     results = {str(bag): _one(job)} if is_one else _many(job, arguments.workers, arguments.dask)
     return max((_judge(name, numbers, conditions) for name, numbers in results.items()), default=BROKEN)
+
+
+def _play(arguments: argparse.Namespace) -> int:
+    """Play a bag to the running graph by the bag player, in this process."""
+    bag = arguments.bag.expanduser().absolute()
+    with BagReader(bag, arguments.namespace) as reader:
+        namespace = arguments.robot_namespace or reader.namespace
+    config = LiveConfig(
+        bag=str(bag),
+        bag_namespace=arguments.namespace or "",
+        topics=arguments.topics,
+        rate=arguments.rate,
+        wait_for_nodes=arguments.wait_for_nodes,
+        pauses_on_enter=sys.stdin.isatty(),
+    )
+    # Only here, for everything else works without ROS.
+    from timar_replay.bag_player_node import play
+
+    return play(config, namespace)
 
 
 def is_one_bag(path: Path) -> bool:

@@ -138,9 +138,7 @@ class BodyRoom:
     def tick(self) -> None:
         """Let time pass to the next tick."""
         now_ns, self._next_tick_ns = self._next_tick_ns, self._next_tick_ns + TICK_NS
-        plan = self._body.tick(now_ns)
-        if plan is not None:
-            self._write(plan, now_ns)
+        self._write(self._body.tick(now_ns), now_ns)
 
     def move(self, run: MotionRun, now_ns: int) -> None:
         """Follow a run of frames.
@@ -156,17 +154,33 @@ class BodyRoom:
             run.motion.astype(np.float64),
             run.is_preview,
         )
-        plan = self._body.on_motion(motion, now_ns)
-        if plan is not None:
-            self._write(plan, now_ns)
+        self._write(self._body.on_motion(motion, now_ns), now_ns)
 
     def take_floor(self, is_agent: bool, now_ns: int) -> None:
         """Begin to speak, or to listen."""
-        plan = self._body.take_floor(is_agent, now_ns)
-        if plan is not None:
-            self._write(plan, now_ns)
+        self._write(self._body.take_floor(is_agent, now_ns), now_ns)
 
-    def _write(self, plan: Plan, now_ns: int) -> None:
+    def look_at(self, message: Any, now_ns: int) -> None:
+        """Look at a point (geometry_msgs/PointStamped).
+
+        Raises:
+            ValueError: Its frame is another than the eyes', or it cannot be looked at.
+        """
+        point_m = (message.point.x, message.point.y, message.point.z)
+        self._write(self._body.look_at(point_m, message.header.frame_id, now_ns), now_ns)
+
+    def aim(self, message: Any, now_ns: int) -> None:
+        """Move joints by hand (sensor_msgs/JointState).
+
+        Raises:
+            ValueError: A joint is unknown, or a position is not finite.
+        """
+        targets = dict(zip(message.name, message.position, strict=True))
+        self._write(self._body.aim(targets, now_ns), now_ns)
+
+    def _write(self, plan: Plan | None, now_ns: int) -> None:
+        if plan is None:
+            return
         make = self._out.make
         header = make.header(self._time.ros_ns(self._body.time_ns(plan.first_index)))
         message = make.trajectory(plan, self._body.robot.joint_names, header)
