@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 import soundfile
+from node_process import PATIENCE_S
 
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed; `make test` installs it")
 
@@ -45,7 +46,7 @@ class Probe:
         self._executor = rclpy.executors.SingleThreadedExecutor()
         self._executor.add_node(self.node)
 
-    def spin_until(self, condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    def spin_until(self, condition: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
         end = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < end, {name: len(messages) for name, messages in self.heard.items()}
@@ -94,7 +95,7 @@ def running(*processes: subprocess.Popen[str]) -> Iterator[list[str]]:
         for process in processes:
             process.send_signal(signal.SIGINT)
         for process in processes:
-            logs.append(process.communicate(timeout=15)[1])
+            logs.append(process.communicate(timeout=PATIENCE_S)[1])
             assert process.returncode == 0, logs[-1]
     finally:
         for process in processes:
@@ -129,9 +130,17 @@ def test_a_pair_of_files_of_different_length_runs_through_all_three_nodes(probe,
     agent_file = write(tmp_path / "agent.wav", bursts(4.0, (2.0, 3.5)))
     turns = start("turns")
     playback = start(
-        "playback", source="file", file=agent_file, wait_for_listeners=2, wait_for_plan_listeners=1
+        "playback", source="file", file=agent_file, wait_for_listeners=2, wait_for_plan_listeners=1,
+        wait_timeout_s=PATIENCE_S,
+    )  # fmt: skip
+    capture = start(
+        "capture",
+        source="file",
+        file=user_file,
+        wait_for_listeners=2,
+        wait_for_raw_listeners=2,
+        wait_timeout_s=PATIENCE_S,
     )
-    capture = start("capture", source="file", file=user_file, wait_for_listeners=2, wait_for_raw_listeners=2)
     with running(capture, playback, turns) as logs:
         probe.spin_until(lambda: len(probe.heard["agent/audio"]) >= 250)
         probe.spin_until(lambda: len(probe.heard["floor"]) >= 4)
@@ -199,7 +208,7 @@ def test_a_file_starts_without_its_listeners_after_a_warning(probe, tmp_path):
 )
 def test_bad_input_refuses_the_start_with_a_sentence(name, parameters, words):
     process = start(name, **parameters)
-    _, log = process.communicate(timeout=20)
+    _, log = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert words in log
     assert "Traceback" not in log
@@ -248,7 +257,7 @@ def test_a_microphone_is_heard_and_its_vanishing_is_told_in_diagnostics(probe, v
     with running(capture) as logs:
         probe.spin_until(lambda: len(probe.heard["user/audio"]) >= 50)
         virtual_sound.stop()
-        probe.spin_until(lambda: probe.health("capture")[0] == 2, timeout_s=5.0)
+        probe.spin_until(lambda: probe.health("capture")[0] == 2)
         assert "microphone 'pulse' has vanished" in probe.health("capture")[1]
     assert logs[0].count("has vanished") == 1
     firsts = [message.first_sample for message in probe.heard["user/audio"]]

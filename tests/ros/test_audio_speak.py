@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-from node_process import running_nodes
+from node_process import PATIENCE_S, running_nodes
 
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed; `make test` installs it")
 
@@ -50,7 +50,7 @@ class Dialogue:
     def _of(name: str) -> tuple:
         return message_type(TOPICS[name].type_name), name
 
-    def spin_until(self, condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    def spin_until(self, condition: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
         end = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < end, {name: len(messages) for name, messages in self.heard.items()}

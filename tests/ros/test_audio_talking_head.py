@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
 import pytest
+from node_process import PATIENCE_S
 
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed; `make test` installs it")
 
@@ -52,7 +53,7 @@ class Stage:
         self._executor.add_node(self.node)
         self._start_s, self.place = time.monotonic(), 0
 
-    def spin_until(self, condition, timeout_s: float = 30.0) -> None:
+    def spin_until(self, condition, timeout_s: float = PATIENCE_S) -> None:
         end = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < end
@@ -140,7 +141,7 @@ def test_a_turn_is_answered_a_backchannel_is_not_and_an_interruption_ends_the_an
         for process in reversed(processes):
             process.send_signal(signal.SIGINT)
             try:
-                logs.append(process.communicate(timeout=15)[1])
+                logs.append(process.communicate(timeout=PATIENCE_S)[1])
             finally:
                 process.kill()
     assert "> Seven." in logs[0]

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from node_process import PATIENCE_S
 
 pytestmark = pytest.mark.ros
 
@@ -63,7 +64,7 @@ class Stage(Node):
                 name = status.name.rsplit("/", 1)[-1]
                 self.diagnostics[name] = {item.key: item.value for item in status.values}
 
-    def spin_until(self, condition: Any, seconds: float = 30.0) -> None:
+    def spin_until(self, condition: Any, seconds: float = PATIENCE_S) -> None:
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, "the condition did not come true in time"
@@ -133,9 +134,7 @@ def stage() -> Iterator[Stage]:
     node = Stage(namespace)
     node.processes = {"driver": driver, "retargeting": retargeting}
     try:
-        node.spin_until(
-            lambda: node.trajectories and node.states and node.motion.get_subscription_count(), 60.0
-        )
+        node.spin_until(lambda: node.trajectories and node.states and node.motion.get_subscription_count())
         yield node
     finally:
         node.destroy_node()
@@ -143,7 +142,7 @@ def stage() -> Iterator[Stage]:
         for process in node.processes.values():
             process.send_signal(signal.SIGINT)
         for process in node.processes.values():
-            assert process.wait(20) == 0
+            assert process.wait(PATIENCE_S) == 0
 
 
 def _track(stage: Stage) -> tuple[np.ndarray, np.ndarray]:

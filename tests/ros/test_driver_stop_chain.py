@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from node_process import PATIENCE_S
 
 pytestmark = pytest.mark.ros
 
@@ -22,7 +23,7 @@ from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
-from timar_common.room_node import qos_of  # noqa: E402
+from timar_common.room_node import END_WITHIN_S, qos_of  # noqa: E402
 from timar_common.topics import TOPICS  # noqa: E402
 from timar_description.find import find_urdf  # noqa: E402
 from timar_driver.hardware_file import hardware_file_of, read_hardware  # noqa: E402
@@ -101,9 +102,9 @@ class Stage(Node):
             [*NODE, "--ros-args", "-r", f"__ns:={self.get_namespace()}", *words]
         )  # fmt: skip
         self.states.clear()
-        self.spin_until(lambda: bool(self.states) and self.trajectories.get_subscription_count() > 0, 15.0)
+        self.spin_until(lambda: bool(self.states) and self.trajectories.get_subscription_count() > 0)
 
-    def spin_until(self, condition: Callable[[], Any], seconds: float = 8.0) -> None:
+    def spin_until(self, condition: Callable[[], Any], seconds: float = PATIENCE_S) -> None:
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, "the condition did not come true in time"
@@ -127,6 +128,10 @@ class Stage(Node):
         message.points[1].time_from_start.nanosec = int((seconds % 1.0) * 1e9)
         self.trajectories.publish(message)
 
+    def values(self) -> dict[str, str]:
+        """Return the newest diagnostics of the driver by name."""
+        return {item.key: item.value for item in self.status.values}
+
     def position(self) -> float:
         state = self.states[-1]
         return float(state.position[list(state.name).index("neck_yaw")])
@@ -149,41 +154,42 @@ def stage() -> Iterator[Stage]:
     finally:
         if node.driver is not None and node.driver.poll() is None:
             node.driver.send_signal(signal.SIGINT)
-            assert node.driver.wait(10) == 0
+            assert node.driver.wait(PATIENCE_S) == 0
         node.destroy_node()
         rclpy.try_shutdown()
         servos.process.terminate()
-        servos.process.wait(5)
+        servos.process.wait(PATIENCE_S)
 
 
 def test_a_trajectory_moves_the_servos_and_they_are_seen_moving(stage: Stage) -> None:
     stage.start_driver()
     stage.move(0.6)
-    stage.spin_for(1.0)
-    assert stage.position() == pytest.approx(0.3, abs=0.01)
+    stage.spin_until(lambda: abs(stage.position() - 0.3) < 0.01)
+    stage.spin_for(0.2)
     tick = stage.servos.yaw()["position"]
     assert tick == pytest.approx(YAW.tick(0.3), abs=5)
     stage.spin_until(
         lambda: stage.status is not None and "neck_yaw.temperature_c" in str(stage.status.values)
     )
-    values = {item.key: item.value for item in stage.status.values}
-    assert values["phase"] == "following"
-    assert float(values["neck_yaw.voltage_v"]) > 4.0
-    assert int(values["bus_replies"]) > 300
+    stage.spin_until(lambda: int(stage.values()["bus_replies"]) > 300)
+    assert stage.values()["phase"] == "following"
+    assert float(stage.values()["neck_yaw.voltage_v"]) > 4.0
 
 
-def test_a_killed_driver_leaves_the_servos_stopped_by_their_watchdog_within_100_ms(stage: Stage) -> None:
+def test_a_killed_driver_leaves_the_servos_stopped_by_their_watchdog(stage: Stage) -> None:
+    """How soon, tests/driver/test_stop_chain.py says, in a time of its own."""
     stage.start_driver()
     stage.move()
-    stage.spin_for(0.5)
-    assert abs(stage.servos.yaw()["velocity"]) > 50
+    stage.spin_until(lambda: abs(stage.servos.yaw()["velocity"]) > 50)
     assert stage.driver is not None
     stage.driver.kill()
-    killed_s = time.monotonic()
-    stage.driver.wait(5)
-    time.sleep(max(0.0, killed_s + 0.1 - time.monotonic()))
+    stage.driver.wait(PATIENCE_S)
+
+    def have_stopped() -> bool:
+        return all(s["is_tripped"] and abs(s["velocity"]) < 20 for s in stage.servos.state().values())
+
+    stage.spin_until(have_stopped)
     first = stage.servos.state()
-    assert all(servo["is_tripped"] and abs(servo["velocity"]) < 20 for servo in first.values())
     time.sleep(0.3)
     second = stage.servos.state()
     here, there = (state[str(YAW.servo_id)]["position"] for state in (first, second))
@@ -212,13 +218,12 @@ def test_a_signal_in_motion_ends_in_the_stop_of_the_category(
 ) -> None:
     stage.start_driver(stop_category=category)
     stage.move()
-    stage.spin_for(0.5)
+    stage.spin_until(lambda: abs(stage.servos.yaw()["velocity"]) > 50)
     assert stage.driver is not None
     stage.driver.send_signal(number)
-    began_s = time.monotonic()
-    # One spin of the executor, the stop, and the end of a process with ROS in it.
-    assert stage.driver.wait(within_s + 3.0) == 0
-    assert time.monotonic() - began_s < within_s + 3.0
+    # A process that has not ended its stop after END_WITHIN_S ends by a signal, and its status is not 0.
+    assert within_s < END_WITHIN_S
+    assert stage.driver.wait(PATIENCE_S) == 0
     state = stage.servos.yaw()
     assert state["velocity"] == 0.0 or abs(state["velocity"]) < 20
     assert stage.servos.torques() == {torque}
@@ -236,9 +241,9 @@ def test_the_stop_service_stops_and_resume_goes_on(stage: Stage) -> None:
     answer = stage.call("stop")
     assert answer.success
     assert answer.message.startswith("ease_and_release, at most 0.8 s")
-    stage.spin_for(1.0)
-    assert stage.servos.torques() == {False}
-    assert len(stage.states) > 10, "joint states go on"
+    stage.spin_until(lambda: stage.servos.torques() == {False})
+    stage.states.clear()
+    stage.spin_until(lambda: len(stage.states) > 10)
     here = stage.position()
     stage.move()
     stage.spin_for(0.3)
@@ -247,8 +252,7 @@ def test_the_stop_service_stops_and_resume_goes_on(stage: Stage) -> None:
     stage.spin_until(lambda: stage.servos.torques() == {True})
     stage.spin_for(0.2)
     stage.move(0.3)
-    stage.spin_for(0.7)
-    assert stage.position() > here + 0.1
+    stage.spin_until(lambda: stage.position() > here + 0.1)
 
 
 def test_a_lost_servo_stops_the_robot_and_is_named_in_the_diagnostics(stage: Stage) -> None:
@@ -258,8 +262,9 @@ def test_a_lost_servo_stops_the_robot_and_is_named_in_the_diagnostics(stage: Sta
     assert "has been silent" in stage.status.message
     assert stage.status.level == b"\x02"
     stage.servos.say("find 4")
-    assert stage.call("resume").success
-    stage.spin_until(lambda: {item.key: item.value for item in stage.status.values}["phase"] == "following")
+    # It is told before the stop has ended, and until then there is nothing to resume.
+    stage.spin_until(lambda: stage.call("resume").success)
+    stage.spin_until(lambda: stage.values()["phase"] == "following")
 
 
 def test_a_noisy_bus_moves_the_head_all_the_same(stage: Stage) -> None:
@@ -269,8 +274,7 @@ def test_a_noisy_bus_moves_the_head_all_the_same(stage: Stage) -> None:
     stage.move(0.6)
     stage.spin_for(1.0)
     stage.servos.say("heal")
-    stage.spin_for(0.2)
-    assert stage.position() == pytest.approx(0.3, abs=0.01)
+    stage.spin_until(lambda: abs(stage.position() - 0.3) < 0.01)
     positions = [list(state.position) for state in stage.states]
     assert np.isfinite(positions).all()
 
@@ -287,5 +291,4 @@ def test_a_driver_without_its_servos_refuses_to_start_and_names_them() -> None:
 def test_the_driver_brings_a_simulated_bus_of_its_own(stage: Stage) -> None:
     stage.start_driver(port="simulated")
     stage.move(0.4)
-    stage.spin_for(0.8)
-    assert stage.position() == pytest.approx(0.2, abs=0.01)
+    stage.spin_until(lambda: abs(stage.position() - 0.2) < 0.01)

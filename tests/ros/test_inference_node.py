@@ -7,6 +7,7 @@ from array import array
 
 import numpy as np
 import pytest
+from node_process import PATIENCE_S
 
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed; `make test` installs it")
 
@@ -99,7 +100,7 @@ class Table:
         topic = TOPICS[name]
         self.peer.create_subscription(message_type(topic.type_name), name, into.append, qos_of(topic))
 
-    def spin_until(self, condition, timeout_s: float = 8.0) -> None:
+    def spin_until(self, condition, timeout_s: float = PATIENCE_S) -> None:
         end = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < end, "it did not happen within the time allowed"

@@ -6,6 +6,7 @@ import dataclasses
 import time
 
 import pytest
+from node_process import PATIENCE_S
 
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed; `make test` installs it")
 
@@ -55,7 +56,7 @@ def make_node(**parameters: object) -> ExampleNode:
     return ExampleNode(parameter_overrides=overrides)
 
 
-def spin_until(nodes: list, condition, timeout_s: float = 8.0) -> bool:
+def spin_until(nodes: list, condition, timeout_s: float = PATIENCE_S) -> bool:
     executor = rclpy.executors.SingleThreadedExecutor()
     for node in nodes:
         executor.add_node(node)

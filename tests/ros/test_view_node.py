@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from node_process import PATIENCE_S
 
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed; `make test` installs it")
 
@@ -42,7 +43,7 @@ class ViewProcess:
             for name in HEARD
         }
 
-    def wait_for(self, holds: Callable[[], object], what: str, timeout_s: float = 15.0) -> None:
+    def wait_for(self, holds: Callable[[], object], what: str, timeout_s: float = PATIENCE_S) -> None:
         deadline_s = time.monotonic() + timeout_s
         while not holds():
             assert time.monotonic() < deadline_s, f"{what} did not happen; the log says: {''.join(self.log)}"
@@ -64,8 +65,8 @@ class ViewProcess:
 
     def end(self) -> int:
         self.process.send_signal(signal.SIGINT)
-        status = self.process.wait(timeout=15)
-        self._reading.join(timeout=5)
+        status = self.process.wait(timeout=PATIENCE_S)
+        self._reading.join(timeout=PATIENCE_S)
         return status
 
 
@@ -162,6 +163,6 @@ def test_a_wrong_setting_ends_the_node_with_a_clear_word(
     start: Callable[..., ViewProcess], parameters: dict[str, object], word: str
 ) -> None:
     view = start(**parameters)
-    assert view.process.wait(timeout=20) == 1
-    view._reading.join(timeout=5)
+    assert view.process.wait(timeout=PATIENCE_S) == 1
+    view._reading.join(timeout=PATIENCE_S)
     assert word in "".join(view.log)

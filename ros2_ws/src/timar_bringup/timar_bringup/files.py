@@ -35,10 +35,11 @@ def middleware_environment(base: Mapping[str, str]) -> dict[str, str]:
     The profile says how, and why not by shared memory; the discovery range of ROS would add that again, so it
     leaves discovery to the profile. What was set by hand stays, and is not returned.
     """
-    profile = str(shared_file("config/fastdds.xml", base))
+    is_fast_dds_2 = base.get("ROS_DISTRO") in ("humble", "jazzy")
     variables = {
-        "FASTDDS_DEFAULT_PROFILES_FILE": profile,
-        "FASTRTPS_DEFAULT_PROFILES_FILE": profile,  # its name in Fast DDS 2: Humble and Jazzy
+        "FASTRTPS_DEFAULT_PROFILES_FILE" if is_fast_dds_2 else "FASTDDS_DEFAULT_PROFILES_FILE": str(
+            shared_file("config/fastdds.xml", base)
+        ),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "SYSTEM_DEFAULT",
     }
     return {name: value for name, value in variables.items() if name not in base}
