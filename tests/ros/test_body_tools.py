@@ -162,7 +162,9 @@ def test_without_a_driver_the_head_lives_on_joint_states_and_looks_where_it_is_t
 
         spin_until(node, lambda: abs(line() - wanted) < 0.12)
         times = np.array([stamp for stamp, _ in states])
-        assert 0.005 < np.median(np.diff(times)) < 0.03, "a hundred times a second, less what a busy machine leaves out"
+        assert 0.005 < np.median(np.diff(times)) < 0.03, (
+            "a hundred times a second, less what a busy machine leaves out"
+        )
         positions = np.array([message.position for _, message in states])
         since = np.diff(times)[:, None].clip(0.01)
         assert (np.abs(np.diff(positions, axis=0)) <= 1.2 * ROBOT.limits.velocity * since).all()
