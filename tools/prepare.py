@@ -159,7 +159,14 @@ class Setup:
     """The set-up of one checkout."""
 
     def __init__(
-        self, root: Path, python: str | None, *, with_training: bool, with_tests: bool, with_cuda: bool
+        self,
+        root: Path,
+        python: str | None,
+        *,
+        with_training: bool,
+        with_tests: bool,
+        with_cuda: bool,
+        with_perception: bool,
     ) -> None:
         self.root = root
         self.venv = root / ".venv"
@@ -167,6 +174,7 @@ class Setup:
         self.with_training = with_training or with_tests
         self.with_tests = with_tests
         self.with_cuda = with_cuda
+        self.with_perception = with_perception or with_tests
         self.requirements = root / "requirements"
         self._wanted_python = python
 
@@ -179,7 +187,7 @@ class Setup:
         """Do what is missing; return the steps that were done."""
         steps = Steps(self.venv / ".timar")
         python = self._chosen_python()
-        wanted = system_packages.needed(with_tests=self.with_tests)
+        wanted = system_packages.needed(with_tests=self.with_tests, with_perception=self.with_perception)
         lacking = system_packages.install_missing(wanted, python, say)
         version = python_version(python)
         base = steps.run(
@@ -201,6 +209,13 @@ class Setup:
                 "onnxruntime for CUDA",
                 digest_of(chain, self.requirements / "cuda.txt"),
                 self._install_cuda,
+            )
+        if self.with_perception:
+            steps.run(
+                "perception-packages",
+                "packages of the eyes",
+                digest_of(chain, self.requirements / "perception.txt"),
+                lambda: self._pip("--no-deps", "-r", str(self.requirements / "perception.txt")),
             )
         if self.with_training:
             torch = steps.run(
@@ -409,6 +424,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--training", action="store_true", help="also torch and what training needs")
     parser.add_argument("--tests", action="store_true", help="also what training, tests and linters need")
+    parser.add_argument("--perception", action="store_true", help="also what the eyes need")
     parser.add_argument("--cuda", action="store_true", help="CUDA builds of torch and onnxruntime")
     parser.add_argument("--python", default=None, help="interpreter of the virtual environment")
     options = parser.parse_args(argv)
@@ -422,6 +438,7 @@ def main(argv: list[str] | None = None) -> int:
                 with_training=options.training,
                 with_tests=options.tests,
                 with_cuda=options.cuda,
+                with_perception=options.perception,
             ).run()
         except (SetupError, system_packages.MissingPackagesError) as error:
             return _fail(str(error))

@@ -57,6 +57,11 @@ RUN: tuple[SystemPackage, ...] = (
     ),
     SystemPackage("libportaudio2", _library("portaudio")),
 )
+PERCEPTION: tuple[SystemPackage, ...] = (
+    # MediaPipe is linked to both, though it computes on the processor.
+    SystemPackage("libegl1", _library("EGL")),
+    SystemPackage("libgles2", _library("GLESv2")),
+)
 TESTS: tuple[SystemPackage, ...] = (
     SystemPackage("pulseaudio", _program("pulseaudio")),
     SystemPackage("pulseaudio-utils", _program("paplay")),
@@ -68,9 +73,9 @@ TESTS: tuple[SystemPackage, ...] = (
 )
 
 
-def needed(*, with_tests: bool) -> tuple[SystemPackage, ...]:
+def needed(*, with_tests: bool, with_perception: bool) -> tuple[SystemPackage, ...]:
     """Return the packages the set-up needs."""
-    return RUN + TESTS if with_tests else RUN
+    return RUN + (PERCEPTION if with_perception else ()) + (TESTS if with_tests else ())
 
 
 def missing(packages: Iterable[SystemPackage], python: str) -> list[SystemPackage]:

@@ -104,9 +104,11 @@ def test_workspace_is_built_again_for_new_interfaces_and_data_files_but_not_for_
 
 
 def test_running_brings_no_torch_and_tests_add_it_without_doing_anything_twice(tmp_path, monkeypatch):
-    for name in ("run.txt", "alone.txt", "train.txt", "test.txt", "cuda.txt", "constraints.txt"):
+    for name in ("run", "alone", "perception", "train", "test", "cuda", "constraints"):
         (tmp_path / "requirements").mkdir(exist_ok=True)
-        (tmp_path / "requirements" / name).write_text("torch==1.0\n" if name == "constraints.txt" else "")
+        (tmp_path / "requirements" / f"{name}.txt").write_text(
+            "torch==1.0\n" if name == "constraints" else ""
+        )
     (tmp_path / "training").mkdir()
     (tmp_path / "training" / "setup.py").write_text("")
     install = tmp_path / "ros2_ws" / "install"
@@ -116,14 +118,20 @@ def test_running_brings_no_torch_and_tests_add_it_without_doing_anything_twice(t
     for action in ("make_venv", "pip", "install_torch", "install_training", "repair_cmake", "build"):
         monkeypatch.setattr(prepare.Setup, f"_{action}", lambda self, *_: None)
 
-    def steps(*, training: bool = False, tests: bool = False) -> list[str]:
+    def steps(*, training: bool = False, perception: bool = False, tests: bool = False) -> list[str]:
         setup = prepare.Setup(
-            tmp_path, sys.executable, with_training=training, with_tests=tests, with_cuda=False
+            tmp_path,
+            sys.executable,
+            with_training=training,
+            with_tests=tests,
+            with_cuda=False,
+            with_perception=perception,
         )
         return setup.run()
 
     assert steps() == ["venv", "packages", "training", "cmake", "workspace"]
     assert steps() == []
+    assert steps(perception=True) == ["perception-packages"]
     assert steps(training=True) == ["torch", "training-packages"]
     assert steps(tests=True) == ["test-packages"]
     assert steps() == steps(training=True) == steps(tests=True) == []
@@ -158,7 +166,7 @@ def test_optional_package_that_cannot_be_had_does_not_stop_the_setup(monkeypatch
 
 
 def test_what_the_test_components_stand_on_is_installed_for_the_tests():
-    names = {package.name for package in system_packages.needed(with_tests=True)}
+    names = {package.name for package in system_packages.needed(with_tests=True, with_perception=True)}
     assert set(prepare.TEST_COMPONENTS.values()) <= names
 
 

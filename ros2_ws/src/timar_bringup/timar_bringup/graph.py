@@ -91,6 +91,11 @@ ARGUMENTS: tuple[Argument, ...] = (
         "",
         "Motion of the user (npz) that goes with user_file; empty: the user is not seen.",
     ),
+    Argument("perception", False, "Let the head see its user; needs make setup-perception."),
+    Argument("camera", "0", "With perception: a camera by number or path, or topic: pictures come on image."),
+    Argument(
+        "user_video", "", "With perception: video of the user that goes with user_file, instead of a camera."
+    ),
     Argument("agent_file", "", "WAV file that the head says; empty: the head says nothing by itself."),
     Argument("model", "talking-head", "Name of a shipped model, or a model folder."),
     Argument("engine", "auto", "What computes the model; auto takes the best there is.", ENGINES),
@@ -169,6 +174,15 @@ NODES: tuple[Node, ...] = (
         listens=("user/audio",),
         parameters={"file": "user_motion_file"},
         only_if="user_motion_file",
+    ),
+    Node(
+        name="perception",
+        package="timar_perception",
+        component="timar_perception.perception_node:PerceptionNode",
+        config="timar_perception.config:PerceptionConfig",
+        process="eyes",
+        listens=("user/audio",),
+        only_if="perception",
     ),
     Node(
         name="turns",
@@ -279,7 +293,22 @@ def read_values(values: Mapping[str, str]) -> dict[str, ParameterValue]:
             raise UsageError(
                 f"{name} is {read[name]!r} with replay:=true, which hears a bag alone; leave it out"
             )
+    _check_eyes(read)
     return read
+
+
+def _check_eyes(read: Mapping[str, ParameterValue]) -> None:
+    if read["user_video"] and not read["perception"]:
+        raise UsageError(f"user_video is {read['user_video']!r} and nobody looks at it; add perception:=true")
+    if read["user_video"] and read["source"] == "microphone":
+        raise UsageError(
+            f"user_video is {read['user_video']!r} and source is 'microphone'; a recorded face goes with a "
+            "recorded voice: add source:=file and user_file:=PATH"
+        )
+    if read["perception"] and read["user_motion_file"]:
+        raise UsageError(
+            "perception is true and user_motion_file is given; the user's motion can come from one of them only"
+        )
 
 
 def refuse_unknown(names: Iterable[str]) -> None:
@@ -322,12 +351,23 @@ def plan(arguments: Mapping[str, ParameterValue]) -> Plan:
             parameters["source"] = "file"
             parameters["wait_for_listeners"] = count_listeners(chosen, "agent/audio")
             parameters["wait_for_plan_listeners"] = count_listeners(chosen, "agent/audio_planned")
+        if node.name == "perception":
+            parameters |= _picture_source(arguments)
         if not arguments["autostart"]:
             parameters["autostart"] = False
         if arguments["replay"]:
             parameters["use_sim_time"] = True
         planned.append(PlannedNode(node, parameters))
     return Plan(tuple(planned), dict(arguments))
+
+
+def _picture_source(arguments: Mapping[str, ParameterValue]) -> dict[str, ParameterValue]:
+    """Return the eyes' parameters: a recorded video, a topic, or a camera of this machine."""
+    if arguments["user_video"]:
+        return {"source": "file", "file": arguments["user_video"]}
+    if arguments["camera"] == "topic":
+        return {"source": "topic"}
+    return {"source": "camera", "device": arguments["camera"]}
 
 
 def count_listeners(nodes: Sequence[Node], topic: str) -> int:

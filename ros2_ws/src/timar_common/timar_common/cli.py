@@ -16,6 +16,8 @@ from pathlib import Path
 GROUP = "timar.commands"
 OF_TRAINING = ("accelerate", "onnx", "tensorboard", "torch", "transformers")
 """What requirements/train.txt and torch bring, and running the head does not need."""
+OF_PERCEPTION = ("cv2", "mediapipe")
+"""What requirements/perception.txt brings, and only the eyes need."""
 
 
 def commands() -> dict[str, EntryPoint]:
@@ -49,6 +51,8 @@ def main(argv: list[str] | None = None) -> int:
 def _remedy(package: str) -> str:
     if package in OF_TRAINING:
         return "it comes with training: make setup-training"
+    if package in OF_PERCEPTION:
+        return "it comes with the eyes: make setup-perception"
     return "make setup brings what the head needs, make setup-training what training needs"
 
 
