@@ -72,8 +72,8 @@ bench-training: setup-training ## Measure training against a plain loop that enc
 bench-audio: setup ## Measure ears, turns and echo on labelled sound (ARGS="--minutes 4")
 	@$(env) && exec python benchmarks/bench_audio.py $(ARGS)
 
-soak-audio: setup ## Send an hour of coded sound through a virtual device (ARGS="--soak 600")
-	@$(env) && exec python benchmarks/bench_audio.py --soak 3600 $(ARGS)
+soak-audio: setup ## Send an hour of coded sound through a virtual device and the nodes (ARGS="--seconds 600")
+	@$(env) && exec python benchmarks/soak_audio.py $(ARGS)
 
 docs: setup ## Check that every link of the documentation leads somewhere
 	@$(env) && exec python tools/check_docs.py

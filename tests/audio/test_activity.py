@@ -10,6 +10,8 @@ from timar_audio.activity import ActivityConfig, SpeakerActivity, Started, State
 from timar_audio.vad import WebRtcDetector
 
 FRAME = 320
+EAGER = ActivityConfig(start_ms=60)
+"""Three frames of speech make a start."""
 
 
 class LevelDetector:
@@ -23,7 +25,7 @@ class LevelDetector:
 
 def changes_of(decisions: list[bool], config: ActivityConfig | None = None) -> list[tuple[int, object]]:
     """Run frames through the state machine; return (frame in which it was decided, change)."""
-    machine = VoiceState(config or ActivityConfig())
+    machine = VoiceState(config or EAGER)
     found = []
     for index, is_speech in enumerate(decisions):
         change = machine.step(index * FRAME, (index + 1) * FRAME, is_speech)
@@ -60,7 +62,7 @@ def test_a_click_in_the_hang_does_not_prolong_it():
 
 
 def test_every_state_is_passed_through():
-    machine = VoiceState(ActivityConfig())
+    machine = VoiceState(EAGER)
     seen = []
     for index, is_speech in enumerate(frames(".xxx..xx............")):
         machine.step(index * FRAME, (index + 1) * FRAME, is_speech)

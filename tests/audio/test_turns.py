@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from timar_audio.activity import SpeakerActivity
+from timar_audio.end_of_turn import load_end_of_turn
 from timar_audio.turns import Decisions, Floor, Kind, Speaker, Turns, TurnsConfig
 
 FRAME = 320
@@ -24,9 +25,21 @@ class LevelDetector:
         return float(np.count_nonzero(frame) > FRAME // 2)
 
 
-def turns_by_level(**options: int) -> Turns:
+class Judge:
+    """A model that answers in the order given, and keeps what it heard."""
+
+    def __init__(self, *answers: float) -> None:
+        self._answers = iter(answers)
+        self.heard: list[np.ndarray] = []
+
+    def probability(self, samples: np.ndarray) -> float:
+        self.heard.append(samples)
+        return next(self._answers)
+
+
+def turns_by_level(model: Judge | None = None, **options: int) -> Turns:
     """Turns whose detector only tells sound from silence, so that the rules alone are asked."""
-    turns = Turns(TurnsConfig(**options))
+    turns = Turns(TurnsConfig(**options), model)
     for speaker in Speaker:
         turns.voices[speaker] = SpeakerActivity(LevelDetector(), turns.config.activity)
     return turns
@@ -75,7 +88,7 @@ def test_a_question_and_its_answer():
 def test_events_tell_how_long_their_decision_took():
     found = decided(turns_by_level(), voice(4, (1, 2)), voice(4))
     start, end = found.events
-    assert start.decision_delay_s == pytest.approx(0.06)
+    assert start.decision_delay_s == pytest.approx(0.14)
     assert end.decision_delay_s == pytest.approx(0.5)
     assert (start.first_sample, start.end_sample) == (16_000, 16_000)
     assert (end.first_sample, end.end_sample) == (16_000, 32_000)
@@ -87,10 +100,68 @@ def test_a_pause_for_breath_belongs_to_the_turn():
     assert floors(found) == [("USER", 1.0), ("IDLE", 3.0)]
 
 
+def test_a_pause_that_ends_just_in_time_belongs_to_the_turn():
+    """Speech is known for speech only after start_ms of it; the turn once ended meanwhile."""
+    found = decided(turns_by_level(), voice(5, (1, 2), (2.48, 3)), voice(5))
+    assert story(found) == [("USER", "START", 1.0), ("USER", "END", 3.0)]
+    found = decided(turns_by_level(), voice(5, (1, 2), (2.52, 3)), voice(5))
+    assert [kind for _, kind, _ in story(found)] == ["START", "END", "START", "END"]
+
+
+def test_noise_that_never_becomes_speech_holds_no_turn_open_beyond_the_longest_pause():
+    frames = [2.3, 2.32, *np.arange(2.34, 6.0, 0.04)]  # after two of them every other one: neither of both
+    clicks = [(at, at + 0.02) for at in frames]
+    found = decided(turns_by_level(max_pause_ms=1200), voice(7, (1, 2), *clicks), voice(7))
+    assert [event.kind for event in found.events] == [Kind.START, Kind.END]
+    end = found.events[1]
+    assert (end.kind, end.event_sample / 16_000) == (Kind.END, 2.0)
+    assert end.decision_delay_s <= 1.2
+
+
+@pytest.mark.parametrize(("answer", "delay_s"), [(0.9, 0.3), (0.1, 2.0)])
+def test_a_model_ends_a_complete_turn_sooner_and_waits_longer_for_one_that_is_not(answer, delay_s):
+    judge = Judge(answer)
+    found = decided(turns_by_level(judge), voice(6, (1, 2)), voice(6))
+    assert [event.kind for event in found.events] == [Kind.START, Kind.END]
+    assert found.events[1].event_sample == 32_000
+    assert found.events[1].decision_delay_s == pytest.approx(delay_s)
+    (heard,) = judge.heard  # asked once: the turn and its pause
+    assert heard.size == round(1.3 * 16_000)
+    assert heard[:16_000].all()
+    assert not heard[16_000:].any()
+
+
+def test_a_model_is_asked_again_in_the_next_pause_and_hears_the_turn_so_far():
+    judge = Judge(0.1, 0.9)
+    found = decided(turns_by_level(judge), voice(16, (1, 2), (3.5, 13)), voice(16))
+    assert story(found) == [("USER", "START", 1.0), ("USER", "END", 13.0)]
+    assert found.events[1].decision_delay_s == pytest.approx(0.3)
+    assert [sound.size for sound in judge.heard] == [round(1.3 * 16_000), 8 * 16_000]
+
+
+def test_a_model_judges_the_user_only():
+    found = decided(turns_by_level(Judge()), voice(5), voice(5, (1, 2)))
+    assert found.events[1].decision_delay_s == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "words"),
+    [
+        ("smart", ValueError, "end_of_turn is 'smart', expected module:Class"),
+        ("no_such.module:Model", ValueError, "cannot be found: No module named 'no_such'"),
+        ("decimal:NoSuchModel", ValueError, "cannot be found: module 'decimal' has no attribute"),
+        ("numpy:ndarray", OSError, "end_of_turn 'numpy:ndarray' cannot be made"),
+    ],
+)
+def test_a_model_that_is_not_there_is_refused_with_a_sentence(name, error, words):
+    with pytest.raises(error, match=words):
+        load_end_of_turn(name)
+
+
 def test_a_mhm_inside_the_others_turn_is_a_backchannel_and_takes_no_floor():
-    found = decided(turns_by_level(), voice(6, (2, 2.3)), voice(6, (1, 5)))
+    found = decided(turns_by_level(), voice(6, (2, 2.26)), voice(6, (1, 5)))
     assert story(found) == [
-        ("AGENT", "START", 1.0), ("USER", "START", 2.0), ("USER", "BACKCHANNEL", 2.0), ("USER", "END", 2.3),
+        ("AGENT", "START", 1.0), ("USER", "START", 2.0), ("USER", "BACKCHANNEL", 2.0), ("USER", "END", 2.26),
         ("AGENT", "END", 5.0),
     ]  # fmt: skip
     assert floors(found) == [("AGENT", 1.0), ("IDLE", 5.0)]
@@ -108,7 +179,7 @@ def test_speaking_on_into_the_agents_turn_is_a_barge_in_in_time():
 
 
 def test_two_mhms_with_a_pause_are_no_barge_in():
-    found = decided(turns_by_level(), voice(6, (2, 2.3), (2.7, 3.0)), voice(6, (1, 5)))
+    found = decided(turns_by_level(), voice(6, (2, 2.26), (2.7, 2.96)), voice(6, (1, 5)))
     assert "BARGE_IN" not in [kind for _, kind, _ in story(found)]
 
 
@@ -133,7 +204,7 @@ def test_without_an_agent_nobody_is_waited_for():
     for place in range(0, user.size, FRAME):
         for event in turns.push(USER, place, user[place : place + FRAME]).events:
             delays[event.kind] = (place + FRAME - event.event_sample) / 16_000
-    assert delays == {Kind.START: pytest.approx(0.06), Kind.END: pytest.approx(0.5)}
+    assert delays == {Kind.START: pytest.approx(0.14), Kind.END: pytest.approx(0.5)}
 
 
 def test_a_voice_that_stays_behind_is_waited_for_no_longer_than_the_skew():
@@ -144,7 +215,7 @@ def test_a_voice_that_stays_behind_is_waited_for_no_longer_than_the_skew():
     for place in range(0, user.size, FRAME):
         if turns.push(USER, place, user[place : place + FRAME]).events and started_at is None:
             started_at = (place + FRAME) / 16_000
-    assert started_at == pytest.approx(0.5 + 0.06 + 0.2)
+    assert started_at == pytest.approx(0.5 + 0.14 + 0.2)
 
 
 stretches = st.lists(st.tuples(st.booleans(), st.integers(1, 60)), max_size=25)
@@ -194,5 +265,7 @@ def test_however_blocks_are_cut_the_events_are_the_same(user, agent, block):
 def test_a_configuration_that_no_detector_takes_is_refused():
     with pytest.raises(ValueError, match="frame_ms is 25, expected 10, 20 or 30"):
         TurnsConfig(frame_ms=25)
+    with pytest.raises(ValueError, match="max_pause_ms is 400, expected at least pause_ms"):
+        TurnsConfig(max_pause_ms=400)
     with pytest.raises(ValueError, match=r"TurnsConfig\.hang_ms is -1, expected a number from 20 to 3000"):
         TurnsConfig(hang_ms=-1)

@@ -41,7 +41,7 @@ class ActivityConfig:
         -65.0, "A frame below this level is never speech.", unit="dBFS", minimum=-120.0, maximum=0.0
     )
     start_ms: int = option(
-        60, "So much speech, less the pauses in it, makes a start.", unit="ms", minimum=10, maximum=1000
+        140, "So much speech, less the pauses in it, makes a start.", unit="ms", minimum=10, maximum=1000
     )
     hang_ms: int = option(240, "So much without speech makes an end.", unit="ms", minimum=20, maximum=3000)
     resume_ms: int = option(
@@ -184,6 +184,11 @@ class SpeakerActivity:
             self._next = first_sample // length * length
         return decided + self._frames()
 
+    def read(self, first_sample: int, end_sample: int, at_most: int) -> npt.NDArray[np.int16]:
+        """Return the newest sound before a sample, from `first_sample` on at the most [samples]."""
+        oldest = self._stream.end_sample - _KEPT_SAMPLES
+        return self._stream.read(max(first_sample, end_sample - at_most, oldest), end_sample)
+
     def _push_gap(self, until_sample: int) -> list[Activity]:
         """Hear a long hole piece by piece, so that no more than the stream keeps is in hand at once."""
         if until_sample - self._stream.end_sample > _MAX_GAP_SAMPLES:
@@ -212,5 +217,5 @@ class SpeakerActivity:
         return Activity(first, end, probability, level, self._machine.state, self._machine.speech_end, change)
 
 
-_KEPT_SAMPLES = 4 * SAMPLE_RATE_HZ
+_KEPT_SAMPLES = 10 * SAMPLE_RATE_HZ
 _MAX_GAP_SAMPLES = 60 * SAMPLE_RATE_HZ

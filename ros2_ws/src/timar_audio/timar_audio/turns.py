@@ -1,9 +1,10 @@
 """Speech turns and the floor, from both voices. Pure.
 
 A speech turn is what one person says until the floor changes; pauses shorter than `pause_ms` belong to it.
-Each turn has one START and one END, in order. Who begins to speak while the other holds the floor takes it
-after `barge_in_ms` of speaking at once (the user's doing so is a BARGE_IN), and who ends before that has only
-given a BACKCHANNEL.
+Each turn has one START and one END, in order. A model may say that a turn is complete, or that it is not:
+then a shorter or a longer pause ends it. Who begins to speak while the other holds the floor takes it after
+`barge_in_ms` of speaking at once (the user's doing so is a BARGE_IN), and who ends before that has only given
+a BACKCHANNEL.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ from __future__ import annotations
 import collections
 import dataclasses
 import enum
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 from timar_common.clock import SAMPLE_RATE_HZ
 from timar_common.config import check, option
 
-from timar_audio.activity import Activity, ActivityConfig, SpeakerActivity, Started, Stopped
+from timar_audio.activity import Activity, ActivityConfig, SpeakerActivity, Started, State, Stopped
+from timar_audio.background import BackgroundConfig
+from timar_audio.end_of_turn import LONGEST_HEARD_S, EndOfTurn
 from timar_audio.vad import SileroDetector, VoiceDetector, WebRtcDetector
 
 
@@ -69,6 +73,19 @@ class TurnsConfig:
         minimum=0,
         maximum=3,
     )
+    above_background_db: float = option(
+        1.0,
+        "webrtcvad: speech is at least so much above the background.",
+        unit="dB",
+        minimum=0.0,
+        maximum=60.0,
+    )
+    above_background_spreads: float = option(
+        2.0,
+        "webrtcvad: and at least so many times by how much the background wanders; both 0: off.",
+        minimum=0.0,
+        maximum=20.0,
+    )
     threshold: float = option(
         0.5, "Probability from which a frame counts as speech.", minimum=0.01, maximum=0.99
     )
@@ -76,7 +93,7 @@ class TurnsConfig:
         -65.0, "A frame below this level is never speech.", unit="dBFS", minimum=-120.0, maximum=0.0
     )
     start_ms: int = option(
-        60, "So much speech, less the pauses in it, makes a start.", unit="ms", minimum=10, maximum=1000
+        140, "So much speech, less the pauses in it, makes a start.", unit="ms", minimum=10, maximum=1000
     )
     hang_ms: int = option(
         240, "So much without speech makes an end of activity.", unit="ms", minimum=20, maximum=3000
@@ -91,8 +108,28 @@ class TurnsConfig:
         minimum=20,
         maximum=5000,
     )
+    end_of_turn: str = option(
+        "", "Model that judges whether the user's turn is complete, as module:Class; empty: pause_ms alone."
+    )
+    end_threshold: float = option(
+        0.5, "Probability from which the model's word is that it is.", minimum=0.0, maximum=1.0
+    )
+    min_pause_ms: int = option(
+        300,
+        "With a model: it is asked after so long a pause, and a complete turn ends at once.",
+        unit="ms",
+        minimum=20,
+        maximum=5000,
+    )
+    max_pause_ms: int = option(
+        2000,
+        "No pause is waited out longer: neither for a model nor for a noise that may become speech.",
+        unit="ms",
+        minimum=20,
+        maximum=20_000,
+    )
     barge_in_ms: int = option(
-        320,
+        280,
         "Who speaks so long into the other's turn takes the floor; less is a back-channel.",
         unit="ms",
         minimum=60,
@@ -109,6 +146,11 @@ class TurnsConfig:
     def __post_init__(self) -> None:
         check(self)
         WebRtcDetector(self.aggressiveness, self.frame_ms)
+        if not max(self.pause_ms, self.min_pause_ms) <= self.max_pause_ms:
+            raise ValueError(
+                f"max_pause_ms is {self.max_pause_ms}, expected at least pause_ms ({self.pause_ms}) and "
+                f"min_pause_ms ({self.min_pause_ms})"
+            )
 
     def make_detector(self) -> VoiceDetector:
         """Return a detector for one voice.
@@ -118,7 +160,10 @@ class TurnsConfig:
         """
         if self.detector == "silero":
             return SileroDetector()
-        return WebRtcDetector(self.aggressiveness, self.frame_ms)
+        background = None
+        if self.above_background_db or self.above_background_spreads:
+            background = BackgroundConfig(self.above_background_db, self.above_background_spreads)
+        return WebRtcDetector(self.aggressiveness, self.frame_ms, background)
 
     @property
     def activity(self) -> ActivityConfig:
@@ -171,13 +216,24 @@ class _Turn:
     is_speaking: bool = True
     """False during a pause."""
     has_floor: bool = False
+    is_complete: bool | None = None
+    """What the model said in this pause; None while it was not asked."""
 
 
 class TurnRules:
-    """Speech turns and floor from both voices' activity, frame by frame in the order of the clock."""
+    """Speech turns and floor from both voices' activity, frame by frame in the order of the clock.
 
-    def __init__(self, config: TurnsConfig) -> None:
-        self._pause = config.pause_ms * SAMPLE_RATE_HZ // 1000
+    Args:
+        judge: Says how likely the user's turn is complete, from its first sample and how far the sound has
+            come; None leaves every end to the pause.
+    """
+
+    def __init__(self, config: TurnsConfig, judge: Callable[[int, int], float] | None = None) -> None:
+        self._judge = judge
+        self._end_threshold = config.end_threshold
+        self._pause, self._min_pause, self._max_pause = (
+            ms * SAMPLE_RATE_HZ // 1000 for ms in (config.pause_ms, config.min_pause_ms, config.max_pause_ms)
+        )
         self._barge_in = config.barge_in_ms * SAMPLE_RATE_HZ // 1000
         self._turns: dict[Speaker, _Turn | None] = {speaker: None for speaker in Speaker}
         self._counts = {speaker: 0 for speaker in Speaker}
@@ -205,8 +261,7 @@ class TurnRules:
             self._paused(speaker, frame.change.end_sample)
         for who in (speaker, speaker.other):
             events += self._take_floor(who, now)
-        turn = self._turns[speaker]
-        if turn is not None and not turn.is_speaking and now - turn.end_sample >= self._pause:
+        if self._is_over(speaker, frame):
             events += self._end(speaker, now)
         return events, [] if self._floor == before else [self._floor]
 
@@ -220,6 +275,22 @@ class TurnRules:
                     self._paused(speaker, max(self._speech_end[speaker], turn.stretch_first))
                 events += self._end(speaker, max(now_sample, turn.end_sample))
         return events
+
+    def _is_over(self, speaker: Speaker, frame: Activity) -> bool:
+        """Whether a pause has lasted long enough to end its turn."""
+        turn = self._turns[speaker]
+        if turn is None or turn.is_speaking:
+            return False
+        pause = frame.end_sample - turn.end_sample
+        if pause >= self._max_pause:
+            return True
+        if frame.state is State.STARTING:  # it may be speech again, of a pause that was short enough
+            return False
+        if speaker is Speaker.AGENT or self._judge is None:
+            return pause >= self._pause
+        if turn.is_complete is None and pause >= self._min_pause:
+            turn.is_complete = self._judge(turn.first_sample, frame.end_sample) >= self._end_threshold
+        return bool(turn.is_complete)
 
     def _started(self, speaker: Speaker, first_sample: int, now: int) -> list[TurnEvent]:
         turn = self._turns[speaker]
@@ -238,7 +309,7 @@ class TurnRules:
     def _paused(self, speaker: Speaker, end_sample: int) -> None:
         turn = self._turns[speaker]
         if turn is not None:
-            turn.is_speaking, turn.end_sample = False, end_sample
+            turn.is_speaking, turn.end_sample, turn.is_complete = False, end_sample, None
 
     def _take_floor(self, speaker: Speaker, now: int) -> list[TurnEvent]:
         """Give the floor to who has spoken long enough beside the other, or after the other fell silent."""
@@ -306,14 +377,18 @@ class Turns:
 
     Frames of the two are taken in the order of the clock; a voice that stays behind is waited for at most
     `max_skew_ms`, one that never came is not waited for.
+
+    Args:
+        model: What judges whether the user's turn is complete; None leaves every end to the pause.
     """
 
-    def __init__(self, config: TurnsConfig) -> None:
+    def __init__(self, config: TurnsConfig, model: EndOfTurn | None = None) -> None:
         self.voices = {
             speaker: SpeakerActivity(config.make_detector(), config.activity) for speaker in Speaker
         }
         self.config = config
-        self.rules = TurnRules(config)
+        self._model = model
+        self.rules = TurnRules(config, None if model is None else self._judge)
         self._skew = config.max_skew_ms * SAMPLE_RATE_HZ // 1000
         self._waiting: dict[Speaker, collections.deque[Activity]] = {
             speaker: collections.deque() for speaker in Speaker
@@ -359,9 +434,14 @@ class Turns:
 
     def anew(self) -> Turns:
         """Return new ears for a counter that begins anew; speech turns are counted on."""
-        turns = Turns(self.config)
+        turns = Turns(self.config, self._model)
         turns.rules.count_on_from(self.rules)
         return turns
+
+    def _judge(self, first_sample: int, end_sample: int) -> float:
+        assert self._model is not None
+        heard = self.voices[Speaker.USER].read(first_sample, end_sample, LONGEST_HEARD_S * SAMPLE_RATE_HZ)
+        return self._model.probability(heard)
 
     def _watermark(self) -> int:
         ends = [self._ends[speaker] for speaker, voice in self.voices.items() if voice.is_started]

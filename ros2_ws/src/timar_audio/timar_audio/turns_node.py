@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import time
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from timar_msgs.msg import FloorState, TurnEvent, VoiceActivity
 from timar_audio import turns
 from timar_audio.activity import Activity
 from timar_audio.blocks import check_block
+from timar_audio.end_of_turn import EndOfTurn, load_end_of_turn
 from timar_audio.turns import Speaker, Turns, TurnsConfig
 
 _FRAME_IDS = {Speaker.USER: "microphone", Speaker.AGENT: "loudspeaker"}
@@ -29,6 +31,20 @@ class _Newest:
     monotonic_ns: int = 0
 
 
+class TimedModel:
+    """A model of the end of turns, and how long it thinks."""
+
+    def __init__(self, model: EndOfTurn, took_s: Percentiles) -> None:
+        self._model, self._took_s = model, took_s
+
+    def probability(self, samples: np.ndarray) -> float:
+        """Ask the model."""
+        began_s = time.monotonic()
+        probability = self._model.probability(samples)
+        self._took_s.add(time.monotonic() - began_s)
+        return probability
+
+
 class TurnsNode(RoomNode):
     """Feed both voices to the rules, publish what they decide."""
 
@@ -37,7 +53,8 @@ class TurnsNode(RoomNode):
 
     def build(self) -> None:
         """Make the core and the topics."""
-        self._turns = Turns(self.config)
+        self._model_s = Percentiles()
+        self._turns = Turns(self.config, self._make_model())
         self._watch = ConversationWatch()
         self._newest = {speaker: _Newest() for speaker in Speaker}
         self._delays_s = {kind: Percentiles() for kind in turns.Kind}
@@ -48,6 +65,11 @@ class TurnsNode(RoomNode):
         self.listen_to("user/audio", functools.partial(self._on_audio, Speaker.USER))
         self.listen_to("agent/audio", functools.partial(self._on_audio, Speaker.AGENT))
 
+    def _make_model(self) -> EndOfTurn | None:
+        if not self.config.end_of_turn:
+            return None
+        return TimedModel(load_end_of_turn(self.config.end_of_turn), self._model_s)
+
     def report(self) -> Report:
         """Count events and losses, and say how long decisions took."""
         report = Report(values={"floor": self._turns.rules.floor.state.name})
@@ -56,6 +78,8 @@ class TurnsNode(RoomNode):
             report.values[f"{kind.name.lower()}s"] = count
             for name, delay_s in self._delays_s[kind].summary().items():
                 report.values[f"{kind.name.lower()}_decision_delay_{name}_ms"] = 1000 * delay_s
+        for name, took_s in self._model_s.summary().items():
+            report.values[f"end_of_turn_{name}_ms"] = 1000 * took_s
         for speaker, voice in self._turns.voices.items():
             name = speaker.name.lower()
             report.values[f"{name}_samples"] = voice.counters.received

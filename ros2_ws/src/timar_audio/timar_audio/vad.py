@@ -12,6 +12,9 @@ import numpy.typing as npt
 import webrtcvad
 from timar_common.clock import SAMPLE_RATE_HZ
 
+from timar_audio.background import Background, BackgroundConfig
+from timar_audio.levels import level_dbfs
+
 WEBRTC_FRAMES_MS = (10, 20, 30)
 SILERO_FRAME = 512
 """Silero takes frames of 32 ms and no others [samples]."""
@@ -34,14 +37,20 @@ class VoiceDetector(Protocol):
 
 
 class WebRtcDetector:
-    """WebRTC's detector: Gaussian mixtures over six bands, about 1 ms of work per second of sound.
+    """WebRTC's detector: Gaussian mixtures over six bands, less than 1 ms of work per second of sound.
+
+    By itself it takes babble and the ring of a knock for speech; so what does not stand out of the background
+    is none. docs/audio.md has what either does.
 
     Args:
         aggressiveness: 0 (hears the most, and the most noise) to 3 (only what is clearly speech).
         frame_ms: 10, 20 or 30 [ms].
+        background: By how much speech stands out; None leaves every decision to WebRTC's.
     """
 
-    def __init__(self, aggressiveness: int = 2, frame_ms: int = 20) -> None:
+    def __init__(
+        self, aggressiveness: int = 2, frame_ms: int = 20, background: BackgroundConfig | None = None
+    ) -> None:
         if frame_ms not in WEBRTC_FRAMES_MS:
             raise ValueError(
                 f"frame_ms is {frame_ms}, expected 10, 20 or 30: webrtcvad takes no other frames"
@@ -50,6 +59,7 @@ class WebRtcDetector:
             raise ValueError(f"aggressiveness is {aggressiveness}, expected 0 (lenient) to 3 (strict)")
         self.frame_samples = frame_ms * SAMPLE_RATE_HZ // 1000
         self._vad = webrtcvad.Vad(aggressiveness)
+        self._background = None if background is None else Background(background, frame_ms / 1000)
 
     def probability(self, frame: npt.NDArray[np.int16]) -> float:
         """Return 1 for speech and 0 for anything else."""
@@ -57,7 +67,10 @@ class WebRtcDetector:
             raise ValueError(
                 f"a frame is {self.frame_samples} int16 samples, got {frame.dtype} of shape {frame.shape}"
             )
-        return float(self._vad.is_speech(frame.tobytes(), SAMPLE_RATE_HZ))
+        is_speech = bool(self._vad.is_speech(frame.tobytes(), SAMPLE_RATE_HZ))
+        if self._background is not None:
+            is_speech = self._background.stands_out(level_dbfs(frame), is_speech)
+        return float(is_speech)
 
 
 class SileroDetector:
