@@ -3,12 +3,14 @@
 Everything runs interleaved in one process on the same random weights, both speakers talking; each engine's
 memory is measured in a process of its own. Writes a table and a plot.
 
-make bench-model ARGS="--turns 500"
+make bench-model                                          # everything, about 12 minutes
+make bench-model ARGS="--folder /tmp/large --only speed"  # one part; the page keeps the others as they were
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import platform
@@ -18,15 +20,26 @@ import tempfile
 import time
 from pathlib import Path
 
+import model_rates
+import model_report
 import numpy as np
+from model_report import CACHED, FULL, WINDOW
 from timar_model.config import ModelConfig, SamplingConfig
 
 from timar_model import load_model
 
 RESULTS = Path(__file__).parent / "results"
-ROWS = ("full recompute float32", "cached float32", "cached int8")
-SAMPLES, MOTION = 16_000, (25, 56)
-WINDOW = 8
+FRAME = 640
+NARROW = {
+    "speech_encoder": "logmel",
+    "speech_dim": 160,
+    "token_dim": 64,
+    "width": 64,
+    "heads": 4,
+    "blocks": 2,
+    "head_width": 64,
+    "head_blocks": 1,
+}
 
 
 def main() -> None:
@@ -34,8 +47,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--folder", type=Path, help="where the 4.2 GB of weights are kept for the next run")
+    parser.add_argument("--only", nargs="+", choices=STAGES, default=STAGES, help="parts to measure anew")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds of four turns each")
-    parser.add_argument("--turns", type=int, default=60, help="turns of the int8 run that looks for growth")
+    parser.add_argument("--turns", type=int, default=500, help="turns of the long int8 run")
+    parser.add_argument("--small-turns", type=int, default=3600, help="turns of the small models' runs")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
@@ -43,19 +58,30 @@ def main() -> None:
     if arguments.memory_of:
         print(json.dumps(measure_memory(arguments.folder, arguments.memory_of, arguments.threads)))
         return
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    kept = arguments.out / "model_large.json"
+    found = json.loads(kept.read_text()) if kept.is_file() else {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.folder or Path(scratch)
-        prepare(folder)
-        memory = {
-            name: memory_of(folder / "large", name, arguments.threads) for name in ("onnx", "onnx-int8")
-        }
-        found = measure(folder / "large", arguments.rounds, arguments.threads)
-        long_run = measure_growth(folder / "large", arguments.turns, arguments.threads)
-    text = report(found, long_run, memory, arguments)
-    arguments.out.mkdir(parents=True, exist_ok=True)
+        if {"memory", "speed", "long"} & {*arguments.only}:
+            prepare(folder)
+        for stage in (stage for stage in STAGES if stage in arguments.only):
+            print(f"measuring: {stage}", file=sys.stderr)
+            measured = STAGES[stage](folder / "large", arguments)
+            # A part is written when it is there: what follows may be cut off.
+            found[stage] = {"when": when(arguments.threads), **measured}
+            kept.write_text(json.dumps(found, indent=1) + "\n")
+    text = model_report.page(found)
     (arguments.out / "model_large.md").write_text(text)
-    plot(found, long_run, arguments.out / "model_large.png")
+    if {"speed", "long"} <= {*found}:
+        model_report.plot(found, arguments.out / "model_large.png")
     print(text)
+
+
+def when(threads: int) -> str:
+    """Say when, on what and beside how much other work."""
+    load = os.getloadavg()[0]
+    return f"{time.strftime('%Y-%m-%d %H:%M')}, {machine()}, {threads} threads, load average {load:.1f}"
 
 
 def prepare(folder: Path) -> None:
@@ -113,38 +139,51 @@ class Talk:
 
     def __init__(self) -> None:
         self._random = np.random.default_rng(0)
-        self._rhythm = 0.5 - 0.5 * np.cos(2 * np.pi * 4 * np.arange(SAMPLES) / SAMPLES)
 
-    def turn(self):
+    def turn(self, frames: int = 25):
         """Return the arguments of the next step."""
-        sound = 0.1 * self._rhythm * self._random.standard_normal((2, SAMPLES))
-        motion = self._random.standard_normal(MOTION).astype(np.float32)
+        samples = np.arange(frames * FRAME)
+        rhythm = 0.5 - 0.5 * np.cos(2 * np.pi * 4 * samples / 16_000)
+        sound = 0.1 * rhythm * self._random.standard_normal((2, samples.size))
+        motion = self._random.standard_normal((frames, 56)).astype(np.float32)
         return sound[0].astype(np.float32), motion, sound[1].astype(np.float32)
 
+    def turn_of(self, config: ModelConfig):
+        """Return a turn as long as a model's own."""
+        return self.turn(config.turn_frames)
 
-def measure(folder: Path, rounds: int, threads: int) -> Stopwatch:
+
+def measure_speed(folder: Path, arguments) -> dict:
     """Interleave one full recompute and one turn of each engine, four turns (one re-anchoring) a round."""
+    threads = arguments.threads
     model, watch, talk = load_model(folder), Stopwatch(), Talk()
     sessions = {
-        "cached float32": model.session("onnx", threads=threads, take_back_turns=1, steps=5),
-        "cached int8": model.session("onnx-int8", threads=threads, take_back_turns=1, steps=5),
+        name: model.session(engine, threads=threads, take_back_turns=1, steps=5)
+        for name, engine in CACHED.items()
     }
     full = full_recompute(model, threads)
-    rates = gemm_rates(threads)
+    rates = model_rates.bare_products(folder, threads)
     for _ in range(WINDOW):
         for session in sessions.values():
             session.step(*talk.turn())
             session.idle(60.0)
-    for _ in range(rounds):
+    for _ in range(arguments.rounds):
         for _ in range(WINDOW // 2):
-            arguments = talk.turn()
-            for part, work in full(arguments):
-                watch.run(f"{ROWS[0]}/{part}", work)
+            given = talk.turn()
+            for part, work in full(given):
+                watch.run(f"{FULL}/{part}", work)
             for name, session in sessions.items():
-                timed_turn(watch, name, session, arguments)
-            for name, work in rates.items():
+                timed_turn(watch, name, session, given)
+            for name, (work, _) in rates.items():
                 watch.run(name, work)
-    return watch
+    parts = model_rates.profile(model, [talk.turn() for _ in range(WINDOW)], threads)
+    products, attention = flops_of_turn(model.config)
+    return {
+        "wall_ms": watch.wall,
+        "flops": {name: flops for name, (_, flops) in rates.items()},
+        "backbone_flops": {"products": products, "attention": attention},
+        "int8_pass_ms": parts,
+    }
 
 
 def timed_turn(watch: Stopwatch, name: str, session, arguments) -> None:
@@ -201,55 +240,87 @@ def full_recompute(model, threads: int):
     return parts
 
 
-def gemm_rates(threads: int):
-    """Return bare products of the backbone's shape, (110, 1024) by (1024, 4096), in float32 and int8."""
-    import onnx
-    import onnxruntime
-    from onnx import TensorProto, helper, numpy_helper
+def measure_long(folder: Path, arguments) -> dict:
+    """Talk for long with size large in int8, then set its turns beside those of a fresh conversation."""
+    model, talk = load_model(folder), Talk()
+    return long_run(lambda: model.session("onnx-int8", threads=arguments.threads), talk, arguments.turns)
 
-    random = np.random.default_rng(0)
 
-    def session(op, kind, out, weight):
-        shape = [helper.make_tensor_value_info("x", kind, [110, 1024])]
-        found = [helper.make_tensor_value_info("y", out, [110, 4096])]
-        nodes = [helper.make_node(op, ["x", "w"], ["y"])]
-        graph = helper.make_graph(nodes, "g", shape, found, [numpy_helper.from_array(weight, "w")])
-        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        onnx.checker.check_model(made)
-        return onnxruntime.InferenceSession(made.SerializeToString(), options)
+def measure_small(folder: Path, arguments) -> dict:
+    """As `measure_long`, an hour of turns: the published layout at a small width, and the shipped model."""
+    import torch
+    from timar_model.checkpoint import save_model
+    from timar_model.export import export_onnx
+    from timar_model.model import TimarModel
 
-    weight = random.standard_normal((1024, 4096)).astype(np.float32)
-    x = random.standard_normal((110, 1024)).astype(np.float32)
-    plain = session("MatMul", TensorProto.FLOAT, TensorProto.FLOAT, weight)
-    few = session(
-        "MatMulInteger", TensorProto.UINT8, TensorProto.INT32, (40 * weight).clip(-127, 127).astype(np.int8)
-    )
-    bytes_ = (64 + 20 * x).clip(0, 255).astype(np.uint8)
+    torch.manual_seed(0)
+    sampling = SamplingConfig(when_full="reanchor")
+    config = ModelConfig.of_size("base", **NARROW, sampling=sampling)
+    with tempfile.TemporaryDirectory() as scratch:
+        save_model(Path(scratch) / "narrow", TimarModel(config))
+        export_onnx(Path(scratch) / "narrow")
+        models = {"published layout, width 64": load_model(Path(scratch) / "narrow")}
+        models["talking-head, as shipped"] = load_model("talking-head")
+        return {
+            name: long_run(functools.partial(model.session, "onnx"), Talk(), arguments.small_turns)
+            for name, model in models.items()
+        }
+
+
+def long_run(open_session, talk, turns: int) -> dict:
+    """Talk for many turns; then let a fresh conversation take turns with the old one, history as long.
+
+    Both are measured in turn, so that what else the machine does meets both alike.
+    """
+    cycle = WINDOW // 2
+    turns = -(-turns // cycle) * cycle
+    old = open_session()
+    # What the run itself writes down has its place from the start, so that only the session can grow.
+    kept = {name: np.ones(turns) for name in ("wall_ms", "cpu_ms", "idle_cpu_ms", "memory_mb", "blocks")}
+    for number in range(turns):
+        given = talk.turn_of(old.config)
+        kept["cpu_ms"][number], kept["idle_cpu_ms"][number] = cpu_of_turn(old, given)
+        kept["wall_ms"][number] = sum(old.timings_ms.values())
+        kept["memory_mb"][number] = memory_now("VmRSS")
+        kept["blocks"][number] = sys.getallocatedblocks()
+    fresh = open_session()
+    settled = -(-max(WINDOW, fresh.config.window_turns) // cycle) * cycle
+    for _ in range(settled):
+        cpu_of_turn(fresh, talk.turn_of(fresh.config))
+    pairs = []
+    for number in range(4 * cycle):
+        given = talk.turn_of(fresh.config)
+        both = {}
+        for session in (fresh, old) if number % 2 else (old, fresh):
+            both[session is old] = cpu_of_turn(session, given)[0]
+        pairs.append((both[True], both[False]))
+    start = min(8 * settled, turns // 4)
+    grown = {
+        name: float(np.median(kept[name][-cycle:]) - np.median(kept[name][start : start + cycle]))
+        for name in ("memory_mb", "blocks")
+    }
     return {
-        "gemm float32": lambda: [plain.run(None, {"x": x}) for _ in range(8)],
-        "gemm int8": lambda: [few.run(None, {"x": bytes_}) for _ in range(8)],
+        "turns": turns,
+        **{name: kept[name].round(2).tolist() for name in ("wall_ms", "cpu_ms", "idle_cpu_ms")},
+        "settled_turn": settled,
+        "pairs_cpu_ms": pairs,
+        "grown_from_turn": start,
+        "grown": grown,
     }
 
 
-def measure_growth(folder: Path, turns: int, threads: int) -> dict[str, list[float]]:
-    """Run int8 for many turns, re-anchoring included; return each turn's times and the memory after it."""
-    session = load_model(folder).session("onnx-int8", threads=threads, take_back_turns=1)
-    talk = Talk()
-    kept: dict[str, list[float]] = {"wall_ms": [], "cpu_ms": [], "idle_cpu_ms": [], "memory_mb": []}
-    for _ in range(turns):
-        arguments = talk.turn()
-        wall, cpu = time.perf_counter(), time.process_time()
-        session.step(*arguments)
-        kept["wall_ms"].append((time.perf_counter() - wall) * 1e3)
-        kept["cpu_ms"].append((time.process_time() - cpu) * 1e3)
-        cpu = time.process_time()
-        session.idle(60.0)
-        kept["idle_cpu_ms"].append((time.process_time() - cpu) * 1e3)
-        kept["memory_mb"].append(memory_now("VmRSS"))
-    return kept
+def cpu_of_turn(session, given) -> tuple[float, float]:
+    """Take a turn and the idle time after it; return their processor times [ms]."""
+    started = time.process_time()
+    session.step(*given)
+    stepped = time.process_time()
+    session.idle(60.0)
+    return (stepped - started) * 1e3, (time.process_time() - stepped) * 1e3
+
+
+def measure_memory_and_load(folder: Path, arguments) -> dict:
+    """Measure each engine in a process of its own."""
+    return {name: memory_of(folder, engine, arguments.threads) for name, engine in CACHED.items()}
 
 
 def memory_of(folder: Path, engine: str, threads: int) -> dict[str, float]:
@@ -285,80 +356,6 @@ def flops_of_turn(config: ModelConfig) -> tuple[float, float]:
     )
 
 
-def report(watch: Stopwatch, long_run, memory, arguments) -> str:
-    """Write what was found as a page."""
-    middle = {name: float(np.median(times)) for name, times in watch.wall.items()}
-    core = {name: np.add(watch.wall[f"{name}/backbone"], watch.wall[f"{name}/head"]) for name in ROWS}
-    whole = {name: np.add(core[name], watch.wall[f"{name}/speech"]) for name in ROWS}
-    lines = [
-        "# Size large, turn by turn",
-        "",
-        f"{time.strftime('%Y-%m-%d %H:%M')}, {machine()}, {arguments.threads} threads, load average "
-        f"{os.getloadavg()[0]:.1f} at the end.",
-        f"Random weights, both speakers talking, eight turns of context, {len(core[ROWS[0]])} interleaved "
-        "turns; wall time, median [ms].",
-        "",
-        "| | speech | backbone | head | backbone + head | p99 | whole turn | real-time factor |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for name in ROWS:
-        parts = " | ".join(f"{middle[f'{name}/{part}']:.0f}" for part in ("speech", "backbone", "head"))
-        lines.append(
-            f"| {name} | {parts} | {np.median(core[name]):.0f} | {np.percentile(core[name], 99):.0f} "
-            f"| {np.median(whole[name]):.0f} | {np.median(whole[name]) / 1e3:.2f} |"
-        )
-    lines += ["", "| of full recompute, turn by turn | backbone + head | whole turn | asked |"]
-    lines += ["|---|---|---|---|"]
-    for name, asked in ((ROWS[1], "1/4"), (ROWS[2], "1/12, whole 1/10")):
-        ratio = [1 / np.median(of[name] / of[ROWS[0]]) for of in (core, whole)]
-        lines.append(f"| {name} | 1/{ratio[0]:.1f} | 1/{ratio[1]:.1f} | {asked} |")
-    lines += [
-        "",
-        *rate_lines(middle),
-        "",
-        "| | peak memory [GB] | asked | load, verified [s] |",
-        "|---|---|---|---|",
-    ]
-    for name, engine, asked in ((ROWS[1], "onnx", 3.6), (ROWS[2], "onnx-int8", 1.3)):
-        facts = memory[engine]
-        lines.append(f"| {name} | {facts['peak_gb']:.2f} | {asked} | {facts['load_s']:.1f} |")
-    lines += ["", *growth_lines(long_run), "", "![turns](model_large.png)", ""]
-    return "\n".join(lines)
-
-
-def rate_lines(middle: dict[str, float]) -> list[str]:
-    """Set the int8 backbone beside bare products of the same run."""
-    products, attention = flops_of_turn(ModelConfig.of_size("large"))
-    bare = {kind: 8 * 2 * 110 * 1024 * 4096 / middle[f"gemm {kind}"] / 1e6 for kind in ("float32", "int8")}
-    took_ms = middle["cached int8/backbone"]
-    rate = (products + attention) / took_ms / 1e6
-    ideal_ms = products / bare["int8"] / 1e6 + attention / bare["float32"] / 1e6
-    return [
-        f"Bare products in the same run: float32 {bare['float32']:.0f}, int8 {bare['int8']:.0f} GFLOP/s.",
-        f"The int8 backbone does {rate:.0f} GFLOP/s, {100 * rate / bare['int8']:.0f} % of the int8 "
-        "rate (asked: 70 %).",
-        f"Of its {(products + attention) / 1e9:.0f} GFLOP, {attention / 1e9:.0f} are attention in float32: "
-        f"at the bare rates all of it would take {ideal_ms:.0f} ms, and it takes {took_ms:.0f}.",
-    ]
-
-
-def growth_lines(run: dict[str, list[float]]) -> list[str]:
-    """Say what a long int8 run shows: both ends, memory, and processor time with re-anchoring."""
-    cpu, memory = np.asarray(run["cpu_ms"]), run["memory_mb"]
-    # Both ends with the same lengths of history: two cycles of four turns each.
-    early, late = np.median(cpu[8:16]), np.median(cpu[-8:])
-    p50, p99 = np.percentile(run["wall_ms"][WINDOW:], [50, 99])
-    idle = np.asarray(run["idle_cpu_ms"][WINDOW:])
-    grown = memory[-1] - memory[min(16, len(memory) - 1)]
-    return [
-        f"int8 over {cpu.size} turns: wall p50 {p50:.0f}, p99 {p99:.0f} ms. Processor time of a turn "
-        f"{np.median(cpu[WINDOW:]):.0f} ms, and {idle.mean():.0f} ms a turn for re-anchoring in idle time "
-        f"({np.max(idle):.0f} ms every fourth turn).",
-        f"Turns 8 to 15 against the last eight: {early:.0f} and {late:.0f} ms ("
-        f"{100 * (late / early - 1):+.1f} %, asked: within 5). Memory from turn 16 on: {grown:+.1f} MB.",
-    ]
-
-
 def machine() -> str:
     """Name processor and cores."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -367,29 +364,12 @@ def machine() -> str:
     return f"{model or platform.machine()}{vnni}, {os.cpu_count()} cores"
 
 
-def plot(watch: Stopwatch, long_run, path: Path) -> None:
-    """Draw what a turn costs, part by part, and the long run."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 3.6), width_ratios=[1, 1.4])
-    start = np.zeros(len(ROWS))
-    for part in ("speech", "backbone", "head"):
-        height = np.array([np.median(watch.wall[f"{name}/{part}"]) for name in ROWS])
-        left.bar(ROWS, height, bottom=start, label=part)
-        start += height
-    left.axhline(1000, color="grey", linestyle=":", label="real time")
-    left.set(ylabel="wall time of a turn [ms]")
-    left.tick_params(axis="x", labelsize=7)
-    left.legend()
-    right.plot(long_run["cpu_ms"], ".", markersize=3, label="turn")
-    right.plot(long_run["idle_cpu_ms"], ".", markersize=3, label="re-anchoring, in idle time")
-    right.set(xlabel="turn", ylabel="int8 processor time [ms]", ylim=(0, None))
-    right.legend()
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
+STAGES = {
+    "memory": measure_memory_and_load,
+    "speed": measure_speed,
+    "long": measure_long,
+    "small": measure_small,
+}
 
 
 if __name__ == "__main__":

@@ -12,12 +12,17 @@ import torch
 from timar_model.config import SamplingConfig
 from timar_model.diffusion import diffusion_loss
 from timar_model.engine_torch import load_network
+from timar_model.hearing import Hearing
+from timar_model.inputs import TurnInputs, join, with_motion, without_user
+from timar_model.noise import gather_draws
 from timar_model.reference import config_of, read_reference, translate
+from timar_model.sampling import drawing_plan, window_frames
 from timar_model.schedule import cosine_schedule, respaced
 from timar_model.session import Session
 from timar_model.speech import Wav2Vec2Features
 from timar_model.speech_torch import TorchSpeechEncoder
 from timar_model.statistics import MotionStatistics
+from timar_model.turns import layout_of, next_turn, turn_sequence, visibility
 
 GOLDEN = Path(__file__).parents[1] / "data" / "timar_golden"
 CASES = json.loads((GOLDEN / "cases.json").read_text())
@@ -74,6 +79,54 @@ def test_sampling_equals_the_released_code(case, engine_name, engine_of):
         np.testing.assert_allclose(
             motion, data["agent_motion"][turn], rtol=0, atol=TOLERANCE, err_msg=str(turn)
         )
+
+
+def turn_inputs(data):
+    """Return what each turn of a case brings, and its first frame's turn."""
+    config, features = network().config, encoder()
+    hearing = Hearing(config, features, MotionStatistics())
+    nothing = np.zeros((0, 56), np.float32), np.zeros(0, np.float32)
+    for number in range(6):
+        turn = next_turn(25 * number, 25, 25, config)
+        given = (data[name][number] for name in ("user_speech", "user_motion", "agent_speech"))
+        yield hearing.hear(turn, *given, None, (features.initial(), features.initial()), nothing).inputs
+
+
+def one_pass(turns, window_frames):
+    """Return the conditions of the last of some turns, everything computed anew."""
+    config = network().config
+    layout = layout_of(turn_sequence([25] * len(turns), config), 0)
+    visible = torch.from_numpy(visibility(layout, window_frames))
+    streams = {name: torch.from_numpy(array) for name, array in vars(join(turns)).items()}
+    return network().encode(TurnInputs(**streams), network().places(layout), visible, None)[:, -25:]
+
+
+@pytest.mark.parametrize("case", CASES)
+@torch.inference_mode()
+def test_sampling_without_any_cache_equals_the_released_code(case):
+    """Each turn recomputes its whole window by one masked pass, as the released code does."""
+    archive = np.load(GOLDEN / "sampling.npz")
+    data = {key.removeprefix(case + "."): archive[key] for key in archive if key.startswith(case + ".")}
+    sampling = sampling_of(CASES[case])
+    frames = window_frames(network().config, sampling)
+    schedule, plan = respaced(1000, 5), drawing_plan(25, sampling.iterations)
+    history = []
+    for number, inputs in enumerate(turn_inputs(data)):
+        window = history[len(history) - min(len(history), frames // 25 - 1) :]
+        z = one_pass([*window, inputs], frames)
+        if sampling.guidance != 1.0:
+            z = torch.cat([z, one_pass([*window, without_user(inputs)], frames)])
+        noise = gather_draws(draws_of(data, number, sampling.iterations), plan, 5, 25)
+        noise[1:] *= np.float32(sampling.temperature)
+        motion = np.zeros((25, 56), np.float32)
+        for rows in plan:
+            of_rows = torch.from_numpy(noise[:, rows])
+            guidance = torch.tensor(sampling.guidance)
+            motion[rows] = network().head.sample(z[:, rows], of_rows, schedule, guidance).numpy()
+        expected = data["agent_motion"][number]
+        np.testing.assert_allclose(motion, expected, rtol=0, atol=TOLERANCE, err_msg=str(number))
+        filled = with_motion(inputs, expected, np.ones(25, np.float32))
+        history.append(inputs if sampling.history == "masked" else filled)
 
 
 def test_speech_embedding_equals_the_released_code():

@@ -1,0 +1,156 @@
+"""int8 against float32 with trained weights: is the difference smaller than that between two seeds?
+
+Each clip's motion is drawn by both engines from the same noise, for several seeds. A metric's difference is
+the mean of int8 - float32 over the seeds; its spread is the deviation of float32 between the seeds. The clips
+are SYNTHETIC conversations the model has not seen. Writes a table.
+
+make bench-int8 ARGS="--model talking-head --clips 6"
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from bench_model import RESULTS, machine
+from timar_model.export import export_onnx
+from timar_model.loading import Model
+from timar_training.conversing import converse
+from timar_training.dyads import read_split
+from timar_training.evaluation import EvaluationConfig, evaluate
+from timar_training.synthesize import CorpusConfig, synthesize
+
+from timar_model import find_model, load_model
+
+ENGINES = ("onnx", "onnx-int8")
+METRICS = {
+    "FD jaw ×10³": ("fid_jaw", 1e3),
+    "FD neck ×10²": ("fid_pose", 1e2),
+    "P-FD neck ×10²": ("p_fid_pose", 1e2),
+    "MSE jaw ×10³": ("mse_jaw", 1e3),
+    "MSE neck ×10²": ("mse_pose", 1e2),
+    "SID jaw": ("sid_jaw", 1),
+    "SID neck": ("sid_pose", 1),
+    "STS jaw": ("sts_jaw", 1),
+    "STS neck": ("sts_pose", 1),
+    "variance neck ×10³": ("variance_pre_pose", 1e3),
+    "rPCC neck ×10²": ("rpcc_pose", 1e2),
+    "jaw follows the voice": ("jaw_voice_correlation", 1),
+    "neck speed, pitch [rad/s]": ("neck_pitch_speed_rad_s", 1),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="talking-head", help="a model folder, or a shipped name")
+    parser.add_argument("--data", type=Path, help="dyads with a list test.txt; none: made for this run")
+    parser.add_argument("--clips", type=int, default=6)
+    parser.add_argument("--seconds", type=float, default=30.0, help="of each clip")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--temperature", type=float, help="of the noise; none: the model's own")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        data = arguments.data or made_dyads(Path(scratch) / "dyads", arguments.clips, arguments.seconds)
+        shutil.copytree(find_model(arguments.model), Path(scratch) / "model")
+        export_onnx(Path(scratch) / "model", ("float32", "int8"))
+        model = load_model(Path(scratch) / "model")
+        if arguments.temperature is None:
+            arguments.temperature = model.config.sampling.temperature
+        clips = read_split(data, "test")[: arguments.clips]
+        scores = {
+            engine: [
+                mean_scores(model, engine, clips, seed, arguments.seconds, arguments.temperature)
+                for seed in range(arguments.seeds)
+            ]
+            for engine in ENGINES
+        }
+        text, is_inside = report(scores, model, len(clips), arguments)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "int8_quality.md").write_text(text)
+    print(text)
+    return 0 if is_inside else 1
+
+
+def made_dyads(folder: Path, clips: int, seconds: float) -> Path:
+    """Make conversations that no training has seen: another seed than the shipped model's corpus."""
+    synthesize(folder, CorpusConfig(hours=seconds / 3600, clip_s=seconds, held_out=clips, seed=4_711))
+    return folder
+
+
+@dataclasses.dataclass
+class EnginePredictor:
+    """A model's session on one engine."""
+
+    model: Model
+    engine: str
+    temperature: float
+    name: str = "engine"
+    delay_frames: int = 0
+
+    @property
+    def turn_frames(self) -> int:
+        """See `Predictor`."""
+        return self.model.config.turn_frames
+
+    def predict(self, dyad, seed: int):
+        """Return (T, 56)."""
+        session = self.model.session(self.engine, seed=seed, temperature=self.temperature)
+        return converse(session, dyad.user_voice, dyad.agent_voice, dyad.user_motion)
+
+
+def mean_scores(model: Model, engine: str, clips, seed: int, seconds: float, temperature: float):
+    """Return the means over clips of every score of one engine and seed."""
+    predictor = EnginePredictor(model, engine, temperature)
+    print(f"{engine}, seed {seed}", file=sys.stderr)
+    return evaluate(predictor, clips, EvaluationConfig(seed=seed), seconds=seconds)["mean"]
+
+
+def report(scores, model: Model, clips: int, arguments) -> tuple[str, bool]:
+    """Write the table; also return whether every difference lies inside the spread."""
+    rows, is_inside = [], True
+    for label, (name, factor) in METRICS.items():
+        found = {
+            engine: factor * np.array([of_seed[name] for of_seed in scores[engine] if name in of_seed])
+            for engine in ENGINES
+        }
+        if not len(found["onnx"]):
+            continue
+        difference = (found["onnx-int8"] - found["onnx"]).mean()
+        spread = found["onnx"].std(ddof=1)
+        is_inside &= bool(abs(difference) <= spread)
+        rows.append(
+            f"| {label} | {found['onnx'].mean():.3f} | {found['onnx-int8'].mean():.3f} | {difference:+.4f} "
+            f"| {spread:.4f} | {'yes' if abs(difference) <= spread else '**no**'} |"
+        )
+    facts = model.manifest["engines"]["onnx-int8"]
+    lines = [
+        "# int8 against float32, trained weights",
+        "",
+        f"{time.strftime('%Y-%m-%d %H:%M')}, {machine()}. Model {arguments.model} "
+        f"({model.manifest['parameters'] / 1e6:.2f} M parameters; {facts['int8_layers']} layers in int8, "
+        f"{len(facts['float_layers'])} float), {clips} SYNTHETIC conversations of {arguments.seconds:g} s it "
+        f"has not seen, {arguments.seeds} seeds, temperature {arguments.temperature:g}.",
+        "Both engines draw from the same noise. Difference: mean of int8 - float32 over seeds. Spread: "
+        "standard deviation of float32 between seeds.",
+        "",
+        "| | float32 | int8 | difference | spread | inside |",
+        "|---|---|---|---|---|---|",
+        *rows,
+        "",
+        f"{'All' if is_inside else 'NOT all'} differences lie inside the spread.",
+        "",
+    ]
+    return "\n".join(lines), is_inside
+
+
+if __name__ == "__main__":
+    sys.exit(main())
