@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from timar_description import find_urdf
+
 from timar_replay.check import BagReport, check_bag
 from timar_replay.joints import limits_of
+from timar_replay.layout import layout_of_bag, write_layout
 from timar_replay.make_command import add_makers
 from timar_replay.summary import FILE_NAME, PICTURE_NAME, summarize
 
@@ -44,7 +47,7 @@ def summary(argv: list[str]) -> int:
 
 
 def bag(argv: list[str]) -> int:
-    """Look after bags: check what one holds, make one from sound files, turn it into training data."""
+    """Look after bags: check one, lay it out for Foxglove, make one from sound files, make training data."""
     parser = argparse.ArgumentParser("timar bag", description=bag.__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
     add_makers(actions)
@@ -54,6 +57,11 @@ def bag(argv: list[str]) -> int:
     )
     _add_bag(check)
     check.set_defaults(run=_check)
+    layout = actions.add_parser("layout", help="a layout for Foxglove that fits the robot of a bag")
+    _add_bag(layout)
+    layout.add_argument("out", type=Path, help="the JSON file; import it in Foxglove")
+    layout.add_argument("--urdf", help="show this robot moving: a name such as timar_head, or a URDF file")
+    layout.set_defaults(run=_layout)
     arguments = parser.parse_args(argv)
     try:
         return int(arguments.run(arguments))
@@ -66,6 +74,13 @@ def _check(arguments: argparse.Namespace) -> int:
     report = check_bag(arguments.bag, arguments.namespace)
     sys.stdout.write(_table(report))
     return 1 if report.problems else 0
+
+
+def _layout(arguments: argparse.Namespace) -> int:
+    urdf = find_urdf(arguments.urdf) if arguments.urdf else None
+    write_layout(arguments.out, layout_of_bag(arguments.bag, urdf, arguments.namespace))
+    sys.stdout.write(f"written to {arguments.out}\n")
+    return 0
 
 
 def _add_bag(parser: argparse.ArgumentParser) -> None:
