@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
+import os
+import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import yaml
 
 from . import dyads
-from .dualtalk import equal_size
+from .compare_report import write_comparison
+from .corpus import write_whole
 from .evaluate_command import data_kind
-from .evaluation import EvaluationConfig, bootstrap_interval, evaluate, with_motion
-from .networks import build_network, parameters_of
+from .evaluation import EvaluationConfig, evaluate, with_motion
+from .networks import build_network, equal_size, parameters_of
 from .predictors import open_predictors
-from .report import head_table, paper_table
 from .train_config import TrainConfig
-from .trainer import open_run
+from .trainer import Progress, open_run
 
 REFERENCE = "timar"
+BOOTSTRAP_DRAWS = 1000
+DIFFERENCE_METRICS = tuple(
+    f"{shown}{metric}_{group}"
+    for shown in ("unshifted_", "")
+    for metric in ("fid", "mse")
+    for group in ("jaw", "pose")
+)
 Say = Callable[[str], None]
 
 
@@ -38,9 +49,12 @@ class ComparisonConfig:
     shared: dict[str, Any]
     """Fields of TrainConfig of all runs; equal steps, batch, features and data."""
     seeds: tuple[int, ...] = (1, 2, 3)
-    """Each system is trained once with each."""
+    """Each tuned system is trained once with each."""
     learning_rates: tuple[float, ...] = (7e-4, 1.5e-3)
-    """Tuning trials, equally many for each system: tried with the first seed, chosen by validation loss."""
+    """Tuning trials, equally many for each tuned system: tried with the first seed, chosen by validation
+    loss."""
+    ablation_seeds: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    """Systems that are not tuned but take the learning rate of "timar", and the seeds of each."""
     baselines: tuple[str, ...] = ("mean-pose", "nearest-clip", "energy-rule")
     """Systems that are fitted and not trained."""
     temperatures: tuple[float, ...] = (0.0, 0.2)
@@ -51,6 +65,8 @@ class ComparisonConfig:
     """Of each list."""
     seconds: float = 30.0
     """Of each clip [s]."""
+    samples: int = 4
+    """Motions drawn per clip for the energy score, where a system draws."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -58,6 +74,10 @@ class ComparisonConfig:
                 object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
         if REFERENCE not in self.systems:
             raise ValueError(f"the systems are {sorted(self.systems)}, expected one to be {REFERENCE!r}")
+        if unknown := sorted(set(self.ablation_seeds) - (set(self.systems) - {REFERENCE})):
+            raise ValueError(
+                f"ablation_seeds names {unknown[0]!r}, expected a system other than {REFERENCE!r}"
+            )
         if not self.seeds or not self.learning_rates or not self.temperatures or self.clips < 1:
             raise ValueError("a comparison needs a seed, a learning rate, a temperature and a clip")
 
@@ -83,25 +103,36 @@ class ComparisonConfig:
 
 
 def compare_models(config: ComparisonConfig, say: Say = lambda line: None) -> dict[str, Any]:
-    """Train, score and write OUT/results.json and OUT/table.md; a second call goes on where one stopped.
+    """Train and score one system after the other; a second call goes on where one stopped.
+
+    After each system OUT/results.json, OUT/table.md and OUT/comparison.png are written with what is there.
 
     Raises:
         ValueError: A system's configuration is inconsistent, or its size cannot be matched.
     """
-    runs = plan(config)
+    trials = plan(config)
+    out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
+    say = _with_time_of_day(say)
     result: dict[str, Any] = {
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "data_kind": data_kind(Path(config.data)),
         "protocol": dataclasses.asdict(config),
         "systems": {},
+        "not_run": [],
     }
-    for name, trials in runs.items():
-        result["systems"][name] = _train_system(name, trials, config, say)
-    result["rows"] = _score_all(config, result["systems"], say)
-    result["differences"] = _differences(result["rows"])
-    out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "results.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    (out / "table.md").write_text(table(result), encoding="utf-8")
+    scores: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for name in [*config.baselines, *trials]:
+        waiting = list(trials)[list(trials).index(name) + 1 :] if name in trials else list(trials)
+        if name in trials:
+            rate = result["systems"].get(REFERENCE, {}).get("learning_rate", 0.0)
+            result["systems"][name] = _train_system(name, trials[name], rate, config, say)
+        scores |= _score(name, result["systems"].get(name), config, say)
+        result["not_run"] = waiting
+        result["rows"] = [_row(*key, seeds) for key, seeds in scores.items()]
+        result["differences"] = _differences(scores)
+        write_comparison(out, result)
     return result
 
 
@@ -109,21 +140,18 @@ def plan(config: ComparisonConfig) -> dict[str, list[TrainConfig]]:
     """Return the tuning trials of each system (its first seed), all checked before anything is trained."""
     trials: dict[str, list[TrainConfig]] = {}
     size = 0
-    ordered = sorted(config.systems, key=lambda name: name != REFERENCE)
+    ordered = sorted(config.systems, key=lambda name: (name != REFERENCE, name in config.ablation_seeds))
     for name in ordered:
-        values = {**config.shared, **config.systems[name], "data": config.data, "seed": config.seeds[0]}
-        model = {**config.shared.get("model", {}), **config.systems[name].get("model", {})}
-        values["model"] = model
+        seed = config.ablation_seeds.get(name, config.seeds)[0]
+        values = {**config.shared, **config.systems[name], "data": config.data, "seed": seed}
+        values["model"] = {**config.shared.get("model", {}), **config.systems[name].get("model", {})}
         first = TrainConfig(**{**values, "out": "plan"})
         if name == REFERENCE:
             size = parameters_of(build_network(first.architecture, first.model_config()))
-        elif first.architecture == "dualtalk":
-            matched = equal_size(first.model_config(), size)
-            values["model"] = {**model, "width": matched.width, "head_width": matched.head_width}
+        else:
+            values["model"] |= equal_size(first.architecture, first.model_config(), size)
         trials[name] = [
-            TrainConfig(
-                **{**values, "learning_rate": rate, "out": _folder(config, name, rate, config.seeds[0])}
-            )
+            TrainConfig(**{**values, "learning_rate": rate, "out": _folder(config, name, rate, seed)})
             for rate in config.learning_rates
         ]
     return trials
@@ -133,13 +161,21 @@ def _folder(config: ComparisonConfig, name: str, rate: float, seed: int) -> str:
     return str(Path(config.out) / "runs" / f"{name}-rate{rate:g}-seed{seed}")
 
 
-def _train_system(name: str, trials: list[TrainConfig], config: ComparisonConfig, say: Say) -> dict[str, Any]:
-    losses = [_train(trial, say) for trial in trials]
-    best = trials[int(np.argmin(losses))]
-    folders = []
-    for seed in config.seeds:
+def _train_system(
+    name: str, trials: list[TrainConfig], reference_rate: float, config: ComparisonConfig, say: Say
+) -> dict[str, Any]:
+    """Tune and train a system; an ablation takes the learning rate of the system it is an ablation of."""
+    seeds = config.ablation_seeds.get(name, config.seeds)
+    if name in config.ablation_seeds:
+        losses: list[float] = []
+        best = next(trial for trial in trials if trial.learning_rate == reference_rate)
+    else:
+        losses = [_train(trial, say) for trial in trials]
+        best = trials[int(np.argmin(losses))]
+    folders, final = [], []
+    for seed in seeds:
         run = dataclasses.replace(best, seed=seed, out=_folder(config, name, best.learning_rate, seed))
-        _train(run, say)
+        final.append(_train(run, say))
         folders.append(str(Path(run.out) / "model"))
     network = build_network(best.architecture, best.model_config())
     return {
@@ -147,6 +183,8 @@ def _train_system(name: str, trials: list[TrainConfig], config: ComparisonConfig
         "parameters": parameters_of(network),
         "learning_rate": best.learning_rate,
         "trial_losses": losses,
+        "seeds": list(seeds),
+        "validation_losses": final,
         "folders": folders,
     }
 
@@ -154,111 +192,118 @@ def _train_system(name: str, trials: list[TrainConfig], config: ComparisonConfig
 def _train(run: TrainConfig, say: Say) -> float:
     trainer = open_run(run, command="timar compare-models")
     trainer.resume()
-    say(f"{Path(run.out).name}: from step {trainer.step} to {run.last_step}")
-    return trainer.run()
+    name = Path(run.out).name
+    say(f"{name}: from step {trainer.step} to {run.last_step}")
+
+    def report(progress: Progress) -> None:
+        if progress.validation_loss is not None:
+            say(
+                f"{name}: step {progress.step}, loss {progress.loss:.3f}, validation "
+                f"{progress.validation_loss:.3f}, {progress.took_s:.2f} s a step"
+            )
+
+    return trainer.run(report)
 
 
-def _score_all(config: ComparisonConfig, systems: dict[str, Any], say: Say) -> list[dict[str, Any]]:
-    """Return a row for each system, temperature and list, with every seed's mean and every clip's scores."""
+def _score(
+    name: str, facts: dict[str, Any] | None, config: ComparisonConfig, say: Say
+) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """Return by label and list what each seed's evaluation found; found ones are kept in OUT/scores."""
     data = Path(config.data)
-    rows = []
+    draws = facts is not None and facts["architecture"] in ("timar", "timar-full-attention")
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for split in config.splits:
         clips = with_motion(dyads.read_split(data, split))[: config.clips]
-        for name in [*config.baselines, *systems]:
-            facts = systems.get(name)
-            draws = facts is not None and facts["architecture"] in ("timar", "timar-full-attention")
-            for temperature in config.temperatures if draws else (None,):
-                label = name if temperature is None else f"{name}, temperature {temperature:g}"
-                say(f"scoring {label} on {split}")
-                sampling = {} if temperature is None else {"temperature": temperature}
-                seeds = []
-                for place in [name] if facts is None else facts["folders"]:
+        for temperature in config.temperatures if draws else (None,):
+            label = name if temperature is None else f"{name}, temperature {temperature:g}"
+            sampling = {} if temperature is None else {"temperature": temperature}
+            # A single draw has no spread to be scored, and a rule draws the same whatever the seed.
+            samples = config.samples if temperature else 1
+            for place in [name] if facts is None else facts["folders"]:
+                run = name if facts is None else Path(place).parent.name
+                kept = Path(config.out) / "scores" / f"{run}-{split}-{temperature}.json"
+                if not kept.is_file():
+                    say(f"scoring {label} ({run}) on {split}")
                     ((_, predictor),) = open_predictors(place, data, sampling=sampling)
-                    seeds.append(evaluate(predictor, clips, EvaluationConfig(), seconds=config.seconds))
-                rows.append({"system": name, "label": label, "split": split, **_over_seeds(seeds)})
-    return rows
+                    setting = EvaluationConfig(samples=samples)
+                    scored = evaluate(predictor, clips, setting, seconds=config.seconds)
+                    write_whole(kept, json.dumps(scored))
+                found.setdefault((label, split), []).append(json.loads(kept.read_text(encoding="utf-8")))
+    return found
 
 
-def _over_seeds(seeds: list[dict[str, Any]]) -> dict[str, Any]:
+def _row(label: str, split: str, seeds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a row: every score's mean, each seed's mean, and an interval over seeds and clips."""
     names = seeds[0]["mean"]
-    means = {name: [seed["mean"][name] for seed in seeds if name in seed["mean"]] for name in names}
-    clips = {
-        clip: {
-            name: float(np.mean([seed["clips"][clip][name] for seed in seeds if name in seed["clips"][clip]]))
-            for name in seeds[0]["clips"][clip]
-        }
-        for clip in seeds[0]["clips"]
-    }
     return {
-        "mean": {name: float(np.mean(values)) for name, values in means.items()},
-        "seed_range": {name: [min(values), max(values)] for name, values in means.items()},
-        "clips": clips,
+        "system": label.split(",")[0],
+        "label": label,
+        "split": split,
+        "clips": len(seeds[0]["clips"]),
+        "mean": {name: float(np.mean([seed["mean"][name] for seed in seeds])) for name in names},
+        "by_seed": {name: [seed["mean"][name] for seed in seeds] for name in names},
+        "interval": {name: interval(drawn_means(_by_seed_and_clip(seeds, name))) for name in names},
     }
 
 
-def _differences(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return TIMAR against each other row: relative gain in FD and MSE, paired by clip, with intervals."""
+def _by_seed_and_clip(seeds: list[dict[str, Any]], metric: str) -> npt.NDArray[np.float64]:
+    """Return (seeds, clips) of a score, of the clips that have it."""
+    clips = [clip for clip, scores in seeds[0]["clips"].items() if metric in scores]
+    return np.array([[seed["clips"][clip].get(metric, np.nan) for clip in clips] for seed in seeds])
+
+
+def drawn_means(values: npt.NDArray[np.float64], side: int = 0) -> npt.NDArray[np.float64]:
+    """Return (draws,) means as they might have been with other seeds and other clips.
+
+    Both are drawn anew, independently of each other: the same clips for both sides of a comparison, seeds for
+    each side its own.
+
+    Args:
+        values: (seeds, clips).
+        side: 0 or 1.
+    """
+    seeds, clips = values.shape
+    of_clips = np.random.default_rng(0).integers(clips, size=(BOOTSTRAP_DRAWS, 1, clips))
+    of_seeds = np.random.default_rng([1, side]).integers(seeds, size=(BOOTSTRAP_DRAWS, seeds, 1))
+    return np.asarray(np.nanmean(values[of_seeds, of_clips], axis=(1, 2)))
+
+
+def interval(draws: npt.NDArray[np.float64]) -> list[float]:
+    """Return the middle 95 % of draws."""
+    low, high = np.nanpercentile(draws, [2.5, 97.5])
+    return [float(low), float(high)]
+
+
+def gain(ours: Any, theirs: Any) -> Any:
+    """Return by which share of theirs ours is smaller, of means or of draws of them."""
+    return 1.0 - ours / np.maximum(theirs, 1e-12)
+
+
+def _differences(scores: dict[tuple[str, str], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return TIMAR against each other row: relative gain in FD and MSE, with interval and by seed."""
     found = []
-    for ours in (row for row in rows if row["system"] == REFERENCE):
-        for other in (row for row in rows if row["split"] == ours["split"] and row["system"] != REFERENCE):
-            for metric in (
-                "unshifted_fid_jaw",
-                "unshifted_fid_pose",
-                "unshifted_mse_jaw",
-                "unshifted_mse_pose",
-            ):
-                pairs = [
-                    (ours["clips"][clip][metric], scores[metric])
-                    for clip, scores in other["clips"].items()
-                    if metric in scores and metric in ours["clips"][clip]
-                ]
-                if not pairs:
-                    continue
-                base = float(np.mean([theirs for _, theirs in pairs]))
-                gains = [(theirs - own) / max(base, 1e-12) for own, theirs in pairs]
+    for (label, split), seeds in scores.items():
+        if label.split(",")[0] != REFERENCE:
+            continue
+        for (other, other_split), theirs in scores.items():
+            if other_split != split or other.split(",")[0] == REFERENCE:
+                continue
+            for metric in DIFFERENCE_METRICS:
+                ours, base = _by_seed_and_clip(seeds, metric), _by_seed_and_clip(theirs, metric)
+                each = [gain(ours[row].mean(), base[row % len(base)].mean()) for row in range(len(ours))]
                 found.append(
                     {
-                        "ours": ours["label"],
-                        "other": other["label"],
-                        "split": ours["split"],
+                        "ours": label,
+                        "other": other,
+                        "split": split,
                         "metric": metric,
-                        "gain": float(np.mean(gains)),
-                        "interval": bootstrap_interval(gains),
+                        "gain": float(gain(ours.mean(), base.mean())),
+                        "interval": interval(gain(drawn_means(ours), drawn_means(base, side=1))),
+                        "by_seed": [float(value) for value in each],
                     }
                 )
     return found
 
 
-def table(result: dict[str, Any]) -> str:
-    """Return the result as Markdown: the paper's table, the head's, and the differences."""
-    protocol = result["protocol"]
-    lines = [
-        f"# Comparison on {result['data_kind']} data\n",
-        f"{len(protocol['seeds'])} seeds, {len(protocol['learning_rates'])} tuning trials each, "
-        f"{protocol['shared'].get('steps')} steps. Factors: MSE exp ×10, jaw ×10³, pose ×10²; "
-        "rPCC ×10², ×10, ×10.\n",
-        "| system | parameters | learning rate |\n|---|---|---|",
-    ]
-    for name, facts in result["systems"].items():
-        lines.append(f"| {name} | {facts['parameters']} | {facts['learning_rate']:g} |")
-    for split in protocol["splits"]:
-        rows = [(row["label"], row["mean"]) for row in result["rows"] if row["split"] == split]
-        lines.append(f"\n## {split}, unshifted, as the paper scores\n\n{paper_table(rows, 'unshifted_')}")
-        lines.append(f"## {split}, as shown\n\n{paper_table(rows)}\n{head_table(rows)}")
-        lines.append(f"## {split}, least and largest mean over seeds\n")
-        lines.append("| | FD jaw ×10³ | FD pose ×10² | MSE jaw ×10³ | MSE pose ×10² |")
-        lines.append("|---|---|---|---|---|")
-        for row in (row for row in result["rows"] if row["split"] == split):
-            cells = []
-            for metric, factor in (("fid_jaw", 1e3), ("fid_pose", 1e2), ("mse_jaw", 1e3), ("mse_pose", 1e2)):
-                low, high = row["seed_range"].get(f"unshifted_{metric}", (np.nan, np.nan))
-                cells.append(f"{low * factor:.2f} … {high * factor:.2f}")
-            lines.append(f"| {row['label']} | " + " | ".join(cells) + " |")
-    lines.append("\n## By how much TIMAR is better (negative: worse), 95 % interval over clips\n")
-    lines.append("| list | TIMAR as | against | metric | gain |\n|---|---|---|---|---|")
-    for row in result["differences"]:
-        low, high = row["interval"]
-        metric = row["metric"].removeprefix("unshifted_")
-        gain = f"{row['gain']:+.0%} [{low:+.0%}, {high:+.0%}]"
-        lines.append(f"| {row['split']} | {row['ours']} | {row['other']} | {metric} | {gain} |")
-    return "\n".join(lines) + "\n"
+def _with_time_of_day(say: Say) -> Say:
+    return lambda line: say(f"{datetime.datetime.now():%H:%M:%S} {line}")

@@ -25,7 +25,8 @@ def main(argv: list[str]) -> int:
     )
     arguments = parser.parse_args(argv)
     console = Console(stderr=True)
-    from .compare import ComparisonConfig, compare_models, table
+    from .compare import ComparisonConfig, compare_models
+    from .compare_report import table
 
     changes: dict[str, Any] = {
         name: value for name in ("data", "out") if (value := getattr(arguments, name)) is not None

@@ -92,7 +92,7 @@ def index_corpus(folder: Path, cache: Path | None = None, threads: int = 8) -> C
         rows = list(pool.map(lambda clip: _facts(clip, stats, known.get(clip.name)), clips))
     if path is not None:
         text = json.dumps({"format": FORMAT, "clips": {row["name"]: row for row in rows}})
-        _write_whole(path, text)
+        write_whole(path, text)
     return CorpusIndex(folder, {row["name"]: _from_row(row) for row in rows})
 
 
@@ -241,7 +241,7 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
     """Write a file beside its place and move it there, so that a kill leaves no half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=".new.")

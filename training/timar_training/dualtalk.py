@@ -8,7 +8,6 @@ sizes compare.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import torch
@@ -117,34 +116,6 @@ class DualTalkNetwork(nn.Module):
         error = _grouped(made - true, known)
         speed = _grouped(made.diff(dim=1) - true.diff(dim=1), known[:, 1:] * known[:, :-1])
         return Loss(error + VELOCITY_WEIGHT * speed, error.detach(), speed.detach())
-
-
-def equal_size(config: ModelConfig, parameters: int) -> ModelConfig:
-    """Return a configuration whose DualTalk-like network has as many parameters as asked for, within 3 %.
-
-    The largest backbone that fits is taken, and the decoder's width fills the rest.
-
-    Raises:
-        ValueError: No width comes near.
-    """
-
-    def count(candidate: ModelConfig) -> int:
-        with torch.device("meta"):
-            return sum(value.numel() for value in DualTalkNetwork(candidate).parameters())
-
-    widths = range(config.heads * 2, 4 * config.width, config.heads * 2)
-    sized = [dataclasses.replace(config, width=width) for width in widths]
-    fitting = [candidate for candidate in sized if count(candidate) <= parameters] or sized[:1]
-    best = min(
-        (dataclasses.replace(fitting[-1], head_width=width) for width in range(32, 2048, 16)),
-        key=lambda candidate: abs(count(candidate) - parameters),
-    )
-    if abs(count(best) - parameters) > 0.03 * parameters:
-        raise ValueError(
-            f"no width gives the DualTalk-like network {parameters} parameters (nearest is {count(best)}); "
-            "change blocks"
-        )
-    return best
 
 
 def _grouped(difference: Tensor, known: Tensor) -> Tensor:

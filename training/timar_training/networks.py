@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .dualtalk import DualTalkNetwork
 
+SIZE_TOLERANCE = 0.03
 NOTHING_HIDDEN = ObjectiveConfig(mask_ratio_min=1.0, user_token_drop=0.0)
 
 
@@ -132,3 +133,34 @@ def build_network(architecture: str, config: ModelConfig) -> nn.Module:
 def parameters_of(network: nn.Module) -> int:
     """Return how many numbers a network learns."""
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+
+
+def equal_size(architecture: str, config: ModelConfig, parameters: int) -> dict[str, int]:
+    """Return the fields with which a network has as many parameters as asked for, within 3 %.
+
+    TIMAR's kinds keep their backbone and change the head's width. The DualTalk-like network first takes the
+    widest backbone that fits; its decoder's width fills the rest.
+
+    Raises:
+        ValueError: No width comes near.
+    """
+
+    def count(candidate: ModelConfig) -> int:
+        with torch.device("meta"):
+            return parameters_of(build_network(architecture, candidate))
+
+    if abs(count(config) - parameters) <= SIZE_TOLERANCE * parameters:
+        return {}
+    if architecture == "dualtalk":
+        widths = range(config.heads * 2, 4 * config.width, config.heads * 2)
+        sized = [dataclasses.replace(config, width=width) for width in widths]
+        config = ([candidate for candidate in sized if count(candidate) <= parameters] or sized)[-1]
+    best = min(
+        (dataclasses.replace(config, head_width=width) for width in range(32, 2048, 4)),
+        key=lambda candidate: abs(count(candidate) - parameters),
+    )
+    if abs(count(best) - parameters) > SIZE_TOLERANCE * parameters:
+        raise ValueError(
+            f"no width gives {architecture} {parameters} parameters (nearest is {count(best)}); change blocks"
+        )
+    return {"width": best.width, "head_width": best.head_width}
