@@ -263,6 +263,22 @@ def test_conversation_of_three_seconds_gives_every_turn_its_motion_and_its_log(o
     assert int(values["cached_tokens"]) > 0
 
 
+def test_turns_too_late_to_be_shown_are_told_in_the_log_and_the_node_lives_on(open_table, folder):
+    """A time of 0 instead of 0.0 once ended the process: a message takes no whole number for a fraction."""
+    table = open_table(make_node(model=str(folder), engine="torch"))
+    table.speak(0.6)
+    time.sleep(0.9)
+    table.speak(1.2)
+    table.spin_until(lambda: Decision.COMMIT_UNSAMPLED in [turn.decision for turn in table.turns()])
+    behind = table.turns()[-1].first_frame
+    table.speak(0.4)
+    table.spin_until(lambda: table.turns()[-1].first_frame > behind)
+    frames = [turn.first_frame for turn in table.turns()]
+    assert frames == list(range(5, frames[-1] + 1, 5))
+    late = next(turn for turn in table.turns() if turn.decision == Decision.COMMIT_UNSAMPLED)
+    assert late.head_ms == 0.0
+
+
 def test_reset_starts_a_new_conversation_at_the_next_turn(open_table, folder):
     table = open_table(make_node(model=str(folder), engine="torch", seed=7))
     table.speak(0.6)

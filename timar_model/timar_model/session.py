@@ -275,7 +275,9 @@ class Session:
             (state.user_voice, state.agent_voice),
             (state.past_motion, state.past_known),
         )
-        self.timings_ms.update(speech=(time.perf_counter() - started) * 1e3, history=0, backbone=0, head=0)
+        self.timings_ms.update(
+            speech=(time.perf_counter() - started) * 1e3, history=0.0, backbone=0.0, head=0.0
+        )
         return heard
 
     def drawing(self, heard: Heard, noise: Noise | None) -> Work[Drawn]:
