@@ -288,7 +288,7 @@ def read_values(values: Mapping[str, str]) -> dict[str, ParameterValue]:
             f"user_motion_file is {read['user_motion_file']!r} and source is 'microphone'; recorded motion "
             "goes with a recorded voice: add source:=file and user_file:=PATH"
         )
-    for name in ("device", "user_file", "user_motion_file", "agent_file"):
+    for name in ("device", "user_file", "user_motion_file", "agent_file", "perception"):
         if read["replay"] and read[name]:
             raise UsageError(
                 f"{name} is {read[name]!r} with replay:=true, which hears a bag alone; leave it out"
