@@ -1,6 +1,6 @@
-"""How fast a bag is replayed, and how much memory that takes beyond the model.
+"""How fast bags are replayed, how much memory that takes beyond the model, and what a second process brings.
 
-python benchmarks/replay_speed.py [--minutes 5] [--model FOLDER] [--engine onnx]
+python benchmarks/replay_speed.py [--minutes 4] [--previews both|none|node] [--workers 2] [--model FOLDER]
 """
 
 from __future__ import annotations
@@ -14,56 +14,107 @@ from pathlib import Path
 
 import numpy as np
 from timar_audio.wav import SoundFile
-from timar_inference.config import InferenceConfig
+from timar_inference.config import WHOLE_TURN, InferenceConfig
 from timar_inference.runtime import open_runtime
+from timar_replay.fleet import find_bags, jobs_for, run_fleet
 from timar_replay.joints import limits_of
 from timar_replay.make_bag import Samples, write_bag
 from timar_replay.replay import replay
 from timar_replay.replay_settings import ReplaySettings
+from timar_replay.report import write_report
+from timar_replay.runs import ReplayJob
 from timar_replay.score import score_bag
 
 CLIP = Path(__file__).parents[1] / "examples" / "data" / "dualtalk" / "xkHwlcDSOjc_sub_video_109_000"
+PREVIEWS = {"none": 0, "node": WHOLE_TURN}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--minutes", type=float, default=4.0)
+    parser.add_argument("--previews", choices=(*PREVIEWS, "both"), default="both")
+    parser.add_argument("--workers", type=int, default=0, help="also compare one process with so many")
     parser.add_argument("--model", default="talking-head")
     parser.add_argument("--engine", default="auto")
     arguments = parser.parse_args()
-    print(f"{platform.machine()}, {platform.python_version()}, {time.strftime('%Y-%m-%d %H:%M')}")
+    print(f"{platform.machine()}, Python {platform.python_version()}, {time.strftime('%Y-%m-%d %H:%M')}")
+    chosen = tuple(PREVIEWS) if arguments.previews == "both" else (arguments.previews,)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        write_bag(
-            folder / "talk",
-            Samples(looped("speaker1", arguments.minutes)),
-            Samples(looped("speaker2", arguments.minutes)),
-        )
-        for name, preview_frames in (("without previews", 0), ("as the node does", -1)):
+        for previews in chosen:
             inference = InferenceConfig(
-                model=arguments.model, engine=arguments.engine, warmup_turns=1, preview_frames=preview_frames
+                model=arguments.model,
+                engine=arguments.engine,
+                warmup_turns=1,
+                preview_frames=PREVIEWS[previews],
             )
-            runtime = open_runtime(inference)
-            before_mb = peak_mb()
-            began_s, began_cpu_s = time.monotonic(), time.process_time()
-            out = folder / f"out{preview_frames}"
-            report = replay(folder / "talk", out, ReplaySettings(inference=inference), runtime)
-            wall_s, cpu_s = time.monotonic() - began_s, time.process_time() - began_cpu_s
-            began_cpu_s = time.process_time()
-            score_bag(out, limits_of("timar_head"))
-            print(
-                f"{name}: {report.engine}, {report.span_s:.0f} s replayed in {cpu_s:.1f} s of one core "
-                f"({report.span_s / cpu_s:.1f} x real time; {wall_s:.1f} s by the wall), scored in "
-                f"{time.process_time() - began_cpu_s:.1f} s, peak memory +{peak_mb() - before_mb:.0f} MB"
-            )
+            settings = ReplaySettings(inference=inference)
+            measure_one(Path(scratch) / previews, arguments.minutes, settings, f"previews {previews}")
+            if arguments.workers:
+                measure_many(Path(scratch) / f"{previews}-fleet", arguments.workers, settings)
 
 
-def looped(speaker: str, minutes: float) -> np.ndarray:
-    """Return one voice of the shipped conversation, over and over."""
-    file = SoundFile(f"{CLIP}_{speaker}.wav")
-    samples = file.read(file.samples)
-    file.close()
-    return np.resize(samples, round(minutes * 60 * 16_000))
+def measure_one(folder: Path, minutes: float, settings: ReplaySettings, name: str) -> None:
+    """Replay, score and report one bag in this process."""
+    make(folder / "talk", minutes)
+    runtime = open_runtime(settings.inference)
+    before_mb = peak_mb()
+    began_s, began_cpu_s = time.monotonic(), time.process_time()
+    report = replay(folder / "talk", folder / "out", settings, runtime)
+    wall_s, cpu_s = time.monotonic() - began_s, time.process_time() - began_cpu_s
+    replayed_mb, began_cpu_s = peak_mb(), time.process_time()
+    score = score_bag(folder / "out", limits_of("timar_head"))
+    scored_mb, scored_s, began_cpu_s = peak_mb(), time.process_time() - began_cpu_s, time.process_time()
+    write_report(score, score.numbers, folder / "report.html", "benchmark")
+    print(
+        f"{name}: {report.engine}, {report.span_s:.0f} s replayed in {cpu_s:.1f} s of one core "
+        f"({report.span_s / cpu_s:.1f} x real time; {wall_s:.1f} s by the wall), scored in {scored_s:.1f} s, "
+        f"reported in {time.process_time() - began_cpu_s:.1f} s; peak memory over the model: replay "
+        f"+{replayed_mb - before_mb:.0f} MB, score +{scored_mb - before_mb:.0f} MB, report "
+        f"+{peak_mb() - before_mb:.0f} MB",
+        flush=True,
+    )
+
+
+def measure_many(folder: Path, workers: int, settings: ReplaySettings) -> None:
+    """Replay the same bags by one process and by several."""
+    bags = folder / "bags"
+    for number in range(2 * workers):
+        make(bags / f"talk{number}", 0.5)
+    seconds = {}
+    for count in (1, workers):
+        out = folder / f"by{count}"
+        jobs = jobs_for(find_bags(bags), bags, out, ReplayJob(bags, out, settings, has_report=False))
+        began_s = time.monotonic()
+        finished = run_fleet(jobs, count)
+        seconds[count] = time.monotonic() - began_s
+        assert not any(item.error for item in finished), finished
+    print(
+        f"{2 * workers} bags of 30 s: {seconds[1]:.1f} s by one process, {seconds[workers]:.1f} s by {workers}, "
+        f"{seconds[1] / seconds[workers]:.2f} times as fast, starting the processes included",
+        flush=True,
+    )
+
+
+def make(bag: Path, minutes: float) -> None:
+    """Write a bag of the shipped conversation, over and over."""
+    write_bag(bag, Looped("speaker1", minutes), Looped("speaker2", minutes))
+
+
+class Looped(Samples):
+    """One voice of the shipped conversation, repeated without holding all of it."""
+
+    def __init__(self, speaker: str, minutes: float) -> None:
+        file = SoundFile(f"{CLIP}_{speaker}.wav")
+        self._clip = file.read(file.samples)
+        file.close()
+        self._place, self._end = 0, round(minutes * 60 * 16_000)
+
+    def read(self, samples: int) -> np.ndarray:
+        """Return the next samples."""
+        end = min(self._place + samples, self._end)
+        taken = self._clip[np.arange(self._place, end) % len(self._clip)]
+        self._place = end
+        return taken
 
 
 def peak_mb() -> float:
