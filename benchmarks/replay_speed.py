@@ -89,8 +89,8 @@ def measure_many(folder: Path, workers: int, settings: ReplaySettings) -> None:
         seconds[count] = time.monotonic() - began_s
         assert not any(item.error for item in finished), finished
     print(
-        f"{2 * workers} bags of 30 s: {seconds[1]:.1f} s by one process, {seconds[workers]:.1f} s by {workers}, "
-        f"{seconds[1] / seconds[workers]:.2f} times as fast, starting the processes included",
+        f"{2 * workers} bags of 30 s: {seconds[1]:.1f} s by one process, {seconds[workers]:.1f} s by "
+        f"{workers}: {seconds[1] / seconds[workers]:.2f} times as fast, with the processes' start",
         flush=True,
     )
 
