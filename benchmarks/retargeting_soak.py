@@ -72,7 +72,7 @@ class Watch:
         if plan is None:
             return
         self.plans += 1
-        p, v, a = hull(plan.curve, plan.step_s)
+        p, v, a = map(np.concatenate, hull(plan.curve, plan.step_s))
         self.not_finite += not (np.isfinite(p).all() and np.isfinite(v).all() and np.isfinite(a).all())
         over = {
             "position_rad": max((p - self.limits.upper).max(), (self.limits.lower - p).max()),

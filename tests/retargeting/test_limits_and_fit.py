@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from timar_retargeting.fit import State, grid_fit, integrate
+from timar_retargeting.fit import State, grid_fit
 from timar_retargeting.limits import Curve, Limits, hull, largest_share, mix, overshoot, soften
 from timar_retargeting.planner import blend
 from timar_retargeting.transitions import move_positions, stop_positions
@@ -12,6 +12,17 @@ H = 0.02
 
 def limits(joints, position=1.0, velocity=3.0, acceleration=40.0):
     return Limits(*(np.full(joints, value) for value in (-position, position, velocity, acceleration)))
+
+
+def integrate(start, jerks, h):
+    """The curve that jerks per step (n, J) make from a state, step by step; it ends at rest by force."""
+    p, v, a = [start.position], [start.velocity], [start.acceleration]
+    for jerk in jerks:
+        p.append(p[-1] + h * v[-1] + h**2 / 2 * a[-1] + h**3 / 6 * jerk)
+        v.append(v[-1] + h * a[-1] + h**2 / 2 * jerk)
+        a.append(a[-1] + h * jerk)
+    v[-1] = a[-1] = 0 * a[-1]
+    return Curve(*map(np.array, (p, v, a)))
 
 
 def random_curve(rng, joints=6, steps=30, scale=2000.0):
@@ -31,7 +42,7 @@ def test_the_hull_holds_the_whole_curve():
     # The last step is left out: there the state is written to rest.
     whole = random_curve(rng)
     curve = Curve(whole.positions[:-1], whole.velocities[:-1], whole.accelerations[:-1])
-    positions, velocities, _ = hull(curve, H)
+    positions, velocities, _ = map(np.concatenate, hull(curve, H))
     first = (curve.positions[0], curve.velocities[0])
     for p, v in densely(curve):
         assert (p <= np.maximum(positions.max(0), first[0]) + 1e-12).all()
@@ -77,24 +88,25 @@ def test_a_fit_starts_in_its_state_ends_at_rest_and_meets_what_is_smooth(steps):
     t = np.minimum(t, t[-1] - 0.1)
     wanted = 0.2 * np.sin(2 * np.pi * t + rng.uniform(0, 6, 4))
     start = State(wanted[0], np.zeros(4), np.zeros(4))
-    curve = fit.solve(start, *fit.prepare(start, wanted), np.full(4, 10.0))
+    curve = fit.solve(*fit.prepare(start, wanted), np.full(4, 10.0))
+    pieces = integrate(start, np.diff(curve.accelerations, axis=0) / H, H)
+    np.testing.assert_allclose(curve.positions, pieces.positions, atol=1e-12)
+    np.testing.assert_allclose(curve.velocities, pieces.velocities, atol=1e-10)
     np.testing.assert_array_equal(curve.positions[0], start.position)
     np.testing.assert_allclose(curve.positions[-1], curve.positions[-2], atol=1e-2)
     middle = slice(steps // 4, -12)
     np.testing.assert_allclose(curve.positions[1:][middle], wanted[middle], atol=3e-3)
 
 
-def test_the_end_of_a_fit_is_rest_before_it_is_written_so():
+def test_a_fit_begins_in_its_state_to_the_last_bit_and_ends_at_rest_before_that_is_written():
     rng = np.random.default_rng(5)
     fit = grid_fit(60, H)
     start = State(*(rng.normal(0, 1, 4) for _ in range(3)))
     settling, coefficients = fit.prepare(start, rng.normal(0, 0.1, (60, 4)))
     s = fit._singular[:, None]
-    jerks = settling + fit._expand @ (s / (s * s + 1e-9) * coefficients)
-    acceleration = start.acceleration + H * jerks.sum(0)
-    velocity = start.velocity + H * (start.acceleration[None] + H * (np.cumsum(jerks, 0) - jerks / 2)).sum(0)
-    np.testing.assert_allclose(acceleration, 0.0, atol=1e-8)
-    np.testing.assert_allclose(velocity, 0.0, atol=1e-8)
+    raw = (settling + fit._expand @ (s / (s * s + 1e-9) * coefficients)).reshape(3, 61, 4)
+    np.testing.assert_array_equal(raw[:, 0], [start.position, start.velocity, start.acceleration])
+    np.testing.assert_allclose(raw[1:, -1], 0.0, atol=1e-8)
 
 
 def test_a_blend_starts_in_the_state_and_dies_away():

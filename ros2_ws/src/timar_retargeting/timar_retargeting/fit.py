@@ -48,68 +48,61 @@ class GridFit:
         if steps < 4:
             raise ValueError(f"a fit needs at least 4 steps, got {steps}")
         self.steps, self.step_s = steps, step_s
-        age = np.arange(1, steps + 1)[:, None] - np.arange(steps)[None, :]
+        age = np.arange(steps + 1)[:, None] - np.arange(steps)[None, :]
         active = age > 0
-        # What a unit of jerk during one step has become some steps later.
-        to_position = np.where(active, step_s**3 / 6.0 * (age**3.0 - (age - 1) ** 3.0), 0.0)
+        # What a unit of jerk during one step has become at every grid point, the first one included.
+        to_position = np.where(active, step_s**3 / 6.0 * (age**3.0 - (age - 1.0) ** 3), 0.0)
         to_velocity = np.where(active, step_s**2 * (age - 0.5), 0.0)
         to_acceleration = np.where(active, step_s, 0.0)
+        moves = np.concatenate([to_position, to_velocity, to_acceleration])
         ends = np.stack([to_velocity[-1], to_acceleration[-1]])
-        self._settle = np.linalg.pinv(ends)
+        settle = np.linalg.pinv(ends)
         free = np.linalg.qr(ends.T, mode="complete")[0][:, 2:]
-        left, self._singular, right = np.linalg.svd(to_position @ free, full_matrices=False)
+        left, self._singular, right = np.linalg.svd(to_position[1:] @ free, full_matrices=False)
         self._project = np.ascontiguousarray(left.T)
-        self._expand = np.ascontiguousarray(free @ right.T)
-        self._settled_positions = to_position @ self._settle
-        self._time = step_s * np.arange(1, steps + 1)[:, None]
+        self._expand = np.ascontiguousarray(moves @ free @ right.T)
+        # Position, velocity and acceleration that a state becomes: coasting, and settling to rest at the end.
+        time, one, none = step_s * np.arange(steps + 1.0), np.ones(steps + 1), np.zeros(steps + 1)
+        coast = np.stack([
+            np.concatenate([one, none, none]),
+            np.concatenate([time, one, none]),
+            np.concatenate([0.5 * time * time, time, one]),
+        ], axis=1)  # fmt: skip
+        drift = np.array([[0.0, 1.0, steps * step_s], [0.0, 0.0, 1.0]])
+        self._from_state = coast - moves @ settle @ drift
 
     def prepare(self, start: State, wanted: Array) -> tuple[Array, Array]:
-        """Return what every bandwidth shares: settling jerks (n, J), coefficients (n - 2, J) of the wanted.
+        """Return what every bandwidth shares.
 
         Args:
             start: State at grid point 0.
             wanted: (n, J) positions at grid points 1..n [rad].
-        """
-        duration = self.steps * self.step_s
-        drift = np.stack([start.velocity + duration * start.acceleration, start.acceleration])
-        jerks = -(self._settle @ drift)
-        coasting = start.position + self._time * (start.velocity + 0.5 * self._time * start.acceleration)
-        coefficients = self._project @ (wanted - coasting + self._settled_positions @ drift)
-        return jerks, coefficients
 
-    def solve(self, start: State, settling: Array, coefficients: Array, bandwidth_hz: Array) -> Curve:
+        Returns:
+            (3 (n + 1), J) positions, velocities and accelerations of settling to rest from the start;
+            (n - 2, J) coefficients of what is wanted beyond that.
+        """
+        settling = self._from_state @ np.stack([start.position, start.velocity, start.acceleration])
+        return settling, self._project @ (wanted - settling[1 : self.steps + 1])
+
+    def solve(self, settling: Array, coefficients: Array, bandwidth_hz: Array) -> Curve:
         """Return the curve for a bandwidth per joint.
 
         Args:
-            start: State at grid point 0.
             settling: From `prepare`.
             coefficients: From `prepare`.
             bandwidth_hz: (J,) [Hz].
 
         Returns:
-            Grid points 0..n.
+            Grid points 0..n; the last one is exactly at rest.
         """
         smoothness = (2.0 * np.pi * bandwidth_hz) ** -6.0
         s = self._singular[:, None]
-        jerks = settling + self._expand @ (s / (s * s + smoothness) * coefficients)
-        return integrate(start, jerks, self.step_s)
-
-
-def integrate(start: State, jerks: Array, step_s: float) -> Curve:
-    """Return the curve that jerks per step (n, J) make from a state; its last point is exactly at rest."""
-    h = step_s
-    a = np.concatenate([start.acceleration[None], start.acceleration + h * np.cumsum(jerks, 0)])
-    v = np.concatenate([
-        start.velocity[None],
-        start.velocity + np.cumsum(h * a[:-1] + h * h / 2.0 * jerks, 0),
-    ])  # fmt: skip
-    p = np.concatenate([
-        start.position[None],
-        start.position + np.cumsum(h * v[:-1] + h * h / 2.0 * a[:-1] + h**3 / 6.0 * jerks, 0),
-    ])  # fmt: skip
-    # The equalities hold to rounding; written out they let the last point be held for ever.
-    a[-1] = v[-1] = 0.0
-    return Curve(p, v, a)
+        curve = settling + self._expand @ (s / (s * s + smoothness) * coefficients)
+        p, v, a = curve.reshape(3, self.steps + 1, -1)
+        # The equalities hold to rounding; written out they let the last point be held for ever.
+        a[-1] = v[-1] = 0.0
+        return Curve(p, v, a)
 
 
 @functools.lru_cache(maxsize=64)

@@ -50,6 +50,11 @@ class Curve:
         """Return the curves of some joints."""
         return Curve(self.positions[:, joints], self.velocities[:, joints], self.accelerations[:, joints])
 
+    def reshaped(self, *shape: int) -> Curve:
+        """Return the same numbers with other axes after the first."""
+        arrays = (self.positions, self.velocities, self.accelerations)
+        return Curve(*(array.reshape(len(array), *shape) for array in arrays))
+
 
 KNEE_SHARE = 0.06
 """Share of the range, at each end, over which wanted positions bend unless soft limits are given."""
@@ -82,17 +87,17 @@ def soften(wanted: Array, limits: Limits, soft: tuple[Array, Array] | None = Non
     return middle + knee * np.tanh(beyond / knee)
 
 
-def hull(curve: Curve, step_s: float) -> tuple[Array, Array, Array]:
-    """Return Bezier control points of a curve's positions, velocities and accelerations, each (points, J)."""
+def hull(curve: Curve, step_s: float) -> tuple[tuple[Array, ...], tuple[Array, ...], tuple[Array, ...]]:
+    """Return Bezier control points of a curve's positions, velocities and accelerations, each (K - 1, J)."""
     p, v, a = curve.positions, curve.velocities, curve.accelerations
-    positions = np.concatenate([p[1:], p[:-1] + step_s / 3.0 * v[:-1], p[1:] - step_s / 3.0 * v[1:]])
-    velocities = np.concatenate([v[1:], v[:-1] + 0.5 * step_s * a[:-1]])
-    return positions, velocities, a[1:]
+    positions = (p[1:], p[:-1] + step_s / 3.0 * v[:-1], p[1:] - step_s / 3.0 * v[1:])
+    velocities = (v[1:], v[:-1] + 0.5 * step_s * a[:-1])
+    return positions, velocities, (a[1:],)
 
 
 def overshoot(curve: Curve, limits: Limits, step_s: float) -> Array:
     """Return (J,) by how much the worst limit is broken, as a share of that limit; 0 or less: none is."""
-    p, v, a = hull(curve, step_s)
+    p, v, a = (np.concatenate(points) for points in hull(curve, step_s))
     span = limits.upper - limits.lower
     return np.maximum.reduce([
         (p.max(0) - limits.upper) / span,
@@ -106,30 +111,43 @@ def largest_share(candidate: Curve, safe: Curve, limits: Limits, step_s: float) 
     """Return how much of a candidate may be mixed into a curve that keeps the limits.
 
     Args:
-        candidate: Any finite curves of J joints.
-        safe: Curves over the same grid, from the same state. Where they are themselves outside (a head
-        switched on
-            beyond its limits), their own values are the bound: never further out, and in as soon as may be.
+        candidate: Any finite curves of J joints, (K, J), or several for each joint, (K, L, J).
+        safe: (K, J) curves over the same grid, from the same state. Where they are themselves outside (a
+            head switched on beyond its limits), their own values are the bound: never further out, and in as
+            soon as may be.
         limits: Of the J joints.
         step_s: The grid's step [s].
 
     Returns:
-        (J,) shares from 0 to 1; `mix` with them keeps the limits at every instant.
+        (J,) or (L, J) shares from 0 to 1; `mix` with them keeps the limits at every instant.
     """
-    share = np.ones(limits.upper.shape)
+    several = (slice(None), None) if candidate.positions.ndim == 3 else ()
+    away = Curve(
+        candidate.positions - safe.positions[several],
+        candidate.velocities - safe.velocities[several],
+        candidate.accelerations - safe.accelerations[several],
+    )
     bounds = (
         (limits.lower, limits.upper),
         (-limits.velocity, limits.velocity),
         (-limits.acceleration, limits.acceleration),
     )
-    for new, old, (lower, upper) in zip(hull(candidate, step_s), hull(safe, step_s), bounds, strict=True):
-        step = new - old
-        room = np.where(step > 0, np.maximum(upper, old) - old, old - np.minimum(lower, old))
-        size = np.abs(step)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            allowed = np.where(size > room, room / size, 1.0)
-        share = np.minimum(share, allowed.min(0))
-    return share
+    # Control points are linear in the curve, so those of the difference are the way from safe to candidate.
+    ways = np.concatenate([way for kind in hull(away, step_s) for way in kind])
+    places = list(zip(hull(safe, step_s), bounds, strict=True))
+    above = np.concatenate([upper - place for kind, (_, upper) in places for place in kind])
+    below = np.concatenate([place - lower for kind, (lower, _) in places for place in kind])
+    most = np.maximum(
+        (ways * (1.0 / np.maximum(above, _NO_ROOM))[several]).max(0),
+        (ways * (-1.0 / np.maximum(below, _NO_ROOM))[several]).max(0),
+    )
+    return np.where(most > 1.0, _ROUNDING / np.maximum(most, 1.0), 1.0)
+
+
+_NO_ROOM = 1e-12
+"""A bound as near as this is reached [rad, rad/s, rad/s^2]."""
+_ROUNDING = 1.0 - 1e-12
+"""What rounding may have added to a share is taken off it."""
 
 
 def mix(candidate: Curve, safe: Curve, share: Array) -> Curve:

@@ -101,11 +101,11 @@ class Planner:
         wanted = np.concatenate([wanted, np.repeat(wanted[-1:], steps - len(wanted), axis=0)])
         fit = grid_fit(steps, self.step_s)
         settling, coefficients = fit.prepare(start, wanted)
-        curve = fit.solve(start, settling, coefficients, self._bandwidth_hz)
+        curve = fit.solve(settling, coefficients, self._bandwidth_hz)
         bad = np.flatnonzero(~(overshoot(curve, self.limits, self.step_s) <= 0.0))
         if bad.size:
             safe = self.plan.from_index(index, steps).of(bad)
-            repaired = self._repair(fit, start.of(bad), settling[:, bad], coefficients[:, bad], bad, safe)
+            repaired = self._repair(fit, settling[:, bad], coefficients[:, bad], bad, safe)
             curve.positions[:, bad] = repaired.positions
             curve.velocities[:, bad] = repaired.velocities
             curve.accelerations[:, bad] = repaired.accelerations
@@ -116,7 +116,6 @@ class Planner:
     def _repair(
         self,
         fit: GridFit,
-        start: State,
         settling: Array,
         coefficients: Array,
         joints: npt.NDArray[np.intp],
@@ -125,10 +124,9 @@ class Planner:
         """Return curves for joints that broke a limit: smoother, if need be mixed with the running plan."""
         limits = self.limits.of(joints)
         levels, count = len(BANDWIDTH_LADDER), len(joints)
-        every = np.tile(np.arange(count), levels)
         bandwidth_hz = np.outer(BANDWIDTH_LADDER, self._bandwidth_hz[joints]).ravel()
-        tried = fit.solve(start.of(every), settling[:, every], coefficients[:, every], bandwidth_hz)
-        shares = largest_share(tried, safe.of(every), limits.of(every), self.step_s).reshape(levels, count)
+        tried = fit.solve(np.tile(settling, levels), np.tile(coefficients, levels), bandwidth_hz)
+        shares = largest_share(tried.reshaped(levels, count), safe, limits, self.step_s)
         # The least smoothing that is (almost) enough; when none is, the one of which most can be had.
         enough = shares >= np.where(np.arange(levels)[:, None] == 0, ENOUGH_SHARE, 1.0)
         level = np.where(enough.any(0), enough.argmax(0), shares.argmax(0))
