@@ -91,9 +91,10 @@ def _make_talk():
     return make_talk
 
 
-@pytest.fixture(scope="session")
-def network():
-    return small_network()
+@pytest.fixture(scope="session", params=["frames", "turns"])
+def network(request):
+    """A network of either head: one that draws each frame alone, and one that draws turns."""
+    return small_network(draws=request.param)
 
 
 @pytest.fixture(scope="session")

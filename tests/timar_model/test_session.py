@@ -9,7 +9,7 @@ import pytest
 import torch
 from timar_model.config import MOTION_DIM, SAMPLES_PER_FRAME
 from timar_model.inputs import TurnInputs
-from timar_model.schedule import respaced
+from timar_model.schedule import drawing_schedule
 from timar_model.speech import clip_features, speech_features
 from timar_model.turns import layout_of, lead_frames, turn_sequence, visibility
 
@@ -51,6 +51,7 @@ def one_pass(network, session, talk, lengths, motion, noise):
         rows = np.concatenate([np.arange(first, first + count) + lead for first, count in ranges])
         return torch.from_numpy(np.ascontiguousarray(array[rows]))[None]
 
+    shown[:lead] = 0.0
     known = (np.arange(-lead, total) >= 0).astype(np.float32)
     user = [(turn.user_first_frame, turn.user_frames) for turn in turns]
     agent = [(turn.first_frame, turn.frames) for turn in turns]
@@ -70,9 +71,20 @@ def one_pass(network, session, talk, lengths, motion, noise):
     visible = torch.from_numpy(visibility(layout, config.window_frames))
     with torch.inference_mode():
         z = network.encode(inputs, network.places(layout), visible, None)
-        noise = torch.from_numpy(np.concatenate(noise, axis=1))
-        drawn = network.head.sample(z, noise, respaced(1000, 5), torch.tensor(1.0))
-    return stats.restore(drawn.numpy())
+        schedule, guidance = drawing_schedule(config, 5), torch.tensor(1.0)
+        if config.draws == "frames":
+            drawn = network.head.sample(
+                z, torch.from_numpy(np.concatenate(noise, axis=1)), schedule, guidance
+            )
+            return stats.restore(drawn.numpy())
+        parts, row = [], 0
+        for index, (turn, of_turn) in enumerate(zip(turns, noise, strict=True)):
+            own = slice(index * config.past_frames, (index + 1) * config.past_frames)
+            past = inputs.past_motion[:, own], inputs.past_motion_known[:, own]
+            z_rows = z[:, row : row + turn.frames]
+            parts.append(network.head.sample(z_rows, torch.from_numpy(of_turn), schedule, guidance, *past))
+            row += turn.frames
+    return stats.restore(torch.cat(parts).numpy())
 
 
 @pytest.mark.parametrize("name", LENGTHS)
@@ -305,10 +317,12 @@ def test_guidance_of_one_is_none_and_more_moves_away_from_the_unconditional(talk
     assert np.abs(more - plain).max() > 1e-2
 
 
-def test_later_passes_that_see_drawn_frames_draw_others(talk, open_session):
-    noise = draw_noise([5] * 4)
+def test_later_passes_that_see_drawn_frames_draw_others(talk, open_session, make_network):
+    noise, used = draw_noise([5] * 4), make_network()
     blind, seeing = (
-        np.concatenate(run(open_session(iterations=3, iterations_see_drawn=see), talk, [5] * 4, noise))
+        np.concatenate(
+            run(open_session(using=used, iterations=3, iterations_see_drawn=see), talk, [5] * 4, noise)
+        )
         for see in (False, True)
     )
     np.testing.assert_array_equal(blind[:1], seeing[:1])

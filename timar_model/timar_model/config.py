@@ -301,7 +301,7 @@ class ModelConfig:
             )
         if self.draws == "turns" and not self.past_frames:
             raise ValueError(
-                "ModelConfig.draws is 'turns' with past_frames 0, expected at least 1 for a turn to go on from"
+                "ModelConfig.draws is 'turns' with past_frames 0, expected at least 1, to go on from"
             )
         if self.draws == "turns" and self.sampling.iterations > 1:
             raise ValueError(

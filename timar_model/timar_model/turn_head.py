@@ -61,6 +61,11 @@ class TurnHead(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width = config.head_width
+        if width % (2 * HEADS):
+            raise ValueError(
+                f"ModelConfig.head_width is {width}, expected a multiple of {2 * HEADS} for a head that "
+                f"draws turns with {HEADS} attention heads"
+            )
         self.width = width
         self.past_frames = config.past_frames
         self.diffusion_steps = config.diffusion_steps
