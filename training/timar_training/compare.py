@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import json
 import os
 import platform
@@ -21,7 +22,7 @@ from .corpus import write_whole
 from .evaluate_command import data_kind
 from .evaluation import EvaluationConfig, evaluate, with_motion
 from .networks import build_network, equal_size, parameters_of
-from .predictors import open_predictors
+from .predictors import Predictor, open_predictors
 from .train_config import TrainConfig
 from .trainer import Progress, open_run
 
@@ -123,13 +124,15 @@ def compare_models(config: ComparisonConfig, say: Say = lambda line: None) -> di
         "not_run": [],
     }
     scores: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for name in [*config.baselines, *trials]:
-        waiting = list(trials)[list(trials).index(name) + 1 :] if name in trials else list(trials)
+    # What the question is about first, what is only trained once last.
+    order = [name for name in trials if name not in config.ablation_seeds]
+    order += [*config.baselines, *config.ablation_seeds]
+    for number, name in enumerate(order):
         if name in trials:
             rate = result["systems"].get(REFERENCE, {}).get("learning_rate", 0.0)
             result["systems"][name] = _train_system(name, trials[name], rate, config, say)
         scores |= _score(name, result["systems"].get(name), config, say)
-        result["not_run"] = waiting
+        result["not_run"] = order[number + 1 :]
         result["rows"] = [_row(*key, seeds) for key, seeds in scores.items()]
         result["differences"] = _differences(scores)
         write_comparison(out, result)
@@ -212,11 +215,17 @@ def _score(
     data = Path(config.data)
     draws = facts is not None and facts["architecture"] in ("timar", "timar-full-attention")
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+
+    @functools.cache
+    def opened(place: str, temperature: float | None) -> Predictor:
+        sampling = {} if temperature is None else {"temperature": temperature}
+        ((_, predictor),) = open_predictors(place, data, sampling=sampling)
+        return predictor
+
     for split in config.splits:
         clips = with_motion(dyads.read_split(data, split))[: config.clips]
         for temperature in config.temperatures if draws else (None,):
             label = name if temperature is None else f"{name}, temperature {temperature:g}"
-            sampling = {} if temperature is None else {"temperature": temperature}
             # A single draw has no spread to be scored, and a rule draws the same whatever the seed.
             samples = config.samples if temperature else 1
             for place in [name] if facts is None else facts["folders"]:
@@ -224,9 +233,8 @@ def _score(
                 kept = Path(config.out) / "scores" / f"{run}-{split}-{temperature}.json"
                 if not kept.is_file():
                     say(f"scoring {label} ({run}) on {split}")
-                    ((_, predictor),) = open_predictors(place, data, sampling=sampling)
                     setting = EvaluationConfig(samples=samples)
-                    scored = evaluate(predictor, clips, setting, seconds=config.seconds)
+                    scored = evaluate(opened(place, temperature), clips, setting, seconds=config.seconds)
                     write_whole(kept, json.dumps(scored))
                 found.setdefault((label, split), []).append(json.loads(kept.read_text(encoding="utf-8")))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 from collections.abc import Sequence
 
@@ -151,14 +152,16 @@ def equal_size(architecture: str, config: ModelConfig, parameters: int) -> dict[
 
     if abs(count(config) - parameters) <= SIZE_TOLERANCE * parameters:
         return {}
+    # Wider networks have more parameters, so bisection finds the width.
     if architecture == "dualtalk":
-        widths = range(config.heads * 2, 4 * config.width, config.heads * 2)
-        sized = [dataclasses.replace(config, width=width) for width in widths]
-        config = ([candidate for candidate in sized if count(candidate) <= parameters] or sized)[-1]
-    best = min(
-        (dataclasses.replace(config, head_width=width) for width in range(32, 2048, 4)),
-        key=lambda candidate: abs(count(candidate) - parameters),
-    )
+        sized = [
+            dataclasses.replace(config, width=width)
+            for width in range(2 * config.heads, 4 * config.width, 2 * config.heads)
+        ]
+        config = sized[max(0, bisect.bisect_right(sized, parameters, key=count) - 1)]
+    headed = [dataclasses.replace(config, head_width=width) for width in range(32, 2048, 4)]
+    place = bisect.bisect_left(headed, parameters, key=count)
+    best = min(headed[max(0, place - 1) : place + 1], key=lambda found: abs(count(found) - parameters))
     if abs(count(best) - parameters) > SIZE_TOLERANCE * parameters:
         raise ValueError(
             f"no width gives {architecture} {parameters} parameters (nearest is {count(best)}); change blocks"

@@ -29,7 +29,11 @@ HEAD_COLUMNS = (
     ("by chance", "beat_chance_f1", 1.0),
 )
 GROUPS = ("exp", "jaw", "pose")
-ROBUSTNESS_PLOTS = ("fid_pose", "fid_jaw", "mse_pose", "jaw_voice_correlation", "nod_f1", "jerk_pose_rad_s3")
+ROBUSTNESS_PLOTS = (
+    *("fid_jaw", "fid_pose", "p_fid_pose", "mse_jaw", "mse_pose", "sid_jaw", "sid_pose", "rpcc_pose"),
+    *("sts_pose", "variance_pre_pose", "energy_pose", "velocity_distance_pose_rad_s"),
+    *("jerk_pose_rad_s3", "jaw_voice_correlation", "nod_f1", "beat_f1"),
+)
 
 
 def paper_table(rows: Sequence[tuple[str, dict[str, float]]], prefix: str = "") -> str:
@@ -129,15 +133,15 @@ def _plot(folder: Path, result: dict[str, Any]) -> None:
 def _plot_robustness(folder: Path, curves: dict[str, Any]) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 6), layout="constrained")
-    for place, name in zip(figure.subplots(2, 3).ravel(), ROBUSTNESS_PLOTS, strict=True):
+    figure = Figure(figsize=(15, 12), layout="constrained")
+    for place, name in zip(figure.subplots(4, 4).ravel(), ROBUSTNESS_PLOTS, strict=True):
         for kind, points in curves.items():
             known = [point for point in points if name in point["mean"]]
             x = [point["probability"] for point in known]
             place.plot(x, [point["mean"][name] for point in known], "o-", label=kind)
             edges = zip(*(point["interval"][name] for point in known), strict=True) if known else ([], [])
             place.fill_between(x, *edges, alpha=0.15)
-        place.set_title(name)
-        place.set_xlabel("probability of a burst")
+        place.set_title(name, fontsize=9)
+        place.set_xlabel("probability of a burst", fontsize=8)
     figure.axes[0].legend()
     figure.savefig(folder / "robustness.png", dpi=110)
