@@ -33,7 +33,7 @@ JAW_HINGE_M = np.array([0.0, -0.002, -0.012])
 """Between the joints of the jaw, in the canonical face's axes [m]."""
 NECK_PIVOT_M = np.array([0.0, -0.06, -0.06])
 UPPER_LIP, LOWER_LIP = 13, 14
-MAGNIFIED = 4
+MAGNIFIED = 3
 """Photograph's pixels are split so often, so that no hole shows in the drawing."""
 
 

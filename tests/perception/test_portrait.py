@@ -1,0 +1,63 @@
+"""A real face, turned by known angles: MediaPipe, the pose and the jaw together find them again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from portrait import portrait
+from projected_face import CAMERA
+from timar_perception.eyes import angles_deg
+from timar_perception.head_pose import find_head_pose
+from timar_perception.jaw import find_jaw_opening
+from timar_perception.landmarks import Face, MediaPipeLandmarker, find_model
+
+ANGLES_DEG = (-25.0, -12.0, 12.0, 25.0)
+AXES = {"yaw": 1, "pitch": 0, "roll": 2}
+
+
+@pytest.fixture(scope="module")
+def landmarker() -> Iterator[MediaPipeLandmarker]:
+    landmarker = MediaPipeLandmarker(find_model(""), max_faces=1)
+    yield landmarker
+    landmarker.close()
+
+
+class Clock:
+    """Times that grow, over all tests of one landmarker."""
+
+    now_ms = 0
+
+
+def find(landmarker: MediaPipeLandmarker, pixels: np.ndarray) -> Face:
+    # Each picture is shown twice: the first finds the face, the second follows it, as in a video.
+    for _ in range(2):
+        Clock.now_ms += 1000
+        faces = landmarker.find(pixels, Clock.now_ms)
+    assert len(faces) == 1
+    return faces[0]
+
+
+@pytest.mark.parametrize(("axis", "median_deg"), [("yaw", 4.0), ("pitch", 4.0), ("roll", 1.5)])
+def test_known_angles_are_found_again(landmarker: MediaPipeLandmarker, axis: str, median_deg: float):
+    errors = []
+    for angle in ANGLES_DEG:
+        neck = np.zeros(3)
+        neck[AXES[axis]] = np.radians(angle)
+        pose = find_head_pose(find(landmarker, portrait("astronaut").draw(CAMERA, neck)).landmarks_px, CAMERA)
+        errors.append(dict(zip(("yaw", "pitch", "roll"), angles_deg(pose.neck), strict=True))[axis] - angle)
+    assert np.median(np.abs(errors)) <= median_deg, errors
+
+
+def test_a_jaw_that_is_open_further_is_seen_as_open_further(landmarker: MediaPipeLandmarker):
+    seen = []
+    for jaw_rad in (0.0, 0.06, 0.12, 0.2, 0.3):
+        face = find(landmarker, portrait("astronaut").draw(CAMERA, jaw_rad=jaw_rad))
+        seen.append(find_jaw_opening(face.landmarks_px, find_head_pose(face.landmarks_px, CAMERA), CAMERA))
+    assert (np.diff(seen) > 0.01).all(), seen
+
+
+def test_an_empty_picture_holds_no_face(landmarker: MediaPipeLandmarker):
+    Clock.now_ms += 1000
+    assert landmarker.find(np.full((480, 640, 3), 90, np.uint8), Clock.now_ms) == ()

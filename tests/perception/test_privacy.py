@@ -1,0 +1,55 @@
+"""No picture leaves the machine, enters a bag, or is needed by a head without eyes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import mediapipe
+from timar_bringup.graph import plan, read_arguments
+from timar_common.topics import TOPICS
+
+ROOT = Path(__file__).resolve().parents[2]
+OF_THE_EYES = ("cv2", "mediapipe")
+
+
+def test_no_topic_that_the_recorder_takes_carries_pictures():
+    assert [topic.name for topic in TOPICS.values() if "Image" in topic.type_name] == []
+    recorder = (ROOT / "ros2_ws/src/timar_replay/timar_replay/recorder_node.py").read_text("utf-8")
+    assert "image" not in recorder.lower(), "the recorder knows no topic but those of the table"
+
+
+def test_the_eyes_publish_nothing_but_motion():
+    node = (ROOT / "ros2_ws/src/timar_perception/timar_perception/perception_node.py").read_text("utf-8")
+    assert node.count("publish_on(") == 1
+    assert 'publish_on("user/motion")' in node
+    sources = [path.read_text("utf-8") for path in (ROOT / "ros2_ws/src/timar_perception").rglob("*.py")]
+    for word in ("imwrite", "VideoWriter", "imencode", "socket", "urllib", "requests", ".tofile(", "np.save"):
+        assert not any(word in source for source in sources), (
+            f"the eyes must not write or send pictures: {word}"
+        )
+
+
+def test_the_landmark_library_cannot_speak_to_the_network():
+    """From 0.10.35 on MediaPipe reports its use to Google, by libcurl; the pinned version has none."""
+    library = Path(mediapipe.__file__).parent / "tasks" / "c" / "libmediapipe.so"
+    content = library.read_bytes()
+    for name in (b"curl_easy", b"getaddrinfo", b"clearcut"):
+        assert name not in content, f"{library} contains {name.decode()}"
+
+
+def test_the_eyes_are_off_unless_asked_for():
+    assert "perception" not in [planned.node.name for planned in plan(read_arguments([])).nodes]
+
+
+def test_the_graph_without_eyes_needs_nothing_of_theirs():
+    code = (
+        "import sys\n"
+        f"sys.modules.update(dict.fromkeys({OF_THE_EYES!r}))\n"
+        "from timar_bringup.graph import plan, read_arguments\n"
+        "import importlib\n"
+        "for planned in plan(read_arguments([])).nodes:\n"
+        "    importlib.import_module(planned.node.config.partition(':')[0])\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
