@@ -149,6 +149,28 @@ def test_joint_ranges_velocities_and_hits_are_those_of_the_commands(make_bag, tm
     assert joints["neck_yaw"]["limit_hits"] == 3
 
 
+def test_what_the_limits_did_is_that_of_the_newest_diagnostics(make_bag, tmp_path: Path) -> None:
+    def report(bag) -> None:
+        for second, clipped in ((2, 1), (4, 3)):
+            values = {"plans": 20, "jaw.clipped": clipped, "jaw.scaled": 2, "jaw.smallest_share": 0.25}
+            status = bag.make(
+                "diagnostic_msgs/msg/DiagnosticStatus", name="/head/retargeting", level=0,
+                values=[bag.make("diagnostic_msgs/msg/KeyValue", key=key, value=str(value))
+                        for key, value in values.items()],
+            )  # fmt: skip
+            stamp_ns = 1_700_000_000_123_456_789 + second * 10**9
+            message = bag.make(
+                "diagnostic_msgs/msg/DiagnosticArray", header=bag.header(stamp_ns), status=[status]
+            )
+            bag.add("/diagnostics", stamp_ns, message)
+
+    for bag in (make_bag(report), make_bag(report, namespace="/head")):
+        assert summarize(bag, tmp_path)["extra"]["limits"] == {
+            "jaw": {"clipped": 3, "scaled": 2, "smallest_share": 0.25}
+        }
+    assert summarize(make_bag(), tmp_path)["extra"]["limits"] == {}
+
+
 def test_a_jump_from_one_command_to_the_next_shows_as_velocity(make_bag, tmp_path: Path) -> None:
     def jump(bag) -> None:
         second_ns = 1_700_000_003_123_456_789

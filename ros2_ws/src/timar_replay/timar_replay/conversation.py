@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from timar_retargeting.report import read_limit_values
 
 from timar_replay.bag import BagMessage, BagReader
 from timar_replay.joint_track import CommandTrack, JointSeries, StateTrack
@@ -115,6 +116,8 @@ class Conversation:
     """Commanded positions, each command as far as it was in force."""
     states: JointSeries
     """Where the joints were."""
+    limited: dict[str, dict[str, int | float]]
+    """What the limits did to each joint's plans, as retargeting's newest diagnostics count it."""
     losses: list[str]
     """One sentence for each thing that is missing or could not be read."""
 
@@ -160,6 +163,7 @@ class _Collector:
         self._events: list[SpeechTurnEvent] = []
         self._commands = CommandTrack()
         self._states = StateTrack()
+        self._limited: dict[str, dict[str, int | float]] = {}
         self._refused: Counter[str] = Counter()
 
     def take(self, entry: BagMessage, also: Callable[[BagMessage], None] | None) -> None:
@@ -191,6 +195,11 @@ class _Collector:
             self._commands.push(receive_ns, stamp_ns(message), message)
         elif topic == "joint_states":
             self._states.push(stamp_ns(message) or receive_ns, message)
+        elif topic == "/diagnostics":
+            for status in message.status:
+                if status.name.endswith("/retargeting"):
+                    values = {item.key: item.value for item in status.values}
+                    self._limited = read_limit_values(values) or self._limited
         elif topic == "floor":
             self._floor.append(FloorChange(stamp_ns(message), message.since_sample, message.state))
         elif topic == "turn_events":
@@ -222,6 +231,7 @@ class _Collector:
             events=self._events,
             commands=self._commands.finish(),
             states=self._states.finish(),
+            limited=self._limited,
             losses=losses,
         )
 

@@ -148,6 +148,7 @@ def _extra(conversation: Conversation, sound: SoundToJoint, jaw: JawAndLevel) ->
         "floor_per_block_ms": percentiles(sound.floor_ms),
         "over_floor_per_block_ms": percentiles(sound.total_ms - sound.floor_ms),
         "blocks": {"answered": int(sound.total_ms.size), "unanswered": sound.unanswered},
+        "limits": conversation.limited,
         "jaw_lag_ms": jaw.lag_ms,
         "jaw_agent_level_at_lag": jaw.correlation_at_lag,
         "floor_s": _floor_shares(conversation),
