@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 from rosbags.typesys.store import Typestore
 from timar_common.topics import TOPICS
+from timar_inference.config import InferenceConfig
+from timar_inference.runtime import Runtime, open_runtime
 from timar_replay.bag_writer import BagWriter
 from timar_replay.message_types import standard_types
+from timar_replay.replay_settings import ReplaySettings
 
 BEGIN_NS = 1_700_000_000_123_456_789
 """ROS time of sample 0."""
@@ -285,3 +288,16 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 parameter.normal_(0.0, 0.05)
     save_model(folder, model, provenance={"made by": "tests/replay"})
     return folder
+
+
+@pytest.fixture(scope="session")
+def settings(small_model: Path) -> ReplaySettings:
+    inference = InferenceConfig(
+        model=str(small_model), engine="torch", warmup_turns=0, preview_frames=0, steps=2
+    )
+    return ReplaySettings(inference=inference)
+
+
+@pytest.fixture(scope="session")
+def runtime(settings: ReplaySettings) -> Runtime:
+    return open_runtime(settings.inference)

@@ -16,7 +16,7 @@ from timar_replay.recorder import Recorder, RecorderConfig
 TOPIC = ("/user/audio", TOPICS["user/audio"])
 
 
-def wait_until(condition, timeout_s: float = 5.0) -> None:
+def wait_until(condition, timeout_s: float = 30.0) -> None:
     end = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -67,7 +67,7 @@ def test_a_slow_disk_costs_the_oldest_messages_and_they_are_counted(
     begin = time.monotonic()
     for number in range(1, 251):
         recorder.put("/user/audio", number, bytes(1000))
-    assert time.monotonic() - begin < 1.0
+    assert time.monotonic() - begin < 8.0
     assert recorder.counts().waiting == 100
     release.set()
     recorder.close()
@@ -100,7 +100,7 @@ def test_a_full_disk_is_said_and_what_was_written_stays_readable(tmp_path: Path)
     bag = tmp_path / "bag"
     run = subprocess.run(
         [sys.executable, "-c", "import sys; sys.path[:0] = " + repr(sys.path) + FULL_DISK, str(bag)],
-        capture_output=True, text=True, timeout=60, check=True,
+        capture_output=True, text=True, timeout=240, check=True,
     )  # fmt: skip
     assert run.stdout.startswith("True recording to ")
     assert "there is no room left for it" in run.stdout

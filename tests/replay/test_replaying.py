@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from synthetic_talk import track, voice
 from timar_audio.turns import Speaker
-from timar_inference.config import InferenceConfig
 from timar_inference.runtime import Runtime, open_runtime
 from timar_model.metrics import clip_metrics
 from timar_replay.bag import BagReader
@@ -18,46 +18,15 @@ from timar_replay.compare import compare_runs
 from timar_replay.damage import DAMAGES, damage_bag
 from timar_replay.desk import Policy
 from timar_replay.dualtalk import DualTalkClip, from_dualtalk, read_track, to_dualtalk, write_track
-from timar_replay.fleet import find_bags, jobs_for, run_fleet, write_table
 from timar_replay.frames import read_frames
 from timar_replay.joints import limits_of
-from timar_replay.make_bag import Label, Samples, Track, write_bag
+from timar_replay.make_bag import Label, Samples, write_bag
 from timar_replay.out_bag import OutBag
 from timar_replay.replay import replay
 from timar_replay.replay_settings import ReplaySettings
 from timar_replay.runs import ReplayJob, read_score, run_job
 from timar_replay.score import score_bag
 from timar_replay.truth import KNOWN_TOPICS
-
-SECONDS = 6
-
-
-@pytest.fixture(scope="session")
-def settings(small_model: Path) -> ReplaySettings:
-    inference = InferenceConfig(
-        model=str(small_model), engine="torch", warmup_turns=0, preview_frames=0, steps=2
-    )
-    return ReplaySettings(inference=inference)
-
-
-@pytest.fixture(scope="session")
-def runtime(settings: ReplaySettings) -> Runtime:
-    return open_runtime(settings.inference)
-
-
-def voice(seed: int, seconds: float = SECONDS) -> np.ndarray:
-    """Noise in phrases, so that who speaks changes."""
-    random = np.random.default_rng(seed)
-    time_s = np.arange(round(seconds * 16_000)) / 16_000
-    envelope = np.clip(np.sin(2 * np.pi * (time_s / 3 + 0.5 * seed)) * 4, 0, 1)
-    tone = sum(np.sin(2 * np.pi * 140 * harmonic * time_s) / harmonic for harmonic in range(1, 12))
-    return np.rint(4000 * envelope * (tone + 0.1 * random.standard_normal(time_s.size))).astype(np.int16)
-
-
-def track(seed: int, seconds: float = SECONDS) -> Track:
-    random = np.random.default_rng(seed)
-    motion = 0.02 * np.cumsum(random.standard_normal((round(seconds * 25), 56)), axis=0)
-    return Track(np.clip(motion, -2, 2).astype(np.float32), np.ones((len(motion), 3), np.bool_))
 
 
 @pytest.fixture(scope="session")
@@ -141,6 +110,9 @@ def test_slow_machine_commits_turns_unsampled_and_says_so(
     score = score_bag(tmp_path / "bag", limits_of("timar_head"))
     assert score.numbers["late_turns"] > 0
     assert score.numbers["extra"]["unsampled_turns"] > 5
+    by_floor = score.numbers["by_floor"].values()
+    assert sum(part["late_turns"] for part in by_floor) == score.numbers["late_turns"]
+    assert sum(part["unsampled_turns"] for part in by_floor) == score.numbers["extra"]["unsampled_turns"]
     assert score.numbers["latency_ms"]["compute"]["p50"] == pytest.approx(230.0)
     assert score.numbers["motion"]["shown_share"] < 0.6
 
@@ -153,6 +125,7 @@ SAID = {
     "duplicated": "came again",
     "out_of_order": "came again",
     "two_clocks": "another clock",
+    "unknown_types": "user/motion is of type other_msgs/msg/Face, expected timar_msgs/msg/UserMotion",
 }
 
 
@@ -197,7 +170,14 @@ def test_score_against_the_truth_is_that_of_the_published_metrics(replayed: Path
     for name, value in expected.items():
         assert score.numbers["as_generated"][name] == pytest.approx(value)
     assert score.numbers["labels"]["labels"] == 1.0
-    assert set(score.numbers["by_floor"]) == {"speaking", "listening", "overlap", "idle"}
+    parts = score.numbers["by_floor"]
+    assert set(parts) == {"speaking", "listening", "overlap", "idle"}
+    for role, state in (("speaking", 2), ("listening", 1)):
+        there = known & frames.is_shown & (frames.floor == state)
+        expected = clip_metrics(frames.shown[there], frames.truth[there], frames.user[there])
+        assert parts[role]["as_shown"]["frames"] == there.sum() > 0
+        for name, value in expected.items():
+            assert parts[role]["as_shown"][name] == pytest.approx(value), (role, name)
 
 
 def test_score_as_shown_sees_what_came_late(make_bag: Callable[..., Path]):
@@ -240,6 +220,9 @@ def test_comparing_a_run_with_itself_finds_nothing(long_replay: Path):
     compared = compare_runs(long_replay / "a", long_replay / "a")
     assert compared.worse == []
     assert {metric.verdict for metric in compared.metrics} == {"same"}
+    assert "on torch" in compared.made_with[0], "who compares must see what with what"
+    assert "seed 0, ideal, code " in compared.made_with[0]
+    assert compared.made_with[0] == compared.made_with[1]
 
 
 def test_planted_jitter_is_caught_by_compare(
@@ -270,49 +253,6 @@ def test_late_turns_alone_make_a_run_worse(
     slow = dataclasses.replace(settings, policy=Policy.read("fixed:120"))
     run_job(ReplayJob(long_replay / "talk", tmp_path / "b", slow, has_report=False), runtime)
     assert {"late_turns", "frames.late"} <= set(compare_runs(long_replay / "a", tmp_path / "b").worse)
-
-
-@pytest.mark.slow
-def test_many_workers_give_the_bytes_of_one_and_a_killed_run_goes_on(
-    settings: ReplaySettings, tmp_path: Path
-):
-    root = tmp_path / "bags"
-    for number in range(3):
-        write_bag(root / f"talk{number}", Samples(voice(number, 3)), Samples(voice(number + 5, 3)))
-    template = ReplayJob(root, tmp_path, settings, has_report=False)
-    bags = find_bags(root)
-    assert [bag.name for bag in bags] == ["talk0", "talk1", "talk2"]
-    one = run_fleet(jobs_for(bags, root, tmp_path / "one", template), workers=1)
-    two = run_fleet(jobs_for(bags, root, tmp_path / "two", template), workers=2)
-    for left, right in zip(one, two, strict=True):
-        assert left.error == right.error == ""
-        for name in ("score.json", "bag/bag.mcap"):
-            assert (left.out / name).read_bytes() == (right.out / name).read_bytes()
-    (tmp_path / "one" / "talk1" / "replay.json").unlink()  # as a kill before the end leaves it
-    again = run_fleet(jobs_for(bags, root, tmp_path / "one", template), workers=1)
-    assert [item.is_resumed for item in again] == [True, False, True]
-    table = write_table(again, tmp_path / "one")
-    pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
-    rows = parquet.read_table(table).to_pylist()
-    assert [Path(row["bag"]).name for row in rows] == ["talk0", "talk1", "talk2"]
-    assert all(row["turns"] == 15 for row in rows)
-
-
-def test_one_broken_bag_of_many_is_told_and_the_others_go_on(settings: ReplaySettings, tmp_path: Path):
-    write_bag(tmp_path / "bags" / "good", Samples(voice(1, 2)))
-    (tmp_path / "bags" / "bad").mkdir()
-    (tmp_path / "bags" / "bad" / "bad.mcap").write_bytes(b"no bag at all")
-    jobs = jobs_for(
-        find_bags(tmp_path / "bags"),
-        tmp_path / "bags",
-        tmp_path / "out",
-        ReplayJob(tmp_path, tmp_path, settings, has_report=False),
-    )
-    bad, good = run_fleet(jobs, workers=1)
-    assert "cannot be read" in bad.error
-    assert good.error == ""
 
 
 def test_dualtalk_to_bag_and_back_is_the_same_clip(tmp_path: Path):

@@ -100,6 +100,12 @@ class BagReader:
         self.namespace = self._find_namespace(found.values())
         for topic in found.values():
             name = self._relative(topic)
+            expected = KNOWN_TOPICS[name].type_name if name in KNOWN_TOPICS else topic.type_name
+            if topic.type_name != expected:
+                self.losses.append(
+                    f"{name} is of type {topic.type_name}, expected {expected}; it is not read"
+                )
+                name = topic.full_name
             self.topics[name] = dataclasses.replace(topic, name=name)
         self._types, problems = types_of_bag({topic.type_name: topic.definition for topic in found.values()})
         self.losses.extend(problems)
@@ -125,13 +131,21 @@ class BagReader:
             yield entry
 
     def messages_with_bytes(
-        self, topics: Collection[str] | None = None
+        self, topics: Collection[str] | None = None, decoded: Collection[str] | None = None
     ) -> Iterator[tuple[BagMessage, bytes]]:
-        """Yield messages as `messages` does, each with the bytes it was read from."""
+        """Yield messages as `messages` does, each with the bytes it was read from.
+
+        Args:
+            topics: Which; None: all.
+            decoded: Those that are decoded, the others have None for a message; None: all.
+        """
         if self._types is None:
             raise RuntimeError(f"the bag {self.path} is not open; use it in a `with` statement")
         unread: dict[tuple[str, str], int] = {}
         for topic, receive_ns, data in self.raw_messages(topics):
+            if decoded is not None and topic not in decoded:
+                yield BagMessage(topic, receive_ns, None), data
+                continue
             type_name = self.topics[topic].type_name
             try:
                 message = self._types.deserialize_cdr(data, type_name)

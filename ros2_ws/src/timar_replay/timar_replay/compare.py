@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from timar_replay.runs import SCORE_NAME, read_score
+from timar_replay.runs import SCORE_NAME, described_run, read_score
 from timar_replay.score import WINDOWS, flat
 
 Floats = npt.NDArray[np.float64]
@@ -69,6 +69,8 @@ class Compared:
     metrics: list[Comparison]
     counts: dict[str, tuple[float, float]]
     """Sums of A and B, where they differ."""
+    made_with: tuple[str, str] = ("", "")
+    """Model, engine, seed and commit of A and of B; empty where a result does not say."""
 
     @property
     def worse(self) -> list[str]:
@@ -80,6 +82,8 @@ class Compared:
     def content(self) -> dict[str, Any]:
         """Return everything as it is written to JSON."""
         return {
+            "a": self.made_with[0],
+            "b": self.made_with[1],
             "bags": self.bags,
             "only_one": self.only_one,
             "metrics": {
@@ -118,6 +122,7 @@ def compare_runs(first: Path, second: Path) -> Compared:
         only_one=sorted(set(runs[0]) ^ set(runs[1])) if names != [""] else [],
         metrics=_metrics(scores),
         counts=_counts(scores),
+        made_with=(described_run(pairs[0][0]), described_run(pairs[0][1])),
     )
 
 
@@ -159,7 +164,8 @@ def paired(name: str, better: str, before: Floats, after: Floats) -> Comparison 
 
 def table(compared: Compared) -> str:
     """Return a comparison as text."""
-    lines = [f"{'':<24} {'A':>10} {'B':>10} {'B - A':>10}   {'95 % interval':<23} {'p':>7}  windows"]
+    lines = [f"{side}: {text}" for side, text in zip("AB", compared.made_with, strict=True) if text]
+    lines += [f"{'':<24} {'A':>10} {'B':>10} {'B - A':>10}   {'95 % interval':<23} {'p':>7}  windows"]
     for metric in compared.metrics:
         lines.append(
             f"{metric.name:<24} {metric.mean_a:10.4g} {metric.mean_b:10.4g} {metric.difference:+10.3g}   "

@@ -7,7 +7,10 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from rosbags.rosbag2 import StoragePlugin, Writer
+
 from timar_replay.bag import BagReader
+from timar_replay.message_types import standard_types
 from timar_replay.out_bag import OutBag
 from timar_replay.truth import KNOWN_TOPICS
 
@@ -114,6 +117,23 @@ def _two_clocks(bag: Path) -> None:
     )
 
 
+def _unknown_types(bag: Path) -> None:
+    """Hold the user's motion in a type that nobody knows, as another laboratory's tracker would write it."""
+    target = bag.with_name(f"{bag.name}-damaged")
+    with BagReader(bag) as reader, Writer(target, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connections = {
+            name: writer.add_connection(
+                topic.full_name, "other_msgs/msg/Face", msgdef="?", rihs01="RIHS01_" + "0" * 64
+            )
+            if name == "user/motion"
+            else writer.add_connection(topic.full_name, topic.type_name, typestore=standard_types())
+            for name, topic in reader.topics.items()
+        }
+        for name, receive_ns, data in reader.raw_messages():
+            writer.write(connections[name], receive_ns, data)
+    _take_place(target, bag)
+
+
 DAMAGES: dict[str, Callable[[Path], None]] = {
     "truncated": _truncated,
     "no_metadata": _no_metadata,
@@ -122,6 +142,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "duplicated": _duplicated,
     "out_of_order": _out_of_order,
     "two_clocks": _two_clocks,
+    "unknown_types": _unknown_types,
 }
 
 
@@ -134,6 +155,11 @@ def _rewrite(bag: Path, change: Callable[[Iterator[_Raw]], Iterator[_Raw]]) -> N
         for message in change(_Raw(*raw) for raw in reader.raw_messages(known)):
             out.write_bytes(message.topic, message.receive_ns, message.data)
         out.close()
+    _take_place(target, bag)
+
+
+def _take_place(target: Path, bag: Path) -> None:
+    """Put a bag in another's place, by whose name its files then go."""
     shutil.rmtree(bag)
     target.rename(bag)
     for path in bag.glob("*.mcap"):

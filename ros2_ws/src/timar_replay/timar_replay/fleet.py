@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import csv
 import dataclasses
 import importlib
@@ -173,19 +174,23 @@ def _results(
                 yield number, Finished(jobs[number].bag, jobs[number].out, f"its process died: {error}")
 
 
-def _executor(workers: int, cluster: str) -> Any:
+@contextlib.contextmanager
+def _executor(workers: int, cluster: str) -> Iterator[Any]:
     if not cluster:
         # A fresh interpreter each: threads of an engine do not survive a fork.
-        return concurrent.futures.ProcessPoolExecutor(
+        with concurrent.futures.ProcessPoolExecutor(
             workers, mp_context=multiprocessing.get_context("spawn"), initializer=_calm
-        )
+        ) as pool:
+            yield pool
+        return
     try:
         distributed: Any = importlib.import_module("distributed")
     except ImportError as error:
         raise RuntimeError(
             "a cluster was named, but Dask is not installed; pip install distributed, or leave --dask out"
         ) from error
-    return distributed.Client(cluster).get_executor()
+    with distributed.Client(cluster) as client:
+        yield client.get_executor()
 
 
 def _calm() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import copy
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -102,12 +103,23 @@ class Follower:
         self._conversation_id: str | None = None
         self._sequence: int | None = None
         self._problems: collections.Counter[str] = collections.Counter()
+        self._handlers: dict[str, Callable[[Any, int], None]] = {
+            "user/audio": self._on_user,
+            "agent/audio": self._on_agent,
+            "agent/audio_planned": self._on_plan,
+            "user/motion": self._on_motion,
+            "look_at": self._body.look_at,
+            "joint_targets": self._body.aim,
+            "turn_log": self._on_decision,
+            "agent/motion": self._on_head_motion,
+        }
+        self.reads = frozenset(self._handlers)
 
     def take(self, entry: BagMessage, now_ns: int) -> None:
         """Take a message that comes now [monotonic ns]."""
         while self._body.next_tick_ns(now_ns) is not None:
             self._body.tick()
-        handler = getattr(self, _HANDLERS.get(entry.topic, ""), None)
+        handler = self._handlers.get(entry.topic)
         if handler is not None:
             handler(entry.message, now_ns)
         self._repeat(now_ns)
@@ -167,12 +179,6 @@ class Follower:
     def _on_motion(self, message: Any, now_ns: int) -> None:
         motion, valid = user_motion_of(message)
         self._motion.push(int(message.first_frame), motion, valid)
-
-    def _on_look_at(self, message: Any, now_ns: int) -> None:
-        self._body.look_at(message, now_ns)
-
-    def _on_joint_targets(self, message: Any, now_ns: int) -> None:
-        self._body.aim(message, now_ns)
 
     def _on_decision(self, message: Any, now_ns: int) -> None:
         self._decisions.append((now_ns, message))
@@ -404,16 +410,6 @@ COPIED = (
     "sequence", "is_late", "queue_ms", "speech_ms", "backbone_ms", "head_ms", "compute_ms",
 )  # fmt: skip
 """Fields of a decision that say how the live machine did, not what was decided."""
-_HANDLERS = {
-    "user/audio": "_on_user",
-    "agent/audio": "_on_agent",
-    "agent/audio_planned": "_on_plan",
-    "user/motion": "_on_motion",
-    "look_at": "_on_look_at",
-    "joint_targets": "_on_joint_targets",
-    "turn_log": "_on_decision",
-    "agent/motion": "_on_head_motion",
-}
 
 
 def _key(message: Any) -> Key:

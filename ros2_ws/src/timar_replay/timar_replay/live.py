@@ -27,6 +27,8 @@ class LiveConfig:
     bag_namespace: str = option(
         "", "Namespace of the robot in the bag; empty: the only one. It is played under the node's own."
     )
+    user_sound: str = option("", "Topic of the user's voice, in a bag of other packages' nodes.")
+    agent_sound: str = option("", "Topic of the head's own voice in such a bag.")
     topics: str = option(
         "heard",
         "heard: what a graph started with replay:=true hears; all: every recorded topic, to look at.",
@@ -95,13 +97,13 @@ class LiveBag:
             ValueError: It cannot be read, or holds nothing to play.
         """
         self._reader.__enter__()
-        self._source = Source(self._reader)
-        wanted = HEARD if self._config.topics == "heard" else tuple(KNOWN_TOPICS)
-        found = {name for name in wanted if self._reader.has_messages(name)}
-        if self._config.topics == "heard" and found:
-            found |= {"user/audio"} if self._source.user_topic in found else set()
+        self._source = Source(self._reader, self._config.user_sound, self._config.agent_sound)
+        if self._config.topics == "heard":
+            found = {name for name in HEARD if self._source.has(name)}
             found |= {"agent/audio_planned"} if "agent/audio" in found else set()
             self.notes = list(self._source.notes)
+        else:
+            found = {name for name in KNOWN_TOPICS if self._reader.has_messages(name)}
         if not found:
             self.close()
             raise ValueError(f"{self._reader.path} holds nothing to play; topics is {self._config.topics!r}")
@@ -119,7 +121,7 @@ class LiveBag:
 
     def losses(self) -> list[str]:
         """Say what could not be read; complete when all was played."""
-        return list(self._reader.losses)
+        return self._reader.losses + self._source.losses()
 
     def messages(self) -> Iterator[LiveMessage]:
         """Yield what is published, in order."""
@@ -136,7 +138,7 @@ class LiveBag:
 
     def _find_stamps_ahead_ns(self) -> int:
         """Return by how much the stamps' clock is ahead of the recorder's; 0 when it is the same one."""
-        for entry in self._reader.messages({self._source.user_topic}):
+        for entry, _ in self._source.messages({"user/audio", "user/audio_raw"}):
             samples, rate = entry.message.samples, entry.message.sample_rate
             end_ns = stamp_ns(entry.message) + round(len(samples) * NS_PER_S / max(int(rate), 1))
             ahead_ns = end_ns - entry.receive_ns

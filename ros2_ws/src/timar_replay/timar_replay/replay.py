@@ -57,6 +57,9 @@ class ReplayReport:
 class Replayer(Protocol):
     """What takes a bag's messages one by one."""
 
+    reads: frozenset[str]
+    """Topics whose messages it reads."""
+
     def take(self, entry: BagMessage, now_ns: int) -> None:
         """Take a message that comes now [monotonic ns]."""
 
@@ -93,11 +96,11 @@ def replay(
     runtime = runtime or open_runtime(settings.inference)
     report = ReplayReport(engine=runtime.identity.engine, model_sha256=runtime.identity.model_sha256)
     with BagReader(bag, settings.namespace) as reader:
-        source = Source(reader)
-        if not reader.has_messages(source.user_topic):
+        source = Source(reader, settings.user_sound, settings.agent_sound)
+        if not source.has("user/audio"):
             raise ValueError(
-                f"{bag} has neither user/audio nor user/audio_raw; without the user's sound there is no "
-                "clock to replay on"
+                f"{bag} has neither user/audio nor user/audio_raw, nor sound in a type of audio_common_msgs; "
+                "without the user's sound there is no clock to replay on"
             )
         target = OutBag(out, reader.namespace).open((*INPUTS, *MADE))
         try:
@@ -129,7 +132,7 @@ def _run(
     refused: dict[str, str] = {}
     refusals: Counter[str] = Counter()
     first_ns = last_ns = None
-    for entry, data in source.messages(wanted):
+    for entry, data in source.messages(wanted, replayer.reads):
         advance(entry.receive_ns)
         first_ns = entry.receive_ns if first_ns is None else first_ns
         last_ns = entry.receive_ns
@@ -148,7 +151,7 @@ def _run(
         raise ValueError(f"{source.path} holds no message that could be replayed: nothing was recorded")
     replayer.finish()
     report.span_s = (last_ns - first_ns) / 1e9
-    report.losses += source.notes + time.losses() + replayer.losses()
+    report.losses += source.notes + source.losses() + time.losses() + replayer.losses()
     report.losses += [
         f"{count} messages of {topic} were refused, the first because {refused[topic]}"
         for topic, count in refusals.items()
@@ -178,11 +181,21 @@ class Scheduler:
         self._body = BodyRoom(settings.retargeting, time, out)
         self._ears = Ears(settings.turns, time, out, self._body)
         self._has_joint_states = has_joint_states
+        self._handlers: dict[str, Callable[[Any, int], None]] = {
+            "user/audio": self._on_user,
+            "agent/audio": self._on_agent,
+            "agent/audio_planned": self._on_plan,
+            "user/motion": self._on_motion,
+            "look_at": self._body.look_at,
+            "joint_targets": self._body.aim,
+            "joint_states": self._on_joint_states,
+        }
+        self.reads = frozenset(self._handlers)
 
     def take(self, entry: BagMessage, now_ns: int) -> None:
         """Take a message that comes now [monotonic ns]."""
         self._advance(now_ns)
-        handler = self._handlers().get(entry.topic)
+        handler = self._handlers.get(entry.topic)
         if handler is not None:
             handler(entry.message, now_ns)
 
@@ -204,17 +217,6 @@ class Scheduler:
                 f"{counters.samples_repeated} samples of the user's sound came again and were left out"
             )
         return found
-
-    def _handlers(self) -> dict[str, Callable[[Any, int], None]]:
-        return {
-            "user/audio": self._on_user,
-            "agent/audio": self._on_agent,
-            "agent/audio_planned": self._on_plan,
-            "user/motion": self._on_motion,
-            "look_at": self._body.look_at,
-            "joint_targets": self._body.aim,
-            "joint_states": self._on_joint_states,
-        }
 
     def _advance(self, now_ns: int) -> None:
         while (tick_ns := self._body.next_tick_ns(now_ns)) is not None:

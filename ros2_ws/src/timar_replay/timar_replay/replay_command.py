@@ -58,6 +58,15 @@ def read_arguments(argv: Sequence[str]) -> argparse.Namespace:
         "--set", action="append", default=[], metavar="NODE.PARAMETER=VALUE", help="a single parameter"
     )
     parser.add_argument("--namespace", help="the robot's namespace, when a bag holds several robots")
+    parser.add_argument(
+        "--user-sound",
+        default="",
+        metavar="TOPIC",
+        help="the user's voice, in a bag of other packages' nodes",
+    )
+    parser.add_argument(
+        "--agent-sound", default="", metavar="TOPIC", help="the head's own voice in such a bag"
+    )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--follow-log", action="store_true", help="repeat the recorded turn_log exactly")
     how.add_argument(
@@ -97,6 +106,8 @@ def settings_of(arguments: argparse.Namespace) -> ReplaySettings:
         policy=Policy.read(arguments.policy),
         is_following=arguments.follow_log,
         namespace=arguments.namespace,
+        user_sound=arguments.user_sound,
+        agent_sound=arguments.agent_sound,
     )
     if arguments.params is not None:
         settings = settings.with_parameters(arguments.params)
@@ -132,6 +143,8 @@ def _play(arguments: argparse.Namespace) -> int:
     config = LiveConfig(
         bag=str(bag),
         bag_namespace=arguments.namespace or "",
+        user_sound=arguments.user_sound,
+        agent_sound=arguments.agent_sound,
         topics=arguments.topics,
         rate=arguments.rate,
         wait_for_nodes=arguments.wait_for_nodes,

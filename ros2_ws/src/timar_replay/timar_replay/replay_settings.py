@@ -34,6 +34,10 @@ class ReplaySettings:
     is_following: bool = False
     """Whether the recorded turn_log is repeated instead of turns being scheduled anew."""
     namespace: str | None = None
+    user_sound: str = ""
+    """Topic of the user's voice in a bag of other packages' nodes; empty: ours, or the only one there is."""
+    agent_sound: str = ""
+    """Likewise of the head's own voice; empty: ours, or none."""
 
     def digest(self, model_sha256: str) -> str:
         """Return 64 hexadecimal digits of the settings, the model and the builds that compute."""

@@ -8,8 +8,10 @@ import os
 import platform
 import resource
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import numpy as np
 from timar_inference.runtime import Runtime, open_runtime
 from timar_model.metrics import energy_score
 
+from timar_replay.desk import Policy
 from timar_replay.frames import read_frames
 from timar_replay.joints import limits_of
 from timar_replay.replay import ReplayReport, replay
@@ -101,12 +104,22 @@ def run_job(
         "times_real_time_per_core": span_s / max(replayed_cpu_s, 1e-9),
         "whole_s": time.monotonic() - began_s,
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "code": code_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "date": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
     # Last: whoever finds this file finds a whole result.
     write_json(job.out / RUN_NAME, machine)
     return numbers
+
+
+def code_version() -> str:
+    """Return the commit this runs from (``-dirty`` when changed), or the version of an installed package."""
+    command = ["git", "-C", str(Path(__file__).resolve().parent), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return metadata.version("timar_replay")
 
 
 def complete_numbers(score: Score, report: ReplayReport, job: ReplayJob) -> dict[str, Any]:
@@ -140,6 +153,20 @@ def read_score(folder: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not {"numbers", "windows"} <= set(content):
         raise ValueError(f"{path} is no score: it lacks numbers or windows; replay the bag again")
     return content
+
+
+def described_run(folder: Path) -> str:
+    """Return what a replay's folder was made with, for people; empty when it does not say."""
+    try:
+        run = json.loads((folder / RUN_NAME).read_text("utf-8"))
+        settings = run["settings"]
+        policy = "follow-log" if settings["is_following"] else str(Policy(**settings["policy"]))
+        model = f"{settings['inference']['model']} ({run['model_sha256'][:12]})"
+        return (
+            f"{model} on {run['engine']}, seed {settings['inference']['seed']}, {policy}, code {run['code']}"
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def flat_row(bag: str, numbers: dict[str, Any]) -> dict[str, str | float]:

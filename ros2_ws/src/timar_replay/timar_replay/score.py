@@ -14,7 +14,7 @@ from scipy import ndimage, signal
 from timar_common.clock import FRAMES_PER_SECOND, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from timar_model.metrics import clip_metrics
 
-from timar_replay.conversation import FLOOR_NAMES, SpeechTurnEvent
+from timar_replay.conversation import COMMIT_UNSAMPLED, FLOOR_NAMES, GENERATE, SpeechTurnEvent
 from timar_replay.frames import AGENT, START, USER, Floats, Frames, read_frames
 from timar_replay.joints import AT_LIMIT_RAD, JointLimit
 from timar_replay.measure import measured_of
@@ -112,15 +112,29 @@ def motion_scores(frames: Frames, chosen: npt.NDArray[np.bool_]) -> dict[str, fl
     }
 
 
-def role_scores(frames: Frames, role: str) -> dict[str, float | None]:
+def role_scores(frames: Frames, role: str) -> dict[str, Any]:
     """Return the scores of the frames in which the agent has some part in the conversation."""
-    chosen = frames.floor == FLOOR_NAMES.index(ROLES[role])
-    scores = motion_scores(frames, chosen)
+    state = FLOOR_NAMES.index(ROLES[role])
+    chosen = frames.floor == state
+    scores: dict[str, Any] = dict(motion_scores(frames, chosen))
+    level = frames.level_dbfs.get("agent/audio")
+    if level is not None:
+        jaw = frames.shown[:, JAW.start].astype(np.float64)
+        scores["lip_correlation"] = _correlation_at(jaw, level, chosen & frames.is_shown, 0)
+    turns = [
+        decision
+        for decision in frames.conversation.decisions
+        if decision.first_frame < len(frames) and frames.floor[decision.first_frame] == state
+    ]
+    scores["late_turns"] = sum(turn.kind == GENERATE and turn.is_late for turn in turns)
+    scores["unsampled_turns"] = sum(turn.kind == COMMIT_UNSAMPLED for turn in turns)
     if frames.truth is not None:
         known = chosen & frames.is_true & frames.is_shown
         for part, columns in PARTS.items():
             error = np.square(frames.shown[known][:, columns] - frames.truth[known][:, columns])
             scores[f"mse_{part}"] = _mean(error)
+        if known.sum() >= FEWEST_FRAMES:
+            scores["as_shown"] = _against_truth(frames, frames.shown, known)
     return scores
 
 
@@ -268,16 +282,22 @@ def truth_scores(frames: Frames) -> dict[str, Any]:
         ("as_shown", frames.shown, frames.is_true & (frames.is_shown | _after_first(frames.is_shown))),
         ("as_generated", frames.made, frames.is_true & frames.is_made),
     ):
-        partner = None
-        if frames.user is not None and frames.is_seen[known].mean() > 0.5:
-            known = known & frames.is_seen
-            partner = frames.user[known]
         if known.sum() >= FEWEST_FRAMES:
-            scores[name] = {
-                "frames": int(known.sum()),
-                **clip_metrics(motion[known], frames.truth[known], partner),
-            }
+            scores[name] = _against_truth(frames, motion, known)
     return scores
+
+
+def _against_truth(
+    frames: Frames, motion: npt.NDArray[np.float32], known: npt.NDArray[np.bool_]
+) -> dict[str, float]:
+    """Return the published scores of some frames; the partner counts where they mostly saw one."""
+    truth, partner = frames.truth, None
+    if truth is None:
+        raise ValueError("there is no truth to score against")
+    if frames.user is not None and frames.is_seen[known].mean() > 0.5:
+        known = known & frames.is_seen
+        partner = frames.user[known]
+    return {"frames": int(known.sum()), **clip_metrics(motion[known], truth[known], partner)}
 
 
 def _after_first(is_shown: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import heapq
 from collections.abc import Collection, Iterator
 
+from timar_audio.turns import Speaker
+
 from timar_replay.bag import BagMessage, BagReader
 from timar_replay.conversation import GENERATE
+from timar_replay.foreign import TARGETS, ForeignVoices
 from timar_replay.truth import KNOWN_TOPICS, TRUTH_EVENTS, TRUTH_MOTION
 
 HEARD = (
@@ -23,43 +26,90 @@ AHEAD_NS = 2_000_000_000
 class Source:
     """A bag's messages in order, with what it lacks made up for as far as can be."""
 
-    def __init__(self, reader: BagReader) -> None:
+    def __init__(self, reader: BagReader, user_sound: str = "", agent_sound: str = "") -> None:
         self.path = reader.path
         self.notes: list[str] = []
         """One sentence for each thing that was made up for."""
         self._reader = reader
-        self.user_topic = "user/audio" if reader.has_messages("user/audio") else "user/audio_raw"
-        if self.user_topic != "user/audio":
+        self._foreign: ForeignVoices | None = None
+        self._named = (user_sound, agent_sound)
+        is_ours = reader.has_messages("user/audio") or reader.has_messages("user/audio_raw")
+        if user_sound or not is_ours:
+            self._foreign = ForeignVoices(reader, user_sound, agent_sound)
+            self.notes += self._foreign.notes()
+        self._is_raw = not self._foreign_topics and not reader.has_messages("user/audio") and is_ours
+        if self._is_raw:
             self.notes.append("the bag has no user/audio; user/audio_raw was taken in its place")
-        self._has_plan = reader.has_messages("agent/audio_planned")
-        self._has_agent = reader.has_messages("agent/audio")
-        self.has_joint_states = reader.has_messages("joint_states")
-        if not self._has_plan and self._has_agent:
+        self.has_joint_states = self.has("joint_states")
+        if not self.has("agent/audio_planned") and self.has("agent/audio"):
             self.notes.append(
                 "the bag has no agent/audio_planned; what was heard of the agent is taken to have been "
                 f"planned {AHEAD_NS / 1e9:g} s before"
             )
-        if not self._has_agent and not self._has_plan:
+        if not self.has("agent/audio") and not self.has("agent/audio_planned"):
             self.notes.append("the bag has no sound of the agent; it is taken to have been silent")
         self._old = {
             name for name in reader.topics if name in KNOWN_TOPICS and not reader.has_current_definition(name)
         }
 
-    def messages(self, topics: Collection[str]) -> Iterator[tuple[BagMessage, bytes | None]]:
+    def has(self, topic: str) -> bool:
+        """Tell whether there will be messages of a topic, recorded or made up for, but for the plan."""
+        if topic in (TARGETS[speaker] for speaker in self._foreign_topics.values()):
+            return True
+        return self._reader.has_messages(topic) or (topic == "user/audio" and self._is_raw)
+
+    def messages(
+        self, topics: Collection[str], decoded: Collection[str] | None = None
+    ) -> Iterator[tuple[BagMessage, bytes | None]]:
         """Yield the messages of some topics in order, with the bytes they were recorded as.
 
         Bytes are None where they are not those of the topic's type today: the message is made up, or was
         recorded by another definition.
+
+        Args:
+            topics: Names as in the table of topics.
+            decoded: Those of which the message is wanted beside its bytes; None: all.
         """
-        main: Iterator[tuple[BagMessage, bytes | None]] = iter(self._reader.messages_with_bytes(topics))
-        if self._has_plan or not self._has_agent:
-            found = main
-        else:
-            found = heapq.merge(main, self._ahead(), key=lambda pair: pair[0].receive_ns)
-        for entry, data in found:
+        needed = None if decoded is None else {*decoded, *self._old, *self._foreign_topics}
+        if needed is not None and self._is_raw:
+            needed.add("user/audio_raw")
+        if self._foreign is not None:
+            # Its ears have heard what was read before.
+            self._foreign = ForeignVoices(self._reader, *self._named)
+        found = self._messages(self._reader, {*topics, *self._foreign_topics}, needed, self._foreign)
+        if (
+            "agent/audio_planned" in topics
+            and not self.has("agent/audio_planned")
+            and self.has("agent/audio")
+        ):
+            found = heapq.merge(found, self._ahead(), key=lambda pair: pair[0].receive_ns)
+        yield from found
+
+    def losses(self) -> list[str]:
+        """Say which foreign messages were left out; complete when all was read."""
+        refused = self._foreign.refused if self._foreign is not None else {}
+        return [f"messages of {topic} were left out: {why}" for topic, why in refused.items()]
+
+    @property
+    def _foreign_topics(self) -> dict[str, Speaker]:
+        return self._foreign.by_topic if self._foreign is not None else {}
+
+    def _messages(
+        self,
+        reader: BagReader,
+        topics: Collection[str],
+        needed: Collection[str] | None,
+        foreign: ForeignVoices | None,
+    ) -> Iterator[tuple[BagMessage, bytes | None]]:
+        """Yield recorded messages, foreign sound as blocks of ours."""
+        for entry, data in reader.messages_with_bytes(topics, needed):
+            if foreign is not None and entry.topic in foreign.by_topic:
+                for block in foreign.read(entry):
+                    yield block, None
+                continue
             kept = None if entry.topic in self._old else data
             yield entry, kept
-            if entry.topic == self.user_topic and self.user_topic != "user/audio":
+            if self._is_raw and entry.topic == "user/audio_raw":
                 yield entry._replace(topic="user/audio"), kept
 
     def recorded_compute_ms(self) -> list[float]:
@@ -76,5 +126,7 @@ class Source:
     def _ahead(self) -> Iterator[tuple[BagMessage, bytes | None]]:
         """Yield the heard sound of the agent as if it had been planned before."""
         with BagReader(self.path, self._reader.namespace) as again:
-            for entry in again.messages({"agent/audio"}):
-                yield BagMessage("agent/audio_planned", entry.receive_ns - AHEAD_NS, entry.message), None
+            foreign = None if self._foreign is None else ForeignVoices(again, *self._named)
+            for entry, _ in self._messages(again, {"agent/audio", *self._foreign_topics}, None, foreign):
+                if entry.topic == "agent/audio":
+                    yield BagMessage("agent/audio_planned", entry.receive_ns - AHEAD_NS, entry.message), None
