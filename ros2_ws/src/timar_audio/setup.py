@@ -17,6 +17,8 @@ setup(
             "capture = timar_audio.capture_node:main",
             "playback = timar_audio.playback_node:main",
             "turns = timar_audio.turns_node:main",
+            "audio_common = timar_audio.audio_common_node:main",
+            "ros4hri = timar_audio.ros4hri_node:main",
         ],
         "timar.commands": ["audio = timar_audio.audio_command:main"],
     },

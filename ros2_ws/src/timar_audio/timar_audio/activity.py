@@ -17,7 +17,7 @@ from timar_common.clock import SAMPLE_RATE_HZ
 from timar_common.config import check, option
 from timar_common.stream import SampleStream, StreamCounters
 
-from timar_audio.levels import level_dbfs
+from timar_audio.levels import SILENCE_DBFS, level_dbfs
 from timar_audio.vad import VoiceDetector
 
 
@@ -161,7 +161,11 @@ class SpeakerActivity:
         return self._stream.is_started
 
     def push(
-        self, first_sample: int, samples: npt.NDArray[np.int16], filled_samples: int = 0
+        self,
+        first_sample: int,
+        samples: npt.NDArray[np.int16],
+        filled_samples: int = 0,
+        floor_dbfs: float = SILENCE_DBFS,
     ) -> list[Activity]:
         """Take a block in and return what its frames decided.
 
@@ -169,6 +173,7 @@ class SpeakerActivity:
             first_sample: Place of its first sample on the conversation clock, >= 0.
             samples: (n,) int16, at most a second.
             filled_samples: How many of them are silence that stands for lost sound.
+            floor_dbfs: What is not louder is noise of the head's own, in the frames that end here [dBFS].
 
         Raises:
             ValueError: The block is not what a stream can take; see `SampleStream.push`.
@@ -182,7 +187,7 @@ class SpeakerActivity:
         if not was_started:
             length = self._detector.frame_samples
             self._next = first_sample // length * length
-        return decided + self._frames()
+        return decided + self._frames(floor_dbfs)
 
     def read(self, first_sample: int, end_sample: int, at_most: int) -> npt.NDArray[np.int16]:
         """Return the newest sound before a sample, from `first_sample` on at the most [samples]."""
@@ -200,19 +205,20 @@ class SpeakerActivity:
             decided += self._frames()
         return decided
 
-    def _frames(self) -> list[Activity]:
+    def _frames(self, floor_dbfs: float = SILENCE_DBFS) -> list[Activity]:
         decided = []
         length = self._detector.frame_samples
         while self._next + length <= self._stream.end_sample:
-            decided.append(self._decide(self._next, self._next + length))
+            decided.append(self._decide(self._next, self._next + length, floor_dbfs))
             self._next += length
         return decided
 
-    def _decide(self, first: int, end: int) -> Activity:
+    def _decide(self, first: int, end: int, floor_dbfs: float) -> Activity:
         frame = self._stream.read(first, end)
         level = level_dbfs(frame)
         probability = self._detector.probability(frame)
-        is_speech = probability >= self._config.threshold and level >= self._config.min_level_dbfs
+        least_dbfs = max(self._config.min_level_dbfs, floor_dbfs)
+        is_speech = probability >= self._config.threshold and level >= least_dbfs
         change = self._machine.step(first, end, is_speech)
         return Activity(first, end, probability, level, self._machine.state, self._machine.speech_end, change)
 

@@ -7,6 +7,7 @@ import dataclasses
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from timar_audio.health import HealthConfig, InputHealth
 from timar_audio.levels import level_dbfs, peak_dbfs
 from timar_audio.loudspeaker import Loudspeaker
 from timar_audio.microphone import MicrophoneSource
+from timar_audio.motion_noise import written
 from timar_audio.playback import Playback, PlaybackConfig
 from timar_audio.speech import SpeechQueue
 
@@ -47,7 +49,7 @@ class Measured:
 
 
 def main(argv: list[str]) -> int:
-    """List sound devices, and check levels, noise, rate and round trip."""
+    """List sound devices, check levels, noise, rate and round trip, and learn the servos' noise."""
     parser = argparse.ArgumentParser(prog="timar audio", description=main.__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("devices", help="list microphones and loudspeakers as `device` names them")
@@ -58,19 +60,44 @@ def main(argv: list[str]) -> int:
     check.add_argument(
         "--speaker", nargs="?", const="", help="play a sweep on this loudspeaker and measure the round trip"
     )
+    noise = commands.add_parser(
+        "calibrate-motion-noise", help="move each joint of a running head and learn how loud it is; be silent"
+    )
+    noise.add_argument("--out", default="motion_noise.yaml", help="file to write (default: %(default)s)")
+    noise.add_argument("--seconds", type=float, default=10.0, help="how long to move [s] (default: 10)")
+    noise.add_argument("--namespace", default="", help="namespace of the robot's topics")
     arguments = parser.parse_args(argv)
     try:
+        if arguments.command == "calibrate-motion-noise":
+            return calibrate_motion_noise(arguments.out, arguments.seconds, arguments.namespace)
         if arguments.command == "devices":
             sys.stdout.write(describe_devices(import_portaudio()))
             return 0
         if not 1.0 <= arguments.seconds <= 3600.0:
             raise ValueError(f"--seconds is {arguments.seconds:g}, expected 1 to 3600")
         measured = measure(arguments.device, arguments.rate, arguments.seconds, arguments.speaker)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         sys.stderr.write(f"timar audio: {error}\n")
         return 1
     sys.stdout.write(describe(measured, arguments.speaker is not None))
     return 1 if measured.complaint else 0
+
+
+def calibrate_motion_noise(out: str, seconds: float, namespace: str) -> int:
+    """Let the head move, and write down how loud each joint is."""
+    if not 6.0 <= seconds <= 600.0:
+        raise ValueError(f"--seconds is {seconds:g}, expected 6 to 600")
+    from timar_audio.motion_noise_node import calibrate  # needs ROS 2, which the other commands do not
+
+    sys.stdout.write(f"each joint moves; please be silent for {seconds:g} s\n")
+    sys.stdout.flush()
+    noise = calibrate(namespace, seconds)
+    Path(out).write_text(written(noise), encoding="utf-8")
+    sys.stdout.write(f"room without motion {noise.floor_dbfs:.1f} dBFS; at 1 rad/s:\n")
+    for name in noise.joints:
+        sys.stdout.write(f"  {name:20} {noise.level_dbfs({name: 1.0}):6.1f} dBFS\n")
+    sys.stdout.write(f"written to {out}; give it to turns as motion_noise_file\n")
+    return 0
 
 
 def describe_devices(portaudio: Any) -> str:

@@ -11,6 +11,7 @@ from timar_common.clock import SAMPLE_RATE_HZ, SampleClock
 from timar_common.config import check, option
 from timar_common.diagnostics import Level, Report
 
+from timar_audio.foreign_sound import GSTREAMER_FORMATS, Layout
 from timar_audio.levels import level_dbfs, peak_dbfs
 from timar_audio.resample import MIX
 from timar_audio.sources import Sound
@@ -20,14 +21,28 @@ from timar_audio.sources import Sound
 class CaptureConfig:
     """The capture node."""
 
-    source: str = option("microphone", "Where the user's sound comes from.", choices=("microphone", "file"))
+    source: str = option(
+        "microphone",
+        "Where the user's sound comes from; topic: from another node, in messages of audio_common_msgs.",
+        choices=("microphone", "file", "topic"),
+    )
     device: str = option(
         "", "Microphone by name (a part of it is enough) or index; empty: the system's default."
     )
     file: str = option("", "Sound file that plays the user, when source is file; silence follows its end.")
+    topic: str = option("audio", "Topic of another node's microphone, when source is topic.")
+    topic_format: str = option(
+        "S16LE",
+        "What the bytes of ros-drivers' AudioData mean while no audio_info came.",
+        choices=tuple(GSTREAMER_FORMATS),
+    )
+    topic_rate_hz: int = option(
+        16_000, "Their rate, while none came.", unit="Hz", minimum=1_000, maximum=384_000
+    )
+    topic_channels: int = option(1, "Their channels, while none came.", minimum=1, maximum=64)
     channel: int = option(
         MIX,
-        "Channel of microphone or file, from 0; -1 mixes all (of a microphone, the first two).",
+        "Channel of microphone, file or topic, from 0; -1 mixes all (of a microphone, the first two).",
         minimum=-1,
         maximum=63,
     )
@@ -110,6 +125,11 @@ class CaptureConfig:
     def block_samples(self) -> int:
         """Length of a published block [samples]."""
         return self.block_ms * SAMPLE_RATE_HZ // 1000
+
+    @property
+    def topic_layout(self) -> Layout:
+        """What plain bytes on the topic mean until their node says so."""
+        return Layout(self.topic_format, self.topic_channels, self.topic_rate_hz)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,7 @@ from timar_msgs.msg import AudioChunk
 from timar_audio.blocks import check_block
 from timar_audio.capture import Capture, CaptureConfig, SoundBlock
 from timar_audio.echo import EchoStage, WebRtcSuppressor
+from timar_audio.foreign_topic_node import ForeignTopic
 from timar_audio.health import HealthConfig, InputHealth
 from timar_audio.listeners import missing_listeners
 from timar_audio.microphone import MicrophoneSource
@@ -43,6 +44,9 @@ class CaptureNode(RoomNode):
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._watch = ConversationWatch()
+        self._foreign: ForeignTopic | None = None
+        if self.config.source == "topic":
+            self._foreign = ForeignTopic(self, self.config)
         self._echo: EchoStage | None = None
         if self.config.echo_suppression == "webrtc":
             suppressor = WebRtcSuppressor(self.config.block_samples, self.config.echo_tail_ms)
@@ -73,7 +77,10 @@ class CaptureNode(RoomNode):
         report = self._capture.report()
         report.values["source"] = self.config.source
         report.values["outages"] = self._outages
-        parts = [self._health.report()] if self.config.source == "microphone" else []
+        parts = [self._health.report()] if self.config.source != "file" else []
+        if self._foreign is not None:
+            report.values["messages_dropped"] = self._foreign.source.dropped
+            report.values["odd_stamps"] = self._foreign.source.odd_stamps
         for part in parts + ([self._echo.report()] if self._echo is not None else []):
             report.values |= part.values
             report.worsen(part.level, part.message)
@@ -85,6 +92,8 @@ class CaptureNode(RoomNode):
         config = self.config
         if config.source == "file":
             return FileSource(config.file, config.block_samples, config.channel, self._say)
+        if self._foreign is not None:
+            return self._foreign.source
         return MicrophoneSource(
             config.device,
             config.channel,

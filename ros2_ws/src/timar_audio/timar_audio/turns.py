@@ -22,6 +22,7 @@ from timar_common.config import check, option
 from timar_audio.activity import Activity, ActivityConfig, SpeakerActivity, Started, State, Stopped
 from timar_audio.background import BackgroundConfig
 from timar_audio.end_of_turn import LONGEST_HEARD_S, EndOfTurn
+from timar_audio.levels import SILENCE_DBFS
 from timar_audio.vad import SileroDetector, VoiceDetector, WebRtcDetector
 
 
@@ -91,6 +92,9 @@ class TurnsConfig:
     )
     min_level_dbfs: float = option(
         -65.0, "A frame below this level is never speech.", unit="dBFS", minimum=-120.0, maximum=0.0
+    )
+    motion_noise_file: str = option(
+        "", "What timar audio calibrate-motion-noise wrote: the servos' own noise is no speech; empty: off."
     )
     start_ms: int = option(
         140, "So much speech, less the pauses in it, makes a start.", unit="ms", minimum=10, maximum=1000
@@ -402,6 +406,7 @@ class Turns:
         first_sample: int,
         samples: npt.NDArray[np.int16],
         filled_samples: int = 0,
+        floor_dbfs: float = SILENCE_DBFS,
     ) -> Decisions:
         """Take a block of one voice in.
 
@@ -410,11 +415,12 @@ class Turns:
             first_sample: Place of its first sample on the conversation clock, >= 0.
             samples: (n,) int16, at most a second.
             filled_samples: How many of them are silence that stands for lost sound.
+            floor_dbfs: What is not louder is noise of the head's own motion [dBFS].
 
         Raises:
             ValueError: The block cannot be placed; see `SampleStream.push`.
         """
-        frames = self.voices[speaker].push(first_sample, samples, filled_samples)
+        frames = self.voices[speaker].push(first_sample, samples, filled_samples, floor_dbfs)
         decisions = Decisions(activity=[(speaker, frame) for frame in frames])
         if frames:
             self._waiting[speaker].extend(frames)

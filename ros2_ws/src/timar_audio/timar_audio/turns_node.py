@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,6 +19,8 @@ from timar_audio import turns
 from timar_audio.activity import Activity
 from timar_audio.blocks import check_block
 from timar_audio.end_of_turn import EndOfTurn, load_end_of_turn
+from timar_audio.levels import SILENCE_DBFS
+from timar_audio.motion_noise import MotionGate, read_motion_noise, speeds_of
 from timar_audio.turns import Speaker, Turns, TurnsConfig
 
 _FRAME_IDS = {Speaker.USER: "microphone", Speaker.AGENT: "loudspeaker"}
@@ -55,6 +58,11 @@ class TurnsNode(RoomNode):
         """Make the core and the topics."""
         self._model_s = Percentiles()
         self._turns = Turns(self.config, self._make_model())
+        self._gate: MotionGate | None = None
+        if self.config.motion_noise_file:
+            self._gate = MotionGate(read_motion_noise(Path(self.config.motion_noise_file)))
+            self.listen_to("joint_states", self._on_joint_states)
+        self._gated = 0
         self._watch = ConversationWatch()
         self._newest = {speaker: _Newest() for speaker in Speaker}
         self._delays_s = {kind: Percentiles() for kind in turns.Kind}
@@ -74,6 +82,8 @@ class TurnsNode(RoomNode):
         """Count events and losses, and say how long decisions took."""
         report = Report(values={"floor": self._turns.rules.floor.state.name})
         report.values["clock_restarts"] = self._watch.restarts
+        if self._gate is not None:
+            report.values["motion_gated_blocks"] = self._gated
         for kind, count in self._counts.items():
             report.values[f"{kind.name.lower()}s"] = count
             for name, delay_s in self._delays_s[kind].summary().items():
@@ -89,6 +99,17 @@ class TurnsNode(RoomNode):
                 report.worsen(Level.WARN, f"no sound of the {name} has come yet")
         return report
 
+    def _on_joint_states(self, message: Any) -> None:
+        self._gate.observe(speeds_of(message.name, message.velocity), self.monotonic_ns(message.header))
+
+    def _motion_floor_dbfs(self, speaker: Speaker, heard_ns: int) -> float:
+        """Return how loud a block must be to be more than the head's own motion."""
+        if self._gate is None or speaker is Speaker.AGENT:
+            return SILENCE_DBFS
+        floor_dbfs = self._gate.floor_dbfs(heard_ns)
+        self._gated += floor_dbfs > self.config.min_level_dbfs
+        return floor_dbfs
+
     def _on_audio(self, speaker: Speaker, message: Any) -> None:
         check_block(message.sample_rate, message.first_sample, len(message.samples), message.filled_samples)
         heard_ns = self.monotonic_ns(message.header)
@@ -98,7 +119,10 @@ class TurnsNode(RoomNode):
             return
         if belongs is Belongs.NEW:
             self._restart()
-        decisions = self._turns.push(speaker, message.first_sample, samples, message.filled_samples)
+        floor_dbfs = self._motion_floor_dbfs(speaker, heard_ns)
+        decisions = self._turns.push(
+            speaker, message.first_sample, samples, message.filled_samples, floor_dbfs
+        )
         self._newest[speaker] = _Newest(message.first_sample, heard_ns)
         self._publish(speaker, decisions)
 

@@ -124,6 +124,12 @@ class RoomNode(LifecycleNode):
         self._owned.append((self.destroy_publisher, publisher))
         return publisher
 
+    def publish_on_foreign(self, message_class: Any, name: str, qos: QoSProfile) -> Any:
+        """Make a publisher of a topic from outside this workspace."""
+        publisher = self.create_publisher(message_class, name, qos)
+        self._owned.append((self.destroy_publisher, publisher))
+        return publisher
+
     def listen_to(self, topic_name: str, callback: Callable[[Any], None]) -> None:
         """Subscribe to a topic of the table.
 
@@ -131,6 +137,12 @@ class RoomNode(LifecycleNode):
         is counted, logged at most every five seconds, and otherwise ignored.
         """
         topic = TOPICS[topic_name]
+        self.listen_to_foreign(message_type(topic.type_name), topic.name, qos_of(topic), callback)
+
+    def listen_to_foreign(
+        self, message_class: Any, name: str, qos: QoSProfile, callback: Callable[[Any], None]
+    ) -> None:
+        """Subscribe to a topic from outside this workspace; else as `listen_to`."""
 
         @functools.wraps(callback)
         def deliver(message: Any) -> None:
@@ -140,11 +152,9 @@ class RoomNode(LifecycleNode):
                 callback(message)
             except ValueError as error:
                 self.bad_messages += 1
-                self.get_logger().error(f"{topic.name}: {error}", throttle_duration_sec=5.0)
+                self.get_logger().error(f"{name}: {error}", throttle_duration_sec=5.0)
 
-        subscription = self.create_subscription(
-            message_type(topic.type_name), topic.name, deliver, qos_of(topic)
-        )
+        subscription = self.create_subscription(message_class, name, deliver, qos)
         self._owned.append((self.destroy_subscription, subscription))
 
     def every(self, period_s: float, callback: Callable[[], None]) -> None:

@@ -1,0 +1,114 @@
+"""What the adapters to other packages are told, and the voice that ROS4HRI's topics speak of. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from collections.abc import Callable
+
+from timar_common.clock import SAMPLE_RATE_HZ
+from timar_common.config import check, option
+
+
+@dataclasses.dataclass(frozen=True)
+class AudioCommonConfig:
+    """The adapter to either audio_common_msgs; a topic left empty is left out."""
+
+    user_topic: str = option("", "Where the user's sound is published for others.")
+    agent_topic: str = option("", "Where the head's own voice is published for others, as it is heard.")
+    speech_topic: str = option("", "Topic of another package's synthesiser, whose sound the head says.")
+    utterance_gap_ms: int = option(
+        500,
+        "Their sound has no end: so long without more of it ends an utterance.",
+        unit="ms",
+        minimum=50,
+        maximum=10_000,
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+        topics = [name for name in (self.user_topic, self.agent_topic, self.speech_topic) if name]
+        if len(set(topics)) < len(topics):
+            raise ValueError(
+                f"user_topic {self.user_topic!r}, agent_topic {self.agent_topic!r} and speech_topic "
+                f"{self.speech_topic!r} must differ: the head would hear or say itself"
+            )
+
+    @property
+    def has_work(self) -> bool:
+        """Whether any topic has a name."""
+        return bool(self.user_topic or self.agent_topic or self.speech_topic)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ros4HriConfig:
+    """The adapter to ROS4HRI's voice topics."""
+
+    humans: str = option("/humans", "Namespace of ROS4HRI's topics, as REP-155 names it.")
+    forget_after_s: float = option(
+        10.0,
+        "A voice that has been silent for so long is no longer tracked; the next has another id.",
+        unit="s",
+        minimum=0.5,
+        maximum=3600.0,
+    )
+    repeat_ms: int = option(
+        200,
+        "is_speaking is repeated so often, for who subscribes after the id became known.",
+        unit="ms",
+        minimum=20,
+        maximum=5000,
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Voice:
+    """A voice that is tracked now."""
+
+    id: str
+    """Begins with a letter, as REP-155 recommends; not kept over silence."""
+    is_speaking: bool
+
+
+def new_voice_id() -> str:
+    """Return an id that no other voice has."""
+    return f"v{uuid.uuid4().hex[:6]}"
+
+
+class VoiceTracker:
+    """Give the user's voice an id while it is heard, and a new one after it was silent for long.
+
+    Nothing here tells one person's voice from another's: whoever speaks within the time has the same id.
+
+    Args:
+        forget_after_s: So long a silent voice keeps its id [s].
+        new_id: Makes ids; replaced in tests.
+    """
+
+    def __init__(self, forget_after_s: float, new_id: Callable[[], str] = new_voice_id) -> None:
+        self.voice: Voice | None = None
+        """The voice that is tracked, if any."""
+        self._forget_after = round(forget_after_s * SAMPLE_RATE_HZ)
+        self._new_id = new_id
+        self._spoke_until = 0
+
+    def observe(self, end_sample: int, is_speaking: bool) -> bool:
+        """Take the next piece of voice activity in, and tell whether the voice came, went or changed.
+
+        Args:
+            end_sample: One past its last sample; smaller than before when the clock began anew [samples].
+            is_speaking: Whether the user speaks in it.
+        """
+        before = self.voice
+        if end_sample < self._spoke_until:
+            self._spoke_until = end_sample
+        if is_speaking:
+            self._spoke_until = end_sample
+            self.voice = Voice(before.id if before else self._new_id(), True)
+        elif before is not None:
+            is_forgotten = end_sample - self._spoke_until >= self._forget_after
+            self.voice = None if is_forgotten else Voice(before.id, False)
+        return self.voice != before

@@ -1,0 +1,175 @@
+"""The adapter to other packages' sound: audio_common_msgs of ros-drivers or mgonzs13, whichever is there."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from array import array
+from typing import Any, ClassVar
+
+import numpy as np
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from std_msgs.msg import Header
+from timar_common.clock import SAMPLE_RATE_HZ
+from timar_common.diagnostics import Report
+from timar_common.room_node import RoomNode, run
+from timar_msgs.msg import SpeechChunk
+
+from timar_audio.adapters import AudioCommonConfig
+from timar_audio.foreign_sound import (
+    Layout,
+    fill_audio_data,
+    fill_info,
+    read_layout,
+    read_sound,
+    to_int16_mono,
+)
+
+_DEPTH = 50
+_INFO_EVERY_S = 5.0
+
+
+def audio_common() -> Any:
+    """Import the messages of the package that is there.
+
+    Raises:
+        OSError: None is.
+    """
+    try:
+        return importlib.import_module("audio_common_msgs.msg")
+    except ImportError as error:
+        raise OSError(
+            f"no audio_common_msgs is installed ({error}); install ros-drivers' or mgonzs13's, and source it"
+        ) from error
+
+
+class SoundPublisher:
+    """Publish mono sound as the package that is there writes it.
+
+    mgonzs13's: `AudioStamped` on the topic. ros-drivers': `AudioData` on the topic, `AudioDataStamped` (where
+    it exists) on `<topic>_stamped` and `AudioInfo` on `audio_info` beside it, as its audio_capture does.
+    """
+
+    def __init__(self, node: RoomNode, messages: Any, topic: str) -> None:
+        self.sent = 0
+        self._messages = messages
+        self._samples = 0
+        qos = QoSProfile(depth=_DEPTH)
+        self._is_typed = hasattr(messages, "AudioStamped")
+        if self._is_typed:
+            self._sound = node.publish_on_foreign(messages.AudioStamped, topic, qos)
+            return
+        self._sound = node.publish_on_foreign(messages.AudioData, topic, qos)
+        self._stamped: Any = None
+        if hasattr(messages, "AudioDataStamped"):
+            self._stamped = node.publish_on_foreign(messages.AudioDataStamped, f"{topic}_stamped", qos)
+        beside = "/".join([*topic.split("/")[:-1], "audio_info"])
+        self._info = node.publish_on_foreign(messages.AudioInfo, beside, QoSProfile(depth=1))
+        node.every(_INFO_EVERY_S, self._publish_info)
+
+    def publish(self, header: Header, samples: np.ndarray) -> None:
+        """Publish (n,) int16 samples at 16 kHz."""
+        if not self.sent and not self._is_typed:
+            self._publish_info()
+        self.sent += 1
+        data = fill_audio_data(self._messages.AudioData(), samples)
+        if self._is_typed:
+            audio = self._messages.Audio(audio_data=data)
+            fill_info(audio.info, SAMPLE_RATE_HZ, samples.size)
+            self._sound.publish(self._messages.AudioStamped(header=header, audio=audio))
+            return
+        self._sound.publish(data)
+        if self._stamped is not None:
+            self._stamped.publish(self._messages.AudioDataStamped(header=header, audio=data))
+
+    def _publish_info(self) -> None:
+        self._info.publish(fill_info(self._messages.AudioInfo(), SAMPLE_RATE_HZ, 0))
+
+
+class AudioCommonNode(RoomNode):
+    """Tell others what is heard and said, and say what their synthesiser sends."""
+
+    NAME: ClassVar[str] = "audio_common"
+    Config: ClassVar[type] = AudioCommonConfig
+
+    def build(self) -> None:
+        """Find the package and make what is asked for."""
+        config = self.config
+        if not config.has_work:
+            raise ValueError("the adapter has nothing to do; name a user_topic, agent_topic or speech_topic")
+        messages = audio_common()
+        self._publishers: dict[str, SoundPublisher] = {}
+        if config.user_topic:
+            self._publishers["user"] = SoundPublisher(self, messages, config.user_topic)
+            self.listen_to("user/audio", lambda message: self._tell("user", message))
+        if config.agent_topic:
+            self._publishers["agent"] = SoundPublisher(self, messages, config.agent_topic)
+            self.listen_to("agent/audio", lambda message: self._tell("agent", message))
+        self._utterances = 0
+        self._started_ns = time.monotonic_ns()  # so that no id is used again after a restart
+        self._is_speaking = False
+        self._spoke_ns = 0
+        self._rate_hz = SAMPLE_RATE_HZ
+        self._layout = Layout()
+        if config.speech_topic:
+            self._speech = self.publish_on("agent/speech")
+            self._listen_to_speech(messages)
+        dialect = "mgonzs13" if hasattr(messages, "AudioStamped") else "ros-drivers"
+        self.get_logger().info(f"speaks audio_common_msgs of {dialect}")
+
+    def report(self) -> Report:
+        """Count what passed."""
+        values: dict[str, object] = {f"{name}_messages": p.sent for name, p in self._publishers.items()}
+        return Report(values=values | {"utterances": self._utterances})
+
+    def _tell(self, name: str, message: Any) -> None:
+        self._publishers[name].publish(message.header, np.frombuffer(message.samples, np.int16))
+
+    # What their synthesiser says.
+
+    def _listen_to_speech(self, messages: Any) -> None:
+        topic = self.config.speech_topic
+        qos = QoSProfile(depth=_DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT)
+        if hasattr(messages, "AudioStamped"):
+            self.listen_to_foreign(messages.AudioStamped, topic, qos, self._on_speech)
+        else:
+            self.listen_to_foreign(messages.AudioData, topic, qos, self._on_speech)
+            beside = "/".join([*topic.split("/")[:-1], "audio_info"])
+            self.listen_to_foreign(messages.AudioInfo, beside, QoSProfile(depth=1), self._on_info)
+        self.every(0.05, self._end_when_silent)
+
+    def _on_info(self, info: Any) -> None:
+        self._layout = read_layout(info)
+
+    def _on_speech(self, message: Any) -> None:
+        sound = read_sound(message, self._layout)
+        if self._is_speaking and sound.rate_hz != self._rate_hz:
+            self._say(np.zeros(0, np.int16), is_last=True)
+        if not self._is_speaking:
+            self._utterances += 1
+            self._is_speaking = True
+        self._rate_hz = sound.rate_hz
+        self._spoke_ns = time.monotonic_ns()
+        self._say(to_int16_mono(sound), is_last=False)
+
+    def _end_when_silent(self) -> None:
+        silent_ms = (time.monotonic_ns() - self._spoke_ns) / 1e6
+        if self._is_speaking and silent_ms > self.config.utterance_gap_ms:
+            self._say(np.zeros(0, np.int16), is_last=True)
+
+    def _say(self, samples: np.ndarray, *, is_last: bool) -> None:
+        self._speech.publish(
+            SpeechChunk(
+                header=self.header(time.monotonic_ns(), "loudspeaker"),
+                utterance_id=f"{self.get_name()}-{self._started_ns}-{self._utterances}",
+                sample_rate=self._rate_hz,
+                is_last=is_last,
+                samples=array("h", samples.tobytes()),
+            )
+        )
+        self._is_speaking = self._is_speaking and not is_last
+
+
+def main() -> int:
+    """Run the node until a signal."""
+    return run([AudioCommonNode])
