@@ -89,6 +89,9 @@ class ObjectiveConfig:
     """Probability with which expression, jaw or neck alone is unseen throughout a clip."""
     past_drop: float = 0.0
     """Probability with which a turn does not know the frames shown before it."""
+    blind_share: float = 0.0
+    """Probability with which no turn of a clip knows what was shown before it, so that how to move must be
+    heard: a gesture that has begun is easily gone on with, and when to begin one would hardly be learned."""
     past_noise: float = 0.0
     """Largest standard deviation of the noise put on past frames, in units of normalised motion."""
     repeats: int = 4
@@ -101,6 +104,7 @@ class ObjectiveConfig:
             "user_turn_drop",
             "user_motion_drop",
             "past_drop",
+            "blind_share",
         )
         _require_numbers(self, *probabilities, minimum=0.0, maximum=1.0)
         _require_numbers(self, "mask_ratio_std", "past_noise", minimum=0.0)
@@ -391,7 +395,15 @@ def _require_choice(config: Any, name: str, choices: tuple[str, ...]) -> None:
 
 
 # Fields that folders written before them lack; their defaults are what those folders meant.
-_ADDED_LATER = ("guidance_schedule", "order", "when_full", "draws", "moved_groups", "step_size")
+_ADDED_LATER = (
+    "guidance_schedule",
+    "order",
+    "when_full",
+    "draws",
+    "moved_groups",
+    "step_size",
+    "blind_share",
+)
 
 _SIZES: dict[str, dict[str, Any]] = {
     "tiny": {},

@@ -310,14 +310,16 @@ class TimarModel(nn.Module):
 
         past_known = keep(clips, len(turns), drop=objective.past_drop)
         past_known = past_known.repeat_interleave(config.past_frames, dim=1)
+        blind = 1 - keep(clips, 1, drop=objective.blind_share)
         if config.draws == "turns":
-            past_motion = self._shown_motion(batch, past, past_known, generator)
+            past_motion = self._shown_motion(batch, past, past_known, blind, generator)
         else:
             past_motion = batch.agent_motion[:, past]
             scale = torch.rand(clips, len(turns), 1, generator=generator, device=device)
             scale = (objective.past_noise * scale).repeat_interleave(config.past_frames, dim=1)
             noise = torch.randn(past_motion.shape, generator=generator, device=device)
             past_motion = past_motion + scale * noise
+        past_known = past_known * (1 - blind)
         if batch.agent_motion_known is not None:
             past_known = past_known * batch.agent_motion_known[:, past]
 
@@ -334,12 +336,18 @@ class TimarModel(nn.Module):
         )
 
     def _shown_motion(
-        self, batch: TrainingBatch, past: Tensor, past_known: Tensor, generator: torch.Generator | None
+        self,
+        batch: TrainingBatch,
+        past: Tensor,
+        past_known: Tensor,
+        blind: Tensor,
+        generator: torch.Generator | None,
     ) -> Tensor:
         """Return (B, turns * P, 56) what a head that draws for itself would have shown before each turn.
 
         It has drifted slowly from what was recorded, as a person of other habits would stand; where turns
-        went undrawn it stopped a while ago; before a conversation it rested at the mean.
+        went undrawn it stopped a while ago; before a conversation it rested at the mean. In a blind
+        clip, (B, 1) 1, where nothing tells how the head stands, it stands as recorded.
         """
         clips, length = batch.agent_motion.shape[:2]
         device = past.device
@@ -357,7 +365,8 @@ class TimarModel(nn.Module):
         held = shown[:, (last - HELD_FRAMES).clamp(min=0)]
         drawn = shown[:, past]
         drawn = drawn + SHOWN_NOISE * torch.randn(drawn.shape, generator=generator, device=device)
-        return torch.where(past_known[..., None] > 0, drawn, held)
+        moving = torch.where(past_known[..., None] > 0, drawn, held)
+        return torch.where(blind[..., None] > 0, batch.agent_motion[:, past], moving)
 
     def _draw_known(
         self, clips: int, frames: int, device: torch.device, generator: torch.Generator | None
