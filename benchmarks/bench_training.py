@@ -2,8 +2,8 @@
 
 Both train the same network on windows of the same size with the same kind of optimiser. The plain loop does
 what the released code does: it reads a clip's files, computes the speech features of both voices of each
-window, and keeps nothing. The share of waiting for data is the trainer's own. Writes
-benchmarks/results/training.json.
+window, and keeps nothing. The share of waiting for data is the trainer's own, of each step. Writes
+benchmarks/results/training.json, or training_wav2vec2.json with that encoder.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ from timar_training import dyads
 from timar_training.train_config import TrainConfig
 from timar_training.trainer import Trainer, open_run
 
-RESULTS = Path(__file__).parent / "results" / "training.json"
+RESULTS = Path(__file__).parent / "results"
+WAV2VEC2_CLIPS = 6
+"""So many clips are prepared with wav2vec 2.0: enough for a few steps, and soon encoded."""
 WANTED_RATIO = 1.5
 WANTED_DATA_SHARE = 0.10
 
@@ -43,28 +45,34 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=4, help="per round and kind (%(default)s)")
     parser.add_argument("--batch", type=int, default=16, help="windows per step (%(default)s)")
     parser.add_argument(
-        "--wav2vec2", default=None, help="folder of wav2vec 2.0 weights: measure with that encoder instead"
+        "--wav2vec2",
+        default=None,
+        help="this encoder instead: a folder of weights, or 'random' for a small one made on the spot",
     )
-    parser.add_argument("--out", type=Path, default=RESULTS, help="where to write (%(default)s)")
+    parser.add_argument("--out", type=Path, default=None, help="where to write")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         result = measure(arguments, Path(scratch))
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    out = arguments.out or RESULTS / ("training_wav2vec2.json" if arguments.wav2vec2 else "training.json")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(json.dumps(result, indent=1) + "\n")
-    return 0 if result["ratio"] >= WANTED_RATIO and result["data_share"] <= WANTED_DATA_SHARE else 1
+    return 0 if result["ratio"] >= WANTED_RATIO and result["data_share_p95"] <= WANTED_DATA_SHARE else 1
 
 
 def measure(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     """Run rounds of both loops turn about, so that what else the machine does hits both alike."""
     model: dict[str, Any] = {"window_frames": 50}
+    data = arguments.data
     if arguments.wav2vec2:
-        width = json.loads((Path(arguments.wav2vec2) / "config.json").read_text(encoding="utf-8"))[
-            "hidden_size"
-        ]
-        model |= {"speech_encoder": "wav2vec2", "speech_source": arguments.wav2vec2, "speech_dim": width}
+        source = arguments.wav2vec2
+        if source == "random":
+            source = str(random_wav2vec2(scratch / "wav2vec2"))
+        width = json.loads((Path(source) / "config.json").read_text(encoding="utf-8"))["hidden_size"]
+        model |= {"speech_encoder": "wav2vec2", "speech_source": source, "speech_dim": width}
+        data = few_clips(arguments.data, scratch / "data")
     config = TrainConfig(
-        data=str(arguments.data),
+        data=str(data),
         out=str(scratch),
         model=model,
         window_frames=50,
@@ -76,7 +84,7 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         log_every=0,
     )
     ours = open_run(config)
-    plain = PlainLoop(open_run(dataclasses.replace(config, out=str(scratch / "plain"))), arguments.data)
+    plain = PlainLoop(open_run(dataclasses.replace(config, out=str(scratch / "plain"))), data)
     times: dict[str, list[float]] = {"ours": [], "plain": []}
     shares: list[float] = []
     reads: list[float] = []
@@ -96,16 +104,48 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
-        "encoder": "wav2vec2" if arguments.wav2vec2 else "logmel",
+        "encoder": f"wav2vec2, {arguments.wav2vec2}" if arguments.wav2vec2 else "logmel",
         "batch": arguments.batch,
         "steps_per_s": {kind: 1 / value for kind, value in step_s.items()},
         "ratio": step_s["plain"] / step_s["ours"],
         "ratio_by_round": [plain / own for own, plain in zip(times["ours"], times["plain"], strict=True)],
         "wanted_ratio": WANTED_RATIO,
         "data_share": statistics.median(shares),
+        "data_share_p95": float(np.percentile(shares, 95)),
+        "data_share_largest": max(shares),
         "wanted_data_share": WANTED_DATA_SHARE,
         "plain_reading_and_encoding_s": statistics.median(reads),
     }
+
+
+def random_wav2vec2(folder: Path) -> Path:
+    """Save a wav2vec 2.0 of a tenth of the published width and a sixth of its depth, with random weights.
+
+    What it hears means nothing; what it costs is a lower bound of what the published encoder costs.
+    """
+    from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+    shape = {"hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 384}
+    config = Wav2Vec2Config(
+        **shape, conv_dim=(128,) * 7, feat_extract_norm="layer", do_stable_layer_norm=True, conv_bias=True
+    )
+    torch.manual_seed(0)
+    Wav2Vec2Model(config).save_pretrained(folder)
+    return folder
+
+
+def few_clips(data: Path, folder: Path) -> Path:
+    """Return a folder that links to a few clips of another one."""
+    folder.mkdir()
+    for split, count in (("train", WAV2VEC2_CLIPS), ("validation", 1)):
+        clips = dyads.read_split(data, split)[:count]
+        (folder / f"{split}.txt").write_text("".join(f"{clip.name}\n" for clip in clips), encoding="utf-8")
+        for clip in clips:
+            for speaker in (dyads.USER_SPEAKER, dyads.AGENT_SPEAKER):
+                for path in (clip.voice_path(speaker), clip.motion_path(speaker)):
+                    if path.is_file():
+                        (folder / path.name).symlink_to(path.resolve())
+    return folder
 
 
 def run_steps(trainer: Trainer, steps: int, shares: list[float]) -> None:

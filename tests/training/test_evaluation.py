@@ -16,7 +16,7 @@ from timar_training.baselines import BASELINES
 from timar_training.evaluate_command import main as evaluate_main
 from timar_training.evaluation import EvaluationConfig, bootstrap_interval, evaluate, score_clip
 from timar_training.networks import build_network
-from timar_training.predictors import SessionPredictor, load_dyad, open_predictors
+from timar_training.predictors import SessionPredictor, load_dyad, open_predictors, predict_all
 from timar_training.robustness import disturb, robustness_curves
 
 from timar_model import load_model
@@ -265,6 +265,22 @@ def test_the_command_writes_settings_table_and_plots(corpus, model_of, tmp_path)
     assert settings == [(0, True), (0, False), (3, True), (3, False)]
     assert "| FD ↓ |" in (out / "table.md").read_text()
     assert (out / "scores.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("turn_frames", [None, 8])
+def test_clips_made_together_are_those_made_alone(corpus, model_of, turn_frames):
+    """Sixteen clips share each pass; the shorter ones go on in silence, of which nothing may be seen."""
+    folder = model_of()
+    network = TimarModel(ModelConfig(**SMALL))
+    for parameter in network.head.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    save_model(folder, network)
+    ((_, predictor),) = open_predictors(str(folder), corpus, turn_lengths=(turn_frames,))
+    clips = [load_dyad(dyads.Clip("clip2", corpus), 3.0), load_dyad(dyads.Clip("clip3", corpus), 4.2)]
+    together = predict_all(predictor, clips, seed=1)
+    assert [len(motion) for motion in together] == ([75, 105] if turn_frames is None else [72, 104])
+    for clip, motion in zip(clips, together, strict=True):
+        np.testing.assert_allclose(motion, predictor.predict(clip, seed=1), atol=2e-5)
 
 
 def test_a_history_longer_than_the_window_is_refused(corpus, model_of, capsys):

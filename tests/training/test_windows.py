@@ -191,6 +191,17 @@ def test_prepared_arrays_are_found_again_and_made_anew_when_a_file_changes(corpu
     assert len(list((corpus / ".prepared").iterdir())) == 2
 
 
+def test_two_processes_may_prepare_the_same_data_at_once(corpus):
+    """The slower of two processes once failed, for its folder was to replace one that was there already."""
+    clips = dyads.read_split(corpus, "train")
+    faster = []
+    slower = prepare(
+        clips, CONFIG, LEAD, corpus / ".prepared", advance=lambda done, total: faster.append(prepared(corpus))
+    )
+    assert len(list((corpus / ".prepared").iterdir())) == 1
+    np.testing.assert_array_equal(faster[0].agent_speech, slower.agent_speech)
+
+
 def test_features_whose_code_changed_are_not_taken_for_the_old_ones(corpus, monkeypatch):
     """A changed loudness normaliser once trained a model on features the live session no longer made."""
     prepared(corpus)

@@ -58,6 +58,14 @@ def _parser() -> argparse.ArgumentParser:
         help="turns seen before the newest, once each, such as 0 1 3 7; without it, the model's whole window",
     )
     parser.add_argument(
+        "--turn-frames",
+        type=int,
+        nargs="*",
+        default=None,
+        metavar="FRAMES",
+        help="lengths of turns, once each, such as 5 10 25; without it, the model's own",
+    )
+    parser.add_argument(
         "--user",
         choices=("seen", "unseen"),
         nargs="+",
@@ -92,7 +100,14 @@ def _evaluate(arguments: argparse.Namespace, console: Console) -> dict[str, Any]
 
     sampling = {name: value for name in SAMPLING_OPTIONS if (value := getattr(arguments, name)) is not None}
     histories = arguments.history or (None,)
-    predictors = open_predictors(arguments.model, arguments.data, histories, arguments.threads, sampling)
+    predictors = open_predictors(
+        arguments.model,
+        arguments.data,
+        histories,
+        arguments.threads,
+        sampling,
+        arguments.turn_frames or (None,),
+    )
     clips = (
         check_splits(arguments.data).get(arguments.split) or dyads.read_split(arguments.data, arguments.split)
         if arguments.split
@@ -120,7 +135,8 @@ def _evaluate(arguments: argparse.Namespace, console: Console) -> dict[str, Any]
                     ),
                     seconds=arguments.seconds,
                 )
-                setting = {"history_turns": history, "is_user_seen": user == "seen", **found}
+                setting = {"history_turns": history, "turn_frames": predictor.turn_frames}
+                setting |= {"is_user_seen": user == "seen", **found}
                 result["settings"].append(setting)
         if arguments.robustness:
             task = progress.add_task("robustness")

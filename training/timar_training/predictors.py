@@ -83,6 +83,7 @@ class SessionPredictor:
         history_turns: How many turns before the newest it sees; None: its whole window.
         threads: Of the arithmetic.
         sampling: Options that differ from the model's own.
+        turn_frames: Length of its turns [frames]; None: the model's own.
 
     Raises:
         ValueError: The model's window does not hold so many turns.
@@ -94,31 +95,33 @@ class SessionPredictor:
         history_turns: int | None = None,
         threads: int = 1,
         sampling: dict[str, Any] | None = None,
+        turn_frames: int | None = None,
     ) -> None:
         config = model.config
         self.name = model.path.name
-        self.turn_frames = config.turn_frames
-        self.delay_frames = delay_of(config)
+        self.turn_frames = turn_frames or config.turn_frames
+        self.delay_frames = delay_of(config, self.turn_frames)
         self._model = model
         self._options: dict[str, Any] = {"threads": threads, **(sampling or {})}
         if history_turns is not None:
-            window = (history_turns + 1) * config.turn_frames
+            window = (history_turns + 1) * self.turn_frames
             if window > config.window_frames:
                 raise ValueError(
                     f"a history of {history_turns} turns needs a window of {window} frames, but the model "
-                    f"has {config.window_frames}; ask for at most {config.window_turns - 1}"
+                    f"has {config.window_frames}; ask for at most "
+                    f"{config.window_frames // self.turn_frames - 1}"
                 )
             self._options["window_frames"] = window
 
     def predict(self, dyad: Dyad, seed: int) -> FloatArray:
         """Return (T', 56) of whole turns."""
         session = self._model.session(engine="torch", seed=seed, **self._options)
-        return converse(session, *_recording(dyad))
+        return converse(session, *_recording(dyad), turn_frames=self.turn_frames)
 
     def predict_together(self, dyads: Sequence[Dyad], seed: int) -> list[FloatArray]:
         """Return what `predict` would for each dyad, computed side by side."""
         batch = self._model.batch([seed] * len(dyads), engine="torch", **self._options)
-        return converse_together(batch, [_recording(dyad) for dyad in dyads])
+        return converse_together(batch, [_recording(dyad) for dyad in dyads], self.turn_frames)
 
 
 def _recording(dyad: Dyad) -> Recording:
@@ -132,9 +135,9 @@ def predict_all(predictor: Predictor, dyads: Sequence[Dyad], seed: int) -> list[
     return [predictor.predict(dyad, seed) for dyad in dyads]
 
 
-def delay_of(config: ModelConfig) -> int:
+def delay_of(config: ModelConfig, turn_frames: int) -> int:
     """Return by how many frames a model's motion is shown after the voice it belongs to."""
-    return 0 if config.user_lag == "turn" else config.turn_frames + COMPUTE_FRAMES
+    return 0 if config.user_lag == "turn" else turn_frames + COMPUTE_FRAMES
 
 
 def open_predictors(
@@ -143,8 +146,9 @@ def open_predictors(
     histories: Sequence[int | None] = (None,),
     threads: int = 1,
     sampling: dict[str, Any] | None = None,
+    turn_lengths: Sequence[int | None] = (None,),
 ) -> list[tuple[int | None, Predictor]]:
-    """Return what a name stands for, once for each history it knows.
+    """Return what a name stands for, once for each history and each length of turns it knows.
 
     Args:
         name: A model folder, a shipped model, or one of `baselines.BASELINES`, fitted on the train list.
@@ -152,6 +156,7 @@ def open_predictors(
         histories: Turns seen before the newest; only models have any.
         threads: Of the arithmetic.
         sampling: Options that differ from a model's own.
+        turn_lengths: Lengths of turns [frames]; only models that stream have any. None: the model's own.
 
     Raises:
         FileNotFoundError: There is no such thing.
@@ -175,4 +180,8 @@ def open_predictors(
         from .whole_sequence import RegressingModel
 
         model = RegressingModel(folder)
-    return [(turns, SessionPredictor(model, turns, threads, sampling)) for turns in histories]
+    return [
+        (turns, SessionPredictor(model, turns, threads, sampling, frames))
+        for frames in turn_lengths
+        for turns in histories
+    ]

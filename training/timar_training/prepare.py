@@ -181,10 +181,20 @@ def _compute(
         lengths = [len(part) for part in parts["user_speech"]]
         facts = {"first_rows": [0, *np.cumsum(lengths).tolist()], "names": [clip.name for clip in clips]}
         (scratch / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
-        os.replace(scratch, entry)
+        _move_whole(scratch, entry)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
+
+
+def _move_whole(scratch: Path, entry: Path) -> None:
+    """Move a folder to its place; where another process of the same run was faster, its folder stays."""
+    try:
+        os.replace(scratch, entry)
+    except OSError:
+        if not entry.is_dir():
+            raise
+        shutil.rmtree(scratch)
 
 
 _WORKER: dict[str, object] = {}

@@ -73,7 +73,9 @@ def head_table(rows: Sequence[tuple[str, dict[str, float]]]) -> str:
 def label_of(setting: dict[str, Any]) -> str:
     """Name a setting in a table."""
     history = "" if setting["history_turns"] is None else f", history {setting['history_turns']}"
-    return f"{setting['predictor']}{history}, user {'seen' if setting['is_user_seen'] else 'unseen'}"
+    turns = f", turns of {setting['turn_frames']} frames" if setting["turn_frames"] > 1 else ""
+    seen = "seen" if setting["is_user_seen"] else "unseen"
+    return f"{setting['predictor']}{turns}{history}, user {seen}"
 
 
 def write_report(folder: Path, result: dict[str, Any]) -> None:

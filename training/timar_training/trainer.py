@@ -20,6 +20,7 @@ from timar_model.checkpoint import read_model, save_model
 from timar_model.model import TimarModel, TrainingBatch
 from timar_model.statistics import MotionStatistics
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from . import dyads
 from .checkpoints import (
@@ -198,7 +199,8 @@ class Trainer:
         loss = self._module(batch, self._generator(5, self.step))
         self.accelerator.backward(loss)
         norm = self.accelerator.clip_grad_norm_(self._module.parameters(), config.clip_norm)
-        norm = torch.as_tensor(norm)
+        # Sharded weights give each process its part of the norm; all must see the same.
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else torch.as_tensor(norm)
         if not (torch.isfinite(loss) and torch.isfinite(norm)):
             self._refuse(batch, float(loss.detach()), float(norm))
         self._optimiser.step()
