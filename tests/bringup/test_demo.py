@@ -120,7 +120,7 @@ def test_processor_time_counts_a_session_with_all_its_children():
     code = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {burn!r}])\n{burn}input()"
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, start_new_session=True)
     try:
-        end_s = time.monotonic() + 20.0
+        end_s = time.monotonic() + 60.0
         while cpu_seconds([process.pid]) < 0.58:
             assert time.monotonic() < end_s
             time.sleep(0.05)

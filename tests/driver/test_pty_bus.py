@@ -83,8 +83,8 @@ def test_the_loop_keeps_to_its_grid_and_counts_what_it_missed():
     time.sleep(0.3)
     loop.end()
     assert not loop.is_running
-    assert 24 <= len(calls) <= 31
-    assert loop.missed in (2, 3)
+    assert loop.missed >= 2
+    assert len(calls) + loop.missed == pytest.approx((calls[-1] - calls[0]) / 10_000_000 + 1, abs=1.5)
     grid = (np.array(calls) - calls[0]) % 10_000_000
     assert np.median(np.minimum(grid, 10_000_000 - grid)) < 2_000_000
 

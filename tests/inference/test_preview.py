@@ -10,7 +10,7 @@ from timar_inference.decisions import Decision, TurnRequest
 from timar_inference.runner import Runner
 from timar_inference.worker import Worker
 
-WAIT_S = 5.0
+WAIT_S = 30.0
 
 
 def turns_of(jobs):

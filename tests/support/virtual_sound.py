@@ -43,7 +43,7 @@ class VirtualSound:
             "PULSE_COOKIE": str(self._folder / "cookie"),
         }
 
-    def start(self, timeout_s: float = 10.0) -> None:
+    def start(self, timeout_s: float = 60.0) -> None:
         """Start the daemon and wait until it answers."""
         script = self._folder / "default.pa"
         script.write_text(
@@ -94,7 +94,7 @@ class VirtualSound:
 
     def _pactl(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
-            ["pactl", *arguments], env=os.environ | self.environment, capture_output=True, timeout=10
+            ["pactl", *arguments], env=os.environ | self.environment, capture_output=True, timeout=60
         )
 
 

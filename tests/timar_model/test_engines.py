@@ -85,7 +85,7 @@ print(sorted(name for name in sys.modules if name.split(".")[0] in ("torch", "tr
         env={"PYTHONPATH": str(ROOT / "timar_model"), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert (found.returncode, found.stdout.strip()) == (0, "[]"), found.stderr

@@ -104,7 +104,7 @@ def test_nothing_is_sent_while_nobody_looks(view: HeadView) -> None:
 def test_the_page_is_served_on_this_machine_alone_and_gone_after_close(view: HeadView) -> None:
     url = view.open()
     assert url.startswith("http://127.0.0.1:")
-    with urllib.request.urlopen(url, timeout=10) as page:
+    with urllib.request.urlopen(url, timeout=60) as page:
         assert page.status == 200
     view.close()
     view.close()
