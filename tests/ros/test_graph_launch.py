@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import rclpy
+from node_process import PATIENCE_S
 from timar_bringup.demo import clip
 from timar_bringup.graph import ARGUMENTS, plan, read_arguments
 
@@ -32,7 +33,7 @@ def launch(*typed: str) -> subprocess.CompletedProcess:
         [*COMMAND, *typed],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=2 * PATIENCE_S,
         check=False,
         stdin=subprocess.DEVNULL,
     )
@@ -80,7 +81,7 @@ def test_launch_starts_the_nodes_of_the_graph_in_their_namespace_and_ends_them(
         [*COMMAND, *typed], stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
     )
     try:
-        deadline_s = time.monotonic() + 60.0
+        deadline_s = time.monotonic() + 3 * PATIENCE_S
         seen: set[str] = set()
         while not (wanted <= seen and node.count_publishers("/launched/turn_log")):
             assert process.poll() is None, (tmp_path / "launch.log").read_text()
@@ -88,11 +89,11 @@ def test_launch_starts_the_nodes_of_the_graph_in_their_namespace_and_ends_them(
             time.sleep(0.2)
             seen = {name for name, space in node.get_node_names_and_namespaces() if space == "/launched"}
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30.0) == 0, (tmp_path / "launch.log").read_text()
+        assert process.wait(timeout=PATIENCE_S) == 0, (tmp_path / "launch.log").read_text()
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
-            process.wait(timeout=30.0)
+            process.wait(timeout=PATIENCE_S)
         log.close()
         node.destroy_node()
         rclpy.try_shutdown()

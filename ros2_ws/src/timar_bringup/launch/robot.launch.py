@@ -6,7 +6,7 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from timar_bringup.files import network_environment, parameter_files, with_urdf
-from timar_bringup.graph import ARGUMENTS, plan, read_values, refuse_unknown
+from timar_bringup.graph import ARGUMENTS, STOP_WITHIN_S, plan, read_values, refuse_unknown
 
 from launch import LaunchContext, LaunchDescription
 
@@ -46,6 +46,7 @@ def _nodes(context: LaunchContext) -> list[Node]:
             parameters=[*files, dict(planned.parameters)],
             ros_arguments=["--log-level", values["log_level"]],
             additional_env=network_environment(os.environ),
+            sigterm_timeout=str(STOP_WITHIN_S),
             output="screen",
             on_exit=Shutdown(reason=f"{planned.node.name} ended"),
         )

@@ -23,7 +23,7 @@ from types import TracebackType
 import yaml
 
 from timar_bringup.files import middleware_environment, parameter_files, with_urdf
-from timar_bringup.graph import STOPS_LAST, Plan, PlannedNode, UsageError, plan, read_arguments
+from timar_bringup.graph import STOP_WITHIN_S, STOPS_LAST, Plan, PlannedNode, UsageError, plan, read_arguments
 
 LineSink = Callable[[str, str], None]
 """Takes a process's name and one line it wrote."""
@@ -36,8 +36,8 @@ _LIBC = ctypes.CDLL(None)
 class ComposerConfig:
     """How long an ending process may take."""
 
-    interrupt_s: float = 8.0
-    """After SIGINT, before SIGTERM [s]; the recorder closes its bag in this time."""
+    interrupt_s: float = STOP_WITHIN_S
+    """After SIGINT, before SIGTERM [s]."""
     terminate_s: float = 3.0
     """After SIGTERM, before SIGKILL [s]."""
 

@@ -213,6 +213,9 @@ NODES: tuple[Node, ...] = (
     ),
 )
 
+STOP_WITHIN_S = 8.0
+"""A process that was told to end has so long: for parking a heavy head, and closing a bag [s]."""
+
 STOPS_LAST = ("recorder",)
 """Processes that are stopped when all others have ended, so that the bag holds the end as well."""
 
