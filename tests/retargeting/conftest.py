@@ -47,11 +47,16 @@ class Puppet:
             self.take(self.body.tick(self.now_ns))
 
     def motion(
-        self, first_frame: int, due_ns: int, frames: np.ndarray, revision: int = 0, talk: str = "a"
+        self,
+        first_frame: int,
+        due_ns: int,
+        frames: np.ndarray,
+        revision: int = 0,
+        talk: str = "a",
+        is_preview: bool = False,
     ) -> Plan | None:
-        return self.take(
-            self.body.on_motion(Motion(talk, first_frame, due_ns, revision, frames), self.now_ns)
-        )
+        motion = Motion(talk, first_frame, due_ns, revision, frames, is_preview)
+        return self.take(self.body.on_motion(motion, self.now_ns))
 
     def commanded(self, times_ns: np.ndarray) -> np.ndarray:
         """(K, J) positions in force at instants, by the cubic between points."""

@@ -108,6 +108,27 @@ def test_without_motion_the_head_is_at_neutral_within_a_second_and_then_lives(ma
     assert np.median(after[:, lid]) < 0.3, "and are open otherwise"
 
 
+@pytest.mark.parametrize("turns", range(8, 16))
+def test_wherever_inference_is_killed_the_head_is_at_neutral_within_a_second(make_puppet, sine, turns):
+    # The worst instant: a turn and the guess after it have just been told. Puppet checks that nothing jumps.
+    puppet = make_puppet().start()
+    zero_ns = puppet.now_ns + 500_000_000
+    for first in range(0, 5 * turns, 5):
+        due_ns = zero_ns + first * FRAME_NS
+        puppet.now_ns = due_ns - 80_000_000
+        known, guessed = (sine(start + np.arange(5), 1.0, yaw_rad=0.3) for start in (first, first + 5))
+        puppet.motion(first, due_ns, known)
+        puppet.now_ns += 5_000_000
+        puppet.motion(first + 5, due_ns + 5 * FRAME_NS, guessed, is_preview=True)
+    killed_ns = puppet.now_ns
+    before = np.arange(killed_ns - 1_000_000_000, killed_ns, 20_000_000)
+    neutral = puppet.robot.offsets_rad
+    assert np.abs(puppet.commanded(before) - neutral).max() > 0.25
+    puppet.wait(1.5)
+    later = np.arange(killed_ns + 1_000_000_000, killed_ns + 1_400_000_000, 20_000_000)
+    np.testing.assert_allclose(puppet.commanded(later), np.tile(neutral, (len(later), 1)), atol=0.01)
+
+
 def test_the_head_blinks_while_it_talks(make_puppet, sine):
     puppet = make_puppet(life=True, seed=1).start()
     zero_ns = stream(puppet, sine, 0.5, 31.0, 5, 60, yaw_rad=0.2)
