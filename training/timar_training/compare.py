@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import fcntl
 import functools
 import json
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,19 @@ def compare_models(config: ComparisonConfig, say: Say = lambda line: None) -> di
     return result
 
 
+def train_alone(config: ComparisonConfig, names: Sequence[str], say: Say = lambda line: None) -> None:
+    """Train some of the tuned systems and score nothing: for a second process beside `compare_models`.
+
+    Raises:
+        ValueError: There is no such system, or it takes another one's learning rate.
+    """
+    trials = plan(config)
+    if unknown := sorted(set(names) - (set(trials) - set(config.ablation_seeds))):
+        raise ValueError(f"there is no tuned system {unknown[0]!r} to train alone")
+    for name in names:
+        _train_system(name, trials[name], 0.0, config, _with_time_of_day(say))
+
+
 def plan(config: ComparisonConfig) -> dict[str, list[TrainConfig]]:
     """Return the tuning trials of each system (its first seed), all checked before anything is trained."""
     trials: dict[str, list[TrainConfig]] = {}
@@ -193,10 +207,7 @@ def _train_system(
 
 
 def _train(run: TrainConfig, say: Say) -> float:
-    trainer = open_run(run, command="timar compare-models")
-    trainer.resume()
     name = Path(run.out).name
-    say(f"{name}: from step {trainer.step} to {run.last_step}")
 
     def report(progress: Progress) -> None:
         if progress.validation_loss is not None:
@@ -205,7 +216,14 @@ def _train(run: TrainConfig, say: Say) -> float:
                 f"{progress.validation_loss:.3f}, {progress.took_s:.2f} s a step"
             )
 
-    return trainer.run(report)
+    # Another process may be at this run; it is waited for, and its result taken over.
+    Path(run.out).mkdir(parents=True, exist_ok=True)
+    with (Path(run.out) / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        trainer = open_run(run, command="timar compare-models")
+        trainer.resume()
+        say(f"{name}: from step {trainer.step} to {run.last_step}")
+        return trainer.run(report)
 
 
 def _score(

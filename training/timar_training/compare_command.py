@@ -21,11 +21,18 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--data", default=None, help="folder of dyads, instead of the file's")
     parser.add_argument("--out", default=None, help="folder of runs and result, instead of the file's")
     parser.add_argument(
+        "--train-alone",
+        nargs="+",
+        default=None,
+        metavar="SYSTEM",
+        help="only train these tuned systems, in a second process beside the first",
+    )
+    parser.add_argument(
         "--smoke", action="store_true", help="a few steps, one seed and two short clips: does it run at all?"
     )
     arguments = parser.parse_args(argv)
     console = Console(stderr=True)
-    from .compare import ComparisonConfig, compare_models
+    from .compare import ComparisonConfig, compare_models, train_alone
     from .compare_report import table
 
     changes: dict[str, Any] = {
@@ -35,6 +42,9 @@ def main(argv: list[str]) -> int:
         config = ComparisonConfig.from_yaml(arguments.config, **changes)
         if arguments.smoke:
             config = smoke(config)
+        if arguments.train_alone:
+            train_alone(config, arguments.train_alone, lambda line: console.print(line, markup=False))
+            return 0
         result = compare_models(config, lambda line: console.print(line, markup=False))
     except (ValueError, OSError) as error:
         console.print(f"timar compare-models: {error}", style="red", markup=False)
