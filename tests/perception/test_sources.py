@@ -8,33 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from fake_camera import FakeCapture
 from timar_perception.sources import CameraSource, VideoFile
-
-
-class FakeCapture:
-    """A cv2.VideoCapture whose plug can be pulled."""
-
-    def __init__(self, is_there: bool = True, stamp_ms: float | None = None) -> None:
-        self.is_there = is_there
-        self.stamp_ms = stamp_ms
-        self.released = False
-
-    def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
-        return self.is_there
-
-    def set(self, key: int, value: float) -> bool:
-        return True
-
-    def get(self, key: int) -> float:
-        if key == cv2.CAP_PROP_POS_MSEC:
-            return time.monotonic_ns() / 1e6 - 25.0 if self.stamp_ms is None else self.stamp_ms
-        return 30.0
-
-    def read(self) -> tuple[bool, np.ndarray | None]:
-        return (True, np.full((48, 64, 3), 9, np.uint8)) if self.is_there else (False, None)
-
-    def release(self) -> None:
-        self.released = True
 
 
 def test_a_camera_that_is_missing_is_named_with_what_there_is():

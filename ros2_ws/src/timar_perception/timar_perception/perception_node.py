@@ -66,10 +66,7 @@ class PerceptionNode(RoomNode):
         self.listen_to("user/audio", self._on_audio)
         self.listen_to("voice_activity", self._on_voice)
         if config.source == "topic":
-            subscription = self.create_subscription(
-                Image, config.image_topic, self._on_image, qos_profile_sensor_data
-            )
-            self._owned.append((self.destroy_subscription, subscription))
+            self.listen_to_foreign(Image, config.image_topic, qos_profile_sensor_data, self._on_image)
 
     def start(self) -> None:
         """Begin to look."""
@@ -139,16 +136,7 @@ class PerceptionNode(RoomNode):
             self._eyes.hear(self.monotonic_ns(message.header), float(message.probability))
 
     def _on_image(self, message: Any) -> None:
-        if not self.is_active:
-            return
-        try:
-            pixels = rgb_of_message(
-                message.encoding, message.width, message.height, message.step, message.data
-            )
-        except ValueError as error:
-            self.bad_messages += 1
-            self.get_logger().error(f"{self.config.image_topic}: {error}", throttle_duration_sec=5.0)
-            return
+        pixels = rgb_of_message(message.encoding, message.width, message.height, message.step, message.data)
         self._bring(Picture(pixels, self.monotonic_ns(message.header)))
 
     def _bring(self, picture: Picture) -> None:
