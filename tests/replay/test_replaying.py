@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from timar_replay.joints import limits_of
 from timar_replay.make_bag import Label, Samples, write_bag
 from timar_replay.out_bag import OutBag
 from timar_replay.replay import replay
+from timar_replay.replay_command import replay as command
 from timar_replay.replay_settings import ReplaySettings
 from timar_replay.runs import ReplayJob, read_score, run_job
 from timar_replay.score import score_bag
@@ -248,11 +250,23 @@ def test_planted_jitter_is_caught_by_compare(
 
 
 def test_late_turns_alone_make_a_run_worse(
-    long_replay: Path, settings: ReplaySettings, runtime: Runtime, tmp_path: Path
+    long_replay: Path,
+    settings: ReplaySettings,
+    runtime: Runtime,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ):
     slow = dataclasses.replace(settings, policy=Policy.read("fixed:120"))
     run_job(ReplayJob(long_replay / "talk", tmp_path / "b", slow, has_report=False), runtime)
     assert {"late_turns", "frames.late"} <= set(compare_runs(long_replay / "a", tmp_path / "b").worse)
+    typed = ["compare", str(long_replay / "a"), str(tmp_path / "b")]
+    assert command(typed) == 1
+    said = capsys.readouterr().out
+    assert "worse: " in said
+    assert "fixed:120" in said, "what A and B were made with stands above the table"
+    assert command([*typed, "--allow-worse"]) == 0
+    assert command(["compare", *typed[:0:-1], "--out", str(tmp_path / "compared.json")]) == 0
+    assert json.loads((tmp_path / "compared.json").read_text())["worse"] == []
 
 
 def test_dualtalk_to_bag_and_back_is_the_same_clip(tmp_path: Path):

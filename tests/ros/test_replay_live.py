@@ -22,13 +22,13 @@ from timar_replay.replay_settings import ReplaySettings
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
 
-SECONDS = 6
-GENERATE = 0
+SECONDS = 4
+GENERATE, COMMIT_UNSAMPLED = 0, 1
 
 
 @pytest.fixture(scope="module")
 def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six seconds of the shipped conversation, stamped years ago."""
+    """Four seconds of the shipped conversation, stamped years ago."""
     voices = [
         soundfile.read(clip(speaker), SECONDS * 16_000, dtype="int16")[0]
         for speaker in ("speaker1", "speaker2")
@@ -64,7 +64,7 @@ def heard(bag: Path, later_bag: Path, random_model: Path, tmp_path_factory: pyte
             command = [sys.executable, "-m", "timar_common.cli", "replay", str(played), "--live"]
             command += ["--robot-namespace", "head1", "--wait-for-nodes", "5"]
             play = subprocess.run(
-                command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL
+                command, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL
             )
             assert play.returncode == 0, play.stderr + play.stdout + "\n".join(lines)
             assert composer.poll() is None, lines
@@ -100,12 +100,13 @@ def test_turns_are_made_of_the_same_sound_as_offline(
         [
             (turn.first_frame, turn.user_first_sample, turn.user_end_sample, turn.agent_first_sample)
             for turn in log
-            if turn.decision == GENERATE and turn.conversation_id in (first_id, offline[0].conversation_id)
+            if turn.decision in (GENERATE, COMMIT_UNSAMPLED)
+            and turn.conversation_id in (first_id, offline[0].conversation_id)
         ]
         for log in (offline, live)
     ]
-    # On a busy machine a turn may come too late to be sampled; what is sampled is of the same sound.
-    assert len(ranges[1]) > 0.5 * len(ranges[0])
+    # On a busy machine a turn may come too late to be sampled, or after the end; it is of the same sound.
+    assert len(ranges[1]) > 0.7 * len(ranges[0])
     assert set(ranges[1]) <= set(ranges[0])
     assert len({turn.conversation_id for turn in live}) == 2, "the second play is a conversation of its own"
 
@@ -123,7 +124,7 @@ def test_motion_is_stamped_in_the_bags_time_and_reaches_the_joints(bag: Path, he
     for message in motion:
         due_s = message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec
         # Frame f is shown when sample 640 f is heard, which is 0.04 f s after the first one.
-        assert due_s - begin_s == pytest.approx(0.04 * message.first_frame, abs=0.15)
+        assert due_s - begin_s == pytest.approx(0.04 * message.first_frame, abs=0.5)
     states = np.array([entry.message.position for entry in messages(heard, "joint_states")])
     assert np.ptp(states, axis=0).max() > 0.01
 

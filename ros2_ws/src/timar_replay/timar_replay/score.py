@@ -124,7 +124,7 @@ def role_scores(frames: Frames, role: str) -> dict[str, Any]:
     turns = [
         decision
         for decision in frames.conversation.decisions
-        if decision.first_frame < len(frames) and frames.floor[decision.first_frame] == state
+        if len(frames) and frames.floor[min(decision.first_frame, len(frames) - 1)] == state
     ]
     scores["late_turns"] = sum(turn.kind == GENERATE and turn.is_late for turn in turns)
     scores["unsampled_turns"] = sum(turn.kind == COMMIT_UNSAMPLED for turn in turns)
