@@ -8,6 +8,27 @@ import yaml
 from timar_retargeting.robot_command import main
 from timar_retargeting.ros2_control import controllers_yaml, dynamixel_tag, mock_tag, with_tag
 
+# Names that the packages' sources read, looked up on 27 November 2026 (ros2_controllers of August 2026, with
+# joint_trajectory_controller_parameters.yaml; dynamixel_hardware_interface of December 2025, with its models).
+# ROS leaves out a misspelt one without a word.
+TRAJECTORY_CONTROLLER = {
+    "joints", "command_joints", "command_interfaces", "state_interfaces", "allow_partial_joints_goal",
+    "allow_trajectory_replacement", "interpolate_from_desired_state",
+    "allow_integration_in_goal_trajectories",
+    "set_last_command_interface_value_as_state_on_activation", "action_monitor_rate", "interpolation_method",
+    "allow_nonzero_velocity_at_trajectory_end", "cmd_timeout",
+    "open_loop_control",  # until 4.22
+}  # fmt: skip
+FORWARD_CONTROLLER = {"joints", "interface_name"}
+DYNAMIXEL_NEEDS = {
+    "port_name", "baud_rate", "dynamixel_model_folder", "number_of_joints", "number_of_transmissions",
+    "transmission_to_joint_matrix", "joint_to_transmission_matrix",
+}  # fmt: skip
+DYNAMIXEL_KNOWS = DYNAMIXEL_NEEDS | {"error_timeout_ms", "disable_torque_at_init"}
+DYNAMIXEL_ITEMS = {
+    "Goal Position", "Present Position", "Present Velocity", "Hardware Error Status", "Operating Mode",
+}  # fmt: skip
+
 CONFIG = Path(__file__).resolve().parents[2] / "ros2_ws/src/timar_bringup/config"
 
 
@@ -58,6 +79,31 @@ def test_controllers_name_the_joints_in_the_order_of_the_robot(robot):
     assert content["head_positions"]["ros__parameters"]["joints"] == names
     managed = content["controller_manager"]["ros__parameters"]
     assert {"joint_state_broadcaster", "head_controller", "head_positions"} <= set(managed)
+
+
+def test_controllers_use_parameters_that_the_controllers_have(robot):
+    content = yaml.safe_load(controllers_yaml(robot))
+    assert set(content["head_controller"]["ros__parameters"]) <= TRAJECTORY_CONTROLLER
+    assert set(content["head_positions"]["ros__parameters"]) == FORWARD_CONTROLLER
+
+
+def test_a_new_trajectory_goes_on_from_the_last_command_and_not_from_the_measured_joints(robot):
+    # Trajectories are replaced several times a second; from measured joints, which stand a servo delay
+    # behind, each one would begin with a step back.
+    parameters = yaml.safe_load(controllers_yaml(robot))["head_controller"]["ros__parameters"]
+    assert parameters["interpolate_from_desired_state"] is True
+    assert parameters["open_loop_control"] is True
+
+
+def test_the_dynamixel_tag_uses_names_that_the_interface_reads(robot):
+    root = ElementTree.fromstring(dynamixel_tag(robot, "/dev/ttyUSB0", 1_000_000, {}))
+    given = {parameter.get("name") for parameter in root.findall("hardware/param")}
+    assert DYNAMIXEL_NEEDS <= given <= DYNAMIXEL_KNOWS
+    items = {
+        item.get("name") for kind in ("command", "state") for item in root.findall(f"gpio/{kind}_interface")
+    }
+    items |= {parameter.get("name") for parameter in root.findall("gpio/param")} - {"ID", "type"}
+    assert items <= DYNAMIXEL_ITEMS
 
 
 def test_what_is_shipped_is_what_the_command_writes(robot):

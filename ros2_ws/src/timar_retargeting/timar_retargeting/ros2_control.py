@@ -98,10 +98,12 @@ controller_manager:
   ros__parameters:
     command_interfaces: [position]
     state_interfaces: [position, velocity]
-    state_publish_rate: 50.0
     action_monitor_rate: 20.0
     allow_partial_joints_goal: false
     interpolation_method: splines
+    # A new trajectory goes on from the last command; from measured joints it would begin with a step back.
+    interpolate_from_desired_state: true
+    open_loop_control: true   # its name before ros2_controllers 4.22
     joints:
 {joints}
 # Instead of it, with retargeting's parameter output: positions. Remap ~/commands to position_commands.
