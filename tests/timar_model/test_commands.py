@@ -91,3 +91,69 @@ def test_engines_says_what_is_missing_and_how_to_get_it(tmp_path, network, capsy
     told = capsys.readouterr().out
     assert "lacks backbone.int8.onnx (timar export --int8" in told
     assert "CUDAExecutionProvider is not there" in told or "CUDAExecutionProvider," in told
+
+
+def test_engines_of_a_folder_that_is_no_model_are_refused(tmp_path, capsys):
+    for name, message in ((str(tmp_path), "lacks manifest.json"), ("nowhere", "shipped are")):
+        assert commands.engines([name]) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_engines_name_every_file_a_model_with_wav2vec_lacks(imported):
+    import dataclasses
+
+    from timar_model.checkpoint import read_model
+
+    folder = read_model(imported)
+    assert set(commands.obstacles(folder).values()) == {""}
+    files = {name: facts for name, facts in folder.manifest["files"].items() if ".int8.onnx" not in name}
+    bare = dataclasses.replace(folder, manifest={**folder.manifest, "files": files})
+    assert "lacks backbone.int8.onnx, speech.int8.onnx" in commands.obstacles(bare)["onnx-int8"]
+
+
+def test_a_processors_way_with_bytes_is_named_best_first():
+    assert commands.byte_products({"avx2", "avx512_vnni", "amx_int8"}) == "by AMX"
+    assert commands.byte_products({"avx2", "avx512_vnni"}) == "by AVX-512 VNNI"
+    assert "may saturate" in commands.byte_products({"avx2"})
+
+
+def test_checkpoint_that_is_not_there_is_named(tmp_path, capsys):
+    assert commands.import_model([str(tmp_path / "no.pth"), str(tmp_path / "out")]) == 1
+    assert "there is no checkpoint" in capsys.readouterr().err
+
+
+def test_import_replaces_no_folder_that_is_not_a_model(tmp_path, capsys):
+    """A slip in the second argument took a folder of somebody's work with it."""
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.tex").write_text("It was a dark night.")
+    arguments = [str(GOLDEN / "timar.safetensors"), str(tmp_path / "thesis"), "--heads", "4"]
+    assert commands.import_model([*arguments, "--speech-encoder", str(GOLDEN / "wav2vec2")]) == 1
+    assert "is no model folder and would be replaced" in capsys.readouterr().err
+    assert (tmp_path / "thesis" / "chapter1.tex").read_text() == "It was a dark night."
+
+
+def test_import_takes_the_arguments_it_is_documented_with(tmp_path):
+    """Checkpoint, configuration, speech encoder, place: in this order; the draws of the released code fit."""
+    import timar_model
+
+    checkpoint, encoder = GOLDEN / "timar.safetensors", GOLDEN / "wav2vec2"
+    timar_model.import_reference(checkpoint, {"heads": 4}, encoder, tmp_path / "model")
+    session = load_model(tmp_path / "model").session(
+        history="filled",
+        iterations=1,
+        guidance=1.0,
+        guidance_schedule="constant",
+        temperature=1.0,
+        window_turns=4,
+        order="sequential",
+    )
+    case = {
+        name.removeprefix("filled_history."): array
+        for name, array in np.load(GOLDEN / "sampling.npz").items()
+        if name.startswith("filled_history.")
+    }
+    for turn in range(2):
+        given = [case[name][turn] for name in ("user_speech", "user_motion", "agent_speech")]
+        motion = session.step(*given, noise=[case[f"noise.{turn}.{draw}"] for draw in range(6)])
+        assert motion.shape == (25, 56)
+        np.testing.assert_allclose(motion, case["agent_motion"][turn], rtol=0, atol=2e-5)

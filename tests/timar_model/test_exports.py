@@ -179,6 +179,20 @@ def outside(graph):
                 entry.value = "../secret"
 
 
+def absolute(graph):
+    for tensor in graph.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = "/etc/passwd"
+
+
+def linked(graph):
+    for tensor in graph.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = "link"
+
+
 def beyond(graph):
     for tensor in graph.graph.initializer:
         for entry in tensor.external_data:
@@ -190,7 +204,9 @@ def unknown(graph):
     graph.graph.node[0].op_type = "Shell"
 
 
-@pytest.mark.parametrize("change", [outside, beyond, unknown], ids=lambda change: change.__name__)
+@pytest.mark.parametrize(
+    "change", [outside, absolute, linked, beyond, unknown], ids=lambda change: change.__name__
+)
 def test_hostile_graph_is_refused_in_one_sentence(change, tmp_path, network):
     path = tmp_path / "model"
     (tmp_path / "secret").write_bytes(b"\0" * 5_000_000)
@@ -198,6 +214,7 @@ def test_hostile_graph_is_refused_in_one_sentence(change, tmp_path, network):
     export_onnx(path)
     graph = onnx.load(str(path / BACKBONE), load_external_data=False)
     change(graph)
+    (path / "link").symlink_to(tmp_path / "secret")
     (path / BACKBONE).write_bytes(graph.SerializeToString())
     resign(path)
     with pytest.raises(ValueError, match=r"onnxruntime refuses .*backbone\.onnx"):

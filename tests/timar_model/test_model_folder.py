@@ -147,3 +147,24 @@ def test_unknown_engine_and_option_are_refused_with_the_known_ones(folder):
         load_model(folder).session(engine="abacus")
     with pytest.raises(ValueError, match=r"no sampling option .temprature.; the options are window_turns"):
         load_model(folder).session(temprature=0.5)
+
+
+def test_link_to_another_file_is_noticed(folder, tmp_path):
+    """A link is followed, as stores of models are made of them; what it leads to must be the listed bytes."""
+    raw = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).unlink()
+    (tmp_path / "elsewhere").write_bytes(raw)
+    (folder / WEIGHTS).symlink_to(tmp_path / "elsewhere")
+    assert load_model(folder).config
+    (tmp_path / "elsewhere").write_bytes(bytes(len(raw)))
+    with pytest.raises(ValueError, match="is not the file its manifest describes"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "a/b", ".."])
+def test_file_that_is_not_of_the_folder_itself_is_not_even_read(name, folder):
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["files"][name] = {"bytes": 0, "sha256": ""}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match="files of the folder itself"):
+        load_model(folder)

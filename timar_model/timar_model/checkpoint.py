@@ -137,7 +137,16 @@ def _link(path: Path, to: Path) -> None:
 
 @contextlib.contextmanager
 def _replacing(target: Path) -> Iterator[Path]:
-    """Lend an empty folder that takes the place of the target once it holds a whole model."""
+    """Lend an empty folder that takes the place of the target once it holds a whole model.
+
+    Raises:
+        FileExistsError: Something stands there that is no model, and would be lost.
+    """
+    is_ours = target.is_dir() and ((target / MANIFEST).is_file() or not any(target.iterdir()))
+    if target.exists() and not is_ours:
+        raise FileExistsError(
+            f"{str(target)!r} is no model folder and would be replaced as a whole; give another place"
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
         new, old = Path(scratch) / "new", Path(scratch) / "old"
@@ -212,7 +221,7 @@ def _verify_files(path: Path, manifest: dict[str, Any]) -> None:
                 f"the manifest of {str(path)!r} does not list {name}; copy or train the model again"
             )
     for name, facts in manifest["files"].items():
-        if Path(name).name != name or not isinstance(facts, dict):
+        if Path(name).name != name or name == ".." or not isinstance(facts, dict):
             raise ValueError(
                 f"the manifest of {str(path)!r} lists {name!r}, expected files of the folder itself"
             )

@@ -8,12 +8,24 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from timar_model.checkpoint import ModelFolder
 
 ENGINES_HELP = {
     "torch": "float32 in torch; any number of denoising steps",
     "torch-bf16": "bfloat16 in torch: half the memory",
     "onnx": "onnxruntime without torch: float32 on the CPU, float16 on CUDA or TensorRT",
     "onnx-int8": "onnxruntime on the CPU with int8 products: the fastest there",
+}
+
+_BYTE_PRODUCTS = {
+    "amx_int8": "AMX",
+    "avx512_vnni": "AVX-512 VNNI",
+    "avx_vnni": "AVX-VNNI",
+    "i8mm": "the matrix instructions of ARM",
+    "asimddp": "the dot products of ARM",
 }
 
 
@@ -86,43 +98,90 @@ def engines(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="timar engines", description=engines.__doc__)
     parser.add_argument("model", nargs="?", default="talking-head", help="a model folder, or a shipped name")
     arguments = parser.parse_args(argv)
+    from timar_model.checkpoint import read_model
     from timar_model.loading import find_model
 
     try:
-        folder = find_model(arguments.model)
-    except OSError as error:
+        folder = read_model(find_model(arguments.model))
+    except (OSError, ValueError) as error:
         return _refused("engines", error)
+    for line in providers():
+        sys.stdout.write(f"{line}\n")
+    sys.stdout.write(f"bytes are multiplied {byte_products(_cpu_flags())}\n")
     for name, why_not in obstacles(folder).items():
         state = "runs" if not why_not else f"does not run: {why_not}"
         sys.stdout.write(f"{name:<11} {ENGINES_HELP[name]}\n{'':<11} {state}\n")
     return 0
 
 
-def obstacles(folder: Path) -> dict[str, str]:
-    """Return for each engine why it cannot run a folder here, or ""."""
-    from timar_model.engine_onnx import BACKBONE, PROVIDERS, variant_file
-
-    has_torch = importlib.util.find_spec("torch") is not None
-    no_torch = "" if has_torch else "torch is not installed (pip install torch)"
-    found = {"torch": no_torch, "torch-bf16": no_torch}
-    if importlib.util.find_spec("onnxruntime") is None:
-        return {
-            **found,
-            **dict.fromkeys(("onnx", "onnx-int8"), "onnxruntime is not installed (pip install onnxruntime)"),
-        }
+def providers() -> list[str]:
+    """Say what the installed onnxruntime computes on, and what it lacks."""
+    if not _is_installed("onnxruntime"):
+        return []
     import onnxruntime
 
+    from timar_model.engine_onnx import PROVIDERS
+
     available = onnxruntime.get_available_providers()
-    sys.stdout.write(f"onnxruntime {onnxruntime.__version__} brings {', '.join(available)}\n")
-    for provider in PROVIDERS[:2]:
-        if provider not in available:
-            sys.stdout.write(f"{provider} is not there (needs onnxruntime-gpu and an NVIDIA device)\n")
+    return [
+        f"onnxruntime {onnxruntime.__version__} brings {', '.join(available)}",
+        *(
+            f"{provider} is not there (needs onnxruntime-gpu and an NVIDIA device)"
+            for provider in PROVIDERS[:2]
+            if provider not in available
+        ),
+    ]
+
+
+def byte_products(flags: set[str]) -> str:
+    """Say how a processor with such flags multiplies bytes, best first; what int8 is worth depends on it."""
+    for flag, how in _BYTE_PRODUCTS.items():
+        if flag in flags:
+            return f"by {how}"
+    return "without instructions made for it: int8 is slower here, and on x86 sums of products may saturate"
+
+
+def obstacles(folder: ModelFolder) -> dict[str, str]:
+    """Return for each engine why it cannot run a folder here, or ""."""
+    from timar_model.engine_onnx import BACKBONE, SPEECH, variant_file
+
+    needed = ["torch"]
+    hears_by_wav2vec = folder.config.speech_encoder == "wav2vec2"
+    if hears_by_wav2vec:
+        needed.append("transformers")
+    no_torch = "; ".join(_missing(name) for name in needed if not _is_installed(name))
+    found = {"torch": no_torch, "torch-bf16": no_torch}
     for name, variant in (("onnx", "float32"), ("onnx-int8", "int8")):
-        file = variant_file(BACKBONE, variant)
+        files = [variant_file(BACKBONE, variant)]
+        if hears_by_wav2vec:
+            files.append(variant_file(SPEECH, variant))
+        lacking = [file for file in files if file not in folder.manifest["files"]]
         flag = " --int8" if variant == "int8" else ""
-        is_there = (folder / file).is_file()
-        found[name] = "" if is_there else f"{folder} lacks {file} (timar export{flag} {folder})"
+        if not _is_installed("onnxruntime"):
+            found[name] = _missing("onnxruntime")
+        elif lacking:
+            found[name] = f"{folder.path} lacks {', '.join(lacking)} (timar export{flag} {folder.path})"
+        else:
+            found[name] = ""
     return found
+
+
+def _is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def _missing(package: str) -> str:
+    return f"{package} is not installed (pip install {package})"
+
+
+def _cpu_flags() -> set[str]:
+    """Return what the first processor can do, as Linux names it; empty where it does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return set()
+    named = (line.partition(":") for line in lines if line.startswith(("flags", "Features")))
+    return set(next((flags for _, _, flags in named), "").split())
 
 
 def _teller() -> Callable[[str], None]:

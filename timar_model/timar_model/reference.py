@@ -117,9 +117,15 @@ def read_reference(path: str | Path, weights: str | None = None) -> dict[str, np
         weights: Which set of a .pth: "model" or "model_ema"; None: the latter where it is.
 
     Raises:
+        FileNotFoundError: There is no such file.
         ValueError: The file holds no such set, or anything that is not a tensor.
     """
     path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no checkpoint {str(path)!r}; give a .pth of the released code or its state dict as "
+            ".safetensors"
+        )
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
