@@ -136,6 +136,9 @@ class ModelConfig:
     """Bands of one log-mel spectrum; a frame has four of them."""
     speech_dim: int = 160
     """Values of a speech feature."""
+    level_memory_s: tuple[float, ...] = ()
+    """Time constants of causal averages of a voice's level that stand beside its spectra [s]: how long ago it
+    fell silent can be read off them, instead of being counted over many frames."""
     speech_source: str = ""
     """Folder or hub name of the wav2vec 2.0 weights, which are not part of the model's own file."""
     loudness: str = "causal"
@@ -197,6 +200,7 @@ class ModelConfig:
         _require_choice(self, "draws", ("frames", "turns"))
         object.__setattr__(self, "moved_groups", tuple(self.moved_groups))
         object.__setattr__(self, "step_size", tuple(self.step_size))
+        object.__setattr__(self, "level_memory_s", tuple(self.level_memory_s))
         self._check_together()
 
     @property
@@ -312,10 +316,15 @@ class ModelConfig:
                 f"ModelConfig.sampling.iterations is {self.sampling.iterations}, expected 1 where a turn's "
                 "frames are drawn together"
             )
-        if self.speech_encoder == "logmel" and self.speech_dim != 4 * self.mel_bands:
+        if any(not isinstance(s, (int, float)) or not 0 < s < math.inf for s in self.level_memory_s):
             raise ValueError(
-                f"ModelConfig.speech_dim is {self.speech_dim}, expected {4 * self.mel_bands}: "
-                f"four spectra of {self.mel_bands} mel bands a frame"
+                f"ModelConfig.level_memory_s is {list(self.level_memory_s)}, expected positive numbers"
+            )
+        expected = 4 * self.mel_bands + len(self.level_memory_s)
+        if self.speech_encoder == "logmel" and self.speech_dim != expected:
+            raise ValueError(
+                f"ModelConfig.speech_dim is {self.speech_dim}, expected {expected}: four spectra of "
+                f"{self.mel_bands} mel bands a frame and {len(self.level_memory_s)} level memories"
             )
 
 
@@ -402,6 +411,7 @@ _ADDED_LATER = (
     "draws",
     "moved_groups",
     "step_size",
+    "level_memory_s",
     "blind_share",
 )
 

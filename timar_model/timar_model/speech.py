@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from timar_model.config import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, ModelConfig
+from timar_model.config import FRAMES_PER_SECOND, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, ModelConfig
 from timar_model.loudness import LoudnessNormaliser, LoudnessState
 
 Array = npt.NDArray[np.float32]
@@ -20,6 +20,8 @@ WINDOW = 512
 SPECTRA_PER_FRAME = SAMPLES_PER_FRAME // HOP
 CONTEXT_SAMPLES = WINDOW - HOP
 """Samples before a frame that its first spectrum reaches back to."""
+SILENT = -2.0
+"""Level of a voice before its first frame, in units of the features."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +31,8 @@ class VoiceState:
     loudness: LoudnessState
     context: Array
     """(352,) the last normalised samples."""
+    level_memory: npt.NDArray[np.float64] | None = None
+    """(memories,) averages of the level so far; None before the first frame."""
 
 
 class SpeechFeatures(Protocol):
@@ -49,8 +53,11 @@ class SpeechFeatures(Protocol):
 class LogMelFeatures:
     """Four log-mel spectra a frame; frame f reads samples before 640 (f + 1) only: chunks equal the whole."""
 
-    def __init__(self, mel_bands: int = 40, loudness: str = "causal") -> None:
+    def __init__(
+        self, mel_bands: int = 40, loudness: str = "causal", level_memory_s: Sequence[float] = ()
+    ) -> None:
         self.normaliser = LoudnessNormaliser(loudness)
+        self._kept = np.exp(-1.0 / (FRAMES_PER_SECOND * np.asarray(level_memory_s, np.float64)))
         self._mel = mel_matrix(mel_bands)
         self._window = np.hanning(WINDOW + 1)[:-1] / np.sqrt(np.sum(np.hanning(WINDOW + 1) ** 2))
 
@@ -59,15 +66,23 @@ class LogMelFeatures:
         return VoiceState(self.normaliser.initial(), np.zeros(CONTEXT_SAMPLES, np.float32))
 
     def compute(self, samples: Array, state: VoiceState) -> tuple[Array, VoiceState]:
-        """Return (n, 4 * bands) features of the next (640 n,) samples, and the state after them."""
+        """Return (n, 4 * bands + memories) features of the next (640 n,) samples, and the state after."""
         levelled, loudness = self.normaliser.apply(_whole_frames(samples), state.loudness)
         heard = np.concatenate([state.context, levelled])
         pieces = np.lib.stride_tricks.sliding_window_view(heard, WINDOW)[::HOP]
         power = np.abs(np.fft.rfft(pieces * self._window, axis=1)) ** 2
         # Speech at the target's level lies around 0, silence near -2.
         feature = (np.log10(power @ self._mel + 1e-7) + 4.0) / 1.5
-        rows = feature.reshape(levelled.size // SAMPLES_PER_FRAME, -1).astype(np.float32)
-        return rows, VoiceState(loudness, heard[heard.size - CONTEXT_SAMPLES :].copy())
+        rows = feature.reshape(levelled.size // SAMPLES_PER_FRAME, -1)
+        memory = state.level_memory
+        if self._kept.size:
+            remembered = np.empty((len(rows), self._kept.size))
+            for row, level in enumerate(rows.mean(axis=1)):
+                memory = level + self._kept * ((SILENT if memory is None else memory) - level)
+                remembered[row] = memory
+            rows = np.concatenate([rows, remembered], axis=1)
+        context = heard[heard.size - CONTEXT_SAMPLES :].copy()
+        return rows.astype(np.float32), VoiceState(loudness, context, memory)
 
     def compute_all(
         self, sounds: Sequence[Array], states: Sequence[VoiceState]
@@ -116,7 +131,7 @@ class Wav2Vec2Features:
 def speech_features(config: ModelConfig) -> SpeechFeatures:
     """Return the features a configuration asks for; loads the frozen encoder where that is one."""
     if config.speech_encoder == "logmel":
-        return LogMelFeatures(config.mel_bands, config.loudness)
+        return LogMelFeatures(config.mel_bands, config.loudness, config.level_memory_s)
     from timar_model.speech_torch import TorchSpeechEncoder
 
     return Wav2Vec2Features(TorchSpeechEncoder.from_pretrained(config.speech_source), config.loudness)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -169,13 +170,10 @@ def _compute(
     scratch = Path(tempfile.mkdtemp(dir=entry.parent, prefix=".new."))
     parts: dict[str, list[np.ndarray]] = {name: [] for name in STREAMS}
     try:
-        with ProcessPoolExecutor(
-            max(1, processes), initializer=_keep_features, initargs=(config, lead)
-        ) as pool:
-            for done, streams in enumerate(pool.map(_work, clips, chunksize=2), start=1):
-                for name in STREAMS:
-                    parts[name].append(streams[name])
-                advance(done, len(clips))
+        for done, streams in enumerate(_all_streams(clips, config, lead, processes), start=1):
+            for name in STREAMS:
+                parts[name].append(streams[name])
+            advance(done, len(clips))
         for name in STREAMS:
             np.save(scratch / f"{name}.npy", np.concatenate(parts[name]))
         lengths = [len(part) for part in parts["user_speech"]]
@@ -185,6 +183,23 @@ def _compute(
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
+
+
+def _all_streams(
+    clips: list[Clip], config: ModelConfig, lead: int, processes: int
+) -> Iterator[dict[str, np.ndarray]]:
+    if processes <= 1:
+        _keep_features(config, lead)
+        yield from map(_work, clips)
+        return
+    # Not forked: the fork of a process in which wav2vec 2.0 has run waits for threads that it does not have.
+    with ProcessPoolExecutor(
+        processes,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_keep_features,
+        initargs=(config, lead),
+    ) as pool:
+        yield from pool.map(_work, clips, chunksize=2)
 
 
 def _move_whole(scratch: Path, entry: Path) -> None:
@@ -230,6 +245,7 @@ def _key(clips: list[Clip], config: ModelConfig, lead: int, features: SpeechFeat
         config.mel_bands,
         config.speech_source,
         config.loudness,
+        *config.level_memory_s,
     ]
     if config.speech_encoder == "wav2vec2":
         facts += [config.turn_frames, config.user_lag, config.user_lag_margin_frames]

@@ -410,6 +410,7 @@ def _start_from(folder: Path, model: nn.Module) -> None:
     """Put the weights of a model folder into a network of the same shapes."""
     weights = read_model(folder).weights()
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    _widen_speech(weights, shapes)
     found = {name: array.shape for name, array in weights.items()}
     if found != shapes:
         other = sorted(name for name in {*found, *shapes} if found.get(name) != shapes.get(name))[0]
@@ -433,3 +434,12 @@ def _optimiser(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _widen_speech(weights: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]) -> None:
+    """Let a network with level memories start from one without: they count for nothing at first."""
+    name = "speech.0.weight"
+    if name in weights and name in shapes:
+        missing = shapes[name][1] - weights[name].shape[1]
+        if missing > 0:
+            weights[name] = np.pad(weights[name], ((0, 0), (0, missing)))
