@@ -149,7 +149,8 @@ class BagPlayerNode(RoomNode):
             with self._lock:
                 active = sorted(self._conversing)
             if len(active) < self.config.wait_for_nodes:
-                return f"{len(active)} of {self.config.wait_for_nodes} nodes are active ({', '.join(active)})"
+                named = ", ".join(active) or "none"
+                return f"{self.config.wait_for_nodes} nodes are to be active, now: {named}"
         matched = {name: p.get_subscription_count() for name, p in self._publishers_of.items()}
         unmatched = [name for name, count in matched.items() if count < self.count_subscribers(name)]
         if unmatched:
