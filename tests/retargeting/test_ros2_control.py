@@ -9,7 +9,7 @@ from timar_retargeting.robot_command import main
 from timar_retargeting.ros2_control import controllers_yaml, dynamixel_tag, mock_tag, with_tag
 
 # Names that the packages' sources read, looked up on 27 November 2026 (ros2_controllers of August 2026, with
-# joint_trajectory_controller_parameters.yaml; dynamixel_hardware_interface of December 2025, with its models).
+# joint_trajectory_controller_parameters.yaml; dynamixel_hardware_interface of December 2025, with models).
 # ROS leaves out a misspelt one without a word.
 TRAJECTORY_CONTROLLER = {
     "joints", "command_joints", "command_interfaces", "state_interfaces", "allow_partial_joints_goal",

@@ -83,6 +83,34 @@ def test_a_joint_moves_what_it_carries_the_way_its_name_says(joint, point, direc
     assert np.dot(place(0.1) - place(0.0), direction) > 0
 
 
+@pytest.mark.parametrize("name", ["timar_head", "reachy_mini"])
+@pytest.mark.parametrize(
+    ("pose", "frame", "axis", "direction"),
+    [
+        ("nods: the face points down", {"neck": (ANGLE, 0, 0)}, 0, (0, 0, -1)),
+        ("turns left: the face points left", {"neck": (0, ANGLE, 0)}, 0, (0, 1, 0)),
+        ("leans right: the left ear rises", {"neck": (0, 0, ANGLE)}, 1, (0, 0, 1)),
+    ],
+)
+def test_a_named_pose_of_the_person_is_that_pose_of_every_shipped_robot(name, pose, frame, axis, direction):
+    """From FLAME numbers through the joint map and the URDF: which way the head's own axes point."""
+    robot = load_robot(find_joint_map(name))
+    urdf = yourdfpy.URDF.load(str(robot.urdf), load_meshes=False, build_scene_graph=True)
+
+    def head(**parts):
+        signals = {**motion_signals(motion(**parts)), **dict.fromkeys(robot.expressions, np.zeros(1))}
+        names = list(signals)
+        wanted = robot.mapper.wanted(
+            np.stack([signals[name] for name in names], 1), robot.mapper.gains(names)
+        )
+        urdf.update_cfg(dict(zip(robot.joint_names, robot.mapper.joints(wanted)[0], strict=True)))
+        return urdf.get_transform("head", urdf.base_link)[:3, axis]
+
+    moved = head(**frame) - head()
+    assert np.dot(moved, direction) > 0.8 * np.linalg.norm(moved), pose
+    assert np.linalg.norm(moved) > 0.2, pose
+
+
 def test_motion_of_another_shape_is_refused():
     with pytest.raises(ValueError, match=r"expected \(frames, 56\)"):
         motion_signals(np.zeros((5, 55)))
