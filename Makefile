@@ -15,7 +15,7 @@ prepare = tools/prepare.bash $(if $(PYTHON),--python "$(PYTHON)") $(if $(CUDA),-
 	$(if $(findstring perception:=true,$(ARGS)),--perception)
 env = . tools/env.bash
 
-.PHONY: help setup setup-perception setup-training setup-tests demo run train test lint format types scenarios bench bench-training bench-audio soak soak-audio docs lock clean distclean
+.PHONY: help setup setup-perception setup-training setup-tests demo run train test lint format types scenarios bench bench-model bench-quantised bench-training bench-audio soak soak-audio docs lock clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,8 +63,11 @@ bench: setup ## Measure what issue texts and README promise; writes benchmarks/r
 soak: setup ## Ten million wild frames of motion against the limits (ARGS="--frames 100000"); a quarter of an hour
 	@$(env) && OPENBLAS_NUM_THREADS=1 exec python benchmarks/retargeting_soak.py $(ARGS)
 
-bench-model: setup-tests ## Measure the published size, large, on random weights (ARGS="--turns 500")
+bench-model: setup-tests ## Measure the published size, large, on random weights, about 12 minutes (ARGS="--only speed")
 	@$(env) && exec python benchmarks/bench_model.py $(ARGS)
+
+bench-quantised: setup-tests ## Set int8 against float32 with the shipped weights, paired on the same noise (ARGS="--clips 6")
+	@$(env) && exec python benchmarks/int8_quality.py $(ARGS)
 
 bench-training: setup-training ## Measure training against a plain loop that encodes anew (ARGS="--rounds 10")
 	@$(env) && exec python benchmarks/bench_training.py $(ARGS)

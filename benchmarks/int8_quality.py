@@ -4,7 +4,7 @@ Each clip's motion is drawn by both engines from the same noise, for several see
 the mean of int8 - float32 over the seeds; its spread is the deviation of float32 between the seeds. The clips
 are SYNTHETIC conversations the model has not seen. Writes a table.
 
-make bench-int8 ARGS="--model talking-head --clips 6"
+make bench-quantised ARGS="--model talking-head --clips 6"
 """
 
 from __future__ import annotations

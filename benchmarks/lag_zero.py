@@ -1,0 +1,110 @@
+"""What it costs to run a model live that was trained with both voices of the same second.
+
+Such a model hears the user either set back by one turn and a margin, with lips in time (`user_set_back`), or
+as in training, with its motion shown a turn and a margin late (`shown_late`). What that costs in the
+published metrics, as shown, is measured here on SYNTHETIC conversations, and the computing beside it. "As
+trained" is what a model without a user lag cannot have live: its motion scored without the delay.
+
+python benchmarks/lag_zero.py MODEL
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from bench_model import RESULTS, machine
+from int8_quality import METRICS, made_dyads
+from timar_common.clock import SAMPLES_PER_FRAME
+from timar_training.dyads import Motion, read_split
+from timar_training.evaluation import EvaluationConfig, evaluate
+from timar_training.predictors import Dyad, SessionPredictor
+
+from timar_model import load_model
+
+WAYS = ("as trained", "user_set_back", "shown_late")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", help="a model folder, or a shipped name")
+    parser.add_argument("--margin-frames", type=int, default=2, help="for sound on its way and computing")
+    parser.add_argument("--data", type=Path, help="dyads with a list test.txt; none: made for this run")
+    parser.add_argument("--clips", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=30.0, help="of each clip")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    model = load_model(arguments.model)
+    behind = model.config.turn_frames + arguments.margin_frames
+    with tempfile.TemporaryDirectory() as scratch:
+        data = arguments.data or made_dyads(Path(scratch) / "dyads", arguments.clips, arguments.seconds)
+        clips = read_split(data, "test")[: arguments.clips]
+        found = {}
+        for way in WAYS:
+            predictor = SessionPredictor(model)
+            predictor.delay_frames = behind if way == "shown_late" else 0
+            found[way] = evaluate(
+                predictor,
+                clips,
+                EvaluationConfig(),
+                seconds=arguments.seconds,
+                disturb=(lambda dyad: set_back(dyad, behind)) if way == "user_set_back" else unchanged,
+            )
+    text = report(found, behind, model, len(clips), arguments)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "lag_zero.md").write_text(text)
+    print(text)
+
+
+def unchanged(dyad: Dyad) -> Dyad:
+    """Give the predictor what was recorded."""
+    return dyad
+
+
+def set_back(dyad: Dyad, frames: int) -> Dyad:
+    """Let the user's voice and motion come so many frames later; before them silence, unseen."""
+    silence = np.zeros(frames * SAMPLES_PER_FRAME, np.float32)
+    voice = np.concatenate([silence, dyad.user_voice])[: len(dyad.user_voice)]
+    unseen, seen = Motion.unseen(frames), dyad.user_motion
+    motion = Motion(
+        np.concatenate([unseen.vector, seen.vector])[: len(seen.vector)],
+        np.concatenate([unseen.valid, seen.valid])[: len(seen.valid)],
+    )
+    return dataclasses.replace(dyad, user_voice=voice, user_motion=motion)
+
+
+def report(found: dict, behind: int, model, clips: int, arguments) -> str:
+    """Write a table, with the intervals over clips."""
+    config = model.config
+    lines = [
+        "# A model without a user lag, live",
+        "",
+        f"{time.strftime('%Y-%m-%d %H:%M')}, {machine()}. Model {arguments.model}: turns of "
+        f"{config.turn_frames} frames, trained with user lag {config.user_lag!r}. {clips} SYNTHETIC "
+        f"conversations of {arguments.seconds:g} s. A turn and the margin are {behind} frames "
+        f"({behind / 25:.2f} s). Mean, and 95 % interval over clips.",
+        "",
+        "| as shown | " + " | ".join(WAYS) + " |",
+        "|---" * (len(WAYS) + 1) + "|",
+    ]
+    for label, (name, factor) in METRICS.items():
+        if name not in found[WAYS[0]]["mean"]:
+            continue
+        cells = []
+        for way in WAYS:
+            low, high = (factor * value for value in found[way]["interval"][name])
+            cells.append(f"{factor * found[way]['mean'][name]:.3f} ({low:.3f} to {high:.3f})")
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    computed = [f"{way} {found[way]['mean']['compute_per_s_ms']:.0f}" for way in WAYS]
+    lines += ["", f"Computing a second of motion [ms]: {', '.join(computed)}.", ""]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
