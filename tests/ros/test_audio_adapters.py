@@ -166,7 +166,7 @@ def test_what_the_user_says_is_told_as_either_package_writes_it(stage, sourced, 
     assert {line["rate_hz"] for line in stage.told("voice")} == {16_000}
     if dialect == "ros_drivers":
         stage.spin_until(lambda: len(stage.told("voice_stamped")) >= 10 and stage.told("audio_info"), send)
-        assert stage.told("audio_info")[0]["info"] == [1, 16_000, "S16LE"]
+        assert stage.told("audio_info")[0]["info"] == [1, 16_000, "S16LE", "wave"]
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

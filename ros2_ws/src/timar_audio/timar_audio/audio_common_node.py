@@ -98,12 +98,12 @@ class AudioCommonNode(RoomNode):
         if not config.has_work:
             raise ValueError("the adapter has nothing to do; name a user_topic, agent_topic or speech_topic")
         messages = audio_common()
-        self._publishers: dict[str, SoundPublisher] = {}
+        self._tellers: dict[str, SoundPublisher] = {}
         if config.user_topic:
-            self._publishers["user"] = SoundPublisher(self, messages, config.user_topic)
+            self._tellers["user"] = SoundPublisher(self, messages, config.user_topic)
             self.listen_to("user/audio", lambda message: self._tell("user", message))
         if config.agent_topic:
-            self._publishers["agent"] = SoundPublisher(self, messages, config.agent_topic)
+            self._tellers["agent"] = SoundPublisher(self, messages, config.agent_topic)
             self.listen_to("agent/audio", lambda message: self._tell("agent", message))
         self._utterances = 0
         self._started_ns = time.monotonic_ns()  # so that no id is used again after a restart
@@ -119,11 +119,11 @@ class AudioCommonNode(RoomNode):
 
     def report(self) -> Report:
         """Count what passed."""
-        values: dict[str, object] = {f"{name}_messages": p.sent for name, p in self._publishers.items()}
+        values: dict[str, object] = {f"{name}_messages": p.sent for name, p in self._tellers.items()}
         return Report(values=values | {"utterances": self._utterances})
 
     def _tell(self, name: str, message: Any) -> None:
-        self._publishers[name].publish(message.header, np.frombuffer(message.samples, np.int16))
+        self._tellers[name].publish(message.header, np.frombuffer(message.samples, np.int16))
 
     # What their synthesiser says.
 

@@ -28,6 +28,7 @@ LEAST_FRAMES = 200
 _HELD_S = 0.15
 """Sound and joint states come on different ways: the loudest prediction of so long counts [s]."""
 _QUANTILE = 0.95
+_ROUNDS = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +68,7 @@ class MotionNoise:
 def fit_motion_noise(
     names: Sequence[str], speeds: npt.NDArray[np.float64], levels_dbfs: npt.NDArray[np.float64]
 ) -> MotionNoise:
-    """Fit how speeds make noise: least squares of power without negative parts, each frame by its own power.
+    """Fit how speeds make noise: least squares of power without negative parts, errors by their share.
 
     Args:
         names: Of the joints.
@@ -92,11 +93,8 @@ def fit_motion_noise(
     power = 10.0 ** (levels_dbfs / 10.0)
     absolute = np.abs(speeds[:, moved])
     features = np.column_stack([np.ones(power.size), absolute, absolute**2])
-    # Loud frames scatter by as much as they are loud: each counts by its relative error.
-    weights = 1.0 / np.maximum(power, np.quantile(power, 0.05))
     scale = features.max(axis=0)
-    solution, _ = scipy.optimize.nnls(features / scale * weights[:, None], power * weights)
-    solution = solution / scale
+    solution = _fit_power(features / scale, power) / scale
     count = int(moved.sum())
     found = [name for name, has_moved in zip(names, moved, strict=True) if has_moved]
     joints = {
@@ -106,6 +104,20 @@ def fit_motion_noise(
     beyond_db = levels_dbfs - 10.0 * np.log10(np.maximum(features @ solution, 1e-12))
     margin_db = max(LEAST_MARGIN_DB, float(np.quantile(beyond_db, _QUANTILE)))
     return MotionNoise(joints, margin_db, 10.0 * math.log10(max(float(solution[0]), 1e-12)))
+
+
+def _fit_power(features: npt.NDArray[np.float64], power: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return weights, none negative, whose sum of features is the power.
+
+    Noise scatters by as much as it is loud, so a frame's error counts relative to the louder of what was
+    heard and what is predicted: one whose speed belongs to its neighbour then spoils no more than itself.
+    """
+    solution, _ = scipy.optimize.nnls(features, power)
+    for _ in range(_ROUNDS):
+        weights = 1.0 / np.maximum(np.maximum(power, features @ solution), 1e-12)
+        solution, _ = scipy.optimize.nnls(features * weights[:, None], power * weights)
+    fitted: npt.NDArray[np.float64] = solution
+    return fitted
 
 
 class MotionGate:
@@ -120,6 +132,10 @@ class MotionGate:
         self._levels.append((monotonic_ns, self.noise.level_dbfs(speeds)))
         while self._levels and self._levels[0][0] < monotonic_ns - NS_PER_S:
             self._levels.popleft()
+
+    def is_known(self, monotonic_ns: int) -> bool:
+        """Whether the joints' speeds at an instant have come."""
+        return bool(self._levels) and self._levels[-1][0] >= monotonic_ns
 
     def floor_dbfs(self, monotonic_ns: int) -> float:
         """Return the level that sound heard at an instant must reach to be speech [dBFS]."""

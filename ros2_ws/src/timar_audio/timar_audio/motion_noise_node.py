@@ -18,6 +18,9 @@ from timar_audio.motion_noise import MotionNoise, fit_motion_noise, speeds_of
 
 _SWING_RAD = 0.35
 _STILL_S = 1.0
+_HALF_BLOCK_S = 0.01
+_NEAR_S = 0.04
+"""Sound without a joint state so near teaches nothing [s]."""
 
 
 class CalibrationNode(Node):
@@ -72,7 +75,8 @@ class CalibrationNode(Node):
         names = sorted(self.positions)
         times = np.array([at for at, _ in self.speeds])
         table = np.array([[speeds.get(name, 0.0) for name in names] for _, speeds in self.speeds])
-        heard = [(at + 0.01, level) for at, level in self.levels if times[0] <= at + 0.01 <= times[-1]]
+        middles = [(at + _HALF_BLOCK_S, level) for at, level in self.levels]
+        heard = [(at, level) for at, level in middles if np.abs(times - at).min() < _NEAR_S]
         at = np.array([at for at, _ in heard])
         speeds = np.column_stack([np.interp(at, times, np.abs(column)) for column in table.T])
         return names, speeds, np.array([level for _, level in heard])

@@ -96,6 +96,13 @@ class TurnsConfig:
     motion_noise_file: str = option(
         "", "What timar audio calibrate-motion-noise wrote: the servos' own noise is no speech; empty: off."
     )
+    motion_wait_ms: int = option(
+        60,
+        "With it, how long the user's sound waits for joint_states of its time.",
+        unit="ms",
+        minimum=0,
+        maximum=500,
+    )
     start_ms: int = option(
         140, "So much speech, less the pauses in it, makes a start.", unit="ms", minimum=10, maximum=1000
     )

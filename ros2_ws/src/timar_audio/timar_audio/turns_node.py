@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import time
@@ -63,6 +64,7 @@ class TurnsNode(RoomNode):
             self._gate = MotionGate(read_motion_noise(Path(self.config.motion_noise_file)))
             self.listen_to("joint_states", self._on_joint_states)
         self._gated = 0
+        self._waiting: collections.deque[tuple[Any, int]] = collections.deque()
         self._watch = ConversationWatch()
         self._newest = {speaker: _Newest() for speaker in Speaker}
         self._delays_s = {kind: Percentiles() for kind in turns.Kind}
@@ -70,7 +72,7 @@ class TurnsNode(RoomNode):
         self._activity = self.publish_on("voice_activity")
         self._events = self.publish_on("turn_events")
         self._floor = self.publish_on("floor")
-        self.listen_to("user/audio", functools.partial(self._on_audio, Speaker.USER))
+        self.listen_to("user/audio", self._on_user_audio)
         self.listen_to("agent/audio", functools.partial(self._on_audio, Speaker.AGENT))
 
     def _make_model(self) -> EndOfTurn | None:
@@ -101,6 +103,25 @@ class TurnsNode(RoomNode):
 
     def _on_joint_states(self, message: Any) -> None:
         self._gate.observe(speeds_of(message.name, message.velocity), self.monotonic_ns(message.header))
+        self._hear_waiting()
+
+    def _on_user_audio(self, message: Any) -> None:
+        if self._gate is None:
+            self._on_audio(Speaker.USER, message)
+            return
+        self._waiting.append((message, time.monotonic_ns()))
+        self._hear_waiting()
+
+    def _hear_waiting(self) -> None:
+        """Take the user's blocks whose joint speeds are known by now, and those that waited long enough."""
+        wait_ns = self.config.motion_wait_ms * 1_000_000
+        while self._waiting:
+            message, since_ns = self._waiting[0]
+            is_known = self._gate.is_known(self.monotonic_ns(message.header))
+            if not is_known and time.monotonic_ns() - since_ns < wait_ns:
+                return
+            self._waiting.popleft()
+            self._on_audio(Speaker.USER, message)
 
     def _motion_floor_dbfs(self, speaker: Speaker, heard_ns: int) -> float:
         """Return how loud a block must be to be more than the head's own motion."""
