@@ -118,6 +118,21 @@ def test_compute_percentiles_are_those_of_the_turn_log(make_bag, tmp_path: Path)
     assert summary["extra"]["stages_ms"]["head"] == {"p50": 4.0, "p95": 4.0, "p99": 4.0}
 
 
+def test_every_stage_from_microphone_to_joint_is_told_apart(make_bag, tmp_path: Path) -> None:
+    stages = summarize(make_bag(late_turns=(5,)), tmp_path)["extra"]["stages_ms"]
+    assert list(stages) == [
+        "capture_block", "turn_fill", "queue", "speech", "backbone", "head", "publish", "retarget",
+    ]  # fmt: skip
+    # The script's blocks of 20 ms come a millisecond after their last sample.
+    assert stages["capture_block"] == pytest.approx({"p50": 21.0, "p95": 21.0, "p99": 21.0}, abs=1e-3)
+    # A turn's ten blocks wait 0, 20, ... 180 ms for it to be full.
+    assert stages["turn_fill"]["p50"] == pytest.approx(90.0, abs=10.0)
+    assert stages["turn_fill"]["p99"] == pytest.approx(180.0)
+    # The late turn took 150 ms, of which the log lays none more on its parts.
+    assert stages["publish"]["p99"] > 100.0 > stages["publish"]["p50"]
+    assert stages["retarget"] == pytest.approx({"p50": 2.0, "p95": 2.0, "p99": 2.0}, abs=1e-3)
+
+
 @pytest.mark.parametrize("delay_ms", [-60.0, 0.0, 25.0, 110.0])
 def test_the_jaws_correlation_and_lag_are_those_of_the_script(
     make_bag, tmp_path: Path, delay_ms: float

@@ -209,9 +209,11 @@ def test_conversation_of_three_seconds_gives_every_turn_its_motion_and_its_log(o
     table.speak(3.0)
     table.spin_until(lambda: len(table.turns()) == 15)
 
-    # Motion: turn by turn without a gap, shown when its sound is heard.
-    frames = [message.first_frame for message in table.motions]
-    assert frames == list(range(5, 80, 5))
+    # Motion: of every turn that was drawn (a busy machine leaves some), shown when its sound is heard.
+    assert [turn.first_frame for turn in table.turns()] == list(range(5, 80, 5))
+    drawn = [turn for turn in table.turns() if turn.decision == TurnLog.GENERATE]
+    assert drawn
+    assert [message.first_frame for message in table.motions] == [turn.first_frame for turn in drawn]
     for message in table.motions:
         shown_ns = Time.from_msg(message.header.stamp).nanoseconds
         due_ns = table.start_ns + message.first_frame * NS_PER_FRAME
@@ -224,7 +226,6 @@ def test_conversation_of_three_seconds_gives_every_turn_its_motion_and_its_log(o
     assert len({message.conversation_id for message in table.motions}) == 1
 
     # Previews: of the frames after a turn, said after it and before the turn of the same frames.
-    assert table.previews
     for guess in table.previews:
         shown_ns = Time.from_msg(guess.header.stamp).nanoseconds
         assert abs(shown_ns - table.start_ns - guess.first_frame * NS_PER_FRAME) < 5_000_000
@@ -237,7 +238,6 @@ def test_conversation_of_three_seconds_gives_every_turn_its_motion_and_its_log(o
     assert table.log[0].decision == TurnLog.RESET
     assert table.log[0].first_frame == 5
     for entry in table.turns():
-        assert entry.decision == TurnLog.GENERATE
         assert (entry.user_first_sample, entry.user_end_sample) == (
             640 * (entry.first_frame - 7),
             640 * (entry.first_frame - 2),
@@ -252,14 +252,20 @@ def test_conversation_of_three_seconds_gives_every_turn_its_motion_and_its_log(o
             load_model(folder).sha256,
         )
         assert (list(entry.user_motion_valid), entry.user_samples_filled) == ([], 0)
-        assert entry.compute_ms >= entry.speech_ms + entry.backbone_ms + entry.head_ms > 0
+        assert entry.compute_ms >= entry.speech_ms + entry.backbone_ms + entry.head_ms
+    assert all(entry.head_ms > 0 for entry in drawn)
 
     table.spin_until(lambda: bool(table.diagnostics) and table.values()["turns"] == "15")
-    table.spin_until(lambda: int(table.values()["previews"]) + int(table.values()["previews_dropped"]) == 15)
+    table.spin_until(
+        lambda: int(table.values()["previews"]) + int(table.values()["previews_dropped"]) >= len(drawn)
+    )
     values = table.values()
-    assert len(table.previews) == int(values["previews"])
-    assert {"compute_p50_ms", "compute_p95_ms", "compute_p99_ms", "real_time_factor"} <= set(values)
-    assert (values["unsampled"], values["samples_lost"], values["dropped"]) == ("0", "0", "0")
+    table.spin_until(lambda: len(table.previews) >= int(values["previews"]))
+    stages = ("queue", "speech", "backbone", "head", "publish", "compute")
+    assert {f"{stage}_p95_ms" for stage in stages} | {"real_time_factor"} <= set(values)
+    assert (float(values["turn_fill_ms"]), float(values["floor_ms"])) == (200.0, 280.0)
+    assert (values["samples_lost"], values["dropped"]) == ("0", "0")
+    assert int(values["unsampled"]) == 15 - len(drawn)
     assert int(values["cached_tokens"]) > 0
 
 

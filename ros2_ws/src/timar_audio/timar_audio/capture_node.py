@@ -76,6 +76,7 @@ class CaptureNode(RoomNode):
         """Add a dead source to what the core says."""
         report = self._capture.report()
         report.values["source"] = self.config.source
+        report.values["block_ms"] = self.config.block_ms
         report.values["outages"] = self._outages
         parts = [self._health.report()] if self.config.source != "file" else []
         if self._foreign is not None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from timar_common.clock import SAMPLES_PER_FRAME
+from timar_common.clock import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
+
+MS_PER_FRAME = 1e3 * SAMPLES_PER_FRAME / SAMPLE_RATE_HZ
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +39,16 @@ class Alignment:
     def delay_frames(self) -> int:
         """How far the motion stands behind the agent's voice [frames]; 0 unless it is shown late."""
         return self.turn_frames + self.margin_frames if self.is_shown_late else 0
+
+    @property
+    def turn_fill_ms(self) -> float:
+        """The longest that a sample waits for its turn's last one [ms]."""
+        return MS_PER_FRAME * self.turn_frames
+
+    @property
+    def floor_ms(self) -> float:
+        """The longest that a sample waits to be seen, however fast the computer [ms]."""
+        return MS_PER_FRAME * (self.turn_frames + self.margin_frames)
 
     def first_turn(self, first_sample: int) -> int:
         """Return the first frame of the first turn of a user first heard at `first_sample`.

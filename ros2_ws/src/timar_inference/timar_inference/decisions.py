@@ -114,6 +114,11 @@ class Timings:
     head_ms: float = 0.0
     compute_ms: float = 0.0
 
+    @property
+    def publish_ms(self) -> float:
+        """What is left of the whole: checks, the message, handing it over."""
+        return max(0.0, self.compute_ms - self.speech_ms - self.backbone_ms - self.head_ms)
+
 
 @dataclasses.dataclass(frozen=True)
 class LogEntry:

@@ -177,6 +177,8 @@ class InferenceNode(RoomNode):
             "model": self.config.model,
             "model_sha256": self._runtime.identity.model_sha256,
             "turn_frames": self._runtime.alignment.turn_frames,
+            "turn_fill_ms": self._runtime.alignment.turn_fill_ms,
+            "floor_ms": self._runtime.alignment.floor_ms,
             "conversation_id": self._conversation.conversation_id,
             "conversations": counters.conversations,
             "next_frame": self._conversation.next_frame,

@@ -30,7 +30,7 @@ from timar_inference.decisions import (
 )
 
 Array = npt.NDArray[np.float32]
-STAGES = ("queue", "speech", "backbone", "head", "compute")
+STAGES = ("queue", "speech", "backbone", "head", "publish", "compute")
 RUNS_REMEMBERED = 8
 """A preview is taken to need as long as the slowest but one of so many turns and previews before it."""
 

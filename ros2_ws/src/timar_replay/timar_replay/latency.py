@@ -92,6 +92,43 @@ def sound_to_joint(conversation: Conversation, lead_ns: int) -> SoundToJoint:
     )
 
 
+FLOOR_STAGES = ("capture_block", "turn_fill")
+COMPUTE_STAGES = ("queue", "speech", "backbone", "head", "publish", "retarget")
+
+
+def stage_times_ms(conversation: Conversation) -> dict[str, Floats]:
+    """Return what each stage between microphone and joint took [ms], in the order sound goes through them.
+
+    Those of the floor, which no faster computer shortens, have a number for each block of user sound:
+    ``capture_block`` from the capture of its first sample to the block's arrival, ``turn_fill`` from there on
+    the clock to the last sample that its turn waits for. The others have one for each generated turn: what
+    the turn log says, ``publish`` for what is left of its compute time (checks, the message, handing over),
+    ``retarget`` from the arrival of the motion to that of the first joint command after it.
+    """
+    turns = _shown_turns(conversation)
+    stages: dict[str, Floats] = {name: np.zeros(0) for name in FLOOR_STAGES}
+    voice = conversation.voices.get("user/audio")
+    if voice is not None:
+        is_real = voice.block_filled < voice.block_samples
+        stages["capture_block"] = (voice.block_receive_ns - voice.block_stamp_ns)[is_real] / 1e6
+        end_sample, _ = _captured(voice)
+        known_until = np.maximum.accumulate([decision.user_end_sample for decision, _ in turns] or [0])
+        end_sample = end_sample[end_sample <= known_until[-1]]
+        waited = known_until[np.searchsorted(known_until, end_sample)] - end_sample
+        stages["turn_fill"] = waited * 1e3 / SAMPLE_RATE_HZ
+    generated = [decision for decision in conversation.decisions if decision.kind == GENERATE]
+    for name in ("queue", "speech", "backbone", "head"):
+        stages[name] = np.array([getattr(decision, f"{name}_ms") for decision in generated])
+    inside = [each.compute_ms - each.speech_ms - each.backbone_ms - each.head_ms for each in generated]
+    stages["publish"] = np.maximum(0.0, inside)
+    came_ns = np.array([motion.receive_ns for _, motion in turns], np.int64)
+    command_ns = np.sort(conversation.commands.message_receive_ns)
+    place = np.searchsorted(command_ns, came_ns)
+    is_followed = place < command_ns.size
+    stages["retarget"] = (command_ns[place[is_followed]] - came_ns[is_followed]) / 1e6
+    return stages
+
+
 def _shown_turns(conversation: Conversation) -> list[tuple[Decision, Motion]]:
     """Pair each generated turn with its published motion, in the order of the decisions."""
     motions: dict[tuple[str, int, int], Motion] = {}

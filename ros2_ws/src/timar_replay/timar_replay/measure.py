@@ -21,11 +21,10 @@ from timar_replay.conversation import (
     read_conversation,
 )
 from timar_replay.joints import JointLimit, joint_ranges, longest_lead_ns
-from timar_replay.latency import SoundToJoint, floor_ms, percentiles, sound_to_joint
+from timar_replay.latency import SoundToJoint, floor_ms, percentiles, sound_to_joint, stage_times_ms
 from timar_replay.lips import JawAndLevel, jaw_and_level
 
 RUN_FILE_NAME = "run.json"
-STAGES = ("queue", "speech", "backbone", "head")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,10 +140,7 @@ def _extra(conversation: Conversation, sound: SoundToJoint, jaw: JawAndLevel) ->
         "previews": conversation.previews,
         "take_backs": sum(decision.kind == TAKE_BACK for decision in decisions),
         "user_samples_filled": sum(decision.user_samples_filled for decision in generated),
-        "stages_ms": {
-            stage: percentiles([getattr(decision, f"{stage}_ms") for decision in generated])
-            for stage in STAGES
-        },
+        "stages_ms": {stage: percentiles(times) for stage, times in stage_times_ms(conversation).items()},
         "floor_per_block_ms": percentiles(sound.floor_ms),
         "over_floor_per_block_ms": percentiles(sound.total_ms - sound.floor_ms),
         "blocks": {"answered": int(sound.total_ms.size), "unanswered": sound.unanswered},
