@@ -1,5 +1,7 @@
 """Expression channels: fitted weights tell new data, meshes are read exactly, nothing unsafe is loaded."""
 
+import re
+
 import numpy as np
 import pytest
 import yaml
@@ -96,6 +98,26 @@ def test_a_pickle_in_a_file_is_never_loaded(tmp_path, capsys):
     arguments = ["--mesh", str(path), "--channels", str(tmp_path / "channels.yaml")]
     assert main(["fit-expressions", *arguments]) == 1
     assert "allow_pickle" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "smile: {vertices: [corner], direction: [0, 1, 0]}",
+            r"line 1, smile: vertices is \[corner\]",
+        ),
+        ("smile: {vertices: [1]}", "line 1, smile: 'direction' is missing"),
+        ("smile: {vertices: [1], direction: [0, 1, 0], full: 1}", "line 1, smile: .*'full'"),
+        ("mouthSmile,brow", "line 1"),
+    ],
+)
+def test_a_mistake_in_the_wanted_mesh_channels_is_told_by_line_and_channel(tmp_path, capsys, text, words):
+    path = tmp_path / "wanted.yaml"
+    path.write_text(text)
+    assert main(["fit-expressions", "--mesh", "face.npz", "--channels", str(path)]) == 1
+    assert re.search(words, said := capsys.readouterr().err), said
+    assert "Error(" not in said
 
 
 def test_data_that_cannot_be_paired_is_refused(paired, tmp_path):

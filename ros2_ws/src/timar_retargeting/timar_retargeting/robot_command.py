@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-import yaml
+from timar_common.yaml_map import YamlMap, read_yaml_map
 from timar_description.find import find_joint_map
 
 from timar_retargeting import expressions, ros2_control
@@ -152,7 +152,7 @@ def _fit(arguments: argparse.Namespace) -> int:
     fitted = expressions.fit_channels(numbers, channels)
     for one in fitted:
         verdict = "" if one.explained >= arguments.least else "  left out: the numbers do not tell it"
-        sys.stderr.write(f"{one.name}: {one.explained:.0%} explained{verdict}\n")
+        sys.stderr.write(f"{one.name}: {max(0.0, one.explained):.0%} explained{verdict}\n")
     good = {one.name: one.channel for one in fitted if one.explained >= arguments.least}
     if not good:
         raise ValueError("no channel can be told from the expression numbers; are both from the same frames?")
@@ -161,21 +161,23 @@ def _fit(arguments: argparse.Namespace) -> int:
 
 
 def _mesh_channels(path: Path) -> dict[str, expressions.MeshChannel]:
-    try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-        return {
-            str(name): expressions.MeshChannel(
-                tuple(int(v) for v in entry["vertices"]),
-                tuple(float(v) for v in entry["direction"]),  # type: ignore[arg-type]
-                tuple(int(v) for v in entry.get("against", ())),
-                float(entry.get("full_m", 0.01)),
-            )
-            for name, entry in content.items()
-        }
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} is not of the form channel: {{vertices: [..], direction: [x, y, z]}}: {error!r}"
-        ) from error
+    document = read_yaml_map(path)
+    found = {}
+    for name in document.keys():  # noqa: SIM118 - a YamlMap is no mapping
+        entry = document.child(name)
+        x, y, z = entry.numbers("direction", 3)
+        against = _vertices(entry, "against") if entry.has("against") else ()
+        full_m = entry.number("full_m", expressions.MeshChannel.full_m, minimum=1e-6)
+        found[name] = expressions.MeshChannel(_vertices(entry, "vertices"), (x, y, z), against, full_m)
+        entry.refuse_rest()
+    return found
+
+
+def _vertices(entry: YamlMap, key: str) -> tuple[int, ...]:
+    words = entry.words(key)
+    if not words or not all(word.isdecimal() for word in words):
+        raise entry.error(f"{key} is [{', '.join(words)}], expected vertex numbers of the mesh", key)
+    return tuple(map(int, words))
 
 
 def _add_control(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
