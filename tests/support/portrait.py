@@ -33,8 +33,8 @@ JAW_HINGE_M = np.array([0.0, -0.002, -0.012])
 """Between the joints of the jaw, in the canonical face's axes [m]."""
 NECK_PIVOT_M = np.array([0.0, -0.06, -0.06])
 UPPER_LIP, LOWER_LIP = 13, 14
-MAGNIFIED = 3
-"""Photograph's pixels are split so often, so that no hole shows in the drawing."""
+POINTS_OVER_FACE = 250
+"""So many points over the height of a face leave few holes in the drawing."""
 
 
 def read_canonical_mesh(bundle: Path) -> Array:
@@ -162,10 +162,11 @@ def _read_admiral() -> npt.NDArray[np.uint8]:
 
 def _relief(photograph: npt.NDArray[np.uint8], landmarks_px: Array, canonical_m: Array) -> Portrait:
     """Put every pixel of the photograph where it lies on the canonical face, or on the head around it."""
-    margin_px = 0.45 * np.ptp(landmarks_px, axis=0).max()
+    face_px = np.ptp(landmarks_px, axis=0).max()
+    margin_px, step_px = 0.45 * face_px, face_px / POINTS_OVER_FACE
     low = np.maximum(np.floor(landmarks_px.min(0) - margin_px), 0)
     high = np.minimum(np.ceil(landmarks_px.max(0) + margin_px), np.array(photograph.shape[1::-1]) - 1)
-    grid = np.meshgrid(*(np.arange(start, end, 1 / MAGNIFIED) for start, end in zip(low, high, strict=True)))
+    grid = np.meshgrid(*(np.arange(start, end, step_px) for start, end in zip(low, high, strict=True)))
     places = np.stack(grid, -1).reshape(-1, 2)
     colours = cv2.remap(photograph, *(part.astype(np.float32) for part in grid), cv2.INTER_LINEAR)
     inside_m = LinearNDInterpolator(landmarks_px, canonical_m)(places)

@@ -1,0 +1,368 @@
+"""Measure the eyes on portraits turned by known angles, and alive; writes benchmarks/results/perception.md.
+
+python benchmarks/bench_perception.py            # all of it, some minutes; needs make setup-tests
+python benchmarks/bench_perception.py --only time
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+from portrait import portrait  # noqa: E402 - beside the tests, which use it as well
+from timar_bringup.demo import clip  # noqa: E402
+from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ  # noqa: E402
+from timar_common.user_motion import PARTS  # noqa: E402
+from timar_model.loading import find_model as find_shipped  # noqa: E402
+from timar_perception.camera_model import CameraModel  # noqa: E402
+from timar_perception.config import PerceptionConfig  # noqa: E402
+from timar_perception.eyes import Eyes, angles_deg  # noqa: E402
+from timar_perception.landmarks import MediaPipeLandmarker, find_model  # noqa: E402
+from timar_perception.pictures import Picture  # noqa: E402
+from timar_perception.timing import FrameMaker  # noqa: E402
+from timar_replay.bag import BagReader  # noqa: E402
+from timar_training.dyads import Motion  # noqa: E402
+from timar_training.predictors import Dyad  # noqa: E402
+
+RESULT = ROOT / "benchmarks" / "results" / "perception.md"
+FIGURES = ROOT / "benchmarks" / "results" / "perception.json"
+PORTRAITS = ("astronaut", "admiral")
+CAMERA = CameraModel.from_field_of_view(640, 480, 60.0)
+RATE_HZ = 30.0
+AXES = {"yaw": 1, "pitch": 0, "roll": 2}
+LARGEST_DEG = 30.0
+SWEEP_S = 4.0
+JAWS_RAD = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
+
+
+def main() -> int:
+    """Measure, keep the figures, and write the page from them."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--only", choices=("accuracy", "time", "live", "model"), help="one part; the others are kept"
+    )
+    parser.add_argument("--data", type=Path, default=ROOT / "data" / "synthetic", help="dyads for the model")
+    parser.add_argument("--clips", type=int, default=24, help="of the test list (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=None, help="of each clip; without it, all")
+    arguments = parser.parse_args()
+    parts = {"accuracy": measure_accuracy, "time": measure_time, "live": measure_live}
+    parts["model"] = lambda: measure_model(arguments.data, arguments.clips, arguments.seconds)
+    where = machine()
+    new = {
+        name: {"where": where, **measure()}
+        for name, measure in parts.items()
+        if arguments.only in (None, name)
+    }
+    figures = {**(json.loads(FIGURES.read_text("utf-8")) if FIGURES.is_file() else {}), **new}
+    FIGURES.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    RESULT.write_text(page(figures), encoding="utf-8")
+    sys.stdout.write(page(figures))
+    return 0
+
+
+def machine() -> str:
+    """Say on what and when it was measured."""
+    lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    model = next((line.partition(":")[2].strip() for line in lines if "model name" in line), "?")
+    load = os.getloadavg()[0]
+    return (
+        f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+        f"{time.strftime('%Y-%m-%d %H:%M')}, load before {load:.1f}"
+    )
+
+
+def open_eyes(**config: object) -> Eyes:
+    """Return eyes as the node has them, without the mask on a face that was just found."""
+    settings = PerceptionConfig(settle_ms=0, **config)
+    return Eyes(settings, MediaPipeLandmarker(find_model(""), settings.max_faces, settings.min_confidence))
+
+
+def angle_at(seconds: float) -> float:
+    """Return the swept angle: a sine, once there and back, at most 47 degrees a second [degrees]."""
+    return LARGEST_DEG * np.sin(2 * np.pi * seconds / SWEEP_S)
+
+
+def measure_accuracy() -> dict:
+    """Sweep each portrait about each axis in a video of 30 Hz; compare every frame at its own instant."""
+    found: dict = {}
+    for name in PORTRAITS:
+        for axis, column in AXES.items():
+            eyes, frames = open_eyes(), FrameMaker(110, 300)
+            errors, truths = [], []
+            for number in range(round(SWEEP_S * RATE_HZ)):
+                taken_s = number / RATE_HZ
+                neck = np.zeros(3)
+                neck[column] = np.radians(angle_at(taken_s))
+                look = eyes.look(Picture(portrait(name).draw(CAMERA, neck), round(taken_s * NS_PER_S)))
+                for run in frames.push(taken_s * SAMPLE_RATE_HZ, look.sighting):
+                    for frame, row in enumerate(run.motion, run.first_frame):
+                        seen = dict(zip(AXES, angles_deg(row[PARTS["neck"]]), strict=True))
+                        truths.append(angle_at(frame / 25))
+                        errors.append(seen[axis] - truths[-1])
+            eyes.close()
+            gain = np.polyfit(truths, np.array(truths) + errors, 1)[0]
+            found[f"{name} {axis}"] = {
+                "median_deg": float(np.median(np.abs(errors))),
+                "p95_deg": float(np.percentile(np.abs(errors), 95)),
+                "gain": float(gain),
+            }
+        found[f"{name} jaw"] = {"seen_rad": _jaws(name)}
+    return found
+
+
+def _jaws(name: str) -> list[float]:
+    eyes = open_eyes()
+    seen = []
+    for number, jaw_rad in enumerate(JAWS_RAD):
+        drawn = portrait(name).draw(CAMERA, jaw_rad=jaw_rad)
+        for step in range(12):
+            look = eyes.look(Picture(drawn, (12 * number + step) * NS_PER_S // 30))
+        seen.append(float(look.sighting.jaw_rad))
+    eyes.close()
+    return seen
+
+
+def measure_time(pictures: int = 300) -> dict:
+    """Look at pictures with one core for all of this process."""
+    drawn = [portrait("astronaut").draw(CAMERA, (0.0, np.radians(angle), 0.0)) for angle in (-6, -2, 2, 6)]
+    os.sched_setaffinity(0, {0})
+    eyes = open_eyes()
+    wall_ms, processor_ms = [], []
+    for number in range(pictures):
+        picture = Picture(drawn[(number // 3) % 4], number * NS_PER_S // 30)
+        began_s, worked_s = time.perf_counter(), time.process_time()
+        eyes.look(picture)
+        wall_ms.append(1000 * (time.perf_counter() - began_s))
+        processor_ms.append(1000 * (time.process_time() - worked_s))
+    eyes.close()
+    os.sched_setaffinity(0, range(os.cpu_count() or 1))
+    return {
+        "wall_ms": [float(value) for value in np.percentile(wall_ms[10:], [50, 95])],
+        "processor_ms": [float(value) for value in np.percentile(processor_ms[10:], [50, 95])],
+    }
+
+
+def measure_live(seconds: float = 14.0) -> dict:
+    """Run the whole graph on a video of 30 Hz whose pictures come so much after they were taken [ms]."""
+    with tempfile.TemporaryDirectory() as folder:
+        video = Path(folder, "user.mp4")
+        writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"mp4v"), RATE_HZ, (640, 480))
+        drawn = [
+            portrait("astronaut").draw(CAMERA, (0.0, np.radians(a), 0.0))[:, :, ::-1] for a in (-6, 0, 6)
+        ]
+        for number in range(round(RATE_HZ * seconds)):
+            writer.write(drawn[(number // 5) % 3])
+        writer.release()
+        return {
+            f"{latency_ms} ms, shift {shift}": _run_graph(video, seconds, latency_ms, shift)
+            for latency_ms, shift in ((0, 0), (33, 0), (33, 1), (33, 2))
+        }
+
+
+def _run_graph(video: Path, seconds: float, latency_ms: int, shift: int) -> dict:
+    with tempfile.TemporaryDirectory() as folder:
+        parameters = Path(folder, "eyes.yaml")
+        parameters.write_text(
+            "/**/perception:\n  ros__parameters:\n"
+            f"    camera_latency_ms: {float(latency_ms)}\n    shift_frames: {shift}\n",
+            encoding="utf-8",
+        )
+        bag = Path(folder, "bag")
+        command = [
+            *(
+                sys.executable,
+                "-m",
+                "timar_common.cli",
+                "run",
+                "source:=file",
+                f"user_file:={clip('speaker1')}",
+            ),
+            *(f"agent_file:={clip('speaker2')}", "perception:=true", f"user_video:={video}"),
+            *("record:=true", f"out:={bag}", f"params:={parameters}"),
+        ]
+        subprocess.run(
+            ["timeout", "-s", "INT", f"{seconds + 8:g}", *command],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+        return _read_bag(bag)
+
+
+def _read_bag(bag: Path) -> dict:
+    in_time, frames, health = 0, 0, {}
+    with BagReader(bag) as reader:
+        for message in reader.messages({"turn_log", "/diagnostics"}):
+            if message.topic == "/diagnostics":
+                for status in message.message.status:
+                    if status.name.endswith("perception") and int(dict_of(status).get("frames_seen", 0)):
+                        health = dict_of(status) if not health or in_time < 200 else health
+            elif message.message.decision == 0 and 50 <= message.message.first_frame < 250:
+                frames += message.message.frames
+                in_time += sum(message.message.user_motion_valid)
+    return {
+        "in_time": in_time / max(1, frames),
+        "frames": frames,
+        "delay_ms": [float(health.get(f"delay_ms_{key}", "nan")) for key in ("p50", "p95")],
+        "look_ms": [float(health.get(f"look_ms_{key}", "nan")) for key in ("p50", "p95")],
+    }
+
+
+def measure_model(data: Path, clips: int, seconds: float | None) -> dict:
+    """Score the shipped model by how much of the user's motion it gets, on dyads with a truth."""
+    # Only here, for the other parts need no training.
+    from timar_training import dyads
+    from timar_training.evaluation import EvaluationConfig, evaluate
+    from timar_training.predictors import open_predictors
+
+    ((_, predictor),) = open_predictors("talking-head", data, (None,), 1, {}, (None,))
+    chosen = dyads.read_split(data, "test")[:clips]
+    weights = json.loads((find_shipped("talking-head") / "manifest.json").read_text("utf-8"))["files"]
+    length = "whole" if seconds is None else f"{seconds:g} s each"
+    return {
+        "data": f"{data.name} (SYNTHETIC), {len(chosen)} clips of the test list, {length}",
+        "weights": weights["model.safetensors"][:12],
+        "mean": {
+            name: evaluate(predictor, chosen, EvaluationConfig(0, True), seconds=seconds, disturb=change)[
+                "mean"
+            ]
+            for name, change in USER_MOTION.items()
+        },
+    }
+
+
+def late_by(frames: int) -> Callable:
+    """Return a change that hides the newest frames of each user block of five, which ends two before a turn."""
+
+    def change(dyad: Dyad) -> Dyad:
+        place = (np.arange(dyad.frames) + 2) % 5
+        valid = dyad.user_motion.valid & (place < 5 - frames)[:, None]
+        return dataclasses.replace(dyad, user_motion=Motion(dyad.user_motion.vector, valid))
+
+    return change
+
+
+def told_later(frames: int) -> Callable:
+    """Return a change that tells every frame as of some frames later."""
+
+    def change(dyad: Dyad) -> Dyad:
+        motion = dyad.user_motion
+        vector, valid = (np.roll(rows, frames, axis=0) for rows in (motion.vector, motion.valid))
+        valid[:frames] = False
+        return dataclasses.replace(dyad, user_motion=Motion(vector, valid))
+
+    return change
+
+
+USER_MOTION: dict[str, Callable] = {
+    "seen": lambda dyad: dyad,
+    "newest frame of each turn late": late_by(1),
+    "newest two late": late_by(2),
+    "all, told a frame later": told_later(1),
+    "all, told two frames later": told_later(2),
+    "unseen": lambda dyad: dyad.without_user_motion(),
+}
+
+
+SCORES = {
+    "listening_gesture_correlation": "quick neck pitch while listening, correlation with the truth",
+    "beat_f1": "nods within 200 ms, F1",
+    "mse_pose": "neck, mean squared error [rad²]",
+    "energy_pose": "neck, energy score",
+    "jaw_voice_correlation": "jaw and own voice, correlation",
+}
+
+
+def dict_of(status: object) -> dict[str, str]:
+    """Return a diagnostic status's values by key."""
+    return {value.key: value.value for value in status.values}  # type: ignore[attr-defined]
+
+
+def page(figures: dict) -> str:
+    """Write the page."""
+    lines = ["# The eyes", "", "Made by `python benchmarks/bench_perception.py`.", ""]
+    if "accuracy" in figures:
+        part = figures["accuracy"]
+        lines += [
+            "## Angles found again",
+            "",
+            f"{part['where']}. Portraits on the canonical face, swept ±30° in {SWEEP_S:g} s, 30 pictures a "
+            "second; every frame against the truth at its instant, with the filter's delay.",
+            "",
+            "| portrait and axis | median error (at most 4°, roll 1.5°) | p95 | share of the truth read |",
+            "|---|---|---|---|",
+        ]
+        lines += [
+            f"| {name} | {row['median_deg']:.1f}° | {row['p95_deg']:.1f}° | {row['gain']:.2f} |"
+            for name, row in part.items()
+            if isinstance(row, dict) and "median_deg" in row
+        ]
+        lines += ["", f"| jaw drawn [rad] | {' | '.join(f'{jaw:g}' for jaw in JAWS_RAD)} |"]
+        lines += ["|---" * (len(JAWS_RAD) + 1) + "|"]
+        for name in PORTRAITS:
+            seen = " | ".join(f"{jaw:.2f}" for jaw in part[f"{name} jaw"]["seen_rad"])
+            lines += [f"| {name}, seen | {seen} |"]
+        lines += [""]
+    if "time" in figures:
+        part = figures["time"]
+        wall, processor = part["wall_ms"], part["processor_ms"]
+        lines += [
+            "## Time",
+            "",
+            f"{part['where']}. One core for all of the process, 640 x 480, two faces sought, 300 pictures: "
+            f"**{wall[0]:.1f} ms** a picture (p95 {wall[1]:.1f}), {processor[0]:.1f} ms of processor "
+            f"(p95 {processor[1]:.1f}); at most 20.",
+            "",
+        ]
+    if "live" in figures:
+        part = figures["live"]
+        lines += [
+            "## Alive",
+            "",
+            f"{part['where']}. The whole graph, video at 30 Hz; its pictures come so long after they were "
+            "taken, and frames are told as of so many later (`shift_frames`).",
+            "",
+            "| camera's latency | taken → topic, p50 / p95 | a look, p50 / p95 | in time for their turn |",
+            "|---|---|---|---|",
+        ]
+        lines += [
+            f"| {name} | {row['delay_ms'][0]:.0f} / {row['delay_ms'][1]:.0f} ms | {row['look_ms'][0]:.0f} / "
+            f"{row['look_ms'][1]:.0f} ms | {100 * row['in_time']:.0f} % of {row['frames']} |"
+            for name, row in part.items()
+            if isinstance(row, dict)
+        ]
+        lines += [""]
+    if "model" in figures:
+        part = figures["model"]
+        lines += [
+            "## What the model makes of it",
+            "",
+            f"{part['where']}. `talking-head` ({part['weights']}) on {part['data']}, scored as shown.",
+            "",
+            f"| the user's motion | {' | '.join(SCORES.values())} |",
+            "|---" * (len(SCORES) + 1) + "|",
+        ]
+        lines += [
+            f"| {name} | {' | '.join(f'{mean[score]:.3g}' for score in SCORES)} |"
+            for name, mean in part["mean"].items()
+        ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
