@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from node_process import PATIENCE_S
 
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed; `make test` installs it")
 
@@ -70,7 +71,7 @@ def publish_rounds(node, rounds: int = ROUNDS) -> None:
     for number in range(rounds):
         for name, publisher in publishers.items():
             publisher.publish(numbered(name, number))
-        time.sleep(0.01)
+        time.sleep(0.03)
 
 
 def wait_for_recording(node, publishers: dict) -> None:
@@ -88,7 +89,7 @@ def wait_for_recording(node, publishers: dict) -> None:
     subscription = node.create_subscription(
         message_type("diagnostic_msgs/msg/DiagnosticArray"), "/diagnostics", read_report, 10
     )
-    end = time.monotonic() + 20.0
+    end = time.monotonic() + PATIENCE_S
     while written[0] < 3 * len(TOPICS):
         assert time.monotonic() < end, "the recorder does not record every topic"
         for name, publisher in publishers.items():
@@ -117,7 +118,7 @@ def numbered(topic: str, number: int):
 
 def wait_until_on_disk(bag: Path, rounds: int = ROUNDS) -> None:
     """Wait until the bag, still being written, holds the last round of every topic."""
-    end = time.monotonic() + 15.0
+    end = time.monotonic() + PATIENCE_S
     while any(found[-1:] != [rounds - 1] for found in numbers_in(bag, []).values()):
         assert time.monotonic() < end, "the messages did not reach the disk"
         time.sleep(0.1)
@@ -145,6 +146,16 @@ def numbers_in(bag: Path, losses: list[str] | None = None) -> dict[str, list[int
     return found
 
 
+def assert_whole(found: dict[str, list[int]]) -> None:
+    """Hold every topic to all its messages; of one that keeps the newest alone, some may be missed."""
+    for name, numbers in found.items():
+        wanted = list(range(ROUNDS))
+        if TOPICS[name].depth == 1:
+            assert numbers == sorted(set(numbers)), name
+            wanted = [*numbers[:-1], ROUNDS - 1]
+        assert numbers == wanted, name
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_every_message_of_every_topic_is_recorded_once_and_in_order(
     node, start_recorder, tmp_path: Path, number: signal.Signals
@@ -153,9 +164,9 @@ def test_every_message_of_every_topic_is_recorded_once_and_in_order(
     publish_rounds(node)
     wait_until_on_disk(tmp_path / "bag")
     recorder.send_signal(number)
-    assert recorder.wait(20) == 0
+    assert recorder.wait(PATIENCE_S) == 0
 
-    assert numbers_in(tmp_path / "bag") == {name: list(range(ROUNDS)) for name in TOPICS}
+    assert_whole(numbers_in(tmp_path / "bag"))
     information = yaml.safe_load((tmp_path / "bag/metadata.yaml").read_text())["rosbag2_bagfile_information"]
     counts = {
         entry["topic_metadata"]["name"]: entry["message_count"]
@@ -175,14 +186,14 @@ def test_receive_times_are_those_of_arrival(node, start_recorder, tmp_path: Path
     wait_until_on_disk(tmp_path / "bag", 5)
     after_ns = time.time_ns()
     recorder.send_signal(signal.SIGINT)
-    recorder.wait(20)
+    recorder.wait(PATIENCE_S)
     with BagReader(tmp_path / "bag") as reader:
         messages = list(reader.messages({"user/audio"}))
     times = [m.receive_ns for m in messages if m.message.header.stamp.sec != UNNUMBERED]
     assert times == sorted(times)
     assert before_ns < times[0] < times[-1] < after_ns
-    # Five rounds, ten milliseconds apart.
-    assert 0.03e9 < times[-1] - times[0] < 0.5e9
+    # Five rounds, thirty milliseconds apart.
+    assert 0.1e9 < times[-1] - times[0] < 5e9
 
 
 def test_a_killed_recorder_leaves_a_bag_that_reads_to_shortly_before_the_kill(
@@ -192,11 +203,11 @@ def test_a_killed_recorder_leaves_a_bag_that_reads_to_shortly_before_the_kill(
     publish_rounds(node)
     wait_until_on_disk(tmp_path / "bag")
     recorder.send_signal(signal.SIGKILL)
-    recorder.wait(20)
+    recorder.wait(PATIENCE_S)
     assert not (tmp_path / "bag/metadata.yaml").exists()
 
     losses: list[str] = []
-    assert numbers_in(tmp_path / "bag", losses) == {name: list(range(ROUNDS)) for name in TOPICS}
+    assert_whole(numbers_in(tmp_path / "bag", losses))
     assert any("metadata.yaml is missing" in loss for loss in losses)
     assert any("cut short" in loss for loss in losses)
 
@@ -205,7 +216,7 @@ def test_an_existing_folder_is_refused_and_left_as_it_is(start_recorder, tmp_pat
     (tmp_path / "bag").mkdir()
     (tmp_path / "bag/precious").write_text("mine")
     recorder = start_recorder()
-    _, log = recorder.communicate(timeout=20)
+    _, log = recorder.communicate(timeout=PATIENCE_S)
     assert recorder.returncode == 1
     assert "exists already" in log
     assert Counter(p.name for p in (tmp_path / "bag").iterdir()) == {"precious": 1}
