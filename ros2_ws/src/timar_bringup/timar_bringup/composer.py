@@ -272,10 +272,11 @@ def _help() -> str:
     from timar_bringup.graph import ARGUMENTS
 
     lines = ["usage: timar run [name:=value ...]", "", "arguments (default):"]
+    width = max(len(argument.name) for argument in ARGUMENTS)
     for argument in ARGUMENTS:
         choices = f" One of: {', '.join(argument.choices)}." if argument.choices else ""
         lines.append(
-            f"  {argument.name:<11} {argument.doc}{choices} ({argument.written_default() or 'empty'})"
+            f"  {argument.name:<{width}}  {argument.doc}{choices} ({argument.written_default() or 'empty'})"
         )
     return "\n".join(lines) + "\n"
 

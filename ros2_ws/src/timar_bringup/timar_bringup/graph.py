@@ -310,7 +310,7 @@ def _check_eyes(read: Mapping[str, ParameterValue]) -> None:
         )
     if read["perception"] and read["user_motion_file"]:
         raise UsageError(
-            "perception is true and user_motion_file is given; the user's motion can come from one of them only"
+            "perception is true and user_motion_file is given; the user's motion comes from one of them only"
         )
 
 
