@@ -234,20 +234,19 @@ def measure_model(data: Path, clips: int, seconds: float | None) -> dict:
     chosen = dyads.read_split(data, "test")[:clips]
     weights = json.loads((find_shipped("talking-head") / "manifest.json").read_text("utf-8"))["files"]
     length = "whole" if seconds is None else f"{seconds:g} s each"
+    config = EvaluationConfig(0, True)
     return {
         "data": f"{data.name} (SYNTHETIC), {len(chosen)} clips of the test list, {length}",
-        "weights": weights["model.safetensors"][:12],
+        "weights": weights["model.safetensors"]["sha256"][:12],
         "mean": {
-            name: evaluate(predictor, chosen, EvaluationConfig(0, True), seconds=seconds, disturb=change)[
-                "mean"
-            ]
+            name: evaluate(predictor, chosen, config, seconds=seconds, disturb=change)["mean"]
             for name, change in USER_MOTION.items()
         },
     }
 
 
 def late_by(frames: int) -> Callable:
-    """Return a change that hides the newest frames of each user block of five, which ends two before a turn."""
+    """Return a change that hides the newest frames of each user block of five; it ends two before a turn."""
 
     def change(dyad: Dyad) -> Dyad:
         place = (np.arange(dyad.frames) + 2) % 5
