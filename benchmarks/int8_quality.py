@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from bench_model import RESULTS, machine
+from timar_model.checkpoint import read_model
 from timar_model.export import export_onnx
 from timar_model.loading import Model
 from timar_training.conversing import converse
@@ -136,7 +137,7 @@ def report(scores, model: Model, clips: int, arguments) -> tuple[str, bool]:
         "# int8 against float32, trained weights",
         "",
         f"{time.strftime('%Y-%m-%d %H:%M')}, {machine()}. Model {arguments.model} "
-        f"({model.manifest['parameters'] / 1e6:.2f} M parameters; {facts['int8_layers']} layers in int8, "
+        f"({read_model(find_model(arguments.model)).sha256[:12]}, {model.manifest['parameters'] / 1e6:.2f} M parameters; {facts['int8_layers']} layers in int8, "
         f"{len(facts['float_layers'])} float), {clips} SYNTHETIC conversations of {arguments.seconds:g} s it "
         f"has not seen, {arguments.seeds} seeds, temperature {arguments.temperature:g}.",
         "Both engines draw from the same noise. Difference: mean of int8 - float32 over seeds. Spread: "
