@@ -6,9 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+from synthetic_talk import track, voice
+from timar_replay.bag import BagReader
 from timar_replay.check import check_bag
 from timar_replay.commands import bag as bag_command
 from timar_replay.commands import summary as summary_command
+from timar_replay.damage import damage_bag
+from timar_replay.make_bag import Samples, write_bag
 
 BEGIN_NS = 1_700_000_000_123_456_789
 
@@ -101,3 +105,15 @@ def test_a_wrong_word_on_the_command_line_is_one_sentence_and_status_1(
     error = capsys.readouterr().err
     assert error.startswith("timar summary: ")
     assert said in error
+
+
+def test_a_topic_in_another_type_is_named_and_not_read(tmp_path: Path) -> None:
+    bag = tmp_path / "talk"
+    write_bag(bag, Samples(voice(1, 2)), user_motion=track(1, 2))
+    damage_bag(bag, "unknown_types")
+    wrong = "user/motion is of type other_msgs/msg/Face, expected timar_msgs/msg/UserMotion; it is not read"
+    assert wrong in check_bag(bag).problems
+    with BagReader(bag) as reader:
+        assert not reader.has_messages("user/motion")
+        assert reader.has_messages("/user/motion")
+        assert reader.has_messages("user/audio")
