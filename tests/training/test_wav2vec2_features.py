@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from timar_model.config import ModelConfig
 from timar_training.prepare import voice_features
 from timar_training.train_config import TrainConfig
@@ -62,7 +63,11 @@ def test_a_model_with_the_frozen_encoder_trains_on_features_kept_on_disk(
         validation_batches=1,
         precision="float32",
     )
+    # Threads of torch have worked in this process by then; a forked worker once waited for them for ever.
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
     run = open_run(config)
+    torch.set_num_threads(before)
     starts = run._train.windows_of(0) - run._train._prepared.lead
     assert not (starts % TURN).any()
     run.run()
