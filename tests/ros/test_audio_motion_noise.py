@@ -115,7 +115,7 @@ def head() -> Iterator[LoudHead]:
 def test_a_calibration_keeps_the_heads_own_motion_from_starting_turns(head, tmp_path):
     path = tmp_path / "motion_noise.yaml"
     command = [sys.executable, "-m", "timar_common.cli", "audio", "calibrate-motion-noise"]
-    command += ["--seconds", "6", "--out", str(path)]
+    command += ["--seconds", "6", "--wait", "60", "--out", str(path)]
     calibration = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     head.spin_until(lambda: calibration.poll() is not None)
     said = calibration.communicate()[0]
@@ -135,15 +135,8 @@ def test_a_calibration_keeps_the_heads_own_motion_from_starting_turns(head, tmp_
 
 
 def test_without_a_running_head_it_is_said_what_lacks():
-    command = [
-        sys.executable,
-        "-m",
-        "timar_common.cli",
-        "audio",
-        "calibrate-motion-noise",
-        "--namespace",
-        "no",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-m", "timar_common.cli", "audio", "calibrate-motion-noise"]
+    command += ["--namespace", "no", "--wait", "0.5"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 1
     assert "there is no user/audio (capture), joint_states (a driver), anybody" in done.stderr

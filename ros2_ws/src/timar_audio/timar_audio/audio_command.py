@@ -66,10 +66,13 @@ def main(argv: list[str]) -> int:
     noise.add_argument("--out", default="motion_noise.yaml", help="file to write (default: %(default)s)")
     noise.add_argument("--seconds", type=float, default=10.0, help="how long to move [s] (default: 10)")
     noise.add_argument("--namespace", default="", help="namespace of the robot's topics")
+    noise.add_argument("--wait", type=float, default=20.0, help="how long to wait for it [s] (default: 20)")
     arguments = parser.parse_args(argv)
     try:
         if arguments.command == "calibrate-motion-noise":
-            return calibrate_motion_noise(arguments.out, arguments.seconds, arguments.namespace)
+            return calibrate_motion_noise(
+                arguments.out, arguments.seconds, arguments.namespace, arguments.wait
+            )
         if arguments.command == "devices":
             sys.stdout.write(describe_devices(import_portaudio()))
             return 0
@@ -83,7 +86,7 @@ def main(argv: list[str]) -> int:
     return 1 if measured.complaint else 0
 
 
-def calibrate_motion_noise(out: str, seconds: float, namespace: str) -> int:
+def calibrate_motion_noise(out: str, seconds: float, namespace: str, wait_s: float) -> int:
     """Let the head move, and write down how loud each joint is."""
     if not 6.0 <= seconds <= 600.0:
         raise ValueError(f"--seconds is {seconds:g}, expected 6 to 600")
@@ -91,7 +94,7 @@ def calibrate_motion_noise(out: str, seconds: float, namespace: str) -> int:
 
     sys.stdout.write(f"each joint moves; please be silent for {seconds:g} s\n")
     sys.stdout.flush()
-    noise = calibrate(namespace, seconds)
+    noise = calibrate(namespace, seconds, wait_s)
     Path(out).write_text(written(noise), encoding="utf-8")
     sys.stdout.write(f"room without motion {noise.floor_dbfs:.1f} dBFS; at 1 rad/s:\n")
     for name in noise.joints:

@@ -82,7 +82,7 @@ class CalibrationNode(Node):
         return names, speeds, np.array([level for _, level in heard])
 
 
-def calibrate(namespace: str, seconds: float, wait_s: float = 10.0) -> MotionNoise:
+def calibrate(namespace: str, seconds: float, wait_s: float) -> MotionNoise:
     """Move every joint within so long, and fit what was heard.
 
     Args:
