@@ -133,11 +133,13 @@ def report(scores, model: Model, clips: int, arguments) -> tuple[str, bool]:
             f"| {spread:.4f} | {'yes' if abs(difference) <= spread else '**no**'} |"
         )
     facts = model.manifest["engines"]["onnx-int8"]
+    name = read_model(find_model(arguments.model)).sha256[:12]
     lines = [
         "# int8 against float32, trained weights",
         "",
         f"{time.strftime('%Y-%m-%d %H:%M')}, {machine()}. Model {arguments.model} "
-        f"({read_model(find_model(arguments.model)).sha256[:12]}, {model.manifest['parameters'] / 1e6:.2f} M parameters; {facts['int8_layers']} layers in int8, "
+        f"({name}, {model.manifest['parameters'] / 1e6:.2f} M parameters; {facts['int8_layers']} layers "
+        "in int8, "
         f"{len(facts['float_layers'])} float), {clips} SYNTHETIC conversations of {arguments.seconds:g} s it "
         f"has not seen, {arguments.seeds} seeds, temperature {arguments.temperature:g}.",
         "Both engines draw from the same noise. Difference: mean of int8 - float32 over seeds. Spread: "

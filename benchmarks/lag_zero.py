@@ -99,9 +99,10 @@ def report(found: dict, cpu_s: dict, behind: int, model, clips: int, arguments) 
     lines = [
         "# A model without a user lag, live",
         "",
-        f"{time.strftime('%Y-%m-%d %H:%M')}, {machine()}. Model {arguments.model} ({model.sha256[:12]}): turns of "
-        f"{config.turn_frames} frames, trained with user lag {config.user_lag!r}. {clips} SYNTHETIC "
-        f"conversations of {arguments.seconds:g} s. A turn and the margin are {behind} frames "
+        f"{time.strftime('%Y-%m-%d %H:%M')}, {machine()}. Model {arguments.model} "
+        f"({model.sha256[:12]}): turns of {config.turn_frames} frames, trained with user lag "
+        f"{config.user_lag!r}. {clips} SYNTHETIC conversations of {arguments.seconds:g} s. A turn and the "
+        f"margin are {behind} frames "
         f"({behind / 25:.2f} s). Mean, and 95 % interval over clips.",
         "",
         "| as shown | " + " | ".join(WAYS) + " |",
