@@ -102,9 +102,9 @@ def rate_lines(speed: dict) -> list[str]:
         f"The products alone, quantising their inputs included, do {products_rate:.0f} GFLOP/s: "
         f"{100 * products_rate / bare['int8 pass']:.0f} % of the bare rate on the same weights. Attention "
         f"is float32 and does {attention_rate:.0f} GFLOP/s, where bare float32 products do "
-        f"{bare['float32 shape']:.0f}. Were nothing lost at either rate, a pass would take {least_ms:.0f} ms: "
-        f"{100 * sum(flops.values()) / least_ms / 1e6 / bare['int8 shape']:.0f} % of the int8 rate with "
-        "weights in the cache. So far attention in float32 and weights from memory let it come.",
+        f"{bare['float32 shape']:.0f}. Were nothing lost at either rate, a pass would take {least_ms:.0f} "
+        f"ms: {100 * sum(flops.values()) / least_ms / 1e6 / bare['int8 shape']:.0f} % of the int8 rate "
+        "with weights in the cache. So far attention in float32 and weights from memory let it come.",
     ]
     return lines
 
