@@ -13,6 +13,7 @@ from node_process import PATIENCE_S, running_nodes
 
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed; `make test` installs it")
 
+from rclpy.qos import HistoryPolicy  # noqa: E402
 from timar_common.room_node import message_type, qos_of  # noqa: E402
 from timar_common.topics import TOPICS  # noqa: E402
 from timar_msgs.msg import SpeechChunk  # noqa: E402
@@ -30,9 +31,9 @@ class Probe:
         self.heard: dict[str, list] = collections.defaultdict(list)
         for name in ("user/audio_raw", "user/audio", "agent/audio", "/diagnostics"):
             topic = TOPICS[name]
-            self.node.create_subscription(
-                message_type(topic.type_name), name, self.heard[name].append, qos_of(topic)
-            )
+            qos = qos_of(topic)
+            qos.history = HistoryPolicy.KEEP_ALL  # a probe that is held up on a busy machine loses nothing
+            self.node.create_subscription(message_type(topic.type_name), name, self.heard[name].append, qos)
         self.speech = self.node.create_publisher(SpeechChunk, "agent/speech", qos_of(TOPICS["agent/speech"]))
         self._executor = rclpy.executors.SingleThreadedExecutor()
         self._executor.add_node(self.node)

@@ -18,6 +18,7 @@ from node_process import PATIENCE_S
 
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed; `make test` installs it")
 
+from rclpy.qos import HistoryPolicy  # noqa: E402
 from rclpy.time import Time  # noqa: E402
 from timar_common.room_node import message_type, qos_of  # noqa: E402
 from timar_common.topics import TOPICS  # noqa: E402
@@ -40,8 +41,10 @@ class Probe:
         self.heard: dict[str, list] = collections.defaultdict(list)
         for name in (*LISTENED, *DECIDED):
             topic = TOPICS[name]
+            qos = qos_of(topic)
+            qos.history = HistoryPolicy.KEEP_ALL  # a probe that is held up on a busy machine loses nothing
             self.node.create_subscription(
-                message_type(topic.type_name), topic.name, self.heard[name].append, qos_of(topic)
+                message_type(topic.type_name), topic.name, self.heard[name].append, qos
             )
         self._executor = rclpy.executors.SingleThreadedExecutor()
         self._executor.add_node(self.node)
