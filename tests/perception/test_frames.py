@@ -104,6 +104,15 @@ def test_a_pause_of_minutes_comes_in_messages_that_can_be_sent():
     assert sum(len(run.valid) for run in runs) == 25 * 60 - 7
 
 
+def test_after_losing_sight_no_frame_is_told_twice_and_none_bridged():
+    maker = FrameMaker(110, 300)
+    first = told(maker, np.array([0.0, 640.0, 1280.0]))
+    maker.lose_sight()
+    again = told(maker, np.array([700.0, 1300.0, 1950.0]))
+    frames = [run.first_frame for _, run in first + again]
+    assert frames == [0, 1, 2, 3]
+
+
 def test_a_time_that_runs_backwards_is_refused_and_changes_nothing():
     maker = FrameMaker(110, 300)
     maker.push(1000.0, seen_at(1000))

@@ -107,6 +107,13 @@ class PerceptionConfig:
         minimum=0.0,
         maximum=1000.0,
     )
+    shift_frames: int = option(
+        0,
+        "Tell what is seen as of so many frames later: in time for its turn, but that much behind the voice.",
+        unit="frames",
+        minimum=0,
+        maximum=10,
+    )
     max_gap_ms: int = option(
         110,
         "Frames between pictures further apart than this count as unseen: 9 pictures a second are too few.",

@@ -21,10 +21,10 @@ from timar_perception.config import PerceptionConfig
 from timar_perception.expressions import read_expression_map
 from timar_perception.eyes import Eyes
 from timar_perception.landmarks import MediaPipeLandmarker, find_model
-from timar_perception.pictures import Picture, rgb_of_message
+from timar_perception.pictures import Picture, believed_ns, rgb_of_message
 from timar_perception.slot import NewestSlot
 from timar_perception.sources import CameraSource, VideoFile
-from timar_perception.timing import FrameMaker
+from timar_perception.timing import FrameMaker, Sighting
 
 
 class PerceptionNode(RoomNode):
@@ -60,6 +60,7 @@ class PerceptionNode(RoomNode):
         self._delay_ms, self._look_ms = Percentiles(), Percentiles()
         self._failure = ""
         self._newest_ns = 0
+        self._disbelieved = 0
         self._ended = threading.Event()
         self._threads: list[threading.Thread] = []
         self._publisher = self.publish_on("user/motion")
@@ -101,11 +102,18 @@ class PerceptionNode(RoomNode):
         report.values |= {
             "source": self.config.source,
             "pictures_passed_over": self._slot.passed_over,
+            "stamps_disbelieved": self._disbelieved,
             "frames_seen": self._frames.frames_seen,
             "frames_unseen": self._frames.frames_unseen,
             **{f"delay_ms_{name}": value for name, value in self._delay_ms.summary().items()},
             **{f"look_ms_{name}": value for name, value in self._look_ms.summary().items()},
         }
+        if self._disbelieved:
+            report.worsen(
+                Level.WARN,
+                f"{self._disbelieved} pictures were stamped far from now; their arrival counts instead: give "
+                "camera and head the same clock",
+            )
         silent_ms = (time.monotonic_ns() - self._newest_ns) / 1e6
         if self._failure:
             report.worsen(Level.ERROR, self._failure)
@@ -141,8 +149,10 @@ class PerceptionNode(RoomNode):
 
     def _bring(self, picture: Picture) -> None:
         self._newest_ns = time.monotonic_ns()
+        taken_ns = believed_ns(picture.taken_ns, self._newest_ns)
+        self._disbelieved += taken_ns != picture.taken_ns
         latency_ns = round(self.config.camera_latency_ms * 1e6)
-        self._slot.put(Picture(picture.pixels, picture.taken_ns - latency_ns))
+        self._slot.put(Picture(picture.pixels, taken_ns - latency_ns))
 
     def _bring_camera(self) -> None:
         config = self.config
@@ -203,25 +213,24 @@ class PerceptionNode(RoomNode):
                 continue
             ended_ns = time.monotonic_ns()
             self._look_ms.add((ended_ns - began_ns) / 1e6)
-            if look is None:
-                self.get_logger().warning(
-                    "a picture was older than the one before and is left out", throttle_duration_sec=5.0
-                )
-                continue
-            with self._lock:
-                if not self._conversation_clock.is_started:
-                    continue
-                try:
-                    runs = self._frames.push(
-                        self._conversation_clock.sample_at(picture.taken_ns), look.sighting
-                    )
-                except ValueError as error:
-                    self.get_logger().warning(str(error), throttle_duration_sec=5.0)
-                    self._frames.restart()
-                    continue
-                self._publish(runs)
-                if runs:
-                    self._delay_ms.add((time.monotonic_ns() - picture.taken_ns) / 1e6)
+            if look is not None:
+                self._tell(picture.taken_ns, look.sighting)
+
+    def _tell(self, taken_ns: int, sighting: Sighting) -> None:
+        with self._lock:
+            if not self._conversation_clock.is_started:
+                return
+            shown = self._conversation_clock.sample_at(taken_ns)
+            shown += SAMPLES_PER_FRAME * self.config.shift_frames
+            try:
+                runs = self._frames.push(shown, sighting)
+            except ValueError as error:
+                self.get_logger().warning(str(error), throttle_duration_sec=5.0)
+                self._frames.lose_sight()
+                return
+            self._publish(runs)
+            if runs:
+                self._delay_ms.add((time.monotonic_ns() - taken_ns) / 1e6)
 
     def _publish(self, runs: list[SeenFrames]) -> None:
         for frames in runs:

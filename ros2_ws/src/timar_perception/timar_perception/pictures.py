@@ -12,6 +12,9 @@ Pixels = npt.NDArray[np.uint8]
 
 SMALLEST_PX = 32
 LARGEST_PX = 8192
+OLDEST_BELIEVED_NS = 1_000_000_000
+NEWEST_BELIEVED_NS = 20_000_000
+"""A stamp so far ahead of now is put down to reading two clocks [ns]."""
 
 # Encoding of sensor_msgs/Image -> bytes a pixel, and OpenCV's conversion to RGB.
 _ENCODINGS: dict[str, tuple[int, int | None]] = {
@@ -90,6 +93,11 @@ def rgb_of_camera(frame: npt.NDArray) -> Pixels:
     if channels == 1:
         return np.asarray(cv2.cvtColor(frame, cv2.COLOR_GRAY2RGB), np.uint8)
     raise ValueError(f"the camera gives {channels} channels, expected 3 (blue, green, red) or 1 (grey)")
+
+
+def believed_ns(stamp_ns: int, now_ns: int) -> int:
+    """Return when a picture was taken: its stamp, or now when no camera that works could stamp it so [ns]."""
+    return stamp_ns if now_ns - OLDEST_BELIEVED_NS <= stamp_ns <= now_ns + NEWEST_BELIEVED_NS else now_ns
 
 
 def require_size(width: int, height: int) -> None:

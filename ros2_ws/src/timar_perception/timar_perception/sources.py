@@ -10,12 +10,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from timar_common.clock import NS_PER_S
 
-from timar_perception.pictures import Picture, Pixels, require_size, rgb_of_camera
+from timar_perception.pictures import Picture, Pixels, believed_ns, require_size, rgb_of_camera
 
-_BELIEVED_AGE_NS = NS_PER_S
-"""A camera's own stamp is believed when it is no older than this [ns]."""
 _UNREADABLE_IN_A_ROW = 10
 """A camera that fails to give so many pictures in a row is gone."""
 
@@ -96,8 +93,7 @@ class CameraSource:
 
     def _taken_ns(self, now_ns: int) -> int:
         """Take the driver's own stamp (V4L2: monotonic, at the first byte) where it can be one, else now."""
-        stamp_ns = round(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
-        return stamp_ns if now_ns - _BELIEVED_AGE_NS <= stamp_ns <= now_ns else now_ns
+        return believed_ns(round(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6), now_ns)
 
 
 def describe_cameras() -> str:

@@ -59,6 +59,10 @@ class FrameMaker:
         self._next_frame: int | None = None
         self._before: tuple[float, Sighting] | None = None
 
+    def lose_sight(self) -> None:
+        """Forget the last sighting: the next one does not go on from it. Frames told stay told."""
+        self._before = None
+
     def push(self, sample: float, sighting: Sighting) -> list[SeenFrames]:
         """Take a sighting in and return the frames that are known by it.
 
