@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from timar_model.config import SamplingConfig
 from timar_model.engine import Array, Engine
-from timar_model.session import Noise, Session, first_capacity
+from timar_model.session import TAKE_BACK_TURNS, Noise, Session, first_capacity
 from timar_model.speech import SpeechFeatures
 from timar_model.statistics import MotionStatistics
 from timar_model.work import perform_together
@@ -50,7 +50,7 @@ class BatchedSession:
         statistics: MotionStatistics,
         sampling: SamplingConfig,
         seeds: Sequence[int],
-        take_back_turns: int = 16,
+        take_back_turns: int = TAKE_BACK_TURNS,
     ) -> None:
         if not seeds:
             raise ValueError("a batch has no seeds, expected one for each conversation")

@@ -11,7 +11,7 @@ from timar_model.batch import BatchedSession
 from timar_model.checkpoint import WEIGHTS, ModelFolder, read_model
 from timar_model.config import ModelConfig, SamplingConfig
 from timar_model.engine import ENGINES, Engine
-from timar_model.session import Session
+from timar_model.session import TAKE_BACK_TURNS, Session
 from timar_model.speech import SpeechFeatures, Wav2Vec2Features, speech_features
 from timar_model.statistics import MotionStatistics
 
@@ -56,7 +56,7 @@ class Model:
         engine: str = "torch",
         seed: int = 0,
         threads: int = 1,
-        take_back_turns: int = 16,
+        take_back_turns: int = TAKE_BACK_TURNS,
         window_turns: int | None = None,
         **sampling: Any,
     ) -> Session:
@@ -83,7 +83,7 @@ class Model:
         seeds: Sequence[int],
         engine: str = "torch",
         threads: int = 1,
-        take_back_turns: int = 16,
+        take_back_turns: int = TAKE_BACK_TURNS,
         window_turns: int | None = None,
         **sampling: Any,
     ) -> BatchedSession:

@@ -59,6 +59,11 @@ class Drawn:
     """The noise source after it."""
 
 
+TAKE_BACK_TURNS = 4
+"""Turns that can be withdrawn unless asked otherwise. A turn is made once the sound before it is there, so a
+live head has at most two that nobody has seen; a ring keeps what they saw, and attention pays for every place."""
+
+
 class Session:
     """Generate an agent's motion turn by turn.
 
@@ -82,7 +87,7 @@ class Session:
         statistics: MotionStatistics,
         sampling: SamplingConfig,
         seed: int = 0,
-        take_back_turns: int = 16,
+        take_back_turns: int = TAKE_BACK_TURNS,
         ring: TokenRing | None = None,
     ) -> None:
         if take_back_turns < 1:
