@@ -60,8 +60,8 @@ class Drawn:
 
 
 TAKE_BACK_TURNS = 4
-"""Turns that can be withdrawn unless asked otherwise. A turn is made once the sound before it is there, so a
-live head has at most two that nobody has seen; a ring keeps what they saw, and attention pays for every place."""
+"""Turns that can be withdrawn unless asked otherwise. A turn is made once the sound before it is there, so
+a live head has at most two that nobody has seen; the ring keeps what they saw, and attention pays for it."""
 
 
 class Session:
