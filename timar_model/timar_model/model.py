@@ -182,8 +182,8 @@ class TimarModel(nn.Module):
     ) -> Loss:
         """Return the loss of a head that draws turns, whose movement goes on from what was really shown."""
         clips, past_frames, device = z.shape[0], self.config.past_frames, z.device
-        past = inputs.past_motion.unflatten(1, (-1, past_frames))
-        past_known = inputs.past_motion_known.unflatten(1, (-1, past_frames))
+        past = inputs.past_motion.view(clips, -1, past_frames, MOTION_DIM)
+        past_known = inputs.past_motion_known.view(clips, -1, past_frames)
         first_row = np.cumsum([0, *(turn.frames for turn in layout.turns)])
         losses = []
         for frames in sorted({turn.frames for turn in layout.turns}):
@@ -199,9 +199,12 @@ class TimarModel(nn.Module):
             count = clips * len(which) * repeats
             t = torch.randint(0, self.config.diffusion_steps, (count,), generator=generator, device=device)
             noise = torch.randn(count, frames, MOTION_DIM, generator=generator, device=device)
-            streams = (z[:, rows], target, shown, shown_known)
-            repeated = [stream.flatten(0, 1).repeat(repeats, *[1] * (stream.ndim - 2)) for stream in streams]
-            losses.append(head.loss(*repeated, t, noise).repeat_interleave(frames))
+            z_rows, targets, before_turn, is_known = (
+                stream.flatten(0, 1).repeat(repeats, *[1] * (stream.ndim - 2))
+                for stream in (z[:, rows], target, shown, shown_known)
+            )
+            of_turns = head.loss(z_rows, targets, before_turn, is_known, t, noise)
+            losses.append(of_turns.repeat_interleave(frames))
         total = torch.cat(losses).mean()
         return Loss(total, total.detach(), torch.zeros_like(total))
 

@@ -208,11 +208,11 @@ def band_of(layout: Layout, window_frames: int, reach: int = 3) -> Band:
 
     first = np.asarray([turn.first_frame for turn in layout.turns])
     end = np.asarray([turn.end_frame for turn in layout.turns])
-    turn = np.where(is_real, layout.turn[rows], -1).reshape(counts.size, size)
+    own = np.where(is_real, layout.turn[rows], -1).reshape(counts.size, size)
     before = np.full((reach - 1, size), -1, np.int64)
-    padded = np.concatenate([before, turn])
+    padded = np.concatenate([before, own])
     keys = np.concatenate([padded[back : back + counts.size] for back in range(reach)], axis=1)
-    query, key = turn[:, :, None], keys[:, None, :]
+    query, key = own[:, :, None], keys[:, None, :]
     earlier = (key >= 0) & (key < query) & (first[key] >= end[query] - window_frames)
     banded = Layout(
         turns=layout.turns,
