@@ -62,12 +62,12 @@ def test_a_few_seconds_of_training_beat_the_mean_pose(corpus, tmp_path):
         corpus,
         tmp_path / "run",
         model=model,
-        steps=120,
+        steps=200,
         learning_rate=4e-3,
         warmup_steps=10,
         ema_decay=0.9,
-        validate_every=120,
-        checkpoint_every=120,
+        validate_every=200,
+        checkpoint_every=200,
     )
     open_run(config).run()
     trained = load_model(tmp_path / "run" / "model")
@@ -147,7 +147,8 @@ def test_each_batch_draws_its_own_mixture_of_turns_and_they_fill_the_window(corp
     batches = [run._train.draw(step) for step in range(6)]
     assert {sum(batch.turn_frames) for batch in batches} == {25}
     assert len({tuple(batch.turn_frames) for batch in batches}) > 1
-    assert {length for batch in batches for length in batch.turn_frames[:-1]} == {3, 5, 8}
+    lengths = {length for batch in batches for length in batch.turn_frames}
+    assert {3, 5, 8} <= lengths <= {1, 2, 3, 5, 8}, "what does not fit into its stretch of 8 is cut"
     assert run._train.turns_of(4) == batches[4].turn_frames
 
 
