@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pathlib
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -107,5 +108,14 @@ def virtual_sound(
     for name, value in sound.environment.items():
         monkeypatch.setenv(name, value)
     sound.start()
+    _look_again()
     yield sound
     sound.stop()
+
+
+def _look_again() -> None:
+    """Let a PortAudio that was opened before the daemon (MediaPipe opens it as well) see the device."""
+    portaudio = sys.modules.get("sounddevice")
+    if portaudio is not None:
+        portaudio._terminate()
+        portaudio._initialize()
