@@ -93,7 +93,6 @@ def sound_to_joint(conversation: Conversation, lead_ns: int) -> SoundToJoint:
 
 
 FLOOR_STAGES = ("capture_block", "turn_fill")
-COMPUTE_STAGES = ("queue", "speech", "backbone", "head", "publish", "retarget")
 
 
 def stage_times_ms(conversation: Conversation) -> dict[str, Floats]:
