@@ -229,7 +229,7 @@ def test_a_signal_in_motion_ends_in_the_stop_of_the_category(
     stage.spin_until(lambda: abs(stage.servos.yaw()["velocity"]) > 50)
     assert stage.driver is not None
     stage.driver.send_signal(number)
-    # A process that has not ended its stop after END_WITHIN_S ends by a signal, and its status is not 0.
+    # A process that has not ended its stop after END_WITHIN_S is ended, and its status is not 0.
     assert within_s < END_WITHIN_S
     assert stage.driver.wait(PATIENCE_S) == 0
     state = stage.servos.yaw()

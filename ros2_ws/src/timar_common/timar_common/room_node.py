@@ -7,6 +7,7 @@ ROS is here or in the node.
 
 from __future__ import annotations
 
+import faulthandler
 import functools
 import importlib
 import signal
@@ -34,7 +35,7 @@ from timar_common.topics import TOPICS, Topic
 _ANCHOR_READINGS = 5
 _ANCHOR_APART_NS = 100_000
 END_WITHIN_S = 10
-"""A process that was told to end and has not after so long is ended by the kernel [s]."""
+"""A process that is ending and has not ended after so long says where it hangs and is gone [s]."""
 
 
 def message_type(type_name: str) -> Any:
@@ -323,37 +324,41 @@ def run(node_types: Sequence[type[RoomNode]], args: Sequence[str] | None = None)
     """Run nodes in this process until a signal, and return the exit status.
 
     SIGINT and SIGTERM end the spinning between two callbacks; every node is then stopped and destroyed,
-    within `END_WITHIN_S`. The status is 1 when a node refused to start, after saying why, else what the nodes
-    have set.
+    within `END_WITHIN_S`. The status is 1 when a node refused to start, after saying why, or hung while it
+    ended, else what the nodes have set.
     """
     rclpy.init(args=args, signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     wanted_end = threading.Event()
 
     def end(*_: object) -> None:
-        wanted_end.set()
-        # A node that hangs while it stops must not outlive the graph: this ends the process whatever it does.
-        signal.alarm(END_WITHIN_S)
+        if not wanted_end.is_set():
+            wanted_end.set()
+            _end_soon()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
-    executor = _executor()
+    executor = None
     nodes: list[RoomNode] = []
     try:
         for node_type in node_types:
-            node = node_type()
-            nodes.append(node)
-            executor.add_node(node)
-            if node.get_parameter("autostart").value and not _autostart(node):
+            nodes.append(node_type())
+            if nodes[-1].get_parameter("autostart").value and not _autostart(nodes[-1]):
                 return 1
+        executor = _executor()
+        for node in nodes:
+            executor.add_node(node)
         while not (wanted_end.is_set() or any(node.is_over for node in nodes)) and rclpy.ok():
             executor.spin_once(timeout_sec=0.1)
     except (ExternalShutdownException, KeyboardInterrupt):
         pass
     finally:
+        if not wanted_end.is_set():
+            _end_soon()
         for node in nodes:
             node.close()
             node.destroy_node()
-        executor.shutdown()
+        if executor is not None:
+            executor.shutdown()
         rclpy.try_shutdown()
     return max((node.exit_status for node in nodes), default=0)
 
@@ -369,6 +374,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         module_name, class_name = spec.split(":")
         node_types.append(getattr(importlib.import_module(module_name), class_name))
     return run(node_types, ["timar", *arguments[cut:]])
+
+
+def _end_soon() -> None:
+    """Let nothing that hangs keep the process: neither a node that stops nor the middleware's own threads."""
+    faulthandler.dump_traceback_later(END_WITHIN_S, exit=True, file=sys.__stderr__)
 
 
 def _autostart(node: RoomNode) -> bool:
