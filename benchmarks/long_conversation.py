@@ -121,7 +121,7 @@ def full_pass(model: Model, recorder: Recorder) -> np.ndarray:
     network = load_network(folder.config, folder.weights()).eval()
     inputs = join(recorder.inputs)
     streams = TurnInputs(**{name: torch.from_numpy(array) for name, array in vars(inputs).items()})
-    band = band_of(layout_of(recorder.turns, folder.config.past_frames), folder.config.window_frames)
+    band = band_of(layout_of(recorder.turns, folder.config.past_tokens), folder.config.window_frames)
     return network.encode_band(streams, band)[0].numpy()
 
 

@@ -159,7 +159,8 @@ def test_float16_graphs_run_on_rings_in_a_devices_memory(is_aliased, folder, net
     ]
     for _ in range(20):
         motion = [session.step(**talk.turn(session, 5)) for session in sessions]
-        assert np.abs(motion[0] - motion[1]).mean() < 0.02
+        # Random weights walk far away, and a half-precision step is as wrong as its place is far.
+        assert np.abs(motion[0] - motion[1]).mean() < 0.02 + 1e-3 * np.abs(motion[1]).mean()
     assert memory.capacity > 100
 
 

@@ -65,7 +65,7 @@ def test_cached_equals_uncached_for_any_configuration(config, lengths, seed):
         name: torch.from_numpy(np.concatenate([getattr(p, name) for p in parts], axis=1))
         for name in vars(parts[0])
     }
-    layout = layout_of(turns, config.past_frames)
+    layout = layout_of(turns, config.past_tokens)
     visible = torch.from_numpy(visibility(layout, config.window_frames))
     with torch.inference_mode():
         expected = network.encode(TurnInputs(**whole), network.places(layout), visible, None).numpy()
@@ -73,7 +73,7 @@ def test_cached_equals_uncached_for_any_configuration(config, lengths, seed):
     engine = TorchEngine(network)
     ring, starts, found = engine.init_state(1, 8).rings[0], [], []
     for turn, part in zip(turns, parts, strict=True):
-        of_turn = layout_of([turn], config.past_frames)
+        of_turn = layout_of([turn], config.past_tokens)
         seen = [t for first, t in starts if first >= turn.end_frame - config.window_frames]
         token = seen[0] if seen else ring.end
         found.append(np.asarray(engine.encode(part, [of_turn], [ring], [token], [ring.end - token])))

@@ -39,7 +39,7 @@ def one_pass(network, session, talk, lengths, motion, noise):
     """Compute all turns at once by the training's mask; the past frames are those the session showed."""
     config, stats = network.config, session._statistics
     turns = turn_sequence(lengths, config)
-    layout = layout_of(turns, config.past_frames)
+    layout = layout_of(turns, config.past_tokens)
     lead = lead_frames(lengths, config)
     features = speech_features(config)
     total = sum(lengths)

@@ -62,7 +62,7 @@ def test_conditions_of_a_turn_depend_on_no_stream_beyond_its_reach(stream, make_
     config, batch = network.config, make_batch(make_network(past_frames=0).config, clips=1)
     array = getattr(batch, stream).clone().requires_grad_()
     turns = turn_sequence(LENGTHS, config)
-    layout = layout_of(turns, config.past_frames)
+    layout = layout_of(turns, config.past_tokens)
     inputs = network._training_inputs(dataclasses.replace(batch, **{stream: array}), layout, None)
     z = network.encode(
         inputs, network.places(layout), torch.from_numpy(visibility(layout, config.window_frames)), None
@@ -89,7 +89,7 @@ def test_each_user_frame_is_read_exactly_once(make_network):
 def test_rows_of_a_batch_do_not_hear_each_other(make_network):
     network = make_network(objective=PLAIN)
     config, both = network.config, make_batch(make_network().config)
-    layout = layout_of(turn_sequence(LENGTHS, config), config.past_frames)
+    layout = layout_of(turn_sequence(LENGTHS, config), config.past_tokens)
     inputs = network._training_inputs(both, layout, None)
     places, visible = network.places(layout), torch.from_numpy(visibility(layout, config.window_frames))
     with torch.inference_mode():

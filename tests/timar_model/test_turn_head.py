@@ -56,7 +56,7 @@ def test_the_band_that_training_computes_is_the_whole_mask(name, draws, make_net
     network, lengths = make_network(draws=draws), MIXTURES[name]
     config = network.config
     assert sum(lengths) > 2 * config.window_frames
-    layout = layout_of(turn_sequence(lengths, config), config.past_frames)
+    layout = layout_of(turn_sequence(lengths, config), config.past_tokens)
     with torch.inference_mode():
         inputs = network._training_inputs(
             batch_of(config, lengths), turns_layout=layout, generator=torch.Generator().manual_seed(2)
@@ -115,17 +115,59 @@ def test_what_is_not_moved_does_not_reach_the_loss(make_network):
     )
     other = batch.agent_motion.clone()
     other[..., MOTION_GROUPS["expression"]] += 10.0
-    # No past, or the backbone would see the expression that was shown.
     losses = [
         network.training_loss(
-            dataclasses.replace(
-                batch, agent_motion=motion, agent_motion_known=torch.zeros_like(motion[..., 0])
-            ),
-            torch.Generator().manual_seed(3),
+            dataclasses.replace(batch, agent_motion=motion), torch.Generator().manual_seed(3)
         ).total.item()
         for motion in (batch.agent_motion, other)
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def test_hearing_answers_to_its_own_loss_alone(drawing):
+    """The head's loss must not teach `heard`, or it would lean on what was shown."""
+    head, frames = drawing.head, 5
+    random = torch.Generator().manual_seed(4)
+    z = torch.randn(2, frames, drawing.config.width, generator=random)
+    target = torch.randn(2, frames, MOTION_DIM, generator=random)
+    past = torch.randn(2, drawing.config.past_frames, MOTION_DIM, generator=random)
+    noise = torch.randn(target.shape, generator=random)
+
+    def taught(loss):
+        drawing.zero_grad()
+        loss.sum().backward()
+        return head.heard.weight.grad is not None, head.output.weight.grad is not None
+
+    known, t = torch.ones(past.shape[:2]), torch.tensor([500, 900])
+    assert taught(head.loss(z, target, past, known, t, noise)) == (False, True)
+    assert taught(head.hearing_loss(z, target, past[:, -1])) == (True, False)
+    drawing.zero_grad()
+
+
+def test_hearing_loss_is_nothing_where_the_steps_were_foretold(drawing):
+    head = drawing.head
+    z = torch.randn(3, 5, drawing.config.width, generator=torch.Generator().manual_seed(5))
+    before = torch.full((3, MOTION_DIM), 0.5)
+    with torch.inference_mode():
+        foretold = before[:, None] + torch.cumsum(head.foretell(z) * head.step_size, dim=1)
+        assert head.hearing_loss(z, foretold, before).max() < 1e-8
+        assert head.hearing_loss(z, foretold + 0.1, before).min() > 1e-3
+
+
+def test_what_was_shown_reaches_the_head_but_not_the_backbone(drawing):
+    config = drawing.config
+    layout = layout_of(turn_sequence([5] * 4, config), config.past_tokens)
+    batch = batch_of(config, [5] * 4)
+    moved = dataclasses.replace(batch, agent_motion=batch.agent_motion + 1.0)
+    conditions, losses = [], []
+    with torch.inference_mode():
+        for other in (batch, moved):
+            random = torch.Generator().manual_seed(6)
+            inputs = drawing._training_inputs(other, turns_layout=layout, generator=random)
+            conditions.append(drawing.encode_band(inputs, band_of(layout, config.window_frames)))
+            losses.append(drawing.training_loss(other, torch.Generator().manual_seed(6)).total)
+    torch.testing.assert_close(*conditions, rtol=0, atol=0)
+    assert losses[0] != losses[1]
 
 
 def test_temperature_zero_is_the_same_for_every_seed_and_one_is_not(drawing, talk, engine_of, engine_name):

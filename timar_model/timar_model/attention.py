@@ -71,7 +71,10 @@ class BandHistory:
 
         q = cut(q) * width**-0.5
         scores = q @ with_chunks_before(cut(k)).transpose(-1, -2)
-        weights = (scores + self.bias[:, None].to(scores.dtype)).softmax(dim=-1)
+        scores = scores + self.bias[:, None].to(scores.dtype)
+        # Narrow scores stay narrow: autocast would widen them, which is most of the time of a training step.
+        with torch.autocast(scores.device.type, enabled=False):
+            weights = scores.softmax(dim=-1)
         mixed = weights.to(v.dtype) @ with_chunks_before(cut(v))
         return mixed.transpose(2, 3).reshape(batch, length, heads, width)
 
@@ -85,7 +88,7 @@ class Rotation:
 
     def turn(self, x: Tensor) -> Tensor:
         """Rotate (B, L, H, W / H) by the tokens' places in time."""
-        cos, sin = self.cos[..., None, :], self.sin[..., None, :]
+        cos, sin = (part[..., None, :].to(x.dtype) for part in (self.cos, self.sin))
         first, second = x.chunk(2, dim=-1)
         return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 

@@ -89,9 +89,6 @@ class ObjectiveConfig:
     """Probability with which expression, jaw or neck alone is unseen throughout a clip."""
     past_drop: float = 0.0
     """Probability with which a turn does not know the frames shown before it."""
-    blind_share: float = 0.0
-    """Probability with which no turn of a clip knows what was shown before it, so that how to move must be
-    heard: a gesture that has begun is easily gone on with, and when to begin one would hardly be learned."""
     past_noise: float = 0.0
     """Largest standard deviation of the noise put on past frames, in units of normalised motion."""
     repeats: int = 4
@@ -104,7 +101,6 @@ class ObjectiveConfig:
             "user_turn_drop",
             "user_motion_drop",
             "past_drop",
-            "blind_share",
         )
         _require_numbers(self, *probabilities, minimum=0.0, maximum=1.0)
         _require_numbers(self, "mask_ratio_std", "past_noise", minimum=0.0)
@@ -124,7 +120,8 @@ class ModelConfig:
     rotary_base: float = 200.0
     """Slowest rotation [frames per radian]; several windows long, so that no two places look alike."""
     past_frames: int = 4
-    """Frames shown just before the turn that it sees as extra tokens; 0 in the published system."""
+    """Frames shown just before the turn that it sees: as extra tokens of the backbone where the head draws
+    frames, in the head itself where it draws turns; 0 in the published system."""
     user_lag: str = "turn"
     """"turn": the user's block is one turn and a margin old; "none": both streams are simultaneous."""
     user_lag_margin_frames: int = 2
@@ -214,9 +211,18 @@ class ModelConfig:
         return self.window_frames // self.turn_frames
 
     @property
+    def past_tokens(self) -> int:
+        """Tokens of the frames shown before a turn.
+
+        A head that draws turns sees those frames itself; the backbone then only listens, and cannot foretell
+        a movement from its beginning.
+        """
+        return 0 if self.draws == "turns" else self.past_frames
+
+    @property
     def turn_tokens(self) -> int:
         """Tokens of a turn of the default length."""
-        return 4 * self.turn_frames + self.past_frames + MARKERS_PER_TURN
+        return 4 * self.turn_frames + self.past_tokens + MARKERS_PER_TURN
 
     @property
     def has_fixed_turns(self) -> bool:
@@ -412,7 +418,6 @@ _ADDED_LATER = (
     "moved_groups",
     "step_size",
     "level_memory_s",
-    "blind_share",
 )
 
 _SIZES: dict[str, dict[str, Any]] = {

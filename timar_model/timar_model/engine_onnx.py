@@ -46,7 +46,7 @@ def backbone_inputs(config: ModelConfig, is_fused: bool) -> list[str]:
     """Return the names of the backbone graph's inputs, in order."""
     streams = ["user_speech", "user_speech_seen", "user_motion", "user_motion_seen", "agent_speech"]
     streams += ["agent_motion", "agent_motion_known"]
-    if config.past_frames:
+    if config.past_tokens:
         streams += ["past_motion", "past_motion_known"]
     where = ["source", "kind", "cos", "sin"] if config.positions == "rotary" else ["source", "index"]
     rings = [name for pair in ring_names(config) for name in pair]

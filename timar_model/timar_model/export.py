@@ -288,7 +288,7 @@ def _rename(graph: onnx.ModelProto, old: str, new: str) -> None:
 
 def _example(config: ModelConfig, is_fused: bool) -> tuple[Tensor, ...]:
     """Return inputs of different sizes, so that no length is taken for another."""
-    rows, user, agent, past, slots = 1, 3, 4, config.past_frames, 37
+    rows, user, agent, past, slots = 1, 3, 4, config.past_tokens, 37
     tokens = 2 * user + 2 * agent + past + 10
     key_dim = config.head_dim + is_fused
     shapes: dict[str, Tensor] = {

@@ -15,19 +15,12 @@ from timar_model.attention import NORM_EPS, BandHistory, Block, History, Rotatio
 from timar_model.config import MARKERS_PER_TURN, MOTION_DIM, MOTION_GROUPS, ModelConfig
 from timar_model.diffusion import DiffusionHead, diffusion_loss
 from timar_model.inputs import TurnInputs
+from timar_model.shown import show_turns
 from timar_model.turn_head import TurnHead
 from timar_model.turns import KINDS, Band, Layout, band_of, layout_of, lead_frames, rotation, turn_sequence
 
 HIDDEN = -1e4
 """Added to the score of what may not be seen; finite, for what fills a chunk up may see itself alone."""
-RECOVERY_FRAMES = 12.0
-"""Time constant by which a head that stands elsewhere than the recorded one returns to it [frames]."""
-DRIFT_KNOT_FRAMES = 25
-"""Time between two independent values of the drift put on what was shown [frames]."""
-SHOWN_NOISE = 0.01
-"""Spread of independent noise on each shown frame, in units of normalised motion."""
-HELD_FRAMES = 5
-"""How long ago a head stopped whose last frames were not drawn [frames]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,12 +149,12 @@ class TimarModel(nn.Module):
         """
         config = self.config
         turns = turn_sequence(batch.turn_frames, config)
-        layout = layout_of(turns, config.past_frames)
+        layout = layout_of(turns, config.past_tokens)
         inputs = self._training_inputs(batch, turns_layout=layout, generator=generator)
         device = batch.agent_motion.device
         z = self.encode_band(inputs, band_of(layout, config.window_frames), device)
         if isinstance(self.head, TurnHead):
-            return self._loss_of_turns(self.head, z, inputs, layout, batch, generator)
+            return self._loss_of_turns(self.head, z, layout, batch, generator)
         rows = (inputs.agent_motion_known == 0).flatten()
         repeats = config.objective.repeats
         z_rows = z.flatten(0, 1)[rows].repeat(repeats, 1)
@@ -175,47 +168,46 @@ class TimarModel(nn.Module):
         self,
         head: TurnHead,
         z: Tensor,
-        inputs: TurnInputs[Tensor],
         layout: Layout,
         batch: TrainingBatch,
         generator: torch.Generator | None,
     ) -> Loss:
-        """Return the loss of a head that draws turns, whose movement goes on from what was really shown."""
-        clips, past_frames, device = z.shape[0], self.config.past_frames, z.device
-        past = inputs.past_motion.view(clips, -1, past_frames, MOTION_DIM)
-        past_known = inputs.past_motion_known.view(clips, -1, past_frames)
+        """Return the loss of a head that draws turns, each going on from what was shown before it."""
+        config, lead = self.config, self._lead(batch)
         first_row = np.cumsum([0, *(turn.frames for turn in layout.turns)])
         losses = []
         for frames in sorted({turn.frames for turn in layout.turns}):
             which = [index for index, turn in enumerate(layout.turns) if turn.frames == frames]
-            rows = torch.as_tensor([range(first_row[i], first_row[i] + frames) for i in which], device=device)
-            target = inputs.agent_motion[:, rows]
-            shown, shown_known = past[:, which], past_known[:, which]
-            before = self._motion_before(batch, [layout.turns[i].first_frame for i in which], target[:, :, 0])
-            stands_off = (shown[:, :, -1] - before)[:, :, None]
-            fading = torch.exp(-torch.arange(1, frames + 1, device=device) / RECOVERY_FRAMES)
-            target = target + stands_off * fading[:, None]
-            repeats = self.config.objective.repeats
-            count = clips * len(which) * repeats
-            t = torch.randint(0, self.config.diffusion_steps, (count,), generator=generator, device=device)
-            noise = torch.randn(count, frames, MOTION_DIM, generator=generator, device=device)
-            z_rows, targets, before_turn, is_known = (
-                stream.flatten(0, 1).repeat(repeats, *[1] * (stream.ndim - 2))
-                for stream in (z[:, rows], target, shown, shown_known)
+            turns = show_turns(
+                batch.agent_motion,
+                batch.agent_motion_known,
+                [layout.turns[index].first_frame + lead for index in which],
+                frames,
+                config.past_frames,
+                config.objective,
+                generator,
             )
-            of_turns = head.loss(z_rows, targets, before_turn, is_known, t, noise)
-            losses.append(of_turns.repeat_interleave(frames))
+            rows = torch.as_tensor([range(first_row[i], first_row[i] + frames) for i in which])
+            of_turn = z[:, rows.to(z.device)]
+            heard = head.hearing_loss(
+                *(stream.flatten(0, 1) for stream in (of_turn, turns.recorded, turns.recorded_before))
+            )
+            repeats = config.objective.repeats
+            repeated = [
+                stream.flatten(0, 1).repeat(repeats, *[1] * (stream.ndim - 2))
+                for stream in (of_turn, turns.target, turns.past, turns.past_known)
+            ]
+            count, device = len(repeated[0]), z.device
+            t = torch.randint(0, config.diffusion_steps, (count,), generator=generator, device=device)
+            noise = torch.randn(count, frames, MOTION_DIM, generator=generator, device=device)
+            of_turns = head.loss(*repeated, t, noise)
+            losses.append((of_turns + heard.repeat(repeats)).repeat_interleave(frames))
         total = torch.cat(losses).mean()
         return Loss(total, total.detach(), torch.zeros_like(total))
 
-    def _motion_before(self, batch: TrainingBatch, first_frames: list[int], at_start: Tensor) -> Tensor:
-        """Return (B, turns, 56) the recorded frame before each turn; where none is, the turn's first."""
-        lead = lead_frames(batch.turn_frames, self.config) if batch.lead is None else batch.lead
-        rows = torch.as_tensor(first_frames, device=at_start.device) + lead - 1
-        before = batch.agent_motion[:, rows]
-        if batch.agent_motion_known is None:
-            return before
-        return torch.where(batch.agent_motion_known[:, rows, None] > 0, before, at_start)
+    def _lead(self, batch: TrainingBatch) -> int:
+        """Return the frames of a batch before its first turn."""
+        return lead_frames(batch.turn_frames, self.config) if batch.lead is None else batch.lead
 
     def encode_band(
         self, inputs: TurnInputs[Tensor], band: Band, device: torch.device | str = "cpu"
@@ -250,7 +242,7 @@ class TimarModel(nn.Module):
             self.input(self.speech(inputs.agent_speech)),
             self._or_mask(self._motion(inputs.agent_motion), inputs.agent_motion_known),
         ]
-        if self.config.past_frames:
+        if self.config.past_tokens:
             table.append(self._or_mask(self._motion(inputs.past_motion), inputs.past_motion_known))
         x = torch.cat(table, dim=1)[:, places.source]
         if self.config.positions == "window":
@@ -282,7 +274,7 @@ class TimarModel(nn.Module):
         config, objective = self.config, self.config.objective
         turns = turns_layout.turns
         clips, length = batch.agent_motion.shape[:2]
-        lead = lead_frames(batch.turn_frames, config) if batch.lead is None else batch.lead
+        lead = self._lead(batch)
         _check_batch(batch, lead, length, config)
         device = batch.agent_motion.device
 
@@ -296,7 +288,7 @@ class TimarModel(nn.Module):
 
         user = grid([(turn.user_first_frame, turn.user_frames) for turn in turns])
         agent = grid([(turn.first_frame, turn.frames) for turn in turns])
-        past = grid([(turn.first_frame - config.past_frames, config.past_frames) for turn in turns])
+        past = grid([(turn.first_frame - config.past_tokens, config.past_tokens) for turn in turns])
         user_turn = torch.repeat_interleave(
             torch.arange(len(turns)), torch.tensor([turn.user_frames for turn in turns])
         ).to(device)
@@ -312,17 +304,12 @@ class TimarModel(nn.Module):
             groups_seen = groups_seen * batch.user_motion_seen[:, user]
 
         past_known = keep(clips, len(turns), drop=objective.past_drop)
-        past_known = past_known.repeat_interleave(config.past_frames, dim=1)
-        blind = 1 - keep(clips, 1, drop=objective.blind_share)
-        if config.draws == "turns":
-            past_motion = self._shown_motion(batch, past, past_known, blind, generator)
-        else:
-            past_motion = batch.agent_motion[:, past]
-            scale = torch.rand(clips, len(turns), 1, generator=generator, device=device)
-            scale = (objective.past_noise * scale).repeat_interleave(config.past_frames, dim=1)
-            noise = torch.randn(past_motion.shape, generator=generator, device=device)
-            past_motion = past_motion + scale * noise
-        past_known = past_known * (1 - blind)
+        past_known = past_known.repeat_interleave(config.past_tokens, dim=1)
+        past_motion = batch.agent_motion[:, past]
+        scale = torch.rand(clips, len(turns), 1, generator=generator, device=device)
+        scale = (objective.past_noise * scale).repeat_interleave(config.past_tokens, dim=1)
+        noise = torch.randn(past_motion.shape, generator=generator, device=device)
+        past_motion = past_motion + scale * noise
         if batch.agent_motion_known is not None:
             past_known = past_known * batch.agent_motion_known[:, past]
 
@@ -337,39 +324,6 @@ class TimarModel(nn.Module):
             past_motion=past_motion,
             past_motion_known=past_known,
         )
-
-    def _shown_motion(
-        self,
-        batch: TrainingBatch,
-        past: Tensor,
-        past_known: Tensor,
-        blind: Tensor,
-        generator: torch.Generator | None,
-    ) -> Tensor:
-        """Return (B, turns * P, 56) what a head that draws for itself would have shown before each turn.
-
-        It has drifted slowly from what was recorded, as a person of other habits would stand; where turns
-        went undrawn it stopped a while ago; before a conversation it rested at the mean. In a blind
-        clip, (B, 1) 1, where nothing tells how the head stands, it stands as recorded.
-        """
-        clips, length = batch.agent_motion.shape[:2]
-        device = past.device
-        knots = torch.randn(
-            clips, length // DRIFT_KNOT_FRAMES + 2, MOTION_DIM, generator=generator, device=device
-        )
-        size = self.config.objective.past_noise * torch.rand(clips, 1, 1, generator=generator, device=device)
-        place = torch.arange(length, device=device) / DRIFT_KNOT_FRAMES
-        low = place.long()
-        share = (0.5 - 0.5 * torch.cos(math.pi * (place - low)))[:, None]
-        shown = batch.agent_motion + size * ((1 - share) * knots[:, low] + share * knots[:, low + 1])
-        if batch.agent_motion_known is not None:
-            shown = shown * batch.agent_motion_known[..., None]
-        last = past.view(-1, self.config.past_frames)[:, -1:].expand(-1, self.config.past_frames).flatten()
-        held = shown[:, (last - HELD_FRAMES).clamp(min=0)]
-        drawn = shown[:, past]
-        drawn = drawn + SHOWN_NOISE * torch.randn(drawn.shape, generator=generator, device=device)
-        moving = torch.where(past_known[..., None] > 0, drawn, held)
-        return torch.where(blind[..., None] > 0, batch.agent_motion[:, past], moving)
 
     def _draw_known(
         self, clips: int, frames: int, device: torch.device, generator: torch.Generator | None
@@ -399,6 +353,7 @@ class TimarModel(nn.Module):
         if isinstance(self.head, TurnHead):
             modulations = [layer for b in self.head.mixing_blocks() for layer in b.modulation_layers()]
             nn.init.normal_(self.head.unknown, std=0.02)
+            nn.init.zeros_(self.head.heard.weight)
         else:
             modulations = [block.modulation for block in self.head.residual_blocks()]
         for layer in modulations:

@@ -318,7 +318,7 @@ class Session:
                 self.timings_ms,
             )
         if not np.all(np.isfinite(motion)):
-            self._history.ring.erase(len(layout_of([turn], self.config.past_frames)))
+            self._history.ring.erase(len(layout_of([turn], self.config.past_tokens)))
             raise FloatingPointError(
                 f"the motion of the turn at frame {turn.first_frame} is not finite; check the weights"
             )
@@ -344,8 +344,9 @@ class Session:
             (F, 56) float32 motion.
         """
         state, turn, past = self._state, drawn.heard.turn, self.config.past_frames
+        tokens = len(layout_of([turn], self.config.past_tokens))
         self._snapshots.append(state)
-        self._history.add(turn, drawn.inputs, len(layout_of([turn], past)))
+        self._history.add(turn, drawn.inputs, tokens)
         joined_motion = np.concatenate([state.past_motion, drawn.motion])
         joined_known = np.concatenate([state.past_known, drawn.known])
         self._state = SessionState(
@@ -391,7 +392,7 @@ class Session:
     def _encode(self, turn: Turn, inputs: TurnInputs[Array], part: str = "backbone") -> EncodeRequest:
         ring = self._history.ring
         from_token = self._history.visible_from(turn.end_frame)
-        layout = layout_of([turn], self.config.past_frames)
+        layout = layout_of([turn], self.config.past_tokens)
         return EncodeRequest(inputs, layout, ring, from_token, ring.end - from_token, self.timings_ms, part)
 
     def _encode_missing(self, missing: list[TurnInputs[Array]]) -> Work[None]:

@@ -3,6 +3,10 @@
 Notation beside that of `config`: K steps, R branches (1, or 2 when guided). The head works on **steps**, the
 change from one frame to the next in units of `step_size`: independent noise on steps is a smooth wandering of
 the motion, so that what the network does not remove of it is no trembling.
+
+What was shown foretells nearly all of the next frames, and a head that learns from it alone goes on with a
+nod well but never begins one. So a line reads the steps off the condition first, as hearing alone foretells
+them (`TurnHead.heard`, with a loss of its own); the network draws what is to be added.
 """
 
 from __future__ import annotations
@@ -69,7 +73,8 @@ class TurnHead(nn.Module):
         self.width = width
         self.past_frames = config.past_frames
         self.diffusion_steps = config.diffusion_steps
-        self.input = nn.Linear(MOTION_DIM, width)
+        self.heard = nn.Linear(config.width, MOTION_DIM)
+        self.input = nn.Linear(2 * MOTION_DIM, width)
         self.past = nn.Linear(2 * MOTION_DIM, width)
         self.unknown = nn.Parameter(torch.zeros(width))
         self.past_condition = nn.Parameter(torch.zeros(width))
@@ -108,23 +113,31 @@ class TurnHead(nn.Module):
         token = self.past(torch.cat([past * self.moved, steps * self.moved], dim=-1))
         return torch.where(known[..., None] > 0, token, self.unknown)
 
-    def denoise(self, x: Tensor, past: Tensor, blocks: Sequence[Tensor], final: Tensor) -> Tensor:
+    def foretell(self, z: Tensor) -> Tensor:
+        """Return the steps (..., F, 56) that hearing alone foretells."""
+        steps: Tensor = self.heard(z) * self.moved
+        return steps
+
+    def denoise(
+        self, x: Tensor, heard: Tensor, past: Tensor, blocks: Sequence[Tensor], final: Tensor
+    ) -> Tensor:
         """Return the clean estimate (B, F, 56) of noisy steps.
 
         Args:
             x: (B, F, 56) noisy steps.
+            heard: (B, F, 56) of `foretell`.
             past: (B, P, width) of `read_past`.
             blocks: One (B, P + F, 6 * width) per block.
             final: (B, P + F, 2 * width).
         """
-        tokens = torch.cat([past, self.input(x * self.moved)], dim=1)
+        tokens = torch.cat([past, self.input(torch.cat([x * self.moved, heard], dim=-1))], dim=1)
         rotation = _rotation(tokens, self.width // HEADS)
         for block, modulation in zip(self.mixing_blocks(), blocks, strict=True):
             tokens = block(tokens, modulation, rotation)
         shift, scale = final[:, self.past_frames :].chunk(2, dim=-1)
         frames = tokens[:, self.past_frames :]
         frames = F.layer_norm(frames, (self.width,), eps=NORM_EPS) * (1 + scale) + shift
-        clean: Tensor = self.output(frames) * self.moved
+        clean: Tensor = heard + self.output(frames) * self.moved
         return clean
 
     def sample(
@@ -151,11 +164,12 @@ class TurnHead(nn.Module):
         tokens = self.read_past(past, past_known).expand(z.shape[0], -1, -1, -1).reshape(rows, -1, self.width)
         timestep = torch.as_tensor(schedule.timestep, device=z.device).view(-1, 1, 1, 1)
         parts = self.modulations(timestep, z[None])
+        heard = self.foretell(z).reshape(rows, -1, MOTION_DIM)
         clean = torch.zeros_like(x)
         for step in reversed(range(len(schedule))):
             noisy = x.expand(z.shape[0], -1, -1, -1).reshape(rows, -1, MOTION_DIM)
             blocks = [modulation[step].flatten(0, 1) for modulation in parts.blocks]
-            both = self.denoise(noisy, tokens, blocks, parts.final[step].flatten(0, 1))
+            both = self.denoise(noisy, heard, tokens, blocks, parts.final[step].flatten(0, 1))
             both = both.reshape(z.shape[0], turns, -1, MOTION_DIM)
             clean = both[-1:] + guidance * (both[:1] - both[-1:])
             if step:
@@ -182,13 +196,28 @@ class TurnHead(nn.Module):
         kept = alpha_bar.to(t.device)[t, None, None]
         noisy = kept.sqrt() * steps + (1 - kept).sqrt() * noise
         parts = self.modulations(t[:, None], z)
-        clean = self.denoise(noisy, self.read_past(past, past_known), parts.blocks, parts.final).float()
-        error = clean - steps
+        # What is heard answers to its own loss alone.
+        heard, shown = self.foretell(z).detach(), self.read_past(past, past_known)
+        clean = self.denoise(noisy, heard, shown, parts.blocks, parts.final)
+        return self._distance(clean.float() - steps)
+
+    def hearing_loss(self, z: Tensor, target: Tensor, before: Tensor) -> Tensor:
+        """Return (B,) how far what hearing foretells lies from turns of one length.
+
+        Args:
+            z: (B, F, W).
+            target: (B, F, 56) normalised motion as recorded.
+            before: (B, 56) the recorded frame before each turn.
+        """
+        steps = torch.diff(target, dim=1, prepend=before[:, None]) / self.step_size * self.moved
+        return self._distance(self.foretell(z).float() - steps)
+
+    def _distance(self, error: Tensor) -> Tensor:
+        """Return (B,) the size of an error of steps and of the places they lead to, groups alike."""
         place = torch.cumsum(error * self.step_size, dim=1)
         squared = error.square() + PLACE_WEIGHT * place.square()
-        return torch.stack([squared[..., group].mean(dim=(1, 2)) for group in MOTION_GROUPS.values()]).sum(
-            dim=0
-        )
+        of_groups = [squared[..., group].mean(dim=(1, 2)) for group in MOTION_GROUPS.values()]
+        return torch.stack(of_groups).sum(dim=0)
 
 
 def constants(config: ModelConfig) -> dict[str, Tensor]:

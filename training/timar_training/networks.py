@@ -73,7 +73,7 @@ class FullAttentionTimar(TimarModel):
         self, inputs: TurnInputs[Tensor], band: Band, device: torch.device | str = "cpu"
     ) -> Tensor:
         """Run the backbone over a sequence in which there is no band: the whole is seen."""
-        layout = layout_of(band.layout.turns, self.config.past_frames)
+        layout = layout_of(band.layout.turns, self.config.past_tokens)
         return self.encode(inputs, self.places(layout, device), None, None)
 
     @torch.no_grad()
@@ -88,7 +88,7 @@ class FullAttentionTimar(TimarModel):
         Returns:
             (B, frames, 56) normalised motion.
         """
-        layout = layout_of(turn_sequence(batch.turn_frames, self.config), self.config.past_frames)
+        layout = layout_of(turn_sequence(batch.turn_frames, self.config), self.config.past_tokens)
         trained = self.config
         self.config = dataclasses.replace(trained, objective=NOTHING_HIDDEN)
         try:
