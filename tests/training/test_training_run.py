@@ -274,3 +274,50 @@ def test_an_inconsistent_file_is_refused_before_anything_is_computed(tmp_path, c
     assert train_main([str(path)]) == 1
     assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "out").exists()
+
+
+def test_a_distilled_head_comes_near_its_teachers_motion_in_one_step_and_leaves_the_backbone(
+    corpus, tmp_path
+):
+    model = {**SMALL, "draws": "turns", "moved_groups": ["jaw", "neck"]}
+    common = {"learning_rate": 3e-3, "ema_decay": 0.9, "validate_every": 50, "checkpoint_every": 50}
+    open_run(config_for(corpus, tmp_path / "teacher", model=model, steps=50, **common)).run()
+    config = config_for(
+        corpus,
+        tmp_path / "pupil",
+        model={**model, "sampling": {"steps": 1}},
+        steps=100,
+        architecture="timar-distilled",
+        start_from=str(tmp_path / "teacher/model"),
+        **common,
+    )
+    run = open_run(config)
+    at_first = run.validate()
+    # Also when it is stopped in between: the teacher is the one it started from.
+    open_run(dataclasses.replace(config, stop_step=50)).run()
+    assert run.resume()
+    assert run.run() < 0.9 * at_first
+    pupil, teacher = (load_model(tmp_path / name / "model") for name in ("pupil", "teacher"))
+    for name, value in teacher._folder.weights().items():
+        if not name.startswith("head."):
+            np.testing.assert_array_equal(pupil._folder.weights()[name], value)
+    clip = dyads.read_split(corpus, "test")[0]
+    voices = [dyads.read_voice(clip.voice_path(speaker))[: 640 * 100] for speaker in (1, 2)]
+    wanted = converse(teacher.session(seed=0, steps=10, temperature=0.5), *voices)
+
+    def distance(model):
+        return np.square(converse(model.session(seed=0, steps=1, temperature=0.5), *voices) - wanted).mean()
+
+    assert distance(pupil) < distance(teacher)
+
+
+def test_distilling_needs_a_head_that_draws_turns(corpus, tmp_path):
+    open_run(config_for(corpus, tmp_path / "teacher", steps=3)).run()
+    config = config_for(
+        corpus,
+        tmp_path / "pupil",
+        architecture="timar-distilled",
+        start_from=str(tmp_path / "teacher/model"),
+    )
+    with pytest.raises(ValueError, match="expected draws: turns"):
+        open_run(config)

@@ -15,7 +15,7 @@ from timar_model.attention import NORM_EPS, BandHistory, Block, History, Rotatio
 from timar_model.config import MARKERS_PER_TURN, MOTION_DIM, MOTION_GROUPS, ModelConfig
 from timar_model.diffusion import DiffusionHead, diffusion_loss
 from timar_model.inputs import TurnInputs
-from timar_model.shown import show_turns
+from timar_model.shown import ShownTurns, show_turns
 from timar_model.turn_head import TurnHead
 from timar_model.turns import KINDS, Band, Layout, band_of, layout_of, lead_frames, rotation, turn_sequence
 
@@ -189,21 +189,26 @@ class TimarModel(nn.Module):
             )
             rows = torch.as_tensor([range(first_row[i], first_row[i] + frames) for i in which])
             of_turn = z[:, rows.to(z.device)]
-            heard = head.hearing_loss(
-                *(stream.flatten(0, 1) for stream in (of_turn, turns.recorded, turns.recorded_before))
-            )
-            repeats = config.objective.repeats
-            repeated = [
-                stream.flatten(0, 1).repeat(repeats, *[1] * (stream.ndim - 2))
-                for stream in (of_turn, turns.target, turns.past, turns.past_known)
-            ]
-            count, device = len(repeated[0]), z.device
-            t = torch.randint(0, config.diffusion_steps, (count,), generator=generator, device=device)
-            noise = torch.randn(count, frames, MOTION_DIM, generator=generator, device=device)
-            of_turns = head.loss(*repeated, t, noise)
-            losses.append((of_turns + heard.repeat(repeats)).repeat_interleave(frames))
+            losses.append(self.turn_losses(head, of_turn, turns, generator).repeat_interleave(frames))
         total = torch.cat(losses).mean()
         return Loss(total, total.detach(), torch.zeros_like(total))
+
+    def turn_losses(
+        self, head: TurnHead, z: Tensor, turns: ShownTurns, generator: torch.Generator | None
+    ) -> Tensor:
+        """Return (repeats * B * N,) the loss of turns of one length with conditions z (B, N, F, W)."""
+        config, repeats, device = self.config, self.config.objective.repeats, z.device
+        heard = head.hearing_loss(
+            *(stream.flatten(0, 1) for stream in (z, turns.recorded, turns.recorded_before))
+        )
+        repeated = [
+            stream.flatten(0, 1).repeat(repeats, *[1] * (stream.ndim - 2))
+            for stream in (z, turns.target, turns.past, turns.past_known)
+        ]
+        shape = repeated[1].shape
+        t = torch.randint(0, config.diffusion_steps, shape[:1], generator=generator, device=device)
+        noise = torch.randn(shape, generator=generator, device=device)
+        return head.loss(*repeated, t, noise) + heard.repeat(repeats)
 
     def _lead(self, batch: TrainingBatch) -> int:
         """Return the frames of a batch before its first turn."""

@@ -199,7 +199,7 @@ class TurnHead(nn.Module):
         # What is heard answers to its own loss alone.
         heard, shown = self.foretell(z).detach(), self.read_past(past, past_known)
         clean = self.denoise(noisy, heard, shown, parts.blocks, parts.final)
-        return self._distance(clean.float() - steps)
+        return self.distance(clean.float() - steps)
 
     def hearing_loss(self, z: Tensor, target: Tensor, before: Tensor) -> Tensor:
         """Return (B,) how far what hearing foretells lies from turns of one length.
@@ -210,9 +210,9 @@ class TurnHead(nn.Module):
             before: (B, 56) the recorded frame before each turn.
         """
         steps = torch.diff(target, dim=1, prepend=before[:, None]) / self.step_size * self.moved
-        return self._distance(self.foretell(z).float() - steps)
+        return self.distance(self.foretell(z).float() - steps)
 
-    def _distance(self, error: Tensor) -> Tensor:
+    def distance(self, error: Tensor) -> Tensor:
         """Return (B,) the size of an error of steps and of the places they lead to, groups alike."""
         place = torch.cumsum(error * self.step_size, dim=1)
         squared = error.square() + PLACE_WEIGHT * place.square()

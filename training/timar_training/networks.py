@@ -1,8 +1,9 @@
-"""The networks a run can train: the system itself, its ablations, and the whole-sequence baseline."""
+"""The networks a run can train: the system, its distillation, its ablations, the whole-sequence baseline."""
 
 from __future__ import annotations
 
 import bisect
+import copy
 import dataclasses
 from collections.abc import Sequence
 
@@ -12,7 +13,9 @@ from timar_model.config import MOTION_DIM, ModelConfig, ObjectiveConfig
 from timar_model.diffusion import DiffusionHead
 from timar_model.inputs import TurnInputs
 from timar_model.model import Places, TimarModel, TrainingBatch
-from timar_model.schedule import Schedule
+from timar_model.schedule import Schedule, drawing_schedule
+from timar_model.shown import ShownTurns
+from timar_model.turn_head import TurnHead
 from timar_model.turns import Band, layout_of, turn_sequence
 from torch import Tensor, nn
 
@@ -104,6 +107,59 @@ class FullAttentionTimar(TimarModel):
         return drawn.view(len(z), -1, MOTION_DIM)
 
 
+class DistilledTimar(TimarModel):
+    """TIMAR whose head learns to draw in its own few steps what it drew in many before; the backbone rests.
+
+    Both start from the same noise, at every temperature from 0 to 1.
+
+    Source: Luhman and Luhman, Knowledge Distillation in Iterative Generative Models, 2021.
+    """
+
+    TEACHER_STEPS = 10
+
+    def learn_from_itself(self) -> None:
+        """Take the head as it is for the teacher.
+
+        Raises:
+            ValueError: It draws frame by frame, where chance enters at every step.
+        """
+        if not isinstance(self.head, TurnHead):
+            raise ValueError(
+                f"the head to distil draws frame by frame (ModelConfig.draws is {self.config.draws!r}), "
+                "expected draws: turns, whose drawing follows from its start noise"
+            )
+        self.requires_grad_(False)
+        # In a tuple it is none of this network's parts and is not saved with them.
+        self._teacher = (copy.deepcopy(self.head).eval(),)
+        self.head.requires_grad_(True)
+
+    def turn_losses(
+        self, head: TurnHead, z: Tensor, turns: ShownTurns, generator: torch.Generator | None
+    ) -> Tensor:
+        """Return (B * N,) how far the motion of each turn lies from the teacher's."""
+        count, frames = z.shape[0] * z.shape[1], z.shape[2]
+        past, known = turns.past.flatten(0, 1), turns.past_known.flatten(0, 1)
+        noise = torch.randn(count, frames, MOTION_DIM, generator=generator, device=z.device)
+        noise = noise * torch.rand(count, 1, 1, generator=generator, device=z.device)
+
+        def drawn(by: TurnHead, steps: int) -> Tensor:
+            motion = by.sample(
+                z.reshape(1, count * frames, -1),
+                noise.view(1, count * frames, MOTION_DIM),
+                drawing_schedule(self.config, steps),
+                torch.ones((), device=z.device),
+                past,
+                known,
+            )
+            return motion.view(count, frames, MOTION_DIM)
+
+        with torch.no_grad():
+            wanted = drawn(self._teacher[0], self.TEACHER_STEPS)
+        error = (drawn(head, self.config.sampling.steps) - wanted).float()
+        steps = torch.diff(error, dim=1, prepend=torch.zeros_like(error[:, :1])) / head.step_size
+        return head.distance(steps)
+
+
 class TrainingStep(nn.Module):
     """A network and its loss as one forward pass, which is what data-parallel wrappers know."""
 
@@ -124,6 +180,7 @@ def build_network(architecture: str, config: ModelConfig) -> nn.Module:
     """Return a fresh network with a method ``training_loss(batch, generator)``."""
     kinds: dict[str, type[nn.Module]] = {
         "timar": TimarModel,
+        "timar-distilled": DistilledTimar,
         "timar-mlp-head": RegressingTimar,
         "timar-full-attention": FullAttentionTimar,
         "dualtalk": DualTalkNetwork,

@@ -12,8 +12,9 @@ from timar_model.config import ModelConfig, ObjectiveConfig, SamplingConfig
 
 from .windows import Augmentation
 
-ARCHITECTURES = ("timar", "timar-mlp-head", "timar-full-attention", "dualtalk")
-"""The system; it with a regression head, or with attention to later turns; the whole-sequence baseline."""
+ARCHITECTURES = ("timar", "timar-distilled", "timar-mlp-head", "timar-full-attention", "dualtalk")
+"""The system; its head taught to draw in fewer steps; it with a regression head, or with attention to later
+turns; the whole-sequence baseline."""
 BEST_BY = ("loss", "mse_jaw", "mse_pose", "fid_jaw", "fid_pose", "energy_jaw", "energy_pose")
 PRECISIONS = ("float32", "bfloat16")
 SCHEDULES = ("constant", "cosine")
@@ -30,7 +31,8 @@ class TrainConfig:
     start_from: str = ""
     """Model folder whose weights the run starts from; empty: random ones."""
     architecture: str = "timar"
-    """One of ARCHITECTURES; all but "timar" are there to be compared with."""
+    """One of ARCHITECTURES; "timar-distilled" goes on from `start_from`, the others after it are there to be
+    compared with."""
     model_size: str = "tiny"
     """Size the model starts from."""
     model: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -188,12 +190,17 @@ class TrainConfig:
                 f"TrainConfig.turn_lengths is {list(self.turn_lengths)}, but this model hears and places "
                 f"turns of {model.turn_frames} frames only; leave it empty"
             )
+        if self.architecture == "timar-distilled" and not self.start_from:
+            raise ValueError(
+                "TrainConfig.architecture is 'timar-distilled' without start_from, expected the folder of "
+                "the model to distil"
+            )
         if self.architecture == "timar-full-attention" and model.past_frames:
             raise ValueError(
                 f"TrainConfig.architecture 'timar-full-attention' draws all turns of a window at once, so "
                 f"none is past to another; set model.past_frames to 0, not {model.past_frames}"
             )
-        if self.best_by != "loss" and self.architecture not in ("timar", "timar-mlp-head"):
+        if self.best_by != "loss" and self.architecture in ("timar-full-attention", "dualtalk"):
             raise ValueError(
                 f"TrainConfig.best_by is {self.best_by!r}, but {self.architecture} has no live session; "
                 "say loss"

@@ -33,7 +33,7 @@ from .checkpoints import (
     whole_weights,
 )
 from .corpus import CACHE_FOLDER, check_splits
-from .networks import TrainingStep, build_network
+from .networks import DistilledTimar, TrainingStep, build_network
 from .prepare import prepare
 from .train_config import TrainConfig
 from .validation import drawn_metric
@@ -104,6 +104,8 @@ class Trainer:
         network = build_network(config.architecture, config.model_config())
         if config.start_from:
             _start_from(Path(config.start_from), network)
+        if isinstance(network, DistilledTimar):
+            network.learn_from_itself()
         optimiser = _optimiser(network, config)
         self._module, self._optimiser = self.accelerator.prepare(
             TrainingStep(network, config.precision), optimiser
