@@ -37,7 +37,7 @@ from timar_perception.pictures import Picture  # noqa: E402
 from timar_perception.timing import FrameMaker  # noqa: E402
 from timar_replay.bag import BagReader  # noqa: E402
 from timar_training.dyads import Motion  # noqa: E402
-from timar_training.predictors import Dyad  # noqa: E402
+from timar_training.predictor import Dyad  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "results" / "perception.md"
 FIGURES = ROOT / "benchmarks" / "results" / "perception.json"

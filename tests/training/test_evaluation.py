@@ -16,7 +16,8 @@ from timar_training.baselines import BASELINES
 from timar_training.evaluate_command import main as evaluate_main
 from timar_training.evaluation import EvaluationConfig, bootstrap_interval, evaluate, score_clip
 from timar_training.networks import build_network
-from timar_training.predictors import SessionPredictor, load_dyad, open_predictors, predict_all
+from timar_training.predictor import load_dyad
+from timar_training.predictors import SessionPredictor, open_predictors, predict_all
 from timar_training.robustness import disturb, robustness_curves
 
 from timar_model import load_model

@@ -201,14 +201,13 @@ class TimarModel(nn.Module):
         heard = head.hearing_loss(
             *(stream.flatten(0, 1) for stream in (z, turns.recorded, turns.recorded_before))
         )
-        repeated = [
+        z_rows, target, past, past_known = (
             stream.flatten(0, 1).repeat(repeats, *[1] * (stream.ndim - 2))
             for stream in (z, turns.target, turns.past, turns.past_known)
-        ]
-        shape = repeated[1].shape
-        t = torch.randint(0, config.diffusion_steps, shape[:1], generator=generator, device=device)
-        noise = torch.randn(shape, generator=generator, device=device)
-        return head.loss(*repeated, t, noise) + heard.repeat(repeats)
+        )
+        t = torch.randint(0, config.diffusion_steps, (len(target),), generator=generator, device=device)
+        noise = torch.randn(target.shape, generator=generator, device=device)
+        return head.loss(z_rows, target, past, past_known, t, noise) + heard.repeat(repeats)
 
     def _lead(self, batch: TrainingBatch) -> int:
         """Return the frames of a batch before its first turn."""

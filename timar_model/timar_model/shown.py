@@ -16,7 +16,7 @@ from timar_model.config import MOTION_DIM, ObjectiveConfig
 RECOVERY_FRAMES = 12.0
 """Time constant of the critically damped return of a head that stands elsewhere than the recorded one
 [frames]."""
-SHOWN_NOISE = 0.01
+SHOWN_NOISE = 0.002
 """Spread of independent noise on each shown frame, in units of normalised motion."""
 HELD_FRAMES = 5
 """How long ago a head stopped whose last frames were not drawn [frames]."""

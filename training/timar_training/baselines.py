@@ -9,7 +9,7 @@ from timar_common.clock import FRAMES_PER_SECOND
 
 from .dyads import JAW, MOTION_SIZE, NECK, Clip, Motion
 from .levels import FINE_RATE_HZ, frame_level_db, is_speaking
-from .predictors import Dyad, Predictor, load_dyad
+from .predictor import Dyad, Predictor, load_dyad
 
 FloatArray = npt.NDArray[np.float32]
 BASELINES = ("mean-pose", "nearest-clip", "energy-rule")

@@ -23,7 +23,8 @@ from .corpus import write_whole
 from .evaluate_command import data_kind
 from .evaluation import EvaluationConfig, evaluate, with_motion
 from .networks import build_network, equal_size, parameters_of
-from .predictors import Predictor, open_predictors
+from .predictor import Predictor
+from .predictors import open_predictors
 from .train_config import TrainConfig
 from .trainer import Progress, open_run
 

@@ -24,7 +24,8 @@ from timar_model.metrics_head import (
 from . import quality
 from .dyads import AGENT_SPEAKER, NECK, Clip, Motion
 from .levels import FINE_RATE_HZ, is_speaking
-from .predictors import Dyad, FloatArray, Predictor, load_dyad, predict_all
+from .predictor import Dyad, FloatArray, Predictor, load_dyad
+from .predictors import predict_all
 
 BOOTSTRAP_DRAWS = 2000
 GROUP_OF_SCORE = {"exp": 0, "jaw": 1, "pose": 2}

@@ -1,78 +1,23 @@
-"""Everything that makes an agent's motion for a dyad, behind one interface: models, ablations, baselines."""
+"""Everything that makes an agent's motion, opened by name: models, ablations, baselines."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from timar_common.clock import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
+from timar_model.checkpoint import read_model
 from timar_model.config import ModelConfig
 from timar_model.loading import Model, find_model
 
 from . import dyads
+from .baselines import BASELINES, fit_baseline
 from .conversing import Recording, converse, converse_together
-from .dyads import AGENT_SPEAKER, USER_SPEAKER, Clip, Motion
+from .predictor import Dyad, FloatArray, Predictor
+from .whole_sequence import RegressingModel, open_whole_sequence
 
-FloatArray = npt.NDArray[np.float32]
 COMPUTE_FRAMES = 1
 """A model without a user lag is shown one turn and its computing time late; a frame is allowed for that."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Dyad:
-    """One clip in memory, both sides on one frame grid."""
-
-    name: str
-    user_voice: FloatArray
-    """(640 T,) 16 kHz."""
-    agent_voice: FloatArray
-    """(640 T,)."""
-    user_motion: Motion
-    """(T, 56); unseen frames are not valid."""
-    agent_motion: Motion | None
-    """The truth; None where it was not recorded."""
-
-    @property
-    def frames(self) -> int:
-        """T."""
-        return len(self.agent_voice) // SAMPLES_PER_FRAME
-
-    def without_user_motion(self) -> Dyad:
-        """Return it with the user unseen."""
-        return dataclasses.replace(self, user_motion=Motion.unseen(self.frames))
-
-
-def load_dyad(clip: Clip, seconds: float | None = None) -> Dyad:
-    """Read a clip, or its first seconds.
-
-    Raises:
-        BadClipError: A file cannot be read.
-    """
-    voices = [dyads.read_voice(clip.voice_path(speaker)) for speaker in (USER_SPEAKER, AGENT_SPEAKER)]
-    frames = min(dyads.frames_of(voice) for voice in voices)
-    if seconds is not None:
-        frames = min(frames, int(seconds * SAMPLE_RATE_HZ) // SAMPLES_PER_FRAME)
-    user, agent = (voice[: frames * SAMPLES_PER_FRAME] for voice in voices)
-    paths = [clip.motion_path(speaker) for speaker in (USER_SPEAKER, AGENT_SPEAKER)]
-    seen, truth = (dyads.read_motion(path).fitted_to(frames) if path.is_file() else None for path in paths)
-    return Dyad(clip.name, user, agent, seen or Motion.unseen(frames), truth)
-
-
-class Predictor(Protocol):
-    """Makes the agent's motion of a whole dyad; it never looks at `Dyad.agent_motion`."""
-
-    name: str
-    turn_frames: int
-    """Its step [frames]; 1 for what has none."""
-    delay_frames: int
-    """By how much its motion is shown after the voice it belongs to [frames]."""
-
-    def predict(self, dyad: Dyad, seed: int) -> FloatArray:
-        """Return (T', 56), T' at most the dyad's frames, frame f made for sample 640 f."""
 
 
 class SessionPredictor:
@@ -162,23 +107,15 @@ def open_predictors(
         FileNotFoundError: There is no such thing.
         ValueError: A history does not fit the model.
     """
-    from .baselines import BASELINES, fit_baseline
-
     if name in BASELINES:
         return [(None, fit_baseline(name, dyads.read_split(data, "train")))]
-    from timar_model.checkpoint import read_model
-
     folder = read_model(find_model(name))
     settings = folder.manifest["provenance"].get("training", {}).get("settings", {})
     architecture = settings.get("architecture", "timar")
     if architecture in ("dualtalk", "timar-full-attention"):
-        from .whole_sequence import open_whole_sequence
-
         return [(None, open_whole_sequence(folder, architecture, settings, sampling or {}))]
     model: Model = Model(folder)
     if architecture == "timar-mlp-head":
-        from .whole_sequence import RegressingModel
-
         model = RegressingModel(folder)
     return [
         (turns, SessionPredictor(model, turns, threads, sampling, frames))

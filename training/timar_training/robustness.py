@@ -11,7 +11,7 @@ from timar_common.clock import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 
 from .dyads import Clip, Motion
 from .evaluation import EvaluationConfig, evaluate
-from .predictors import Dyad, Predictor
+from .predictor import Dyad, Predictor
 
 KINDS = ("noise", "silence", "dropped-motion")
 PROBABILITIES = (0.0, 0.1, 0.3, 0.5, 0.7)

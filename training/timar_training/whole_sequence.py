@@ -20,7 +20,7 @@ from torch import Tensor
 from .dualtalk import DualTalkNetwork
 from .dyads import MOTION_SIZE
 from .networks import FullAttentionTimar, RegressingTimar
-from .predictors import Dyad, Predictor
+from .predictor import Dyad, Predictor
 from .prepare import voice_features
 
 FloatArray = npt.NDArray[np.float32]
