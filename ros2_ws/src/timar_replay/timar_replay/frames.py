@@ -13,7 +13,7 @@ from timar_common.clock import SAMPLES_PER_FRAME
 from timar_replay.bag import BagMessage
 from timar_replay.conversation import Conversation, read_conversation
 from timar_replay.messages import user_motion_of
-from timar_replay.shown import MOTION_SIZE, ShownCounters, ShownMotion
+from timar_replay.shown import FrameRows, ShownCounters, ShownMotion
 from timar_replay.truth import TRUTH_EVENTS, TRUTH_MOTION
 from timar_replay.voice import HOP_SAMPLES, SILENCE_DBFS, Voice
 
@@ -83,26 +83,16 @@ class _Track:
     """Motion of one person by frame, the first report of a frame standing."""
 
     def __init__(self) -> None:
-        self._runs: list[tuple[int, Motion32, Flags]] = []
+        self._rows = FrameRows()
 
     def take(self, message: object) -> None:
         motion, valid = user_motion_of(message)
-        first = int(message.first_frame)  # type: ignore[attr-defined]
-        self._runs.append((first, motion, valid))
+        self._rows.add(int(message.first_frame), motion, np.asarray(valid.all(axis=1)))  # type: ignore[attr-defined]
 
     def whole(self, frames: int) -> tuple[Motion32 | None, Flags]:
         """Return (T, 56) motion, None without any, and (T,) where all of it is known."""
-        known = np.zeros(frames, np.bool_)
-        if not self._runs:
-            return None, known
-        rows = np.zeros((frames, MOTION_SIZE), np.float32)
-        for first, motion, valid in self._runs:
-            end = min(first + len(motion), frames)
-            if first < end:
-                fresh = ~known[first:end]
-                rows[first:end][fresh] = motion[: end - first][fresh]
-                known[first:end] |= np.asarray(valid.all(axis=1))[: end - first]
-        return rows, known
+        rows, known = self._rows.whole(frames)
+        return (rows if self._rows.end else None), known
 
 
 class _Collector:

@@ -19,6 +19,8 @@ from timar_replay.frames import AGENT, START, USER, Floats, Frames, read_frames
 from timar_replay.joints import AT_LIMIT_RAD, JointLimit
 from timar_replay.measure import measured_of
 
+Places = npt.NDArray[np.intp]
+
 EXPRESSION, JAW, NECK = slice(0, 50), slice(50, 53), slice(53, 56)
 PARTS = {"exp": EXPRESSION, "jaw": JAW, "pose": NECK}
 ROLES = {"speaking": "agent", "listening": "user", "overlap": "both", "idle": "idle"}
@@ -187,7 +189,7 @@ def nod_scores(frames: Frames) -> dict[str, float | None]:
     return scores
 
 
-def find_nods(frames: Frames) -> npt.NDArray[np.intp]:
+def find_nods(frames: Frames) -> Places:
     """Return the frames at which the shown head is lowest in a nod."""
     if len(frames) < FEWEST_FRAMES:
         return np.zeros(0, np.intp)
@@ -210,9 +212,16 @@ def beat_scores(frames: Frames) -> dict[str, float | None]:
     beats = beats[frames.speaking[AGENT][beats] & frames.is_shown[beats]]
     alignment = None
     if len(beats) and len(onsets):
-        distance_s = np.abs(beats[:, None] - onsets[None, :]).min(axis=1) / FRAMES_PER_SECOND
+        distance_s = nearest_distance(beats, onsets) / FRAMES_PER_SECOND
         alignment = float(np.exp(-np.square(distance_s / BEAT_SIGMA_S) / 2).mean())
     return {"alignment": alignment, "beats": float(len(beats)), "onsets": float(len(onsets))}
+
+
+def nearest_distance(places: Places, others: Places) -> Places:
+    """Return how far each place is from the nearest of some others, which rise and are not empty."""
+    after = np.searchsorted(others, places)
+    before, after = others[np.maximum(after - 1, 0)], others[np.minimum(after, len(others) - 1)]
+    return np.asarray(np.minimum(np.abs(places - before), np.abs(places - after)))
 
 
 def body_scores(frames: Frames, limits: Mapping[str, JointLimit]) -> dict[str, float | None]:

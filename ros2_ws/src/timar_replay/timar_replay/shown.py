@@ -40,8 +40,8 @@ class ShownMotion:
 
     def __init__(self) -> None:
         self.counters = ShownCounters()
-        self._shown = _Frames()
-        self._made = _Frames()
+        self._shown = FrameRows()
+        self._made = FrameRows()
 
     def take(self, receive_ns: int, message: Any) -> None:
         """Take a timar_msgs/HeadMotion in, in order of arrival [ns, ROS time]."""
@@ -84,40 +84,68 @@ class ShownMotion:
         return self._made.track(self.end_frame if frames is None else frames)
 
 
-class _Frames:
-    """Rows by frame number, growing."""
+class FrameRows:
+    """Rows of 56 numbers by frame, growing."""
 
     def __init__(self) -> None:
         self.end = 0
-        self._rows: npt.NDArray[np.float32] = np.zeros((ENOUGH_FRAMES, MOTION_SIZE), np.float32)
-        self._known: npt.NDArray[np.bool_] = np.zeros(ENOUGH_FRAMES, np.bool_)
+        self.rows: npt.NDArray[np.float32] = np.zeros((ENOUGH_FRAMES, MOTION_SIZE), np.float32)
+        self.is_known: npt.NDArray[np.bool_] = np.zeros(ENOUGH_FRAMES, np.bool_)
+
+    def reach(self, end: int) -> None:
+        """Make room for the frames before `end`.
+
+        Raises:
+            ValueError: No conversation is that long.
+        """
+        if end > MOST_FRAMES:
+            raise ValueError(f"motion reaches frame {end}, expected a conversation of at most {MOST_FRAMES}")
+        if end > len(self.is_known):
+            # In place, for an hour of motion is not to be held twice; so nobody may keep a view of them.
+            size = max(end, len(self.is_known) * 5 // 4)
+            self.rows.resize((size, MOTION_SIZE), refcheck=False)
+            self.is_known.resize(size, refcheck=False)
+        self.end = max(self.end, end)
 
     def put(self, first: int, rows: npt.NDArray[np.float32]) -> int:
         """Write rows, forget what stood after them, and return how many known rows were replaced."""
         if not len(rows):
             return 0
-        end = first + len(rows)
-        if end > MOST_FRAMES:
-            raise ValueError(
-                f"motion starts at frame {first}, expected a conversation of at most {MOST_FRAMES}"
-            )
-        while end > len(self._known):
-            self._rows = np.concatenate([self._rows, np.zeros_like(self._rows)])
-            self._known = np.concatenate([self._known, np.zeros_like(self._known)])
-        replaced = int(self._known[first : self.end].sum())
-        self._known[first : self.end] = False
-        self._rows[first:end], self._known[first:end] = rows, True
-        self.end = max(self.end, end)
+        end, before = first + len(rows), self.end
+        self.reach(end)
+        replaced = int(self.is_known[first:before].sum())
+        self.is_known[first:before] = False
+        self.rows[first:end], self.is_known[first:end] = rows, True
         return replaced
 
+    def add(self, first: int, rows: npt.NDArray[np.float32], is_known: npt.NDArray[np.bool_]) -> None:
+        """Write rows where nothing is known yet, and note which of them are."""
+        end = first + len(rows)
+        self.reach(end)
+        is_fresh = ~self.is_known[first:end]
+        self.rows[first:end][is_fresh] = rows[is_fresh]
+        self.is_known[first:end] |= is_known
+
     def track(self, frames: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-        known = np.zeros(frames, np.bool_)
-        count = min(frames, len(self._known))
-        known[:count] = self._known[:count]
+        """Return (T, 56) rows, an unknown one holding the last known one, and (T,) which are known."""
+        known = self._known(frames)
         place = np.maximum.accumulate(np.where(known, np.arange(frames), -1))
         rows = np.zeros((frames, MOTION_SIZE), np.float32)
-        rows[place >= 0] = self._rows[place[place >= 0]]
+        rows[place >= 0] = self.rows[place[place >= 0]]
         return rows, known
+
+    def whole(self, frames: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Return (T, 56) rows as they were written, and (T,) which are known."""
+        rows = np.zeros((frames, MOTION_SIZE), np.float32)
+        count = min(frames, self.end)
+        rows[:count] = self.rows[:count]
+        return rows, self._known(frames)
+
+    def _known(self, frames: int) -> npt.NDArray[np.bool_]:
+        known = np.zeros(frames, np.bool_)
+        count = min(frames, self.end)
+        known[:count] = self.is_known[:count]
+        return known
 
 
 MOST_FRAMES = 24 * 3600 * FRAMES_PER_SECOND
