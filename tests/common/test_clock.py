@@ -100,3 +100,18 @@ def test_clock_that_stands_is_followed_so_that_going_on_is_no_step() -> None:
     for number in range(200):
         clock.tick(number * 10_000_000, 5_000_000_000)
     assert 5_000_000_000 <= clock.ros_ns(199 * 10_000_000) <= 5_080_000_000
+
+
+def test_time_that_goes_on_after_a_pause_does_not_run_ahead_and_then_back() -> None:
+    """What was recorded just after a pause was stamped up to 80 ms late, and so lay behind what came next."""
+    clock = SimClock()
+    ros_ns = 5_000_000_000
+    told = []
+    for number in range(100):
+        now_ns = 10_000_000 * number
+        ros_ns += 0 if 30 <= number < 60 else 10_000_000
+        clock.tick(now_ns, ros_ns)
+        if number >= 60:
+            assert clock.ros_ns(now_ns) == ros_ns
+        told.append(clock.ros_ns(now_ns + 5_000_000))
+    assert (np.diff(told) >= 0).all()

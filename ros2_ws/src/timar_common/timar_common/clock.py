@@ -134,17 +134,20 @@ class SimClock:
 
     Read as it is, such a time stands still from one message to the next (25 ms with `ros2 bag play`), and two
     nodes read the same instant as different ones. A message may come late and never early: of the newest ones
-    the one that is furthest ahead of this machine is the most punctual, and time runs on from it.
+    the one that is furthest ahead of this machine is the most punctual, and time runs on from it. A time that is
+    told again is paused: what was punctual before says nothing of the time after.
 
     Args:
         kept: So many messages are compared.
-        step_ms: A time further off than this was set anew, or had been paused [ms].
+        step_ms: A time further off than this was set anew [ms].
     """
 
     def __init__(self, kept: int = 8, step_ms: float = 500.0) -> None:
         self._kept = kept
         self._step_ns = step_ms * 1e6
         self._offsets_ns: tuple[int, ...] = ()
+        self._newest_ns: int | None = None
+        self._is_standing = False
 
     @property
     def is_started(self) -> bool:
@@ -155,8 +158,11 @@ class SimClock:
         """Take a message of /clock that came now."""
         offset_ns = ros_ns - monotonic_ns
         before = self._offsets_ns
-        if before and abs(offset_ns - before[-1]) > self._step_ns:
+        was_standing, self._is_standing = self._is_standing, ros_ns == self._newest_ns
+        is_leap = bool(before) and abs(offset_ns - before[-1]) > self._step_ns
+        if was_standing or self._is_standing or is_leap:
             before = ()
+        self._newest_ns = ros_ns
         # Replaced as a whole, for other threads read it.
         self._offsets_ns = (*before, offset_ns)[-self._kept :]
 
