@@ -117,14 +117,28 @@ class SampleStream:
         oldest = self._end - ring.size
         if low < oldest:
             raise ValueError(f"sample {low} is no longer kept, the oldest one is {oldest}")
-        places = np.arange(low, high) % ring.size
-        out[low - first_sample : high - first_sample] = ring[places]
+        place = low - first_sample
+        for stretch in _stretches(low, high, ring.size):
+            length = stretch.stop - stretch.start
+            out[place : place + length] = ring[stretch]
+            place += length
         return out
 
     def _write(self, samples: npt.NDArray[np.int16], *, is_filled: bool) -> None:
         end = self._end + samples.size
         kept = samples[-self._ring.size :]
-        places = np.arange(end - kept.size, end) % self._ring.size
-        self._ring[places] = kept
-        self._filled[places] = is_filled
+        place = 0
+        for stretch in _stretches(end - kept.size, end, self._ring.size):
+            length = stretch.stop - stretch.start
+            self._ring[stretch] = kept[place : place + length]
+            self._filled[stretch] = is_filled
+            place += length
         self._end = end
+
+
+def _stretches(first: int, end: int, size: int) -> tuple[slice, ...]:
+    """Return where samples [first, end) lie in a ring: one stretch, or two where it wraps around."""
+    begin, length = first % size, end - first
+    if begin + length <= size:
+        return (slice(begin, begin + length),)
+    return slice(begin, size), slice(0, begin + length - size)
