@@ -6,6 +6,7 @@ python benchmarks/replay_speed.py [--minutes 4] [--previews both|none|node] [--w
 from __future__ import annotations
 
 import argparse
+import json
 import platform
 import resource
 import tempfile
@@ -22,7 +23,7 @@ from timar_replay.make_bag import Samples, write_bag
 from timar_replay.replay import replay
 from timar_replay.replay_settings import ReplaySettings
 from timar_replay.report import write_report
-from timar_replay.runs import ReplayJob
+from timar_replay.runs import RUN_NAME, ReplayJob
 from timar_replay.score import score_bag
 
 CLIP = Path(__file__).parents[1] / "examples" / "data" / "dualtalk" / "xkHwlcDSOjc_sub_video_109_000"
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=4.0)
     parser.add_argument("--previews", choices=(*PREVIEWS, "both"), default="both")
     parser.add_argument("--workers", type=int, default=0, help="also compare one process with so many")
+    parser.add_argument("--fleet-minutes", type=float, default=2.0, help="length of each of their bags")
     parser.add_argument("--model", default="talking-head")
     parser.add_argument("--engine", default="auto")
     arguments = parser.parse_args()
@@ -50,7 +52,8 @@ def main() -> None:
             settings = ReplaySettings(inference=inference)
             measure_one(Path(scratch) / previews, arguments.minutes, settings, f"previews {previews}")
             if arguments.workers:
-                measure_many(Path(scratch) / f"{previews}-fleet", arguments.workers, settings)
+                folder = Path(scratch) / f"{previews}-fleet"
+                measure_many(folder, arguments.workers, arguments.fleet_minutes, settings)
 
 
 def measure_one(folder: Path, minutes: float, settings: ReplaySettings, name: str) -> None:
@@ -75,22 +78,24 @@ def measure_one(folder: Path, minutes: float, settings: ReplaySettings, name: st
     )
 
 
-def measure_many(folder: Path, workers: int, settings: ReplaySettings) -> None:
-    """Replay the same bags by one process and by several."""
+def measure_many(folder: Path, workers: int, minutes: float, settings: ReplaySettings) -> None:
+    """Replay the same bags by this process and by several others, which import and open the model first."""
     bags = folder / "bags"
     for number in range(2 * workers):
-        make(bags / f"talk{number}", 0.5)
-    seconds = {}
+        make(bags / f"talk{number}", minutes)
+    wall_s, cpu_s = {}, {}
     for count in (1, workers):
         out = folder / f"by{count}"
         jobs = jobs_for(find_bags(bags), bags, out, ReplayJob(bags, out, settings, has_report=False))
         began_s = time.monotonic()
         finished = run_fleet(jobs, count)
-        seconds[count] = time.monotonic() - began_s
+        wall_s[count] = time.monotonic() - began_s
         assert not any(item.error for item in finished), finished
+        cpu_s[count] = sum(json.loads(path.read_text())["replay_cpu_s"] for path in out.rglob(RUN_NAME))
     print(
-        f"{2 * workers} bags of 30 s: {seconds[1]:.1f} s by one process, {seconds[workers]:.1f} s by "
-        f"{workers}: {seconds[1] / seconds[workers]:.2f} times as fast, with the processes' start",
+        f"{2 * workers} bags of {60 * minutes:.0f} s: {wall_s[1]:.1f} s by one process, "
+        f"{wall_s[workers]:.1f} s by {workers} with their start, {wall_s[1] / wall_s[workers]:.2f} times as "
+        f"fast; the replays alone took {cpu_s[1]:.1f} and {cpu_s[workers]:.1f} s of a core",
         flush=True,
     )
 

@@ -9,7 +9,6 @@ import dataclasses
 import importlib
 import json
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -177,10 +176,11 @@ def _results(
 @contextlib.contextmanager
 def _executor(workers: int, cluster: str) -> Iterator[Any]:
     if not cluster:
-        # A fresh interpreter each: threads of an engine do not survive a fork.
-        with concurrent.futures.ProcessPoolExecutor(
-            workers, mp_context=multiprocessing.get_context("spawn"), initializer=_calm
-        ) as pool:
+        # Forked from a process that has only imported: that takes longer than opening a model, and an engine's
+        # threads would not survive a fork.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
             yield pool
         return
     try:
@@ -191,12 +191,6 @@ def _executor(workers: int, cluster: str) -> Iterator[Any]:
         ) from error
     with distributed.Client(cluster) as client:
         yield client.get_executor()
-
-
-def _calm() -> None:
-    """Keep each worker on its one core."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, "1")
 
 
 _opened: dict[Any, Runtime] = {}

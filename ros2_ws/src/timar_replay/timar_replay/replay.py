@@ -7,12 +7,14 @@ thread count give the same bytes.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 from timar_audio.turns import Speaker
 from timar_common.clock import NOMINAL_NS_PER_SAMPLE
 from timar_inference.conversation import Conversation
@@ -36,6 +38,11 @@ MADE = ("voice_activity", "turn_events", "floor", "agent/motion", "turn_log", "j
 """What the replay makes itself."""
 NAME = "replay"
 """Begin of the conversation ids; fixed, for the ids of live nodes are random."""
+
+
+ONE_THREAD = functools.partial(threadpool_limits, limits=1, user_api="blas")
+"""For a block whose small matrices a second thread would only wait for: the machine's number of cores then
+changes neither bytes nor speed. The engine's own threads are not meant."""
 
 
 @dataclasses.dataclass
@@ -104,7 +111,8 @@ def replay(
             )
         target = OutBag(out, reader.namespace).open((*INPUTS, *MADE))
         try:
-            _run(source, target, settings, runtime, report, advance)
+            with ONE_THREAD():
+                _run(source, target, settings, runtime, report, advance)
         finally:
             target.close()
         report.losses += reader.losses

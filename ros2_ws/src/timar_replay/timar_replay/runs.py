@@ -22,7 +22,7 @@ from timar_model.metrics import energy_score
 from timar_replay.desk import Policy
 from timar_replay.frames import read_frames
 from timar_replay.joints import limits_of
-from timar_replay.replay import ReplayReport, replay
+from timar_replay.replay import ONE_THREAD, ReplayReport, replay
 from timar_replay.replay_settings import ReplaySettings
 from timar_replay.score import WINDOW_FRAMES, Score, flat, score_bag
 from timar_replay.summary import write_json
@@ -74,7 +74,8 @@ def run_job(
     runtime = runtime or open_runtime(job.settings.inference)
     report = replay(job.bag, target, job.settings, runtime, advance)
     replayed_s, replayed_cpu_s = time.monotonic() - began_s, time.process_time() - began_cpu_s
-    score = score_bag(target, limits_of(job.settings.retargeting.robot), job.settings.namespace)
+    with ONE_THREAD():
+        score = score_bag(target, limits_of(job.settings.retargeting.robot), job.settings.namespace)
     numbers = complete_numbers(score, report, job)
     if job.samples > 1:
         numbers["energy"] = _energy(job, runtime, score)
