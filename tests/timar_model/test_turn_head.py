@@ -35,10 +35,10 @@ def batch_of(config, lengths, clips=2):
     return TrainingBatch(lengths, *streams, lead=lead)
 
 
-def head_inputs(network, turns=3, frames=5, branches=1):
+def head_inputs(network, turns=3, frames=5):
     random = torch.Generator().manual_seed(1)
     config = network.config
-    z = torch.randn(branches, turns * frames, config.width, generator=random)
+    z = torch.randn(1, turns * frames, config.width, generator=random)
     noise = torch.randn(6, turns * frames, MOTION_DIM, generator=random)
     past = torch.randn(turns, config.past_frames, MOTION_DIM, generator=random)
     return z, noise, past, torch.ones(turns, config.past_frames)
@@ -68,7 +68,7 @@ def test_the_band_that_training_computes_is_the_whole_mask(name, draws, make_net
 
 
 def test_turns_of_a_batch_are_what_they_are_alone(drawing):
-    z, noise, past, known = head_inputs(drawing, branches=2)
+    z, noise, past, known = head_inputs(drawing)
     together = sample(drawing, z, noise, past, known, guidance=1.4).view(3, 5, MOTION_DIM)
     for turn in range(3):
         rows = slice(5 * turn, 5 * turn + 5)
@@ -98,6 +98,26 @@ def test_every_shown_frame_and_whether_it_is_known_matters(drawing):
         changed[0, frame] += 1.0
         assert (sample(drawing, z, noise, changed, known) - drawn).abs().max() > 1e-4
     assert (sample(drawing, z, noise, past, torch.zeros_like(known)) - drawn).abs().max() > 1e-4
+
+
+def test_guidance_makes_more_of_what_is_heard_but_not_of_the_jaw(drawing):
+    z, noise, past, known = head_inputs(drawing, turns=1)
+    head = drawing.head
+    plain, guided = (sample(drawing, z, noise, past, known, guidance=by) for by in (1.0, 1.5))
+    assert (guided - plain)[:, MOTION_GROUPS["neck"]].abs().max() > 1e-3
+    with torch.inference_mode():
+        heard = head.foretell(z)
+        expected = []
+        for factor in (1.0, 1.5):
+            told = heard.clone()
+            told[..., MOTION_GROUPS["neck"]] *= factor
+            told[..., MOTION_GROUPS["expression"]] *= factor
+            parts = head.modulations(torch.tensor([[999]]), z)
+            clean = head.denoise(noise[:1], told, head.read_past(past, known), parts.blocks, parts.final)
+            expected.append(past[:, -1] + torch.cumsum(clean[0] * head.step_size, dim=0))
+    one_step = sample(drawing, z, noise, past, known, steps=1, guidance=1.5)
+    torch.testing.assert_close(one_step, expected[1], rtol=0, atol=1e-5)
+    assert (expected[0] - expected[1]).abs().max() > 1e-3
 
 
 def test_groups_that_are_not_moved_rest_at_their_mean(make_network):

@@ -39,7 +39,8 @@ class SamplingConfig:
     temperature: float = 1.0
     """Factor on the noise of every step after the start, 0 or more."""
     guidance: float = 1.0
-    """Strength of classifier-free guidance by the user's tokens; 1 is none."""
+    """Strength of classifier-free guidance by the user's tokens; 1 is none. Of a head that draws turns: how
+    much it makes of what hearing foretells of neck and expression."""
     guidance_schedule: str = "constant"
     """"constant", or "linear": growing from 1 over the passes of a turn."""
     iterations: int = 1

@@ -240,8 +240,9 @@ def _trace_backbone(model: TimarModel, scratch: Path, is_fused: bool) -> onnx.Mo
 
 def _trace_head(model: TimarModel, scratch: Path) -> onnx.ModelProto:
     config = model.config
+    branches = 1 if config.draws == "turns" else 2
     example: tuple[Tensor, ...] = (
-        torch.zeros(2, 3, config.width),
+        torch.zeros(branches, 3, config.width),
         torch.zeros(config.sampling.steps + 1, 3, MOTION_DIM),
         torch.tensor(1.5),
     )

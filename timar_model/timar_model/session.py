@@ -383,8 +383,11 @@ class Session:
         return np.concatenate([noise[:1], noise[1:] * np.float32(self.sampling.temperature)]), after
 
     def _conditions(self, turn: Turn, inputs: TurnInputs[Array]) -> Work[Array]:
-        """Encode a turn; when guided, first without the user, so that the ring keeps the turn itself."""
-        if self.sampling.guidance == 1.0:
+        """Encode a turn; when guided, first without the user, so that the ring keeps the turn itself.
+
+        A head that draws turns is guided by what it reads off the turn's own conditions.
+        """
+        if self.sampling.guidance == 1.0 or self.config.draws == "turns":
             return np.asarray((yield self._encode(turn, inputs)))
         hidden = np.asarray((yield self._encode(turn, without_user(inputs))))
         return np.concatenate([np.asarray((yield self._encode(turn, inputs))), hidden])

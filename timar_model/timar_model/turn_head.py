@@ -1,6 +1,6 @@
 """A diffusion head that draws a turn's frames together, as one movement going on from the frames before it.
 
-Notation beside that of `config`: K steps, R branches (1, or 2 when guided). The head works on **steps**, the
+Notation beside that of `config`: K steps. The head works on **steps**, the
 change from one frame to the next in units of `step_size`: independent noise on steps is a smooth wandering of
 the motion, so that what the network does not remove of it is no trembling.
 
@@ -61,6 +61,7 @@ class TurnHead(nn.Module):
 
     moved: Tensor
     step_size: Tensor
+    guided: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -146,10 +147,12 @@ class TurnHead(nn.Module):
         """Draw the frames of turns, deterministic given the start noise.
 
         Args:
-            z: (R, B * F, condition), turn by turn; the unconditional branch second.
+            z: (1, B * F, condition), turn by turn.
             noise: (K + 1, B * F, 56), of which only the start is used.
             schedule: The K steps kept.
-            guidance: () strength; without an unconditional branch it changes nothing.
+            guidance: () factor on what hearing foretells of neck and expression, 1 as learned. Where it is in
+                doubt it foretells little of much; the jaw follows the own voice without doubt, and rests as
+                it is.
             past: (B, P, 56) normalised motion shown before each turn.
             past_known: (B, P) float, 0 where it was not drawn; the last frame then is where the head stood.
 
@@ -158,23 +161,19 @@ class TurnHead(nn.Module):
 
         Source: Song et al., Denoising Diffusion Implicit Models, 2021.
         """
-        turns, rows = past.shape[0], z.shape[0] * past.shape[0]
-        z = z.reshape(z.shape[0], turns, -1, z.shape[-1])
-        x = noise[0].reshape(1, turns, -1, MOTION_DIM)
-        tokens = self.read_past(past, past_known).expand(z.shape[0], -1, -1, -1).reshape(rows, -1, self.width)
-        timestep = torch.as_tensor(schedule.timestep, device=z.device).view(-1, 1, 1, 1)
+        turns = past.shape[0]
+        z, x = z.view(turns, -1, z.shape[-1]), noise[0].view(turns, -1, MOTION_DIM)
+        shown = self.read_past(past, past_known)
+        timestep = torch.as_tensor(schedule.timestep, device=z.device).view(-1, 1, 1)
         parts = self.modulations(timestep, z[None])
-        heard = self.foretell(z).reshape(rows, -1, MOTION_DIM)
+        heard = self.foretell(z) * (1 + (guidance - 1) * self.guided)
         clean = torch.zeros_like(x)
         for step in reversed(range(len(schedule))):
-            noisy = x.expand(z.shape[0], -1, -1, -1).reshape(rows, -1, MOTION_DIM)
-            blocks = [modulation[step].flatten(0, 1) for modulation in parts.blocks]
-            both = self.denoise(noisy, heard, tokens, blocks, parts.final[step].flatten(0, 1))
-            both = both.reshape(z.shape[0], turns, -1, MOTION_DIM)
-            clean = both[-1:] + guidance * (both[:1] - both[-1:])
+            blocks = [modulation[step] for modulation in parts.blocks]
+            clean = self.denoise(x, heard, shown, blocks, parts.final[step])
             if step:
                 x = _one_step_back(x, clean, schedule, step)
-        motion = past[:, -1:] * self.moved + torch.cumsum(clean[0] * self.step_size, dim=1)
+        motion = past[:, -1:] * self.moved + torch.cumsum(clean * self.step_size, dim=1)
         return motion.reshape(-1, MOTION_DIM)
 
     def loss(
@@ -221,12 +220,14 @@ class TurnHead(nn.Module):
 
 
 def constants(config: ModelConfig) -> dict[str, Tensor]:
-    """Return what a configuration fixes of the head: (56,) which values are moved, and their step size."""
+    """Return what a configuration fixes of the head: (56,) moved values, step sizes, values to be guided."""
     moved, step_size = torch.zeros(MOTION_DIM), torch.ones(MOTION_DIM)
     for (name, group), size in zip(MOTION_GROUPS.items(), config.step_size, strict=True):
         moved[group] = float(name in config.moved_groups)
         step_size[group] = size
-    return {"moved": moved, "step_size": step_size}
+    guided = torch.ones(MOTION_DIM)
+    guided[MOTION_GROUPS["jaw"]] = 0.0
+    return {"moved": moved, "step_size": step_size, "guided": guided}
 
 
 def _one_step_back(x: Tensor, clean: Tensor, schedule: Schedule, step: int) -> Tensor:

@@ -44,14 +44,23 @@ class Clip:
 
     name: str
     folder: Path
+    is_swapped: bool = False
+    """Whether the file's speaker 2 is taken for speaker 1, the user, and the other way round."""
+
+    def swapped(self) -> Clip:
+        """Return the same conversation with the roles swapped."""
+        return dataclasses.replace(self, is_swapped=not self.is_swapped)
 
     def voice_path(self, speaker: int) -> Path:
         """Return the WAV file of speaker 1 or 2."""
-        return self.folder / f"{self.name}_speaker{speaker}.wav"
+        return self.folder / f"{self.name}_speaker{self._in_files(speaker)}.wav"
 
     def motion_path(self, speaker: int) -> Path:
         """Return the motion file of speaker 1 or 2, whether or not it exists."""
-        return self.folder / f"{self.name}_speaker{speaker}.npz"
+        return self.folder / f"{self.name}_speaker{self._in_files(speaker)}.npz"
+
+    def _in_files(self, speaker: int) -> int:
+        return USER_SPEAKER + AGENT_SPEAKER - speaker if self.is_swapped else speaker
 
 
 @dataclasses.dataclass(frozen=True)

@@ -110,7 +110,7 @@ class FullAttentionTimar(TimarModel):
 class DistilledTimar(TimarModel):
     """TIMAR whose head learns to draw in its own few steps what it drew in many before; the backbone rests.
 
-    Both start from the same noise, at every temperature from 0 to 1.
+    Both start from the same noise, at every temperature from 0 to 1 and every guidance from 1 to 1.5.
 
     Source: Luhman and Luhman, Knowledge Distillation in Iterative Generative Models, 2021.
     """
@@ -141,13 +141,14 @@ class DistilledTimar(TimarModel):
         past, known = turns.past.flatten(0, 1), turns.past_known.flatten(0, 1)
         noise = torch.randn(count, frames, MOTION_DIM, generator=generator, device=z.device)
         noise = noise * torch.rand(count, 1, 1, generator=generator, device=z.device)
+        guidance = 1 + 0.5 * torch.rand((), generator=generator, device=z.device)
 
         def drawn(by: TurnHead, steps: int) -> Tensor:
             motion = by.sample(
                 z.reshape(1, count * frames, -1),
                 noise.view(1, count * frames, MOTION_DIM),
                 drawing_schedule(self.config, steps),
-                torch.ones((), device=z.device),
+                guidance,
                 past,
                 known,
             )

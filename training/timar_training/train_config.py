@@ -26,6 +26,8 @@ class TrainConfig:
 
     data: str = ""
     """Folder of dyads with train.txt and validation.txt."""
+    both_roles: bool = False
+    """Learn each training clip a second time with the roles swapped, where the user's motion is known."""
     out: str = ""
     """Folder of checkpoints, log and the finished model."""
     start_from: str = ""

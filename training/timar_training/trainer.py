@@ -366,6 +366,8 @@ def open_run(
     lists = check_splits(folder)
     splits = {split: lists.get(split) or dyads.read_split(folder, split) for split in ("train", "validation")}
     cache = folder / CACHE_FOLDER
+    if config.both_roles:
+        splits["both roles"] = splits["train"] + [clip.swapped() for clip in splits["train"]]
     prepared = {
         split: prepare(
             clips, model_config, lead, cache, processes=processes, advance=functools.partial(advance, split)
@@ -376,7 +378,11 @@ def open_run(
     shared_arguments = (statistics, model_config, turns, config.batch)
     augmentation = config.augmentation_config()
     train = WindowSampler(
-        prepared["train"], *shared_arguments, config.seed, augmentation, config.turn_lengths
+        prepared["both roles" if config.both_roles else "train"],
+        *shared_arguments,
+        config.seed,
+        augmentation,
+        config.turn_lengths,
     )
     validation = WindowSampler(prepared["validation"], *shared_arguments, 0, None, config.turn_lengths)
     provenance = _provenance(folder, command)

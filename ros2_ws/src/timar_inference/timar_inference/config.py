@@ -69,7 +69,7 @@ class InferenceConfig:
     )
     guidance: float = option(
         MODEL_DEFAULT,
-        "Weight of the user in sampling; -1 takes the model's.",
+        "Weight of what the user does in sampling; -1 takes the model's.",
         minimum=MODEL_DEFAULT,
         maximum=10.0,
     )
