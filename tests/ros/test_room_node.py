@@ -127,3 +127,35 @@ def test_a_stamp_survives_the_way_to_ros_time_and_back() -> None:
     instant_ns = time.monotonic_ns() + 123_456_789
     assert abs(node.monotonic_ns(node.header(instant_ns)) - instant_ns) < 1_000_000
     node.destroy_node()
+
+
+class CountingNode(ExampleNode):
+    def build(self) -> None:
+        super().build()
+        self.running = 0
+        self.is_refusing = False
+
+    def start(self) -> None:
+        self.beside(self._count, "count")
+        if self.is_refusing:
+            raise OSError("the device is taken")
+
+    def _count(self) -> None:
+        self.running += 1
+        self.ending.wait()
+        self.running -= 1
+
+
+def test_what_runs_beside_a_node_ends_with_its_acting_and_begins_anew():
+    node = CountingNode()
+    node.trigger_configure()
+    for _ in range(2):
+        node.trigger_activate()
+        assert spin_until([node], lambda: node.running == 1)
+        node.trigger_deactivate()
+        assert node.running == 0
+    node.is_refusing = True
+    assert node.trigger_activate() != TransitionCallbackReturn.SUCCESS
+    assert node.running == 0
+    node.close()
+    node.destroy_node()

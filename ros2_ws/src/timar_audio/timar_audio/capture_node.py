@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from array import array
@@ -40,8 +41,6 @@ class CaptureNode(RoomNode):
         self._health = InputHealth(HealthConfig())
         self._failure = ""
         self._outages = 0
-        self._ended = threading.Event()
-        self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._watch = ConversationWatch()
         self._foreign: ForeignTopic | None = None
@@ -58,19 +57,10 @@ class CaptureNode(RoomNode):
 
         A source that cannot be opened at all refuses the start; one that dies later is told in diagnostics.
         """
-        self._ended.clear()
         self._failure = ""
         source = self._source()
         self._say(source.open())
-        self._thread = threading.Thread(target=self._pump, args=(source,), name="capture", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the reading thread."""
-        self._ended.set()
-        if self._thread is not None:
-            self._thread.join(timeout=5.0)
-            self._thread = None
+        self.beside(functools.partial(self._pump, source), "capture")
 
     def report(self) -> Report:
         """Add a dead source to what the core says."""
@@ -109,7 +99,7 @@ class CaptureNode(RoomNode):
         try:
             if is_file:
                 self._await_listeners()
-            while not self._ended.is_set():
+            while not self.ending.is_set():
                 try:
                     self._take(source.read())
                 except OSError as error:
@@ -132,7 +122,7 @@ class CaptureNode(RoomNode):
         for number, block in enumerate(blocks, start=1):
             self._publish(block)
             if number % _BURST_BLOCKS == 0:
-                self._ended.wait(0.01)
+                self.ending.wait(0.01)
 
     def _tell_failure(self, error: Exception) -> None:
         self._failure = str(error)
@@ -143,7 +133,7 @@ class CaptureNode(RoomNode):
         self._outages += 1
         source.close()
         next_try_ns = time.monotonic_ns()
-        while not self._ended.wait(self.config.block_ms / 1000):
+        while not self.ending.wait(self.config.block_ms / 1000):
             now_ns = time.monotonic_ns()
             self._publish_all(self._capture.fill_until(now_ns))
             if now_ns < next_try_ns:
@@ -163,7 +153,7 @@ class CaptureNode(RoomNode):
             "user/audio_raw": (self._raw, self.config.wait_for_raw_listeners),
         }
         deadline_ns = time.monotonic_ns() + round(self.config.wait_timeout_s * NS_PER_S)
-        while not self._ended.wait(0.01):
+        while not self.ending.wait(0.01):
             listeners = missing_listeners(wanted)
             nodes = self._count_configured_nodes()
             if not listeners and nodes >= self.config.wait_for_nodes:

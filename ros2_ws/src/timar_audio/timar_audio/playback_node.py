@@ -45,8 +45,6 @@ class PlaybackNode(RoomNode):
         self._lock = threading.Lock()
         self._watch = ConversationWatch()
         self._loudspeaker: Loudspeaker | None = None
-        self._thread: threading.Thread | None = None
-        self._ended = threading.Event()
         self._failure = ""
         self._playback = Playback(self.config, self._make_feed())
         self._planned = self.publish_on("agent/audio_planned")
@@ -67,13 +65,6 @@ class PlaybackNode(RoomNode):
             self._join()
         else:
             self.every(0.02, self._join_when_heard)
-
-    def stop(self) -> None:
-        """End the loudspeaker's thread."""
-        self._ended.set()
-        if self._thread is not None:
-            self._thread.join(timeout=5.0)
-            self._thread = None
 
     def release(self) -> None:
         """Close the files."""
@@ -222,18 +213,16 @@ class PlaybackNode(RoomNode):
             self._writer = SoundWriter(config.sink_file)
         if config.sink != "speaker":
             return
-        self._ended.clear()
         self._loudspeaker = Loudspeaker(
             config.device, config.speaker_rate_hz, config.speaker_buffer_ms, self._playback, self._lock
         )
         self.get_logger().info(self._loudspeaker.open())
         self._playback.has_loudspeaker = True
-        self._thread = threading.Thread(target=self._pump, name="loudspeaker", daemon=True)
-        self._thread.start()
+        self.beside(self._pump, "loudspeaker")
 
     def _pump(self) -> None:
         speaker = self._loudspeaker
-        while not self._ended.is_set():
+        while not self.ending.is_set():
             try:
                 speaker.write()
             except OSError as error:
@@ -245,7 +234,7 @@ class PlaybackNode(RoomNode):
     def _await_loudspeaker(self, speaker: Loudspeaker) -> None:
         """Look for a loudspeaker that is gone until it is back; meanwhile nobody hears the voice."""
         speaker.close()
-        while not self._ended.wait(0.5):
+        while not self.ending.wait(0.5):
             try:
                 said = speaker.open()
             except OSError:

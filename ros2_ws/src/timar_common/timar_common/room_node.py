@@ -34,6 +34,8 @@ from timar_common.topics import TOPICS, Topic
 
 _ANCHOR_READINGS = 5
 _ANCHOR_APART_NS = 100_000
+JOIN_WITHIN_S = 5.0
+"""A thread that has not ended after so long is left to the end of the process [s]."""
 END_WITHIN_S = 10
 """A process that is ending and has not ended after so long says where it hangs and is gone [s]."""
 
@@ -92,11 +94,14 @@ class RoomNode(LifecycleNode):
         """Whether the node has done all it was started for; its process then ends."""
         self.exit_status = 0
         """What the process ends with; a node that fails after its start sets it."""
+        self.ending = threading.Event()
+        """Set while the node does not act; what runs `beside` it looks at it, or waits by it."""
         self.bad_messages = 0
         self.anchor = RosAnchor()
         self._sim_clock: SimClock | None = None
         self.config: Any = None
         self._owned: list[tuple[Callable[[Any], bool], Any]] = []
+        self._threads: list[threading.Thread] = []
 
     # What a room fills in.
 
@@ -168,6 +173,11 @@ class RoomNode(LifecycleNode):
         clock = rclpy.clock.Clock(clock_type=rclpy.clock.ClockType.STEADY_TIME)
         self._owned.append((self.destroy_timer, self.create_timer(period_s, tick, clock=clock)))
 
+    def beside(self, work: Callable[[], None], name: str) -> None:
+        """Run something in a thread of its own until it returns, which it does soon after `ending` is set."""
+        self._threads.append(threading.Thread(target=work, name=name, daemon=True))
+        self._threads[-1].start()
+
     def serve(self, service_type: Any, name: str, callback: Callable[[Any, Any], Any]) -> None:
         """Offer a service under a relative name."""
         self._owned.append((self.destroy_service, self.create_service(service_type, name, callback)))
@@ -232,18 +242,19 @@ class RoomNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Let messages in and begin to act."""
+        self.ending.clear()
         try:
             self.start()
         except (ValueError, OSError, RuntimeError) as error:
             self.get_logger().fatal(str(error))
+            self._end()
             return TransitionCallbackReturn.FAILURE
         self.is_active = True
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop acting."""
-        self.is_active = False
-        self.stop()
+        self._end()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -259,9 +270,18 @@ class RoomNode(LifecycleNode):
     def close(self) -> None:
         """Stop and drop everything; safe in every state and more than once."""
         if self.is_active:
-            self.is_active = False
-            self.stop()
+            self._end()
         self._drop()
+
+    def _end(self) -> None:
+        """Stop acting, and wait for what runs beside."""
+        was_active, self.is_active = self.is_active, False
+        self.ending.set()
+        if was_active:
+            self.stop()
+        for thread in self._threads:
+            thread.join(timeout=JOIN_WITHIN_S)
+        self._threads.clear()
 
     def _drop(self) -> None:
         for destroy, handle in reversed(self._owned):

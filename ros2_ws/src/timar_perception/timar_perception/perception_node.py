@@ -61,8 +61,6 @@ class PerceptionNode(RoomNode):
         self._failure = ""
         self._newest_ns = 0
         self._disbelieved = 0
-        self._ended = threading.Event()
-        self._threads: list[threading.Thread] = []
         self._publisher = self.publish_on("user/motion")
         self.listen_to("user/audio", self._on_audio)
         self.listen_to("voice_activity", self._on_voice)
@@ -71,23 +69,15 @@ class PerceptionNode(RoomNode):
 
     def start(self) -> None:
         """Begin to look."""
-        self._ended.clear()
         self._newest_ns = time.monotonic_ns()
+        self.beside(self._look_on, "look_on")
         bring = {"camera": self._bring_camera, "file": self._bring_file}.get(self.config.source)
-        self._threads = [
-            threading.Thread(target=target, name=target.__name__, daemon=True)
-            for target in (self._look_on, *((bring,) if bring else ()))
-        ]
-        for thread in self._threads:
-            thread.start()
+        if bring is not None:
+            self.beside(bring, "bring")
 
     def stop(self) -> None:
-        """End both threads."""
-        self._ended.set()
+        """Let nobody wait for a picture any more."""
         self._slot.close()
-        for thread in self._threads:
-            thread.join(timeout=5.0)
-        self._threads = []
 
     def release(self) -> None:
         """Free model and video."""
@@ -159,7 +149,7 @@ class PerceptionNode(RoomNode):
         camera = CameraSource(config.device, config.width, config.height, config.rate_hz)
         is_open = False
         try:
-            while not self._ended.is_set():
+            while not self.ending.is_set():
                 try:
                     if not is_open:
                         self.get_logger().info(camera.open())
@@ -172,20 +162,20 @@ class PerceptionNode(RoomNode):
                         self.get_logger().error(self._failure)
                     is_open = False
                     camera.close()
-                    self._ended.wait(config.reopen_every_ms / 1000)
+                    self.ending.wait(config.reopen_every_ms / 1000)
         finally:
             camera.close()
 
     def _bring_file(self) -> None:
         """Give each picture when the conversation's clock has reached it."""
-        while not self._ended.is_set():
+        while not self.ending.is_set():
             with self._lock:
                 due_ns = None
                 if self._conversation_clock.is_started:
                     due_ns = self._conversation_clock.monotonic_ns(self._video.next_s * SAMPLE_RATE_HZ)
             now_ns = time.monotonic_ns()
             if due_ns is None or due_ns > now_ns:
-                self._ended.wait(0.005 if due_ns is None else min(0.05, (due_ns - now_ns) / NS_PER_S))
+                self.ending.wait(0.005 if due_ns is None else min(0.05, (due_ns - now_ns) / NS_PER_S))
                 continue
             with self._lock:
                 if now_ns - due_ns > NS_PER_S:
@@ -201,7 +191,7 @@ class PerceptionNode(RoomNode):
     # What goes out.
 
     def _look_on(self) -> None:
-        while not self._ended.is_set():
+        while not self.ending.is_set():
             picture = self._slot.take(timeout_s=0.1)
             if picture is None:
                 continue

@@ -30,10 +30,8 @@ class BagPlayerNode(RoomNode):
 
     def build(self) -> None:
         """Open the bag, make a publisher for each of its topics."""
-        self._ended = threading.Event()
         self._lock = threading.Lock()
         self._player: LivePlayer | None = None
-        self._thread: threading.Thread | None = None
         self._conversing: dict[str, bool] = {}
         """By name of this robot's active nodes, whether it is in a conversation."""
         self._bag = LiveBag(self.config)
@@ -50,17 +48,10 @@ class BagPlayerNode(RoomNode):
 
     def start(self) -> None:
         """Begin as soon as everybody listens."""
-        self._thread = threading.Thread(target=self._play, name="bag_player", daemon=True)
-        self._thread.start()
+        self.beside(self._play, "bag_player")
         if self.config.pauses_on_enter:
+            # It waits for a key and not for the node's end.
             threading.Thread(target=self._read_keys, name="keys", daemon=True).start()
-
-    def stop(self) -> None:
-        """End the play."""
-        self._ended.set()
-        if self._thread is not None:
-            self._thread.join(timeout=5.0)
-            self._thread = None
 
     def release(self) -> None:
         """Close the bag."""
@@ -97,7 +88,7 @@ class BagPlayerNode(RoomNode):
         with self._lock:
             self._player = player
         next_tick_ns = 0
-        while not self._ended.is_set():
+        while not self.ending.is_set():
             now_ns = time.monotonic_ns()
             if now_ns >= next_tick_ns:
                 next_tick_ns = now_ns + round(NS_PER_S / self.config.clock_hz)
@@ -111,7 +102,7 @@ class BagPlayerNode(RoomNode):
             if message is not None:
                 self._publishers_of[message.topic].publish(message.data)
             else:
-                self._ended.wait(min(sleep_ns, max(next_tick_ns - now_ns, 0)) / NS_PER_S)
+                self.ending.wait(min(sleep_ns, max(next_tick_ns - now_ns, 0)) / NS_PER_S)
         for loss in self._bag.losses():
             self.get_logger().warning(loss)
         self.get_logger().info(
@@ -126,7 +117,7 @@ class BagPlayerNode(RoomNode):
         """Wait until the robot's nodes are active and have found the publishers; tell whether to play."""
         deadline_s = time.monotonic() + self.config.wait_timeout_s
         is_told = False
-        while not self._ended.wait(LOOK_EVERY_S):
+        while not self.ending.wait(LOOK_EVERY_S):
             missing = self._missing()
             if not missing:
                 return True
