@@ -5,13 +5,12 @@ from __future__ import annotations
 import collections
 import copy
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from timar_audio.turns import Speaker
-from timar_common.clock import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
+from timar_common.clock import NOMINAL_NS_PER_SAMPLE, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from timar_common.stream import SampleStream
 from timar_common.user_motion import PARTS
 from timar_inference.conversation import as_float
@@ -36,7 +35,7 @@ from timar_replay.desk import TimedSession, VirtualClock
 from timar_replay.messages import user_motion_of
 from timar_replay.out_bag import OutBag
 from timar_replay.replay_settings import ReplaySettings
-from timar_replay.rooms import BodyRoom, Ears
+from timar_replay.replayer import Replayer
 
 PATIENCE_NS = 2_000_000_000
 """A decision's inputs, and the motion it led to, may stand so much after it in the bag [ns]."""
@@ -73,7 +72,7 @@ class Agreement:
         return bool(self.log) and all(count == equal for count, equal in pairs)
 
 
-class Follower:
+class Follower(Replayer):
     """Make every recorded decision again, from the inputs the log names.
 
     What is computed: all motion, and which user samples stood for lost ones and which frames were seen. What
@@ -81,14 +80,12 @@ class Follower:
     """
 
     def __init__(self, settings: ReplaySettings, runtime: Runtime, time: BagTime, out: OutBag) -> None:
+        super().__init__(settings, time, out)
         self._alignment = runtime.alignment
-        self._time, self._out = time, out
         clock = VirtualClock()
         session = TimedSession(runtime.session, clock, lambda: 0)
         self._session = session
         self._runner = Runner(session, runtime.identity, clock.now_ns)
-        self._body = BodyRoom(settings.retargeting, time, out)
-        self._ears = Ears(settings.turns, time, out, self._body)
         self._agreement = Agreement()
         self._decisions: collections.deque[tuple[int, Any]] = collections.deque()
         self._recorded: dict[Key, Any] = {}
@@ -103,25 +100,13 @@ class Follower:
         self._conversation_id: str | None = None
         self._sequence: int | None = None
         self._problems: collections.Counter[str] = collections.Counter()
-        self._handlers: dict[str, Callable[[Any, int], None]] = {
-            "user/audio": self._on_user,
-            "agent/audio": self._on_agent,
-            "agent/audio_planned": self._on_plan,
-            "user/motion": self._on_motion,
-            "look_at": self._body.look_at,
-            "joint_targets": self._body.aim,
-            "turn_log": self._on_decision,
-            "agent/motion": self._on_head_motion,
-        }
-        self.reads = frozenset(self._handlers)
+        self._handlers |= {"turn_log": self._on_decision, "agent/motion": self._on_head_motion}
 
     def take(self, entry: BagMessage, now_ns: int) -> None:
         """Take a message that comes now [monotonic ns]."""
         while self._body.next_tick_ns(now_ns) is not None:
             self._body.tick()
-        handler = self._handlers.get(entry.topic)
-        if handler is not None:
-            handler(entry.message, now_ns)
+        super().take(entry, now_ns)
         self._repeat(now_ns)
 
     def finish(self) -> None:
@@ -141,28 +126,12 @@ class Follower:
     # Messages in.
 
     def _on_user(self, message: Any, now_ns: int) -> None:
-        samples = np.asarray(message.samples, np.int16)
+        samples, stamped_ns = self._placed("user/audio", message)
         first = int(message.first_sample)
-        end_ns = stamp_ns(message) + round(samples.size * 1e9 / SAMPLE_RATE_HZ)
         self._user.push(first, samples, int(message.filled_samples))
-        self._blocks.append((first, end_ns))
-        self._hear(Speaker.USER, message, samples, now_ns)
+        self._blocks.append((first, stamp_ns(message) + round(samples.size * NOMINAL_NS_PER_SAMPLE)))
+        self._hear(Speaker.USER, message, samples, stamped_ns, now_ns)
         self._body.start({}, now_ns)
-
-    def _on_agent(self, message: Any, now_ns: int) -> None:
-        self._hear(Speaker.AGENT, message, np.asarray(message.samples, np.int16), now_ns)
-
-    def _hear(self, speaker: Speaker, message: Any, samples: npt.NDArray[np.int16], now_ns: int) -> None:
-        length_ns = round(samples.size * 1e9 / SAMPLE_RATE_HZ)
-        self._ears.hear(
-            speaker,
-            int(message.first_sample),
-            samples,
-            sample_rate_hz=message.sample_rate,
-            filled_samples=int(message.filled_samples),
-            stamp_ns=self._time.stamped(speaker.name.lower(), stamp_ns(message), length_ns),
-            now_ns=now_ns,
-        )
 
     def _on_plan(self, message: Any, now_ns: int) -> None:
         revision = int(getattr(message, "revision", 0))

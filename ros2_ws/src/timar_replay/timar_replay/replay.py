@@ -11,12 +11,11 @@ import functools
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 from timar_audio.turns import Speaker
-from timar_common.clock import NOMINAL_NS_PER_SAMPLE
 from timar_inference.conversation import Conversation
 from timar_inference.decisions import MotionRun, Outcome
 from timar_inference.runner import Runner
@@ -24,13 +23,12 @@ from timar_inference.runtime import Runtime, open_runtime
 
 from timar_replay.bag import BagMessage, BagReader
 from timar_replay.bag_time import BagTime
-from timar_replay.conversation import stamp_ns
 from timar_replay.desk import Desk, TimedSession, VirtualClock
 from timar_replay.follow import Follower
 from timar_replay.messages import user_motion_of
 from timar_replay.out_bag import OutBag
 from timar_replay.replay_settings import ReplaySettings
-from timar_replay.rooms import BodyRoom, Ears
+from timar_replay.replayer import Replayer
 from timar_replay.source import INPUTS, Source
 from timar_replay.truth import KNOWN_TOPICS
 
@@ -38,8 +36,6 @@ MADE = ("voice_activity", "turn_events", "floor", "agent/motion", "turn_log", "j
 """What the replay makes itself."""
 NAME = "replay"
 """Begin of the conversation ids; fixed, for the ids of live nodes are random."""
-
-
 ONE_THREAD = functools.partial(threadpool_limits, limits=1, user_api="blas")
 """For a block whose small matrices a second thread would only wait for: the machine's number of cores then
 changes neither bytes nor speed. The engine's own threads are not meant."""
@@ -59,22 +55,6 @@ class ReplayReport:
     """From the bag's first message to its last [s]."""
     agreement: dict[str, Any] = dataclasses.field(default_factory=dict)
     """When following a log: how the outcome compares with what was published; see `follow`."""
-
-
-class Replayer(Protocol):
-    """What takes a bag's messages one by one."""
-
-    reads: frozenset[str]
-    """Topics whose messages it reads."""
-
-    def take(self, entry: BagMessage, now_ns: int) -> None:
-        """Take a message that comes now [monotonic ns]."""
-
-    def finish(self) -> None:
-        """Do what waits at the bag's end."""
-
-    def losses(self) -> list[str]:
-        """Say what was refused."""
 
 
 def replay(
@@ -168,7 +148,7 @@ def _run(
         report.agreement = replayer.agreement()
 
 
-class Scheduler:
+class Scheduler(Replayer):
     """Schedule turns anew, as the inference node would on a machine of the policy's speed."""
 
     def __init__(
@@ -180,32 +160,19 @@ class Scheduler:
         recorded_compute_ms: list[float],
         has_joint_states: bool,
     ) -> None:
-        self._time, self._out = time, out
+        super().__init__(settings, time, out)
         clock = VirtualClock()
         session = TimedSession(runtime.session, clock, settings.policy.durations(recorded_compute_ms))
         self._conversation = Conversation(settings.inference, runtime.alignment, NAME)
         self._runner = Runner(session, runtime.identity, clock.now_ns)
         self._desk = Desk(self._runner, settings.inference.queue_turns, clock, self._deliver, self._show)
-        self._body = BodyRoom(settings.retargeting, time, out)
-        self._ears = Ears(settings.turns, time, out, self._body)
         self._has_joint_states = has_joint_states
-        self._handlers: dict[str, Callable[[Any, int], None]] = {
-            "user/audio": self._on_user,
-            "agent/audio": self._on_agent,
-            "agent/audio_planned": self._on_plan,
-            "user/motion": self._on_motion,
-            "look_at": self._body.look_at,
-            "joint_targets": self._body.aim,
-            "joint_states": self._on_joint_states,
-        }
-        self.reads = frozenset(self._handlers)
+        self._handlers["joint_states"] = self._on_joint_states
 
     def take(self, entry: BagMessage, now_ns: int) -> None:
         """Take a message that comes now [monotonic ns]."""
         self._advance(now_ns)
-        handler = self._handlers.get(entry.topic)
-        if handler is not None:
-            handler(entry.message, now_ns)
+        super().take(entry, now_ns)
 
     def finish(self) -> None:
         """Finish the turns at hand and end every speech turn."""
@@ -233,8 +200,7 @@ class Scheduler:
         self._desk.advance(now_ns)
 
     def _on_user(self, message: Any, now_ns: int) -> None:
-        samples = np.asarray(message.samples, np.int16)
-        stamped_ns = self._time.stamped("user/audio", stamp_ns(message), length_ns(samples.size))
+        samples, stamped_ns = self._placed("user/audio", message)
         if not self._has_joint_states:
             self._body.start({}, now_ns)
         self._conversation.push_user(
@@ -247,22 +213,6 @@ class Scheduler:
         )
         self._hear(Speaker.USER, message, samples, stamped_ns, now_ns)
         self._desk.feed(self._conversation, now_ns)
-
-    def _on_agent(self, message: Any, now_ns: int) -> None:
-        samples = np.asarray(message.samples, np.int16)
-        stamped_ns = self._time.stamped("agent/audio", stamp_ns(message), length_ns(samples.size))
-        self._hear(Speaker.AGENT, message, samples, stamped_ns, now_ns)
-
-    def _hear(self, speaker: Speaker, message: Any, samples: Any, stamped_ns: int, now_ns: int) -> None:
-        self._ears.hear(
-            speaker,
-            int(message.first_sample),
-            samples,
-            sample_rate_hz=message.sample_rate,
-            filled_samples=int(message.filled_samples),
-            stamp_ns=stamped_ns,
-            now_ns=now_ns,
-        )
 
     def _on_plan(self, message: Any, now_ns: int) -> None:
         self._conversation.push_plan(
@@ -298,8 +248,3 @@ class Scheduler:
         make = self._out.make
         header = make.header(self._time.ros_ns(run.due_ns), "head")
         self._out.write("agent/motion", self._time.ros_ns(finished_ns), make.head_motion(run, header))
-
-
-def length_ns(samples: int) -> int:
-    """Return how long so many samples last [ns]."""
-    return round(samples * NOMINAL_NS_PER_SAMPLE)
