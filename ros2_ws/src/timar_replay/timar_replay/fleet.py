@@ -176,8 +176,8 @@ def _results(
 @contextlib.contextmanager
 def _executor(workers: int, cluster: str) -> Iterator[Any]:
     if not cluster:
-        # Forked from a process that has only imported: that takes longer than opening a model, and an engine's
-        # threads would not survive a fork.
+        # Forked from a process that has only imported, which takes longer than opening a model; threads of an
+        # engine would not survive a fork.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__])
         with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
