@@ -50,23 +50,23 @@ class HeadPainter:
     def png(self, positions_rad: Mapping[str, float]) -> bytes:
         """Return a picture as PNG; joints left out stand at zero."""
         camera, light = _camera(), LIGHT / np.linalg.norm(LIGHT)
-        polygons: list[tuple[float, list[tuple[float, float]], tuple[int, int, int]]] = []
         width, height = SIZE_PX[0] * OVERSAMPLING, SIZE_PX[1] * OVERSAMPLING
+        places, colors = [], []
         for shape, (vertices, faces) in zip(self._body.shapes, self._placed(positions_rad), strict=True):
             corners = vertices[faces]
             normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
             normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-            seen = (corners @ camera.T - self._middle) * self._scale
             faces_us = normals @ camera[2] > 0
             brightness = 0.55 + 0.45 * np.maximum(normals @ light, 0.0)
-            colors = np.clip(255 * np.outer(brightness, shape.color_rgb), 0, 255).astype(int)
-            for corner, color in zip(seen[faces_us], colors[faces_us], strict=True):
-                points = [(float(width / 2 + x), float(height / 2 - y)) for x, y in corner[:, :2]]
-                polygons.append((float(corner[:, 2].mean()), points, tuple(color.tolist())))
+            places.append(((corners @ camera.T - self._middle) * self._scale)[faces_us])
+            colors.append(np.clip(255 * np.outer(brightness, shape.color_rgb), 0, 255).astype(int)[faces_us])
+        seen, color = np.concatenate(places), np.concatenate(colors)
+        points = np.stack([width / 2 + seen[..., 0], height / 2 - seen[..., 1]], axis=-1).reshape(-1, 6)
+        from_behind = np.argsort(seen[..., 2].mean(axis=1), kind="stable")
         image = Image.new("RGB", (width, height), BACKGROUND_RGB)
         draw = ImageDraw.Draw(image)
-        for _, points, color in sorted(polygons, key=lambda polygon: polygon[0]):
-            draw.polygon(points, fill=color)
+        for corner, fill in zip(points[from_behind].tolist(), color[from_behind].tolist(), strict=True):
+            draw.polygon(corner, fill=tuple(fill))
         out = io.BytesIO()
         image.resize(SIZE_PX, Image.Resampling.LANCZOS).save(out, "PNG")
         return out.getvalue()
