@@ -8,11 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pyarrow import parquet
 from synthetic_talk import voice
+from timar_replay.compare import paired
 from timar_replay.fleet import find_bags, jobs_for, run_fleet, write_summary, write_table
 from timar_replay.make_bag import Samples, write_bag
 from timar_replay.replay_settings import ReplaySettings
@@ -130,3 +133,26 @@ def test_one_broken_bag_of_many_is_told_and_the_others_go_on(settings: ReplaySet
     bad, good = run_fleet(jobs(tmp_path / "bags", tmp_path / "out", settings), workers=1)
     assert "cannot be read" in bad.error
     assert good.error == ""
+
+
+def test_every_bag_has_results_of_its_own_whatever_it_is_called(settings: ReplaySettings, tmp_path: Path):
+    """Bags called talk.1 and talk.2 were both written to talk."""
+    for name in ("talk.1/a.mcap", "talk.2/a.mcap", "bare/a.mcap", "bare/a.db3", "bare/b.mcap"):
+        path = tmp_path / "bags" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    bags = tmp_path / "bags"
+    places = {str(job.out.relative_to(tmp_path)) for job in jobs(bags, tmp_path, settings)}
+    assert places == {"talk.1", "talk.2", "bare/a.mcap", "bare/a.db3", "bare/b"}
+
+
+def test_a_comparison_of_a_thousand_bags_takes_little_memory():
+    """All resamples at once were: of twenty thousand windows 640 MB."""
+    before, change = np.random.default_rng(0).normal(0.0, [[1.0], [0.01]], (2, 20_000))
+    tracemalloc.start()
+    compared = paired("jerk", "lower", before, before + 0.01 + change)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert compared.verdict == "worse"
+    assert compared.low < 0.01 < compared.high
+    assert peak < 20e6

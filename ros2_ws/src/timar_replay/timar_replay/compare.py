@@ -152,8 +152,9 @@ def paired(name: str, better: str, before: Floats, after: Floats) -> Comparison 
     p_value = 1.0
     if np.abs(difference).max() > 1e-9 * max(1.0, float(np.abs(before).max())):
         random = np.random.default_rng(0)
-        picks = random.integers(0, difference.size, (RESAMPLES, difference.size))
-        means = difference[picks].mean(axis=1)
+        count = difference.size
+        # One after the other: of thousands of bags all draws at once would not fit into memory.
+        means = [difference[random.integers(0, count, count)].mean() for _ in range(RESAMPLES)]
         low, high = (float(value) for value in np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
         p_value = float(stats.wilcoxon(difference).pvalue)
     return Comparison(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import contextlib
 import csv
@@ -44,22 +45,30 @@ def find_bags(folder: Path) -> list[Path]:
     Raises:
         FileNotFoundError: There is none.
     """
-    bags = set()
+    files: dict[Path, list[Path]] = {}
     for path in folder.rglob("*"):
         if path.suffix in SUITABLE and path.is_file():
-            has_metadata = (path.parent / "metadata.yaml").is_file()
-            alone = sum(other.suffix in SUITABLE for other in path.parent.iterdir()) == 1
-            bags.add(path.parent if path.parent != folder and (has_metadata or alone) else path)
+            files.setdefault(path.parent, []).append(path)
+    bags: list[Path] = []
+    for parent, inside in files.items():
+        is_bag = parent != folder and (len(inside) == 1 or (parent / "metadata.yaml").is_file())
+        bags += [parent] if is_bag else inside
     if not bags:
         raise FileNotFoundError(f"{folder} holds no bag; expected rosbag2 folders, .mcap or .db3 files in it")
     return sorted(bags)
 
 
 def jobs_for(bags: Sequence[Path], root: Path, out: Path, template: ReplayJob) -> list[ReplayJob]:
-    """Return one job per bag, each with a folder of its own at the bag's place below `root`."""
+    """Return one job per bag, each with a folder of its own at the bag's place below `root`.
+
+    The folder of a bare file is called as the file without its ending, unless two would be called alike.
+    """
+    whole = [bag.relative_to(root) for bag in bags]
+    short = [place if bag.is_dir() else place.with_suffix("") for bag, place in zip(bags, whole, strict=True)]
+    taken = collections.Counter(short)
     return [
-        dataclasses.replace(template, bag=bag, out=out / bag.relative_to(root).with_suffix(""))
-        for bag in bags
+        dataclasses.replace(template, bag=bag, out=out / (long if taken[name] > 1 else name))
+        for bag, long, name in zip(bags, whole, short, strict=True)
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -244,7 +245,10 @@ def _scenarios(argv: list[str]) -> int:
         help="files, or folders of them (default: examples/scenarios)",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("runs/scenarios"), help="results (%(default)s)")
-    parser.add_argument("--workers", type=int, default=2, help="processes (%(default)s)")
+    cores = os.cpu_count() or 1
+    parser.add_argument(
+        "--workers", type=int, default=cores, help="processes (as many as cores: %(default)s)"
+    )
     parser.add_argument("--model", help="in place of the scenarios' own")
     parser.add_argument("--engine", help="in place of the scenarios' own")
     arguments = parser.parse_args(argv)
