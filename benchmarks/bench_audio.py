@@ -35,7 +35,9 @@ import scipy.signal
 import soundfile
 from timar_audio.activity import SpeakerActivity, Started, Stopped
 from timar_audio.echo import WebRtcSuppressor
-from timar_audio.turns import Kind, Speaker, Turns, TurnsConfig
+from timar_audio.floor import Kind, Speaker
+from timar_audio.turns import Turns
+from timar_audio.turns_config import TurnsConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEECH = ROOT / "tests" / "data" / "speech"

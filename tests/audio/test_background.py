@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from timar_audio.background import Background, BackgroundConfig
-from timar_audio.turns import TurnsConfig
+from timar_audio.turns_config import TurnsConfig
 
 FRAME_S = 0.02
 

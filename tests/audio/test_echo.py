@@ -13,7 +13,9 @@ import soundfile
 from timar_audio.capture import SoundBlock
 from timar_audio.echo import EchoStage, WebRtcSuppressor
 from timar_audio.echo_filter import EchoFilter, EchoFilterConfig
-from timar_audio.turns import Kind, Speaker, Turns, TurnsConfig
+from timar_audio.floor import Kind, Speaker
+from timar_audio.turns import Turns
+from timar_audio.turns_config import TurnsConfig
 from timar_common.diagnostics import Level
 
 DATA = pathlib.Path(__file__).parents[1] / "data" / "speech"

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 import soundfile
 from timar_audio.activity import SpeakerActivity, Started, Stopped
-from timar_audio.turns import Kind, Speaker, Turns, TurnsConfig
+from timar_audio.floor import Kind, Speaker
+from timar_audio.turns import Turns
+from timar_audio.turns_config import TurnsConfig
 
 DATA = pathlib.Path(__file__).parents[1] / "data" / "speech"
 FRAME = 320

@@ -7,6 +7,7 @@ import pathlib
 import numpy as np
 import pytest
 import soundfile
+from timar_audio.floor import Kind, Speaker
 from timar_audio.levels import level_dbfs
 from timar_audio.motion_noise import (
     JointNoise,
@@ -17,7 +18,8 @@ from timar_audio.motion_noise import (
     speeds_of,
     written,
 )
-from timar_audio.turns import Kind, Speaker, Turns, TurnsConfig
+from timar_audio.turns import Turns
+from timar_audio.turns_config import TurnsConfig
 
 FRAME = 320
 NAMES = ["neck_pitch", "neck_yaw", "jaw"]

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 from timar_audio import vad
-from timar_audio.turns import TurnsConfig
+from timar_audio.turns_config import TurnsConfig
 
 
 def test_it_runs_without_importing_torch():

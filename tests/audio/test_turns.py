@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from timar_audio.activity import SpeakerActivity
 from timar_audio.end_of_turn import load_end_of_turn
-from timar_audio.turns import Decisions, Floor, Kind, Speaker, Turns, TurnsConfig
+from timar_audio.floor import Floor, Kind, Speaker
+from timar_audio.turns import Decisions, Turns
+from timar_audio.turns_config import TurnsConfig
 
 FRAME = 320
 USER, AGENT = Speaker.USER, Speaker.AGENT

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from synthetic_talk import track, voice
-from timar_audio.turns import Speaker
+from timar_audio.floor import Speaker
 from timar_inference.runtime import Runtime, open_runtime
 from timar_model.metrics import clip_metrics
 from timar_replay.bag import BagReader

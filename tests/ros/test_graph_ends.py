@@ -17,7 +17,7 @@ from timar_common import room_node
 
 class Hanging(room_node.RoomNode):
     NAME = "hanging"
-    from timar_audio.turns import TurnsConfig as Config
+    from timar_audio.turns_config import TurnsConfig as Config
     def start(self):
         print("up", flush=True)
     def stop(self):

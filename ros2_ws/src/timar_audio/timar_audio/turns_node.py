@@ -20,9 +20,11 @@ from timar_audio import turns
 from timar_audio.activity import Activity
 from timar_audio.blocks import check_block
 from timar_audio.end_of_turn import EndOfTurn, load_end_of_turn
+from timar_audio.floor import Speaker
 from timar_audio.levels import SILENCE_DBFS
 from timar_audio.motion_noise import MotionGate, read_motion_noise, speeds_of
-from timar_audio.turns import Speaker, Turns, TurnsConfig
+from timar_audio.turns import Turns
+from timar_audio.turns_config import TurnsConfig
 
 _FRAME_IDS = {Speaker.USER: "microphone", Speaker.AGENT: "loudspeaker"}
 

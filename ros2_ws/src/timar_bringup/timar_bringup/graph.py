@@ -188,7 +188,7 @@ NODES: tuple[Node, ...] = (
         name="turns",
         package="timar_audio",
         component="timar_audio.turns_node:TurnsNode",
-        config="timar_audio.turns:TurnsConfig",
+        config="timar_audio.turns_config:TurnsConfig",
         process="sound",
         listens=("user/audio", "agent/audio"),
     ),

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from timar_audio.turns import Speaker
+from timar_audio.floor import Speaker
 from timar_common.clock import NOMINAL_NS_PER_SAMPLE, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from timar_common.stream import SampleStream
 from timar_common.user_motion import PARTS

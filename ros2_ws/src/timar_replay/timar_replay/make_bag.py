@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from timar_audio.turns import Kind, Speaker
+from timar_audio.floor import Kind, Speaker
 from timar_common.clock import (
     FRAMES_PER_SECOND,
     NOMINAL_NS_PER_SAMPLE,

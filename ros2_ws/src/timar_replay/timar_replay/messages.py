@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from rosbags.typesys.store import Typestore
 from timar_audio.activity import Activity
-from timar_audio.turns import FloorChange, Speaker, TurnEvent
+from timar_audio.floor import FloorChange, Speaker, TurnEvent
 from timar_common.clock import FRAMES_PER_SECOND, SAMPLE_RATE_HZ
 from timar_common.user_motion import PARTS
 from timar_inference.decisions import LogEntry, MotionRun

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
-from timar_audio.turns import Speaker
+from timar_audio.floor import Speaker
 from timar_inference.conversation import Conversation
 from timar_inference.decisions import MotionRun, Outcome
 from timar_inference.runner import Runner

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from timar_audio.turns import TurnsConfig
+from timar_audio.turns_config import TurnsConfig
 from timar_inference.config import InferenceConfig
 from timar_retargeting.config import RetargetingConfig
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from timar_audio.turns import Speaker
+from timar_audio.floor import Speaker
 from timar_common.clock import NOMINAL_NS_PER_SAMPLE
 
 from timar_replay.bag import BagMessage

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from timar_audio.blocks import check_block
-from timar_audio.turns import Kind, Speaker, Turns, TurnsConfig
+from timar_audio.floor import Kind, Speaker
+from timar_audio.turns import Turns
+from timar_audio.turns_config import TurnsConfig
 from timar_common.clock import NOMINAL_NS_PER_SAMPLE
 from timar_common.restarts import Belongs, ConversationWatch
 from timar_description import find_joint_map

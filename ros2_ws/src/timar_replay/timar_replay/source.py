@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Collection, Iterator
 
-from timar_audio.turns import Speaker
+from timar_audio.floor import Speaker
 
 from timar_replay.bag import BagMessage, BagReader
 from timar_replay.conversation import GENERATE
