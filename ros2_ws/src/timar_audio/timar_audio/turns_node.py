@@ -16,14 +16,14 @@ from timar_common.restarts import Belongs, ConversationWatch
 from timar_common.room_node import RoomNode, run
 from timar_msgs.msg import FloorState, TurnEvent, VoiceActivity
 
-from timar_audio import turns
+from timar_audio import floor
 from timar_audio.activity import Activity
 from timar_audio.blocks import check_block
 from timar_audio.end_of_turn import EndOfTurn, load_end_of_turn
-from timar_audio.floor import Speaker
+from timar_audio.floor import Kind, Speaker
 from timar_audio.levels import SILENCE_DBFS
 from timar_audio.motion_noise import MotionGate, read_motion_noise, speeds_of
-from timar_audio.turns import Turns
+from timar_audio.turns import Decisions, Turns
 from timar_audio.turns_config import TurnsConfig
 
 _FRAME_IDS = {Speaker.USER: "microphone", Speaker.AGENT: "loudspeaker"}
@@ -69,8 +69,8 @@ class TurnsNode(RoomNode):
         self._waiting: collections.deque[tuple[Any, int]] = collections.deque()
         self._watch = ConversationWatch()
         self._newest = {speaker: _Newest() for speaker in Speaker}
-        self._delays_s = {kind: Percentiles() for kind in turns.Kind}
-        self._counts = {kind: 0 for kind in turns.Kind}
+        self._delays_s = {kind: Percentiles() for kind in Kind}
+        self._counts = {kind: 0 for kind in Kind}
         self._activity = self.publish_on("voice_activity")
         self._events = self.publish_on("turn_events")
         self._floor = self.publish_on("floor")
@@ -159,7 +159,7 @@ class TurnsNode(RoomNode):
         self._turns = self._turns.anew()
         self._newest = {speaker: _Newest() for speaker in Speaker}
 
-    def _publish(self, speaker: Speaker, decisions: turns.Decisions) -> None:
+    def _publish(self, speaker: Speaker, decisions: Decisions) -> None:
         for who, frame in decisions.activity:
             self._publish_activity(who, frame)
         for event in decisions.events:
@@ -191,7 +191,7 @@ class TurnsNode(RoomNode):
             )
         )
 
-    def _publish_event(self, event: turns.TurnEvent) -> None:
+    def _publish_event(self, event: floor.TurnEvent) -> None:
         self._counts[event.kind] += 1
         self._delays_s[event.kind].add(event.decision_delay_s)
         self._events.publish(
