@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from timar_replay.frames import AGENT, Frames
-from timar_replay.score import NECK, beat_scores, nearest_distance
+from timar_replay.conversation import SpeechTurnEvent
+from timar_replay.frames import AGENT, END, START, USER, Frames, Stretch
+from timar_replay.score import NECK, beat_scores, label_scores, nearest_distance
 from timar_replay.shown import ENOUGH_FRAMES, MOTION_SIZE, FrameRows, ShownCounters
 
 HOUR_FRAMES = 3600 * 25
@@ -58,3 +61,19 @@ def test_rows_written_before_the_memory_grew_stay_and_the_first_report_of_a_fram
     np.testing.assert_array_equal(np.flatnonzero(is_known), [2, 3, 4, 5, far, far + 1, far + 2])
     np.testing.assert_array_equal(whole[far : far + 3], first)
     assert not whole[6:far].any()
+
+
+def test_a_labelled_turn_is_held_against_its_start_and_its_end():
+    second = 16_000
+    turns = [(START, 2 * second + 1_600, 0), (END, 2 * second + 1_600, 5 * second - 800)]
+    events = [SpeechTurnEvent(0, USER, kind, first, end) for kind, first, end in turns]
+    frames = dataclasses.replace(
+        talking(200),
+        conversation=SimpleNamespace(events=events),
+        speaking={USER: np.zeros(200, np.bool_), AGENT: np.zeros(200, np.bool_)},
+        labels=[Stretch(USER, 2 * second, 5 * second), Stretch(AGENT, 6 * second, 7 * second)],
+    )
+    found = label_scores(frames)
+    assert found["start_error_ms"] == 100.0
+    assert found["end_error_ms"] == 50.0
+    assert found["missed_share"] == 0.5

@@ -15,7 +15,7 @@ from timar_common.clock import FRAMES_PER_SECOND, SAMPLE_RATE_HZ, SAMPLES_PER_FR
 from timar_model.metrics import clip_metrics
 
 from timar_replay.conversation import COMMIT_UNSAMPLED, FLOOR_NAMES, GENERATE, SpeechTurnEvent
-from timar_replay.frames import AGENT, START, USER, Floats, Frames, read_frames
+from timar_replay.frames import AGENT, END, START, USER, Floats, Frames, read_frames
 from timar_replay.joints import AT_LIMIT_RAD, JointLimit
 from timar_replay.measure import measured_of
 
@@ -241,25 +241,32 @@ def body_scores(frames: Frames, limits: Mapping[str, JointLimit]) -> dict[str, f
 def label_scores(frames: Frames) -> dict[str, float | None]:
     """Return how voice activity and speech turns agree with labels made by hand, where the bag has them."""
     if not frames.labels:
-        return {"labels": 0.0, "vad_balanced_accuracy": None, "start_error_ms": None, "missed_share": None}
+        unknown = ("vad_balanced_accuracy", "start_error_ms", "end_error_ms", "missed_share")
+        return {"labels": 0.0, **dict.fromkeys(unknown)}
     accuracy = [_vad_accuracy(frames, speaker) for speaker in (USER, AGENT)]
-    errors, missed = [], 0
+    starts, ends, missed = [], [], 0
     for label in frames.labels:
-        near = [
-            abs(event.first_sample - label.first_sample)
-            for event in frames.conversation.events
-            if event.kind == START and event.speaker == label.speaker
-        ]
-        if near and min(near) <= LABEL_NEAR_SAMPLES:
-            errors.append(min(near) * 1e3 / SAMPLE_RATE_HZ)
+        of_speaker = [event for event in frames.conversation.events if event.speaker == label.speaker]
+        start = _nearest([e.first_sample for e in of_speaker if e.kind == START], label.first_sample)
+        end = _nearest([e.end_sample for e in of_speaker if e.kind == END], label.end_sample)
+        if end <= LABEL_NEAR_SAMPLES:
+            ends.append(end * 1e3 / SAMPLE_RATE_HZ)
+        if start <= LABEL_NEAR_SAMPLES:
+            starts.append(start * 1e3 / SAMPLE_RATE_HZ)
         elif not _is_inside_turn(frames.conversation.events, label.speaker, label.first_sample):
             missed += 1
     return {
         "labels": float(len(frames.labels)),
         "vad_balanced_accuracy": _mean([value for value in accuracy if value is not None]),
-        "start_error_ms": _mean(errors),
+        "start_error_ms": _mean(starts),
+        "end_error_ms": _mean(ends),
         "missed_share": missed / len(frames.labels),
     }
+
+
+def _nearest(samples: list[int], sample: int) -> float:
+    """Return how far the nearest of some samples is away; infinity without any."""
+    return min((abs(one - sample) for one in samples), default=math.inf)
 
 
 def _vad_accuracy(frames: Frames, speaker: int) -> float | None:
