@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from timar_model.checkpoint import save_model
+from timar_model.checkpoint import read_model, save_model
 from timar_model.config import ModelConfig
 from timar_model.metrics_head import jerk_by_phase
 from timar_model.model import TimarModel
+from timar_model.statistics import MotionStatistics
 from timar_training import quality
 from timar_training.evaluate_command import main as evaluate_main
 from timar_training.levels import frame_level_db
@@ -76,20 +77,41 @@ def trained(tmp_path):
 
 
 def test_a_published_model_carries_its_card_and_its_sampling_defaults(trained):
-    folder = publish(trained / "model", trained / "out", {"temperature": 0.25}, trained / "card.md")
+    folder = publish([trained / "model"], trained / "out", {"temperature": 0.25}, trained / "card.md")
     assert folder.config.sampling.temperature == 0.25
     assert "README.md" in folder.manifest["files"]
     assert (folder.path / "README.md").read_text() == "# A card\n"
 
 
+def test_of_several_runs_the_mean_of_their_weights_is_published(trained):
+    network = TimarModel(ModelConfig.of_size("tiny", blocks=1, window_frames=10))
+    save_model(trained / "other", network, provenance={"command": "timar train other.yaml"})
+    runs = [trained / "other", trained / "model"]
+    folder = publish(runs, trained / "out", {}, trained / "card.md")
+    one, two = (read_model(run).weights() for run in runs)
+    for name, value in folder.weights().items():
+        np.testing.assert_allclose(value, (one[name] + two[name]) / 2, rtol=0, atol=1e-6)
+    assert folder.manifest["provenance"]["averaged_with"] == [{"command": "timar train other.yaml"}]
+
+
+def test_runs_of_other_units_or_shapes_have_no_mean(trained):
+    network = TimarModel(ModelConfig.of_size("tiny", blocks=1, window_frames=10))
+    units = MotionStatistics(np.ones(56, np.float32), np.ones(56, np.float32))
+    save_model(trained / "units", network, units)
+    save_model(trained / "deep", TimarModel(ModelConfig.of_size("tiny", blocks=2, window_frames=10)))
+    for other, message in (("units", "other units of motion"), ("deep", "weights of other shapes")):
+        with pytest.raises(ValueError, match=message):
+            publish([trained / "model", trained / other], trained / "out", {}, trained / "card.md")
+
+
 def test_an_unknown_sampling_default_is_refused(trained):
     with pytest.raises(ValueError, match="no sampling option 'heat'"):
-        publish(trained / "model", trained / "out", {"heat": 1.0}, trained / "card.md")
+        publish([trained / "model"], trained / "out", {"heat": 1.0}, trained / "card.md")
 
 
 def test_a_model_is_not_published_without_a_card(trained):
     with pytest.raises(FileNotFoundError, match="no model card"):
-        publish(trained / "model", trained / "out", {}, trained / "nothing.md")
+        publish([trained / "model"], trained / "out", {}, trained / "nothing.md")
 
 
 def test_a_model_that_is_not_there_is_said_in_a_sentence(tmp_path, capsys):

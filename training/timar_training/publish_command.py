@@ -13,7 +13,12 @@ from .evaluate_command import SAMPLING_OPTIONS
 def main(argv: list[str]) -> int:
     """Copy a trained model to where it is shipped, with its sampling defaults and its card."""
     parser = argparse.ArgumentParser(prog="timar publish", description=main.__doc__)
-    parser.add_argument("source", type=Path, help="the model folder that `timar train` left")
+    parser.add_argument(
+        "source",
+        type=Path,
+        nargs="+",
+        help="the model folder that `timar train` left; of several, the mean of their weights is published",
+    )
     parser.add_argument(
         "target", type=Path, help="where to, such as timar_model/timar_model/models/talking-head"
     )
