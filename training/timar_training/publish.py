@@ -76,8 +76,8 @@ def _mean_weights(folders: Sequence[ModelFolder]) -> dict[str, np.ndarray]:
         weights = folder.weights()
         if {n: a.shape for n, a in weights.items()} != {n: a.shape for n, a in first.items()}:
             raise ValueError(f"{folder.path} has weights of other shapes than {folders[0].path}")
-        units = [(found.statistics.mean, found.statistics.std) for found in (folder, folders[0])]
-        if not np.allclose(*units, rtol=1e-5):
+        own, expected = (np.stack([f.statistics.mean, f.statistics.std]) for f in (folder, folders[0]))
+        if not np.allclose(own, expected, rtol=1e-5):
             raise ValueError(
                 f"{folder.path} has other units of motion than {folders[0].path}; "
                 "average runs on the same data that went on from each other"
