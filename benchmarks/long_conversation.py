@@ -164,6 +164,7 @@ def age_lines(model: Model, clips: list[Dyad], minutes: float) -> list[str]:
             mean = {key: float(np.mean([row[key] for row in rows[start]])) for key in rows[start][0]}
             if start == 0.0:
                 lines.append(row_of("first 10 s, one clip", {**first_s, "turn_ms": mean["turn_ms"]}))
+                lines.append(row_of("first minute, the same clip", rows[start][0]))
             lines.append(row_of(f"{(start) / 60:.0f} to {(start + block_s) / 60:.0f} min", mean))
             print(lines[-1], flush=True)
     return lines

@@ -62,10 +62,11 @@ class Engine(Protocol):
         """Draw (rows, 56) normalised motion by the diffusion head.
 
         Args:
-            conditions: (1, rows, W), or (2, rows, W) when guided: the unconditional ones second.
+            conditions: (1, rows, W), or (2, rows, W) when a head that draws frames is guided: the
+                unconditional ones second.
             noise: (steps + 1, rows, 56), already scaled by the temperature.
             steps: Denoising steps.
-            guidance: Strength, read when there are two.
+            guidance: Strength, read when there are two and by a head that draws turns.
             past: What was shown before the turns, which then are equally long; read by a head that draws
                 turns.
         """
