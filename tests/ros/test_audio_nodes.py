@@ -171,7 +171,9 @@ def test_a_pair_of_files_of_different_length_runs_through_all_three_nodes(probe,
     activity = [(a.speaker, a.first_sample) for a in probe.heard["voice_activity"]]
     for speaker in (0, 1):
         firsts = [first for who, first in activity if who == speaker]
-        assert firsts == list(range(0, BLOCK * len(firsts), BLOCK))
+        # The sources wait for those who hear them, and nobody for the probe: it may find the turns node late.
+        assert firsts[0] < 0.5 * 16_000
+        assert firsts == list(range(firsts[0], firsts[0] + BLOCK * len(firsts), BLOCK))
 
     events = [(e.speaker, e.kind, e.first_sample / 16_000) for e in probe.heard["turn_events"]]
     user, agent = TurnEvent.USER, TurnEvent.AGENT

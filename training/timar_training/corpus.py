@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import tempfile
+import threading
 import zipfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,9 @@ INDEX_FILE = "index.json"
 FORMAT = 1
 PIECE_BYTES = 32_768
 RECORDINGS_FILE = "recordings.csv"
+_PARSING = threading.Lock()
+"""numpy reads a header by Python's own parser, and that of CPython 3.11 can take the recursion of one thread
+for another's (SystemError: AST constructor recursion depth mismatch): one in thousands of files failed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +184,8 @@ def motion_frames(path: Path) -> int:
         with zipfile.ZipFile(path) as archive, archive.open("pose.npy") as member:
             version = np.lib.format.read_magic(member)
             read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            shape = read[version](member)[0]
+            with _PARSING:
+                shape = read[version](member)[0]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise BadClipError(f"{path} cannot be read as npz with an array pose ({error})") from error
     return int(shape[0])
