@@ -189,8 +189,7 @@ class TurnHead(nn.Module):
             t: (B,) timesteps on the training schedule.
             noise: (B, F, 56) standard normal.
         """
-        before = torch.cat([past[:, -1:], target[:, :-1]], dim=1)
-        steps = (target - before) / self.step_size * self.moved
+        steps = self.steps_of(target, past[:, -1])
         alpha_bar = torch.as_tensor(cosine_schedule(self.diffusion_steps).alpha_bar, dtype=torch.float32)
         kept = alpha_bar.to(t.device)[t, None, None]
         noisy = kept.sqrt() * steps + (1 - kept).sqrt() * noise
@@ -208,8 +207,11 @@ class TurnHead(nn.Module):
             target: (B, F, 56) normalised motion as recorded.
             before: (B, 56) the recorded frame before each turn.
         """
-        steps = torch.diff(target, dim=1, prepend=before[:, None]) / self.step_size * self.moved
-        return self.distance(self.foretell(z).float() - steps)
+        return self.distance(self.foretell(z).float() - self.steps_of(target, before))
+
+    def steps_of(self, motion: Tensor, before: Tensor) -> Tensor:
+        """Return (B, F, 56) the steps of motion that goes on from the frames before it (B, 56)."""
+        return torch.diff(motion, dim=1, prepend=before[:, None]) / self.step_size * self.moved
 
     def distance(self, error: Tensor) -> Tensor:
         """Return (B,) the size of an error of steps and of the places they lead to, groups alike."""

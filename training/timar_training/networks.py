@@ -157,8 +157,7 @@ class DistilledTimar(TimarModel):
         with torch.no_grad():
             wanted = drawn(self._teacher[0], self.TEACHER_STEPS)
         error = (drawn(head, self.config.sampling.steps) - wanted).float()
-        steps = torch.diff(error, dim=1, prepend=torch.zeros_like(error[:, :1])) / head.step_size
-        return head.distance(steps)
+        return head.distance(head.steps_of(error, torch.zeros_like(error[:, 0])))
 
 
 class TrainingStep(nn.Module):
