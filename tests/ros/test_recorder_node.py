@@ -17,7 +17,7 @@ rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed; `make test`
 
 import yaml  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
-from timar_common.room_node import message_type, qos_of  # noqa: E402
+from timar_common.base_node import message_type, qos_of  # noqa: E402
 from timar_common.topics import TOPICS  # noqa: E402
 from timar_replay.bag import BagReader  # noqa: E402
 from timar_replay.recorder_node import RecorderNode  # noqa: E402
