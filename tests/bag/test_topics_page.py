@@ -10,7 +10,7 @@ import pytest
 from timar_common.topics import TOPICS, Topic
 
 ROOT = Path(__file__).resolve().parents[2]
-CALL = re.compile(r"\b(publish_on|listen_to)\(\s*\"([^\"]+)\"")
+CALL = re.compile(r"\b(create_topic_publisher|create_topic_subscription)\(\s*\"([^\"]+)\"")
 OPEN_ENDS = ("any", "every node")
 
 
@@ -61,6 +61,6 @@ def test_type_and_quality_of_service_are_those_of_the_table(name: str) -> None:
 @pytest.mark.parametrize("name", TOPICS)
 def test_who_sends_and_who_reads_are_the_nodes_that_do(name: str) -> None:
     row = page()[name]
-    for said, call in ((row.senders, "publish_on"), (row.readers, "listen_to")):
+    for said, call in ((row.senders, "create_topic_publisher"), (row.readers, "create_topic_subscription")):
         named = {node for node in said if not node.startswith(OPEN_ENDS)}
         assert named == nodes_that(call, name), f"{name}: the page and the nodes disagree about {call}"

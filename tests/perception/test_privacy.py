@@ -22,8 +22,8 @@ def test_no_topic_that_the_recorder_takes_carries_pictures():
 
 def test_the_eyes_publish_nothing_but_motion():
     node = (ROOT / "ros2_ws/src/timar_perception/timar_perception/perception_node.py").read_text("utf-8")
-    assert node.count("publish_on(") == 1
-    assert 'publish_on("user/motion")' in node
+    assert node.count("create_topic_publisher(") == 1
+    assert 'create_topic_publisher("user/motion")' in node
     sources = [path.read_text("utf-8") for path in (ROOT / "ros2_ws/src/timar_perception").rglob("*.py")]
     for word in ("imwrite", "VideoWriter", "imencode", "socket", "urllib", "requests", ".tofile(", "np.save"):
         assert not any(word in source for source in sources), (

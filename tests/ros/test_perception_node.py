@@ -23,7 +23,7 @@ from timar_bag.bag import BagReader
 from timar_bringup.composer import Composer
 from timar_bringup.files import with_urdf
 from timar_bringup.graph import plan, read_arguments
-from timar_common.room_node import qos_of
+from timar_common.base_node import qos_of
 from timar_common.topics import TOPICS
 from timar_msgs.msg import AudioChunk, UserMotion
 from timar_perception.perception_node import PerceptionNode

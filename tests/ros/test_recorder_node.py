@@ -19,7 +19,7 @@ import yaml  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from timar_bag.bag import BagReader  # noqa: E402
 from timar_bag.recorder_node import RecorderNode  # noqa: E402
-from timar_common.room_node import message_type, qos_of  # noqa: E402
+from timar_common.base_node import message_type, qos_of  # noqa: E402
 from timar_common.topics import TOPICS  # noqa: E402
 
 pytestmark = pytest.mark.ros

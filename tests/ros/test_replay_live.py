@@ -24,8 +24,8 @@ from timar_bringup.composer import Composer
 from timar_bringup.demo import clip
 from timar_bringup.files import with_urdf
 from timar_bringup.graph import plan, read_arguments
+from timar_common.base_node import message_type, qos_of
 from timar_common.clock import NS_PER_S
-from timar_common.room_node import message_type, qos_of
 from timar_common.topics import TOPICS
 from timar_inference.config import InferenceConfig
 from timar_replay.replay import replay

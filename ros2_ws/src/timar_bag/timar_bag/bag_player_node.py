@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 from builtin_interfaces.msg import Time
 from rosgraph_msgs.msg import Clock
 from std_srvs.srv import SetBool, Trigger
+from timar_common.base_node import BaseNode, message_type, qos_of, run
 from timar_common.clock import NS_PER_S
 from timar_common.diagnostics import Report
-from timar_common.room_node import RoomNode, message_type, qos_of, run
 
 from timar_bag.live import LiveBag, LiveConfig, LivePlayer
 from timar_bag.truth import KNOWN_TOPICS
@@ -22,7 +22,7 @@ from timar_bag.truth import KNOWN_TOPICS
 LOOK_EVERY_S = 0.05
 
 
-class BagPlayerNode(RoomNode):
+class BagPlayerNode(BaseNode):
     """Publish a bag's messages as they were recorded, when they are due; its own time is the machine's."""
 
     NAME: ClassVar[str] = "bag_player"
@@ -41,14 +41,14 @@ class BagPlayerNode(RoomNode):
         self._publishers_of = {name: self._publisher_of(name) for name in self._bag.topics}
         self._clock_out = self.create_publisher(Clock, "/clock", 10)
         self._owned.append((self.destroy_publisher, self._clock_out))
-        self.listen_to("/diagnostics", self._on_diagnostics)
-        self.serve(SetBool, "~/pause", self._on_pause)
+        self.create_topic_subscription("/diagnostics", self._on_diagnostics)
+        self.create_named_service(SetBool, "~/pause", self._on_pause)
         self._reset: Any = self.create_client(Trigger, "reset_conversation")
         self._owned.append((self.destroy_client, self._reset))
 
     def start(self) -> None:
         """Begin as soon as everybody listens."""
-        self.beside(self._play, "bag_player")
+        self.run_in_thread(self._play, "bag_player")
         if self.config.pauses_on_enter:
             # It waits for a key and not for the node's end.
             threading.Thread(target=self._read_keys, name="keys", daemon=True).start()

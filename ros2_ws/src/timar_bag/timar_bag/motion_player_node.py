@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
+from timar_common.base_node import BaseNode, run
 from timar_common.clock import FRAMES_PER_SECOND, NOMINAL_NS_PER_SAMPLE, SAMPLES_PER_FRAME
 from timar_common.diagnostics import Report
 from timar_common.restarts import Belongs, ConversationWatch
-from timar_common.room_node import RoomNode, run
 from timar_common.user_motion_node import user_motion_message
 
 from timar_bag.motion_player import MotionPlayer, MotionPlayerConfig, load_motion
 
 
-class MotionPlayerNode(RoomNode):
+class MotionPlayerNode(BaseNode):
     """Follow the clock of user/audio; what plays there is the same recording's voice."""
 
     NAME: ClassVar[str] = "motion_player"
@@ -25,8 +25,8 @@ class MotionPlayerNode(RoomNode):
         track = load_motion(Path(self.config.file).expanduser())
         self._player = MotionPlayer(track, self.config)
         self._watch = ConversationWatch()
-        self._publisher = self.publish_on("user/motion")
-        self.listen_to("user/audio", self._on_audio)
+        self._publisher = self.create_topic_publisher("user/motion")
+        self.create_topic_subscription("user/audio", self._on_audio)
         seconds = len(track.motion) / FRAMES_PER_SECOND
         self.get_logger().info(f"{seconds:.1f} s of the user's motion from {self.config.file}")
 

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import Any, ClassVar
 
+from timar_common.base_node import BaseNode, message_type, qos_of, run
 from timar_common.diagnostics import Level, Report
-from timar_common.room_node import RoomNode, message_type, qos_of, run
 from timar_common.topics import TOPICS, Topic
 
 from timar_bag.recorder import Recorder, RecorderConfig
@@ -17,7 +17,7 @@ BURST_MESSAGES = 200
 """How many messages of one topic may arrive at once."""
 
 
-class RecorderNode(RoomNode):
+class RecorderNode(BaseNode):
     """Record all topics of the table from activation to deactivation."""
 
     NAME: ClassVar[str] = "recorder"

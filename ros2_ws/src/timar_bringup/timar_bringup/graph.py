@@ -60,7 +60,7 @@ class Node:
     name: str
     package: str
     component: str
-    """``module:Class`` of its RoomNode."""
+    """``module:Class`` of its BaseNode."""
     config: str
     """``module:Class`` of its configuration dataclass, in the room's core."""
     process: str

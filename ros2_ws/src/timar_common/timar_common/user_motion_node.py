@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from timar_common.base_node import BaseNode, message_type
 from timar_common.clock import FRAMES_PER_SECOND
-from timar_common.room_node import RoomNode, message_type
 from timar_common.user_motion import PARTS, SeenFrames
 
 
-def user_motion_message(node: RoomNode, frames: SeenFrames, first_ns: int) -> Any:
+def user_motion_message(node: BaseNode, frames: SeenFrames, first_ns: int) -> Any:
     """Return a timar_msgs/UserMotion.
 
     Args:

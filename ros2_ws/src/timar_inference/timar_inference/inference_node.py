@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 from std_srvs.srv import Trigger
+from timar_common.base_node import BaseNode, run
 from timar_common.clock import FRAMES_PER_SECOND
 from timar_common.diagnostics import Level, Report
-from timar_common.room_node import RoomNode, run
 from timar_common.user_motion import PARTS, motion_from_rows
 from timar_msgs.msg import HeadMotion, TurnLog
 
@@ -26,7 +26,7 @@ FEED_PERIOD_S = 0.05
 """Turns are handed out as sound comes; this is for what waited because the queue was full."""
 
 
-class InferenceNode(RoomNode):
+class InferenceNode(BaseNode):
     """Form turns, have them computed in a worker, publish what comes of it.
 
     The conversation belongs to the node's thread, the session to the worker's; jobs go one way, outcomes are
@@ -50,13 +50,13 @@ class InferenceNode(RoomNode):
         self._runtime = runtime
         self._conversation = Conversation(self.config, runtime.alignment, name)
         self._runner = Runner(runtime.session, runtime.identity, time.monotonic_ns)
-        self._motion = self.publish_on("agent/motion")
-        self._log = self.publish_on("turn_log")
-        self.listen_to("user/audio", self._on_user_audio)
-        self.listen_to("agent/audio_planned", self._on_planned)
-        self.listen_to("user/motion", self._on_user_motion)
-        self.serve(Trigger, "reset_conversation", self._on_reset)
-        self.every(FEED_PERIOD_S, self._feed)
+        self._motion = self.create_topic_publisher("agent/motion")
+        self._log = self.create_topic_publisher("turn_log")
+        self.create_topic_subscription("user/audio", self._on_user_audio)
+        self.create_topic_subscription("agent/audio_planned", self._on_planned)
+        self.create_topic_subscription("user/motion", self._on_user_motion)
+        self.create_named_service(Trigger, "reset_conversation", self._on_reset)
+        self.create_steady_timer(FEED_PERIOD_S, self._feed)
 
     def start(self) -> None:
         """Start the worker; the conversation begins with the user's next sound."""

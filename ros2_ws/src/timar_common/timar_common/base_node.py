@@ -1,6 +1,6 @@
 """The base of every node: described parameters, topics of the one table, lifecycle, diagnostics.
 
-A room's node derives from `RoomNode`, names its configuration dataclass, and fills in four methods:
+A room's node derives from `BaseNode`, names its configuration dataclass, and fills in four methods:
 `build` (cores, publishers, subscriptions), `start`, `stop`, `release`. Everything a core must not know about
 ROS is here or in the node.
 """
@@ -78,7 +78,7 @@ def declare_config(node: LifecycleNode, config_type: type) -> Any:
     return config_type(**values)
 
 
-class RoomNode(LifecycleNode):
+class BaseNode(LifecycleNode):
     """A lifecycle node that configures and activates itself unless `autostart` is false."""
 
     NAME: ClassVar[str]
@@ -95,7 +95,7 @@ class RoomNode(LifecycleNode):
         self.exit_status = 0
         """What the process ends with; a node that fails after its start sets it."""
         self.ending = threading.Event()
-        """Set while the node does not act; what runs `beside` it looks at it, or waits by it."""
+        """Set while the node does not act; what `run_in_thread` started looks at it, or waits by it."""
         self.bad_messages = 0
         self.anchor = RosAnchor()
         self._sim_clock: SimClock | None = None
@@ -123,32 +123,32 @@ class RoomNode(LifecycleNode):
 
     # What a room may use.
 
-    def publish_on(self, topic_name: str) -> Any:
+    def create_topic_publisher(self, topic_name: str) -> Any:
         """Make a publisher of a topic of the table."""
         topic = TOPICS[topic_name]
         publisher = self.create_publisher(message_type(topic.type_name), topic.name, qos_of(topic))
         self._owned.append((self.destroy_publisher, publisher))
         return publisher
 
-    def publish_on_foreign(self, message_class: Any, name: str, qos: QoSProfile) -> Any:
+    def create_external_publisher(self, message_class: Any, name: str, qos: QoSProfile) -> Any:
         """Make a publisher of a topic from outside this workspace."""
         publisher = self.create_publisher(message_class, name, qos)
         self._owned.append((self.destroy_publisher, publisher))
         return publisher
 
-    def listen_to(self, topic_name: str, callback: Callable[[Any], None]) -> None:
+    def create_topic_subscription(self, topic_name: str, callback: Callable[[Any], None]) -> None:
         """Subscribe to a topic of the table.
 
         While the node is inactive messages are left out. A message that makes the callback raise ValueError
         is counted, logged at most every five seconds, and otherwise ignored.
         """
         topic = TOPICS[topic_name]
-        self.listen_to_foreign(message_type(topic.type_name), topic.name, qos_of(topic), callback)
+        self.create_external_subscription(message_type(topic.type_name), topic.name, qos_of(topic), callback)
 
-    def listen_to_foreign(
+    def create_external_subscription(
         self, message_class: Any, name: str, qos: QoSProfile, callback: Callable[[Any], None]
     ) -> None:
-        """Subscribe to a topic from outside this workspace; else as `listen_to`."""
+        """Subscribe to a topic from outside this workspace; else as `create_topic_subscription`."""
 
         @functools.wraps(callback)
         def deliver(message: Any) -> None:
@@ -163,7 +163,7 @@ class RoomNode(LifecycleNode):
         subscription = self.create_subscription(message_class, name, deliver, qos)
         self._owned.append((self.destroy_subscription, subscription))
 
-    def every(self, period_s: float, callback: Callable[[], None]) -> None:
+    def create_steady_timer(self, period_s: float, callback: Callable[[], None]) -> None:
         """Call back in steady time while the node is active."""
 
         def tick() -> None:
@@ -173,12 +173,12 @@ class RoomNode(LifecycleNode):
         clock = rclpy.clock.Clock(clock_type=rclpy.clock.ClockType.STEADY_TIME)
         self._owned.append((self.destroy_timer, self.create_timer(period_s, tick, clock=clock)))
 
-    def beside(self, work: Callable[[], None], name: str) -> None:
+    def run_in_thread(self, work: Callable[[], None], name: str) -> None:
         """Run something in a thread of its own until it returns, which it does soon after `ending` is set."""
         self._threads.append(threading.Thread(target=work, name=name, daemon=True))
         self._threads[-1].start()
 
-    def serve(self, service_type: Any, name: str, callback: Callable[[Any, Any], Any]) -> None:
+    def create_named_service(self, service_type: Any, name: str, callback: Callable[[Any, Any], Any]) -> None:
         """Offer a service under a relative name."""
         self._owned.append((self.destroy_service, self.create_service(service_type, name, callback)))
 
@@ -323,7 +323,7 @@ class RoomNode(LifecycleNode):
         def publish() -> None:
             publisher.publish(self._diagnostic_array())
 
-        self.every(1.0, publish)
+        self.create_steady_timer(1.0, publish)
 
     def _diagnostic_array(self) -> DiagnosticArray:
         report = self.report()
@@ -340,7 +340,7 @@ class RoomNode(LifecycleNode):
         return DiagnosticArray(header=self.header(time.monotonic_ns()), status=[status])
 
 
-def run(node_types: Sequence[type[RoomNode]], args: Sequence[str] | None = None) -> int:
+def run(node_types: Sequence[type[BaseNode]], args: Sequence[str] | None = None) -> int:
     """Run nodes in this process until a signal, and return the exit status.
 
     SIGINT and SIGTERM end the spinning between two callbacks; every node is then stopped and destroyed,
@@ -358,7 +358,7 @@ def run(node_types: Sequence[type[RoomNode]], args: Sequence[str] | None = None)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
     executor = None
-    nodes: list[RoomNode] = []
+    nodes: list[BaseNode] = []
     try:
         for node_type in node_types:
             nodes.append(node_type())
@@ -401,7 +401,7 @@ def _end_soon() -> None:
     faulthandler.dump_traceback_later(END_WITHIN_S, exit=True, file=sys.__stderr__)
 
 
-def _autostart(node: RoomNode) -> bool:
+def _autostart(node: BaseNode) -> bool:
     if node.trigger_configure() != TransitionCallbackReturn.SUCCESS:
         return False
     return node.trigger_activate() == TransitionCallbackReturn.SUCCESS

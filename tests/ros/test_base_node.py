@@ -13,8 +13,8 @@ rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed; `make test`
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
+from timar_common.base_node import BaseNode, qos_of  # noqa: E402
 from timar_common.config import check, option  # noqa: E402
-from timar_common.room_node import RoomNode, qos_of  # noqa: E402
 from timar_common.topics import TOPICS  # noqa: E402
 from timar_msgs.msg import FloorState  # noqa: E402
 
@@ -30,13 +30,13 @@ class ExampleConfig:
         check(self)
 
 
-class ExampleNode(RoomNode):
+class ExampleNode(BaseNode):
     NAME = "example"
     Config = ExampleConfig
 
     def build(self) -> None:
         self.floors: list[int] = []
-        self.listen_to("floor", self._take)
+        self.create_topic_subscription("floor", self._take)
 
     def _take(self, message: FloorState) -> None:
         if message.since_sample < 0:
@@ -136,7 +136,7 @@ class CountingNode(ExampleNode):
         self.is_refusing = False
 
     def start(self) -> None:
-        self.beside(self._count, "count")
+        self.run_in_thread(self._count, "count")
         if self.is_refusing:
             raise OSError("the device is taken")
 
