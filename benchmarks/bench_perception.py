@@ -36,8 +36,8 @@ from timar_perception.landmarks import MediaPipeLandmarker, find_model  # noqa: 
 from timar_perception.pictures import Picture  # noqa: E402
 from timar_perception.timing import FrameMaker  # noqa: E402
 from timar_replay.bag import BagReader  # noqa: E402
-from timar_training.dyads import Motion  # noqa: E402
-from timar_training.predictor import Dyad  # noqa: E402
+from timar_training.corpora.dyads import Motion  # noqa: E402
+from timar_training.prediction.predictor import Dyad  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "results" / "perception.md"
 FIGURES = ROOT / "benchmarks" / "results" / "perception.json"
@@ -226,9 +226,9 @@ def _read_bag(bag: Path) -> dict:
 def measure_model(data: Path, clips: int, seconds: float | None) -> dict:
     """Score the shipped model by how much of the user's motion it gets, on dyads with a truth."""
     # Only here, for the other parts need no training.
-    from timar_training import dyads
-    from timar_training.evaluation import EvaluationConfig, evaluate
-    from timar_training.predictors import open_predictors
+    from timar_training.corpora import dyads
+    from timar_training.evaluation.scoring import EvaluationConfig, evaluate
+    from timar_training.prediction.predictors import open_predictors
 
     ((_, predictor),) = open_predictors("talking-head", data, (None,), 1, {}, (None,))
     chosen = dyads.read_split(data, "test")[:clips]

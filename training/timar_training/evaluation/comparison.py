@@ -17,16 +17,16 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from . import dyads
-from .compare_report import write_comparison
-from .corpus import write_whole
-from .evaluate_command import data_kind
-from .evaluation import EvaluationConfig, evaluate, with_motion
-from .networks import build_network, equal_size, parameters_of
-from .predictor import Predictor
-from .predictors import open_predictors
-from .train_config import TrainConfig
-from .trainer import Progress, open_run
+from ..corpora import dyads
+from ..corpora.index import write_whole
+from ..evaluate_command import data_kind
+from ..networks.variants import build_network, equal_size, parameters_of
+from ..prediction.predictor import Predictor
+from ..prediction.predictors import open_predictors
+from ..training.config import TrainConfig
+from ..training.trainer import Progress, open_run
+from .comparison_report import write_comparison
+from .scoring import EvaluationConfig, evaluate, with_motion
 
 REFERENCE = "timar"
 BOOTSTRAP_DRAWS = 1000

@@ -10,8 +10,8 @@ from scipy import signal
 from timar_common.clock import FRAMES_PER_SECOND
 from timar_model.metrics_head import jerk_by_phase
 
-from .dyads import JAW, NECK
-from .levels import frame_level_db
+from ..corpora.dyads import JAW, NECK
+from ..corpora.levels import frame_level_db
 
 Float64Array = npt.NDArray[np.float64]
 FloatArray = npt.NDArray[np.float32]

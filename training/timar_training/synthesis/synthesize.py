@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from . import dyads
+from ..corpora import dyads
+from ..corpora.dyads import AGENT_SPEAKER, USER_SPEAKER, Motion
 from .conversation import RoomConfig, TalkConfig, hear, hold_conversation
-from .dyads import AGENT_SPEAKER, USER_SPEAKER, Motion
 from .gestures import GestureConfig, Style, move
 from .voices import UNSEEN_VOICES, Voice, available_voices
 

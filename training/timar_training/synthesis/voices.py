@@ -18,7 +18,7 @@ import numpy.typing as npt
 import soxr
 from timar_common.clock import SAMPLE_RATE_HZ
 
-from .levels import active_level_db, speech_span
+from ..corpora.levels import active_level_db, speech_span
 
 PROMPT_FOLDER = Path("/usr/share/asterisk/sounds")
 G722_SAMPLES_PER_BYTE = 2

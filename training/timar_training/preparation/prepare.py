@@ -23,8 +23,8 @@ from timar_common.clock import SAMPLES_PER_FRAME
 from timar_model.config import ModelConfig
 from timar_model.speech import SpeechFeatures, clip_features, speech_features
 
-from . import dyads
-from .dyads import AGENT_SPEAKER, MOTION_SIZE, USER_SPEAKER, Clip, Motion
+from ..corpora import dyads
+from ..corpora.dyads import AGENT_SPEAKER, MOTION_SIZE, USER_SPEAKER, Clip, Motion
 
 FORMAT = 1
 STREAMS = ("user_speech", "agent_speech", "user_motion", "agent_motion", "user_valid", "agent_valid")

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from timar_common.clock import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 
-from .dyads import Clip, Motion
-from .evaluation import EvaluationConfig, evaluate
-from .predictor import Dyad, Predictor
+from ..corpora.dyads import Clip, Motion
+from ..prediction.predictor import Dyad, Predictor
+from .scoring import EvaluationConfig, evaluate
 
 KINDS = ("noise", "silence", "dropped-motion")
 PROBABILITIES = (0.0, 0.1, 0.3, 0.5, 0.7)

@@ -14,10 +14,10 @@ from timar_model.session import Session
 from timar_model.speech import speech_features
 from timar_model.statistics import MotionStatistics
 
-from . import dyads
-from .conversing import converse
-from .dyads import AGENT_SPEAKER, USER_SPEAKER, Clip
-from .train_config import TrainConfig
+from ..corpora import dyads
+from ..corpora.dyads import AGENT_SPEAKER, USER_SPEAKER, Clip
+from ..prediction.conversing import converse
+from .config import TrainConfig
 
 ENERGY_SAMPLES = 2
 

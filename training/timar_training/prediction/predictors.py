@@ -10,7 +10,7 @@ from timar_model.checkpoint import read_model
 from timar_model.config import ModelConfig
 from timar_model.loading import Model, find_model
 
-from . import dyads
+from ..corpora import dyads
 from .baselines import BASELINES, fit_baseline
 from .conversing import Recording, converse, converse_together
 from .predictor import Dyad, FloatArray, Predictor

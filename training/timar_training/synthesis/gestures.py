@@ -13,9 +13,9 @@ import numpy.typing as npt
 from scipy import ndimage, signal
 from timar_common.clock import FRAMES_PER_SECOND, SAMPLE_RATE_HZ
 
+from ..corpora.dyads import JAW, MOTION_SIZE, NECK
+from ..corpora.levels import FINE_RATE_HZ, active_level_db, fine_level_db, is_speaking, runs
 from .conversation import Conversation, Utterance
-from .dyads import JAW, MOTION_SIZE, NECK
-from .levels import FINE_RATE_HZ, active_level_db, fine_level_db, is_speaking, runs
 
 Float64Array = npt.NDArray[np.float64]
 

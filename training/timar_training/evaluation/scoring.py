@@ -21,11 +21,11 @@ from timar_model.metrics_head import (
     quick_pitch,
 )
 
+from ..corpora.dyads import AGENT_SPEAKER, NECK, Clip, Motion
+from ..corpora.levels import FINE_RATE_HZ, is_speaking
+from ..prediction.predictor import Dyad, FloatArray, Predictor, load_dyad
+from ..prediction.predictors import predict_all
 from . import quality
-from .dyads import AGENT_SPEAKER, NECK, Clip, Motion
-from .levels import FINE_RATE_HZ, is_speaking
-from .predictor import Dyad, FloatArray, Predictor, load_dyad
-from .predictors import predict_all
 
 BOOTSTRAP_DRAWS = 2000
 GROUP_OF_SCORE = {"exp": 0, "jaw": 1, "pose": 2}

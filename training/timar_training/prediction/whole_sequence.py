@@ -17,11 +17,11 @@ from timar_model.speech import SpeechFeatures, speech_features
 from timar_model.turns import lead_frames
 from torch import Tensor
 
-from .dualtalk import DualTalkNetwork
-from .dyads import MOTION_SIZE
-from .networks import FullAttentionTimar, RegressingTimar
+from ..corpora.dyads import MOTION_SIZE
+from ..networks.dualtalk import DualTalkNetwork
+from ..networks.variants import FullAttentionTimar, RegressingTimar
+from ..preparation.prepare import voice_features
 from .predictor import Dyad, Predictor
-from .prepare import voice_features
 
 FloatArray = npt.NDArray[np.float32]
 

@@ -11,8 +11,8 @@ import numpy as np
 from timar_common.clock import FRAMES_PER_SECOND, SAMPLE_RATE_HZ
 
 from . import dyads
-from .corpus import SPLITS, check_splits
 from .dyads import JAW, NECK, BadClipError, Clip
+from .index import SPLITS, check_splits
 from .levels import active_level_db
 
 MAX_LENGTH_DIFFERENCE_S = 0.2

@@ -22,7 +22,11 @@ from timar_model.statistics import MotionStatistics
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from . import dyads
+from ..corpora import dyads
+from ..corpora.index import CACHE_FOLDER, check_splits
+from ..networks.variants import DistilledTimar, TrainingStep, build_network
+from ..preparation.prepare import prepare
+from ..preparation.windows import WindowSampler, motion_statistics, window_lead
 from .checkpoints import (
     load_checkpoint,
     newest_checkpoint,
@@ -32,12 +36,8 @@ from .checkpoints import (
     whole_moments,
     whole_weights,
 )
-from .corpus import CACHE_FOLDER, check_splits
-from .networks import DistilledTimar, TrainingStep, build_network
-from .prepare import prepare
-from .train_config import TrainConfig
+from .config import TrainConfig
 from .validation import drawn_metric
-from .windows import WindowSampler, motion_statistics, window_lead
 
 LEAST_RATE = 0.05
 

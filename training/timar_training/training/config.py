@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from timar_model.config import ModelConfig, ObjectiveConfig, SamplingConfig
 
-from .windows import Augmentation
+from ..preparation.windows import Augmentation
 
 ARCHITECTURES = ("timar", "timar-distilled", "timar-mlp-head", "timar-full-attention", "dualtalk")
 """The system; its head taught to draw in fewer steps; it with a regression head, or with attention to later
