@@ -165,9 +165,12 @@ def stamp_ns(message: Message) -> int:
 
 def wire_header(ros_ns: int, frame_id: str = "") -> Any:
     """Return a std_msgs/Header of a ROS time [ns]."""
-    types = standard_types().types
-    stamp = types["builtin_interfaces/msg/Time"](sec=ros_ns // 10**9, nanosec=ros_ns % 10**9)
-    return types["std_msgs/msg/Header"](stamp=stamp, frame_id=frame_id)
+    return standard_types().types["std_msgs/msg/Header"](stamp=wire_time(ros_ns), frame_id=frame_id)
+
+
+def wire_time(ros_ns: int) -> Any:
+    """Return a builtin_interfaces/Time [ns]."""
+    return standard_types().types["builtin_interfaces/msg/Time"](sec=ros_ns // 10**9, nanosec=ros_ns % 10**9)
 
 
 def duration(ns: int) -> Any:
