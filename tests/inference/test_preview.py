@@ -145,7 +145,7 @@ def test_worker_shows_a_turn_before_it_guesses_on(make_stage, make_runner, make_
 
     worker = make_worker(runner, 8, take)
     for job in stage.hear_until(0, 1920):
-        worker.submit(job)
+        worker.submit(job, stage.clock())
     wait_for(lambda: previews)
     assert [name for name, _ in calls_before] == ["reset", "step", "step"]
     assert previews[0].first_frame == 10
@@ -166,24 +166,13 @@ def test_worker_guesses_nothing_while_another_turn_waits(make_stage, make_runner
 
     worker = make_worker(runner, 8, take)
     for job in stage.hear_until(0, 6400):
-        worker.submit(job)
+        worker.submit(job, stage.clock())
     stage.clock.move_to_sample(1920)
     is_open.set()
     wait_for(lambda: previews)
     assert [each.first_frame for each in outcomes] == [5, 5, 10]
     assert [preview.first_frame for preview in previews] == [15]
     assert runner.counters.previews_dropped == 1
-
-
-def test_worker_without_a_taker_guesses_nothing(make_stage, make_runner, make_worker):
-    stage = make_stage()
-    runner, session = make_runner(stage)
-    outcomes = []
-    worker = make_worker(runner, 8, outcomes.append)
-    for job in stage.hear_until(0, 6400):
-        worker.submit(job)
-    wait_for(lambda: len(outcomes) == 3)
-    assert "preview" not in {name for name, _ in session.calls}
 
 
 def test_previews_leave_no_trace_in_turns_or_log(open_small, make_talk):

@@ -28,7 +28,7 @@ def test_turn_in_time_is_generated_and_logged_with_all_it_was_made_from(make_sta
     assert (entry.decision, entry.sequence, entry.first_frame, entry.frames) == (Decision.GENERATE, 1, 5, 5)
     assert (entry.user_first_sample, entry.user_end_sample) == (-1280, 1920)
     assert (entry.agent_first_sample, entry.agent_end_sample) == (3200, 6400)
-    assert (entry.planned_revision, entry.seed, entry.user_motion_valid) == (2, 3, ())
+    assert (entry.planned_revision, entry.seed, entry.user_motion_valid.size) == (2, 3, 0)
     assert (entry.engine, entry.model_sha256) == ("fake-float32", "0" * 64)
     assert not entry.is_late
     assert entry.compute_ms == pytest.approx(30.0)
