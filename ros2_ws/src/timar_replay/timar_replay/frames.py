@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from timar_common.clock import SAMPLES_PER_FRAME
+from timar_common.user_motion import user_motion_from
 
 from timar_replay.bag import BagMessage
 from timar_replay.conversation import Conversation, read_conversation
-from timar_replay.messages import user_motion_of
 from timar_replay.shown import FrameRows, ShownCounters, ShownMotion
 from timar_replay.truth import TRUTH_EVENTS, TRUTH_MOTION
 from timar_replay.voice import HOP_SAMPLES, SILENCE_DBFS, Voice
@@ -86,7 +86,7 @@ class _Track:
         self._rows = FrameRows()
 
     def take(self, message: object) -> None:
-        motion, valid = user_motion_of(message)
+        motion, valid = user_motion_from(message)
         self._rows.add(int(message.first_frame), motion, np.asarray(valid.all(axis=1)))  # type: ignore[attr-defined]
 
     def whole(self, frames: int) -> tuple[Motion32 | None, Flags]:
