@@ -235,13 +235,10 @@ def test_plan_hours_ahead_is_refused(stage):
         stage.plan(16_000 * 3600, np.ones(320))
 
 
-@pytest.mark.parametrize(
-    ("frame", "fps", "word"), [(10**6, 25.0, "1000000"), (-1, 25.0, "-1"), (0, 30.0, "30")]
-)
-def test_user_motion_of_another_clock_is_refused(stage, frame, fps, word):
+def test_user_motion_of_another_clock_is_refused(stage):
     stage.hear_until(0, 3200)
-    with pytest.raises(ValueError, match=word):
-        stage.see(frame, np.zeros((1, 56), np.float32), np.ones((1, 3), bool), fps)
+    with pytest.raises(ValueError, match="1000000"):
+        stage.see(10**6, np.zeros((1, 56), np.float32), np.ones((1, 3), bool))
 
 
 def test_new_conversation_has_a_new_name_and_seed_and_forgets_the_user(make_stage):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,16 +46,15 @@ def user_motion_message(
         valid: (n, 3) whether expression, jaw and neck were seen.
         stamp_ns: The instant of the first frame, CLOCK_MONOTONIC [ns].
     """
-    rows = {part: motion[:, columns].ravel() for part, columns in PARTS.items()}
-    flags = {f"{part}_valid": valid[:, column].copy() for column, part in enumerate(PARTS)}
+    fields: dict[str, Any] = {part: motion[:, columns].ravel() for part, columns in PARTS.items()}
+    fields |= {f"{part}_valid": valid[:, column].copy() for column, part in enumerate(PARTS)}
     return new(
         "UserMotion",
         header=Header(stamp_ns, "user_head"),
         first_frame=first_frame,
         fps=float(FRAMES_PER_SECOND),
         frames=len(motion),
-        **rows,
-        **flags,
+        **fields,
     )
 
 

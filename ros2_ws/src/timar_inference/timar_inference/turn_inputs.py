@@ -121,12 +121,6 @@ class TurnInputs:
         """
         motion, valid = user_motion_from(message)
         first_frame = int(message.first_frame)
-        if message.fps != 25.0:
-            raise ValueError(
-                f"the user's motion has {message.fps:g} frames a second, expected 25: resample it before"
-            )
-        if first_frame < 0:
-            raise ValueError(f"the user's motion starts at frame {first_frame}, expected 0 or later")
         if not self.user.is_started:
             self._past.motion_frames_unused += len(motion)
             return

@@ -133,7 +133,7 @@ class BagHost:
     def _deliver(self, topic: str, message: Message, now_ns: int) -> None:
         for component in self._readers.get(topic, ()):
             try:
-                outputs = component.handle(topic, message, now_ns)
+                outputs = list(component.handle(topic, message, now_ns))
             except ValueError as error:
                 self.rejections[topic] += 1
                 self.first_rejection.setdefault(topic, " ".join(str(error).split()))
