@@ -45,7 +45,9 @@ COPIED = (
     "header", "sequence", "is_late", "queue_ms", "speech_ms", "backbone_ms", "head_ms", "compute_ms",
 )  # fmt: skip
 """Fields of a decision that say how the live machine did, not what was decided."""
-NO_CURSOR = "the turn log has no input cursor (an earlier version recorded it): exact following is not possible"
+NO_CURSOR = (
+    "the turn log has no input cursor (an earlier version recorded it): exact following is not possible"
+)
 Key = tuple[str, int, int]
 
 

@@ -18,18 +18,10 @@ from timar_bag.bag import BagMessage, BagReader
 from timar_bag.bag_time import BagTime
 from timar_bag.out_bag import OutBag
 from timar_bag.source import INPUTS, Source
-<<<<<<< HEAD
 from timar_common.clock import NOMINAL_NS_PER_SAMPLE
 from timar_common.component import Component
 from timar_common.messages import Message, encode, with_monotonic_header
 from timar_inference.inference_component import InferenceComponent
-=======
-from timar_bag.truth import KNOWN_TOPICS
-from timar_common.user_motion import user_motion_from
-from timar_inference.conversation import Conversation
-from timar_inference.decisions import MotionRun, Outcome
-from timar_inference.runner import Runner
->>>>>>> main
 from timar_inference.runtime import Runtime, open_runtime
 from timar_retargeting.retargeting_component import RetargetingComponent
 
@@ -127,8 +119,9 @@ class _Replay:
         else:
             inference = InferenceComponent(settings.inference, runtime, NAME)
         self._inference = inference
+        self._retargeting = RetargetingComponent(settings.retargeting)
         self._host = BagHost(
-            [inference, TurnsComponent(settings.turns), self._retargeting(settings)],
+            [inference, TurnsComponent(settings.turns), self._retargeting],
             self._write,
             settings.policy.durations_ns(recorded_ms),
         )
@@ -142,7 +135,7 @@ class _Replay:
             now_ns = self._time.arrive(entry.receive_ns)
             if first_ns is None:
                 first_ns = entry.receive_ns
-                self._host.start(now_ns)
+                self._start(now_ns)
             last_ns = entry.receive_ns
             self._copy(entry, data, now_ns)
             self._give(entry, now_ns)
@@ -160,11 +153,10 @@ class _Replay:
             self._report.losses += self._follower.issues()
             self._report.agreement = self._follower.agreement.content()
 
-    def _retargeting(self, settings: ReplaySettings) -> RetargetingComponent:
-        config = settings.retargeting
+    def _start(self, now_ns: int) -> None:
+        self._host.start(now_ns)
         if not self._source.has_joint_states:
-            config = dataclasses.replace(config, joint_states_timeout_s=0.0)
-        return RetargetingComponent(config)
+            self._host.deliver("joint_states", self._retargeting.neutral_joint_states(now_ns), now_ns)
 
     def _give(self, entry: BagMessage, now_ns: int) -> None:
         """Give a recorded message to the components, its stamp on the replay's time."""
@@ -200,62 +192,3 @@ class _Replay:
         if repeated := values.get("samples_repeated"):
             found.append(f"{repeated} samples of the user's sound came again and were left out")
         return found
-<<<<<<< HEAD
-=======
-
-    def _advance(self, now_ns: int) -> None:
-        while (tick_ns := self._body.next_tick_ns(now_ns)) is not None:
-            self._desk.advance(tick_ns)
-            self._body.tick()
-        self._desk.advance(now_ns)
-
-    def _on_user(self, message: Any, now_ns: int) -> None:
-        samples, stamped_ns = self._placed("user/audio", message)
-        if not self._has_joint_states:
-            self._body.start({}, now_ns)
-        self._conversation.push_user(
-            message.first_sample,
-            samples,
-            sample_rate_hz=message.sample_rate,
-            stamp_ns=stamped_ns,
-            now_ns=now_ns,
-            filled_samples=message.filled_samples,
-        )
-        self._hear(Speaker.USER, message, samples, stamped_ns, now_ns)
-        self._desk.feed(self._conversation, now_ns)
-
-    def _on_plan(self, message: Any, now_ns: int) -> None:
-        self._conversation.push_plan(
-            message.first_sample,
-            np.asarray(message.samples, np.int16),
-            sample_rate_hz=message.sample_rate,
-            revision=getattr(message, "revision", 0),
-            now_ns=now_ns,
-        )
-        self._desk.feed(self._conversation, now_ns)
-
-    def _on_motion(self, message: Any, now_ns: int) -> None:
-        motion, valid = user_motion_from(message)
-        self._conversation.push_motion(int(message.first_frame), motion, valid)
-
-    def _on_joint_states(self, message: Any, now_ns: int) -> None:
-        self._body.start(dict(zip(message.name, message.position, strict=False)), now_ns)
-
-    def _deliver(self, finished_ns: int, outcome: Outcome) -> None:
-        shown = outcome.shown
-        if shown is not None:
-            self._write_motion(finished_ns, shown)
-        make, at_ns = self._out.make, self._time.ros_ns(finished_ns)
-        self._out.write("turn_log", at_ns, make.turn_log(outcome.entry, make.header(at_ns, "head")))
-        if shown is not None:
-            self._body.move(shown, finished_ns)
-
-    def _show(self, finished_ns: int, preview: MotionRun) -> None:
-        self._write_motion(finished_ns, preview)
-        self._body.move(preview, finished_ns)
-
-    def _write_motion(self, finished_ns: int, run: MotionRun) -> None:
-        make = self._out.make
-        header = make.header(self._time.ros_ns(run.due_ns), "head")
-        self._out.write("agent/motion", self._time.ros_ns(finished_ns), make.head_motion(run, header))
->>>>>>> main

@@ -141,9 +141,7 @@ class VirtualWorker:
             return held
         if self._running is None:
             self._clock.reach(self.queue.first_submitted_ns)
-            self._running = iter(
-                self.component.work(self.queue.pop(), self._clock, lambda: bool(self.queue))
-            )
+            self._running = iter(self.component.work(self.queue.pop(), self._clock, lambda: bool(self.queue)))
         output = next(self._running, None)
         if output is None:
             self._running = None
