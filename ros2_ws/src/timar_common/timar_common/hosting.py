@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from timar_common.component import Component, Log, Output, Publish, ServiceReply
-from timar_common.diagnostics import Level, Report
+from timar_common.diagnostics import Level, Percentiles, Report
 from timar_common.jobs import JobWorker, RealTime
 from timar_common.messages import decode, encode
 from timar_common.topics import TOPICS
@@ -57,6 +57,7 @@ class ComponentHost:
         self._clock, self._publish, self._log = clock, publish, log
         self._work_clock = work_clock
         self._worker: JobWorker | None = None
+        self._handle_ms: dict[str, Percentiles] = {}
 
     @property
     def worker(self) -> JobWorker | None:
@@ -84,7 +85,9 @@ class ComponentHost:
         """Take the bytes of a message; one that cannot be true is counted and logged."""
         try:
             message = decode(data, TOPICS[topic].type_name, self._clock.monotonic_ns)
-            self._emit_all(self.component.handle(topic, message, self._clock.now_ns()))
+            now_ns = self._clock.now_ns()
+            self._emit_all(self.component.handle(topic, message, now_ns))
+            self._handle_ms.setdefault(topic, Percentiles(256)).add((self._clock.now_ns() - now_ns) * 1e-6)
         except ValueError as error:
             self.bad_messages += 1
             self._log(Level.ERROR, f"{topic}: {error}", is_repeated=True)
@@ -106,6 +109,8 @@ class ComponentHost:
     def report(self) -> Report:
         """Return the component's health and what the host itself counts."""
         report = self.component.report()
+        for topic, durations in self._handle_ms.items():
+            report.values |= {f"handle_ms_{key}.{topic}": v for key, v in durations.summary().items()}
         if self._worker is not None:
             counters = self._worker.counters
             report.values |= {

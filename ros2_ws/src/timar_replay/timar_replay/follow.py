@@ -13,11 +13,10 @@ from timar_audio.floor import Speaker
 from timar_bag.bag import BagMessage
 from timar_bag.bag_time import BagTime
 from timar_bag.conversation import stamp_ns
-from timar_bag.messages import user_motion_of
 from timar_bag.out_bag import OutBag
 from timar_common.clock import NOMINAL_NS_PER_SAMPLE, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from timar_common.stream import SampleStream
-from timar_common.user_motion import PARTS
+from timar_common.user_motion import PARTS, user_motion_from
 from timar_inference.conversation import as_float
 from timar_inference.decisions import (
     Decision,
@@ -146,7 +145,7 @@ class Follower(Replayer):
         )
 
     def _on_motion(self, message: Any, now_ns: int) -> None:
-        motion, valid = user_motion_of(message)
+        motion, valid = user_motion_from(message)
         self._motion.push(int(message.first_frame), motion, valid)
 
     def _on_decision(self, message: Any, now_ns: int) -> None:
