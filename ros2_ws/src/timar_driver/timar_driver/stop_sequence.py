@@ -53,7 +53,7 @@ class StopConfig:
         return self.brake_s + park_s + (self.ease_s if self.category != "hold" else 0.0)
 
 
-class Stage(enum.Enum):
+class StopStage(enum.Enum):
     """Where a stop is."""
 
     BRAKE = "braking"
@@ -64,6 +64,13 @@ class Stage(enum.Enum):
     RELEASED = "released, torque off"
 
 
+_AFTER_BRAKE = {
+    "hold": StopStage.HELD,
+    "ease_and_release": StopStage.EASE,
+    "park_then_release": StopStage.PARK,
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class StopStep:
     """What to do now."""
@@ -72,10 +79,10 @@ class StopStep:
     """(J,) [rad]."""
     effort: float
     """Share of the full torque, 0 for off."""
-    stage: Stage
+    stage: StopStage
 
 
-class Stop:
+class StopSequence:
     """One stop, from the motion it interrupts to its end.
 
     Args:
@@ -97,7 +104,7 @@ class Stop:
         now_ns: int,
     ) -> None:
         self.config, self.limits = config, limits
-        self.stage = Stage.BRAKE
+        self.stage = StopStage.BRAKE
         self.shortfall_rad: Array = np.zeros_like(positions)
         """(J,) by how much joints missed the parking pose [rad]."""
         self._park = np.clip(park_rad, limits.lower, limits.upper)
@@ -109,7 +116,7 @@ class Stop:
     @property
     def is_over(self) -> bool:
         """Whether it has ended."""
-        return self.stage in (Stage.HELD, Stage.RELEASED)
+        return self.stage in (StopStage.HELD, StopStage.RELEASED)
 
     def step(self, measured: Array, now_ns: int) -> StopStep:
         """Say what to do now.
@@ -122,16 +129,16 @@ class Stop:
         while not self.is_over and self._is_stage_over(measured, since_s):
             self._enter_next(measured, now_ns)
             since_s = 0.0
-        effort = {Stage.EASE: max(0.0, 1.0 - since_s / max(self._lasts_s, 1e-9)), Stage.RELEASED: 0.0}
-        if self.stage is Stage.BRAKE:
+        effort = {StopStage.EASE: max(0.0, 1.0 - since_s / max(self._lasts_s, 1e-9)), StopStage.RELEASED: 0.0}
+        if self.stage is StopStage.BRAKE:
             self._command = self._brake.at(since_s)
-        elif self.stage is Stage.PARK:
+        elif self.stage is StopStage.PARK:
             s = min(1.0, since_s / self._lasts_s)
             self._command = self._from + (self._park - self._from) * s**3 * (10 - 15 * s + 6 * s * s)
         return StopStep(self._command.copy(), effort.get(self.stage, 1.0), self.stage)
 
     def _is_stage_over(self, measured: Array, since_s: float) -> bool:
-        if self.stage is Stage.SETTLE and self._is_parked(measured):
+        if self.stage is StopStage.SETTLE and self._is_parked(measured):
             return True
         return since_s >= self._lasts_s
 
@@ -141,24 +148,21 @@ class Stop:
 
     def _enter_next(self, measured: Array, now_ns: int) -> None:
         self._since_ns = now_ns
-        if self.stage is Stage.BRAKE:
+        if self.stage is StopStage.BRAKE:
             self._command = self._from = self._brake.at(self.config.brake_s)
-            after = {
-                "hold": Stage.HELD, "ease_and_release": Stage.EASE, "park_then_release": Stage.PARK,
-            }  # fmt: skip
-            self.stage = after[self.config.category]
-        elif self.stage is Stage.PARK:
+            self.stage = _AFTER_BRAKE[self.config.category]
+        elif self.stage is StopStage.PARK:
             self._command = self._park.copy()
-            self.stage = Stage.SETTLE
-        elif self.stage is Stage.SETTLE:
+            self.stage = StopStage.SETTLE
+        elif self.stage is StopStage.SETTLE:
             # A heavy head that did not arrive must not fall: it keeps its torque.
-            self.stage = Stage.EASE if self._is_parked(measured) else Stage.HELD
+            self.stage = StopStage.EASE if self._is_parked(measured) else StopStage.HELD
         else:
-            self.stage = Stage.RELEASED
+            self.stage = StopStage.RELEASED
         self._lasts_s = {
-            Stage.PARK: park_time_s(self._from, self._park, self.limits, self.config),
-            Stage.SETTLE: self.config.settle_s,
-            Stage.EASE: self.config.ease_s,
+            StopStage.PARK: park_time_s(self._from, self._park, self.limits, self.config),
+            StopStage.SETTLE: self.config.settle_s,
+            StopStage.EASE: self.config.ease_s,
         }.get(self.stage, 0.0)
 
 

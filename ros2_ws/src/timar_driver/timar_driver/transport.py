@@ -13,7 +13,7 @@ import serial
 _LOG = logging.getLogger(__name__)
 
 
-class Wire(Protocol):
+class Transport(Protocol):
     """A half-duplex line; an `OSError` means that it is gone."""
 
     def write(self, data: bytes) -> None:
@@ -32,7 +32,7 @@ class Wire(Protocol):
         """Let go of the line."""
 
 
-class SerialWire:
+class SerialTransport:
     """A serial port, or one end of a pseudo-terminal; the port is open from here on.
 
     Args:

@@ -11,7 +11,7 @@ from timar_driver.driver import Array, JointLimits
 _SLACK = 1e-9
 
 
-class Governor:
+class CommandLimiter:
     """Let commands through as far as position and velocity limits allow.
 
     A joint that rejoins, for example after its servo had started anew, is led to its command at a gentle

@@ -13,13 +13,13 @@ from timar_driver.driver import Array, JointDriver, JointLimits
 from timar_driver.hardware_file import Hardware, hardware_file_of, read_hardware
 from timar_driver.pty_bus import BusProcess
 from timar_driver.reachy_mini import ReachyMiniDriver
-from timar_driver.simulated import SimulatedDriver
-from timar_driver.stopping import StopConfig, check_parking
+from timar_driver.simulated_driver import SimulatedDriver
+from timar_driver.stop_sequence import StopConfig, check_parking
 from timar_driver.urdf import read_driven_joints
 
 
 @dataclasses.dataclass
-class Assembly:
+class DriverSetup:
     """What is needed to drive a robot; nothing is open yet."""
 
     driver: JointDriver
@@ -49,7 +49,7 @@ class Assembly:
             self.bus_process.stop()
 
 
-def assemble(config: DriverConfig, urdf: Path) -> Assembly:
+def set_up_driver(config: DriverConfig, urdf: Path) -> DriverSetup:
     """Read the robot's files and make its driver.
 
     Raises:
@@ -68,14 +68,14 @@ def assemble(config: DriverConfig, urdf: Path) -> Assembly:
         check_parking(names, park_rad, hardware.limits if hardware else limits, stop)
     if config.driver == "simulated" or hardware is None:
         simulated = SimulatedDriver(names, limits, config.servo(), config.seed)
-        return Assembly(simulated, limits, stop, park_rad, hardware=hardware)
+        return DriverSetup(simulated, limits, stop, park_rad, hardware=hardware)
     if hardware.daemon is not None:
         if config.port:
             raise ValueError(
                 f"port is {config.port!r}, and {path.name} names a daemon and no bus; leave it out"
             )
         daemon = ReachyMiniDriver(names, hardware.limits, hardware.daemon.host, hardware.daemon.port)
-        return Assembly(daemon, hardware.limits, stop, park_rad, hardware=hardware)
+        return DriverSetup(daemon, hardware.limits, stop, park_rad, hardware=hardware)
     bus = hardware.bus
     if bus is None:
         raise ValueError(f"{path} has neither bus nor daemon; add one of them")
@@ -83,4 +83,4 @@ def assemble(config: DriverConfig, urdf: Path) -> Assembly:
         bus = dataclasses.replace(bus, port=config.port)
     process = BusProcess(urdf, path) if config.port == "simulated" else None
     driver = BusDriver(bus, period_s=1.0 / config.rate_hz)
-    return Assembly(driver, hardware.limits, stop, park_rad, process, hardware, 1.0 / config.rate_hz)
+    return DriverSetup(driver, hardware.limits, stop, park_rad, process, hardware, 1.0 / config.rate_hz)

@@ -11,13 +11,13 @@ import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from timar_driver.registers import Block, Register, Sign
+from timar_driver.registers import Register, RegisterBlock, Sign
 
 RAD_S_PER_RPM = 2 * math.pi / 60.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Family:
+class ServoFamily:
     """What all models of one make and protocol share."""
 
     protocol: str
@@ -50,18 +50,20 @@ class Family:
         """Return a register by name."""
         return self.registers[name]
 
-    def block(self, names: tuple[str, ...]) -> Block:
+    def block(self, names: tuple[str, ...]) -> RegisterBlock:
         """Return registers to be read together."""
-        return Block(tuple(sorted((self.registers[name] for name in names), key=lambda item: item.address)))
+        return RegisterBlock(
+            tuple(sorted((self.registers[name] for name in names), key=lambda item: item.address))
+        )
 
 
 @dataclasses.dataclass(frozen=True)
-class Model:
+class ServoModel:
     """One model of servo."""
 
     name: str
     number: int
-    family: Family
+    family: ServoFamily
     nominal_volt: float
     load_unit: str
     """What the load register counts."""
@@ -75,7 +77,7 @@ def _table(*registers: Register) -> Mapping[str, Register]:
 
 _TWOS, _TOP = Sign.TWOS_COMPLEMENT, Sign.TOP_BIT
 
-DYNAMIXEL_X = Family(
+DYNAMIXEL_X = ServoFamily(
     protocol="dynamixel",
     registers=_table(
         Register("model_number", 0, 2, is_read_only=True, is_kept=True),
@@ -127,7 +129,7 @@ DYNAMIXEL_X = Family(
     shutdown_bits=0x34,
 )
 
-FEETECH_STS = Family(
+FEETECH_STS = ServoFamily(
     protocol="feetech",
     registers=_table(
         Register("model_number", 3, 2, is_read_only=True, is_kept=True),
@@ -178,25 +180,25 @@ FEETECH_STS = Family(
 )
 
 _MODELS = (
-    Model("XL330-M077", 1190, DYNAMIXEL_X, 5.0, "mA", 1.0),
-    Model("XL330-M288", 1200, DYNAMIXEL_X, 5.0, "mA", 1.0),
-    Model("XC330-M181", 1230, DYNAMIXEL_X, 5.0, "mA", 1.0),
-    Model("XC330-M288", 1240, DYNAMIXEL_X, 5.0, "mA", 1.0),
-    Model("XC330-T181", 1210, DYNAMIXEL_X, 12.0, "mA", 1.0),
-    Model("XC330-T288", 1220, DYNAMIXEL_X, 12.0, "mA", 1.0),
-    Model("XL430-W250", 1060, DYNAMIXEL_X, 12.0, "%", 0.1),
-    Model("2XL430-W250", 1090, DYNAMIXEL_X, 12.0, "%", 0.1),
-    Model("XC430-W150", 1070, DYNAMIXEL_X, 12.0, "%", 0.1),
-    Model("XC430-W240", 1080, DYNAMIXEL_X, 12.0, "%", 0.1),
-    Model("XM430-W210", 1030, DYNAMIXEL_X, 12.0, "mA", 2.69),
-    Model("XM430-W350", 1020, DYNAMIXEL_X, 12.0, "mA", 2.69),
-    Model("XM540-W150", 1130, DYNAMIXEL_X, 12.0, "mA", 2.69),
-    Model("XM540-W270", 1120, DYNAMIXEL_X, 12.0, "mA", 2.69),
-    Model("STS3215", 777, FEETECH_STS, 7.4, "%", 0.1),
-    Model("STS3250", 2825, FEETECH_STS, 12.0, "%", 0.1),
+    ServoModel("XL330-M077", 1190, DYNAMIXEL_X, 5.0, "mA", 1.0),
+    ServoModel("XL330-M288", 1200, DYNAMIXEL_X, 5.0, "mA", 1.0),
+    ServoModel("XC330-M181", 1230, DYNAMIXEL_X, 5.0, "mA", 1.0),
+    ServoModel("XC330-M288", 1240, DYNAMIXEL_X, 5.0, "mA", 1.0),
+    ServoModel("XC330-T181", 1210, DYNAMIXEL_X, 12.0, "mA", 1.0),
+    ServoModel("XC330-T288", 1220, DYNAMIXEL_X, 12.0, "mA", 1.0),
+    ServoModel("XL430-W250", 1060, DYNAMIXEL_X, 12.0, "%", 0.1),
+    ServoModel("2XL430-W250", 1090, DYNAMIXEL_X, 12.0, "%", 0.1),
+    ServoModel("XC430-W150", 1070, DYNAMIXEL_X, 12.0, "%", 0.1),
+    ServoModel("XC430-W240", 1080, DYNAMIXEL_X, 12.0, "%", 0.1),
+    ServoModel("XM430-W210", 1030, DYNAMIXEL_X, 12.0, "mA", 2.69),
+    ServoModel("XM430-W350", 1020, DYNAMIXEL_X, 12.0, "mA", 2.69),
+    ServoModel("XM540-W150", 1130, DYNAMIXEL_X, 12.0, "mA", 2.69),
+    ServoModel("XM540-W270", 1120, DYNAMIXEL_X, 12.0, "mA", 2.69),
+    ServoModel("STS3215", 777, FEETECH_STS, 7.4, "%", 0.1),
+    ServoModel("STS3250", 2825, FEETECH_STS, 12.0, "%", 0.1),
 )
 
-MODELS: Mapping[str, Model] = MappingProxyType({model.name: model for model in _MODELS})
-PROTOCOLS: Mapping[str, Family] = MappingProxyType(
+MODELS: Mapping[str, ServoModel] = MappingProxyType({model.name: model for model in _MODELS})
+PROTOCOLS: Mapping[str, ServoFamily] = MappingProxyType(
     {family.protocol: family for family in (DYNAMIXEL_X, FEETECH_STS)}
 )

@@ -26,7 +26,7 @@ class Trajectory:
     """(K, N) [rad/s]."""
 
 
-class Follower:
+class TrajectoryFollower:
     """Where every joint ought to be, at any instant.
 
     Between points positions follow the cubic that has the positions and velocities of both. A new trajectory
@@ -44,8 +44,8 @@ class Follower:
         self._places = {name: place for place, name in enumerate(joint_names)}
         self._held = np.array(positions, np.float64)
         self._rest = np.zeros_like(self._held)
-        self._running: _Running | None = None
-        self._pending: collections.deque[_Running] = collections.deque()
+        self._running: _ActiveTrajectory | None = None
+        self._pending: collections.deque[_ActiveTrajectory] = collections.deque()
         self.accepted = 0
 
     def accept(self, trajectory: Trajectory, now_ns: int) -> None:
@@ -90,7 +90,7 @@ class Follower:
         self._running = None
         self._pending.clear()
 
-    def _checked(self, trajectory: Trajectory) -> _Running:
+    def _checked(self, trajectory: Trajectory) -> _ActiveTrajectory:
         names = trajectory.joint_names
         unknown = [name for name in names if name not in self._places]
         if unknown:
@@ -117,13 +117,13 @@ class Follower:
                     f"the {kind} of {names[bad[0][1]]} at point {bad[0][0]} is not finite; send numbers"
                 )
         places = np.array([self._places[name] for name in names])
-        return _Running(
+        return _ActiveTrajectory(
             places, trajectory.start_ns, np.asarray(times), trajectory.positions, trajectory.velocities
         )
 
 
 @dataclasses.dataclass(frozen=True)
-class _Running:
+class _ActiveTrajectory:
     places: np.ndarray
     start_ns: int
     times_s: Array

@@ -9,8 +9,8 @@ import threading
 import numpy as np
 
 from timar_driver.driver import Array, HardwareGoneError, JointDriver, JointLimits, Measurement
-from timar_driver.follower import Follower, Trajectory
-from timar_driver.stopping import Stage, Stop, StopConfig
+from timar_driver.stop_sequence import StopConfig, StopSequence, StopStage
+from timar_driver.trajectory_follower import Trajectory, TrajectoryFollower
 
 
 class Phase(enum.Enum):
@@ -24,14 +24,14 @@ class Phase(enum.Enum):
 
 
 @dataclasses.dataclass(frozen=True)
-class Sample:
+class StateSample:
     """Where the joints were at one instant."""
 
     now_ns: int
     measured: Measurement
 
 
-class Drive:
+class TrajectoryController:
     """Joints that follow trajectories until they are stopped.
 
     One thread calls `step` at a steady rate, and only it touches the hardware; the other methods may be
@@ -56,8 +56,8 @@ class Drive:
         """Why it last stopped."""
         self._park, self._half_ns = np.asarray(park_rad, np.float64), period_ns // 2
         self._lock = threading.Lock()
-        self._follower: Follower | None = None
-        self._stop: Stop | None = None
+        self._follower: TrajectoryFollower | None = None
+        self._stop: StopSequence | None = None
         self._effort = 0.0
         self._is_stop_wanted = self._is_resume_wanted = False
         self._positions: Array = np.zeros(len(driver.joint_names))
@@ -120,7 +120,7 @@ class Drive:
             self._is_resume_wanted = True
             return True
 
-    def step(self, now_ns: int) -> Sample | None:
+    def step(self, now_ns: int) -> StateSample | None:
         """Do what is due now; return where the joints are, or None when that cannot be known."""
         try:
             self._obey(now_ns)
@@ -137,7 +137,7 @@ class Drive:
             self._break(str(error))
             with self._lock:
                 self._is_stop_wanted |= self.phase is Phase.FOLLOWING
-        return Sample(now_ns, self._measured)
+        return StateSample(now_ns, self._measured)
 
     def finish(self, now_ns: int) -> None:
         """Let go of the hardware as it stands."""
@@ -156,7 +156,7 @@ class Drive:
             wants_resume, self._is_resume_wanted = self._is_resume_wanted, False
             wants_stop, self._is_stop_wanted = self._is_stop_wanted, False
             if wants_stop and self.phase is Phase.FOLLOWING:
-                self._stop = Stop(
+                self._stop = StopSequence(
                     self.stop_config, self.limits, self._park, self._positions, self._velocities, now_ns
                 )
                 self.phase = Phase.STOPPING
@@ -167,7 +167,7 @@ class Drive:
         measured = self.driver.activate(now_ns)
         with self._lock:
             self._measured = measured
-            self._follower = Follower(self.driver.joint_names, measured.positions)
+            self._follower = TrajectoryFollower(self.driver.joint_names, measured.positions)
             self._positions, self._velocities = measured.positions.copy(), np.zeros_like(measured.positions)
             self._stop, self._effort = None, 1.0
             self.fault = self.cause = ""
@@ -185,7 +185,7 @@ class Drive:
             # The servos' watchdogs want to hear from us as long as we are there.
             self.driver.send(self._positions, now_ns)
 
-    def _go_on_stopping(self, stop: Stop, now_ns: int) -> None:
+    def _go_on_stopping(self, stop: StopSequence, now_ns: int) -> None:
         step = stop.step(self._measured.positions, now_ns)
         if step.effort < self._effort:
             self._effort = step.effort
@@ -195,8 +195,8 @@ class Drive:
         if not stop.is_over:
             return
         with self._lock:
-            self.phase = Phase.HELD if step.stage is Stage.HELD else Phase.RELEASED
-        if step.stage is Stage.HELD and self.stop_config.category == "park_then_release":
+            self.phase = Phase.HELD if step.stage is StopStage.HELD else Phase.RELEASED
+        if step.stage is StopStage.HELD and self.stop_config.category == "park_then_release":
             far = int(np.argmax(stop.shortfall_rad))
             self._break(
                 f"not parked: {self.driver.joint_names[far]} stands {stop.shortfall_rad[far]:.2f} rad off "

@@ -14,7 +14,7 @@ _SWITCH_INTERVAL_S = 0.0005
 """How long another thread of this process may hold the interpreter while this one waits for it [s]."""
 
 
-class SteadyLoop:
+class FixedRateLoop:
     """A thread that keeps to a grid of instants; instants that are missed are left out and counted.
 
     Args:
