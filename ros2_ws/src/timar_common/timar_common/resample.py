@@ -1,13 +1,13 @@
-"""From a device's or a file's own rate and channels to the conversation's 16 kHz and one, as a stream."""
+"""Resampling of a device's or a file's sound to 16 kHz mono, as a stream."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 import soxr
-from timar_common.clock import SAMPLE_RATE_HZ
 
-from timar_audio.levels import to_int16
+from timar_common.clock import SAMPLE_RATE_HZ
+from timar_common.pcm import float_to_int16
 
 MIX = -1
 """The channel number that stands for the mean of all channels."""
@@ -46,13 +46,13 @@ class ToConversationRate:
             self._stream = soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
 
     def push(self, samples: npt.NDArray[np.float32], *, is_last: bool = False) -> npt.NDArray[np.int16]:
-        """Take sound in and return what is ready.
+        """Resample more sound and return what is ready.
 
         Args:
-            samples: (n,) in [-1, 1].
+            samples: (n,) in [-1, 1]; what is not a number becomes silence.
             is_last: Whether the stream ends here, so that the filter's tail comes out as well.
         """
         samples = np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0)
-        if self._stream is None:
-            return to_int16(samples)
-        return to_int16(self._stream.resample_chunk(np.ascontiguousarray(samples), last=is_last))
+        if self._stream is not None:
+            samples = self._stream.resample_chunk(np.ascontiguousarray(samples), last=is_last)
+        return float_to_int16(samples)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.signal
 import soundfile
-from timar_audio.wav import SoundFile
+from timar_common.wav import SoundFile, read_wav, write_wav
 
 
 def tone(rate_hz: int, seconds: float = 0.5, frequency_hz: float = 440.0) -> np.ndarray:
@@ -163,3 +163,17 @@ def test_a_channel_that_is_not_there_is_refused(tmp_path):
     soundfile.write(tmp_path / "mono.wav", tone(16_000), 16_000)
     with pytest.raises(ValueError, match="channel 3 was asked for, but the sound has 1"):
         SoundFile(tmp_path / "mono.wav", channel=3)
+
+
+def test_a_whole_file_is_read_and_written_bit_for_bit(tmp_path):
+    samples = np.random.default_rng(1).integers(-32_768, 32_768, 50_000).astype(np.int16)
+    write_wav(tmp_path / "noise.wav", samples)
+    np.testing.assert_array_equal(read_wav(tmp_path / "noise.wav"), samples)
+
+
+def test_a_whole_file_with_numbers_that_are_none_is_refused_with_their_count(tmp_path):
+    sound = tone(16_000)
+    sound[100:103] = np.nan
+    soundfile.write(tmp_path / "broken.wav", sound, 16_000, subtype="FLOAT")
+    with pytest.raises(ValueError, match=r"broken\.wav holds 3 samples that are not finite numbers"):
+        read_wav(tmp_path / "broken.wav")

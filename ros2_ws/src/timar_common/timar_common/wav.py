@@ -1,16 +1,21 @@
-"""Read a sound file of any rate, depth and number of channels as one stream of 16 kHz samples."""
+"""Reading and writing of WAV files: any rate, sample format and number of channels, as 16 kHz mono int16.
+
+`soundfile` (libsndfile) parses the files: it is in the run-time lock already and reads µ-law, A-law and
+24-bit samples, which scipy or the standard library refuse.
+"""
 
 from __future__ import annotations
 
 import pathlib
 import struct
+from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
-from timar_common.clock import SAMPLE_RATE_HZ
 
-from timar_audio.resample import MIX, ToConversationRate, pick_channel
+from timar_common.clock import SAMPLE_RATE_HZ
+from timar_common.resample import MIX, ToConversationRate, pick_channel
 
 _STREAMED_SIZES = (0, 0xFFFFFFFF)
 """What programs that write into a pipe leave in the header for 'unknown'."""
@@ -31,6 +36,8 @@ class SoundFile:
     def __init__(self, path: str | pathlib.Path, channel: int = MIX) -> None:
         self.path = pathlib.Path(path)
         self.warnings: list[str] = []
+        self.samples_not_finite = 0
+        """How many samples read so far were not finite numbers; they are silence."""
         self._require_bytes()
         try:
             self._file = soundfile.SoundFile(str(self.path))
@@ -48,6 +55,19 @@ class SoundFile:
         self._resampler = ToConversationRate(self._file.samplerate)
         self._ready: npt.NDArray[np.int16] = np.zeros(0, np.int16)
         self._is_drained = False
+
+    def __enter__(self) -> SoundFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def rate_hz(self) -> int:
+        """The file's own rate [Hz]."""
+        return int(self._file.samplerate)
 
     @property
     def duration_s(self) -> float:
@@ -77,10 +97,27 @@ class SoundFile:
             # A second at once: small reads would cost more than all other work of a file.
             data = self._file.read(self._file.samplerate, dtype="float32", always_2d=True)
             self._is_drained = len(data) < self._file.samplerate
+            self.samples_not_finite += int((~np.isfinite(data)).sum())
             mono = pick_channel(data, self._channel)
             self._ready = np.concatenate([self._ready, self._resampler.push(mono, is_last=self._is_drained)])
         taken, self._ready = self._ready[:samples], self._ready[samples:]
         return taken
+
+    def read_all(self) -> npt.NDArray[np.int16]:
+        """Return the rest of the file.
+
+        Raises:
+            ValueError: It holds a sample that is not a finite number.
+        """
+        pieces = []
+        while (piece := self.read(SAMPLE_RATE_HZ)).size:
+            pieces.append(piece)
+        if self.samples_not_finite:
+            raise ValueError(
+                f"{self.path} holds {self.samples_not_finite} samples that are not finite numbers, expected "
+                "numbers from -1 to 1; export it again"
+            )
+        return np.concatenate(pieces) if pieces else np.zeros(0, np.int16)
 
     def skip(self, samples: int) -> None:
         """Move forward without keeping what lies between [samples]."""
@@ -91,7 +128,7 @@ class SoundFile:
             samples -= skipped
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         self._file.close()
 
     def _require_bytes(self) -> None:
@@ -149,5 +186,27 @@ class SoundWriter:
             self._unsaved = 0
 
     def close(self) -> None:
-        """Write the rest and let the file go."""
+        """Write the rest and close the file."""
         self._file.close()
+
+
+def read_wav(path: str | pathlib.Path) -> npt.NDArray[np.int16]:
+    """Return a whole sound file as (n,) int16, 16 kHz mono.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: As of `SoundFile`, or a sample is not a finite number.
+    """
+    with SoundFile(path) as file:
+        return file.read_all()
+
+
+def write_wav(path: str | pathlib.Path, samples: npt.NDArray[np.int16]) -> None:
+    """Write (n,) int16 samples as a 16 kHz mono WAV file.
+
+    Raises:
+        OSError: It cannot be written there.
+    """
+    file = SoundWriter(path)
+    file.write(samples)
+    file.close()
