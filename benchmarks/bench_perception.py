@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from portrait import portrait  # noqa: E402 - beside the tests, which use it as well
+from timar_bag.bag import BagReader  # noqa: E402
 from timar_bringup.demo import clip  # noqa: E402
 from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ  # noqa: E402
 from timar_common.user_motion import PARTS  # noqa: E402
@@ -35,7 +36,6 @@ from timar_perception.eyes import Eyes, angles_deg  # noqa: E402
 from timar_perception.landmarks import MediaPipeLandmarker, find_model  # noqa: E402
 from timar_perception.pictures import Picture  # noqa: E402
 from timar_perception.timing import FrameMaker  # noqa: E402
-from timar_replay.bag import BagReader  # noqa: E402
 from timar_training.corpora.dyads import Motion  # noqa: E402
 from timar_training.prediction.predictor import Dyad  # noqa: E402
 

@@ -51,7 +51,7 @@ class ComponentNode(BaseNode):
             topic: self.create_topic_publisher(topic) for topic in self.component.outputs
         }
         for topic in self.component.inputs:
-            self._subscribe(topic)
+            self.subscribe_input(topic)
         if self.component.tick_s is not None:
             self.create_steady_timer(self.component.tick_s, self.host.tick)
         for name in self.component.services:
@@ -73,7 +73,8 @@ class ComponentNode(BaseNode):
         """Return the health of the component and of its host."""
         return self.host.report()
 
-    def _subscribe(self, topic_name: str) -> None:
+    def subscribe_input(self, topic_name: str) -> None:
+        """Subscribe to an input of the component; a node that must wait with one overrides this."""
         topic = TOPICS[topic_name]
 
         def deliver(data: bytes) -> None:
