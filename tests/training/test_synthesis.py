@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from timar_model.metrics_head import quick_pitch
+from timar_model.metrics.movement import quick_pitch
 from timar_training import dyads, quality, synthesize
 from timar_training.conversation import TalkConfig, hold_conversation
 from timar_training.dyads import JAW, NECK
