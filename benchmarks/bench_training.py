@@ -28,9 +28,9 @@ from timar_model.architecture.config import ModelConfig
 from timar_model.architecture.inputs import speech_features
 from timar_model.architecture.model import TrainingBatch
 from timar_model.architecture.sequences import clip_features
-from timar_training import dyads
-from timar_training.train_config import TrainConfig
-from timar_training.trainer import Trainer, open_run
+from timar_training.corpora import dyads
+from timar_training.training.config import TrainConfig
+from timar_training.training.trainer import Trainer, open_run
 
 RESULTS = Path(__file__).parent / "results"
 WAV2VEC2_CLIPS = 6

@@ -29,7 +29,7 @@ import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
-from timar_common.room_node import qos_of
+from timar_common.base_node import qos_of
 from timar_common.topics import TOPICS
 from timar_description.find import find_urdf
 from timar_driver.steady import ask_for_priority
@@ -90,7 +90,7 @@ def measure(seconds: float, burners: int, priority: int) -> dict[str, Any]:
         assert bus.stdout is not None
         port = bus.stdout.readline().split()[-1]
         driver = subprocess.Popen(
-            [sys.executable, "-m", "timar_common.room_node", "timar_driver.driver_node:DriverNode",
+            [sys.executable, "-m", "timar_common.base_node", "timar_driver.driver_node:DriverNode",
              "--ros-args", "-p", "driver:=hardware", "-p", f"port:={port}",
              "-p", f"realtime_priority:={priority}"]
         )  # fmt: skip

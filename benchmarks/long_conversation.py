@@ -29,9 +29,9 @@ from timar_model.loading import LoadedModel
 from timar_model.metrics import clip_metrics
 from timar_model.metrics.movement import movement_scores
 from timar_model.model_folder import read_model
-from timar_training.dyads import NECK, read_split
-from timar_training.levels import frame_level_db
-from timar_training.predictor import Dyad, load_dyad
+from timar_training.corpora.dyads import NECK, read_split
+from timar_training.corpora.levels import frame_level_db
+from timar_training.prediction.predictor import Dyad, load_dyad
 
 from timar_model import load_model
 

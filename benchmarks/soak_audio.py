@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 import rclpy
 from rclpy.qos import HistoryPolicy
-from timar_common.room_node import message_type, qos_of
+from timar_common.base_node import message_type, qos_of
 from timar_common.topics import TOPICS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -167,7 +167,7 @@ def nodes(buffer_ms: int) -> subprocess.Popen:
         "capture:source": "microphone", "capture:device": "pulse", "capture:native_rate_hz": RATE_HZ,
         "capture:buffer_ms": buffer_ms,
     }  # fmt: skip
-    command = [sys.executable, "-m", "timar_common.room_node", *NODES, "--ros-args"]
+    command = [sys.executable, "-m", "timar_common.base_node", *NODES, "--ros-args"]
     for name, value in parameters.items():
         command += ["-p", f"{name}:={value}"]
     return subprocess.Popen(command, start_new_session=True)

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import rclpy
-from timar_common.room_node import message_type, qos_of
+from timar_common.base_node import message_type, qos_of
 from timar_common.topics import TOPICS
 from timar_description import find_urdf
 from timar_view.body import load_body

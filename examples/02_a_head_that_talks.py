@@ -30,7 +30,7 @@ import numpy as np
 import rclpy
 from rclpy.action import ActionClient
 from rclpy.node import Node
-from timar_common.room_node import message_type, qos_of
+from timar_common.base_node import message_type, qos_of
 from timar_common.stream import SampleStream
 from timar_common.topics import TOPICS
 from timar_msgs.action import Speak

@@ -5,5 +5,5 @@ cd "$(dirname "$0")/.."
 sources=$(for room in ros2_ws/src/*/; do printf '%s:' "$PWD/${room%/}"; done)
 export MYPYPATH="$PWD/timar_model:$PWD/training:$PWD/tools:${sources%:}"
 mapfile -t files < <(git ls-files -co --exclude-standard '*.py' |
-    grep -vE '_node\.py$|\.launch\.py$|(^|/)(setup|conftest)\.py$|^(tests|examples|benchmarks)/|room_node' | sort -u)
+    grep -vE '_node\.py$|\.launch\.py$|(^|/)(setup|conftest)\.py$|^(tests|examples|benchmarks)/|base_node' | sort -u)
 exec python -m mypy "$@" "${files[@]}"

@@ -166,7 +166,7 @@ def test_command_line_names_nodes_namespace_and_parameter_files_in_order():
     nodes = GRAPH.processes()["sound"]
     command = command_line(GRAPH, nodes, [Path("/a b.yaml"), Path("/c.yaml")])
     assert command[1:] == [
-        "-m", "timar_common.room_node",
+        "-m", "timar_common.base_node",
         "timar_audio.turns_node:TurnsNode", "timar_audio.playback_node:PlaybackNode",
         "timar_audio.capture_node:CaptureNode",
         "--ros-args", "--log-level", "info", "-r", "__ns:=/head1",

@@ -181,7 +181,7 @@ def test_user_motion_goes_to_the_turn_that_hears_its_frames(stage):
     stage.jobs()
     motion = np.zeros((2, 56), np.float32)
     motion[:, 0] = [1, 2]
-    stage.conversation.push_motion(1, 25.0, motion, np.array([[True] * 3, [True, False, True]]))
+    stage.conversation.push_motion(1, motion, np.array([[True] * 3, [True, False, True]]))
     first, second = turns_of(stage.hear_until(1600, 5120))
     assert first.user_motion[:, 0].tolist() == [0, 0, 0, 1, 2]
     assert first.user_motion_valid[:, 1].tolist() == [False, False, False, True, False]
@@ -236,13 +236,10 @@ def test_plan_hours_ahead_is_refused(stage):
         stage.plan(16_000 * 3600, np.ones(320))
 
 
-@pytest.mark.parametrize(
-    ("frame", "fps", "word"), [(10**6, 25.0, "1000000"), (-1, 25.0, "-1"), (0, 30.0, "30")]
-)
-def test_user_motion_of_another_clock_is_refused(stage, frame, fps, word):
+def test_user_motion_of_another_clock_is_refused(stage):
     stage.hear_until(0, 3200)
-    with pytest.raises(ValueError, match=word):
-        stage.conversation.push_motion(frame, fps, np.zeros((1, 56), np.float32), np.ones((1, 3), bool))
+    with pytest.raises(ValueError, match="1000000"):
+        stage.conversation.push_motion(10**6, np.zeros((1, 56), np.float32), np.ones((1, 3), bool))
 
 
 def test_new_conversation_has_a_new_name_and_seed_and_forgets_the_user(make_stage):

@@ -16,14 +16,14 @@ OF_THE_EYES = ("cv2", "mediapipe")
 
 def test_no_topic_that_the_recorder_takes_carries_pictures():
     assert [topic.name for topic in TOPICS.values() if "Image" in topic.type_name] == []
-    recorder = (ROOT / "ros2_ws/src/timar_replay/timar_replay/recorder_node.py").read_text("utf-8")
+    recorder = (ROOT / "ros2_ws/src/timar_bag/timar_bag/recorder_node.py").read_text("utf-8")
     assert "image" not in recorder.lower(), "the recorder knows no topic but those of the table"
 
 
 def test_the_eyes_publish_nothing_but_motion():
     node = (ROOT / "ros2_ws/src/timar_perception/timar_perception/perception_node.py").read_text("utf-8")
-    assert node.count("publish_on(") == 1
-    assert 'publish_on("user/motion")' in node
+    assert node.count("create_topic_publisher(") == 1
+    assert 'create_topic_publisher("user/motion")' in node
     sources = [path.read_text("utf-8") for path in (ROOT / "ros2_ws/src/timar_perception").rglob("*.py")]
     for word in ("imwrite", "VideoWriter", "imencode", "socket", "urllib", "requests", ".tofile(", "np.save"):
         assert not any(word in source for source in sources), (

@@ -19,7 +19,7 @@ from lookalikes import lookalike
 
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed; `make test` installs it")
 
-from timar_common.room_node import message_type, qos_of  # noqa: E402
+from timar_common.base_node import message_type, qos_of  # noqa: E402
 from timar_common.topics import TOPICS  # noqa: E402
 from timar_msgs.msg import AudioChunk, VoiceActivity  # noqa: E402
 
@@ -79,7 +79,7 @@ class Stage:
 
     def run(self, environment: dict[str, str], *command: str, **parameters: object) -> None:
         if command[0].startswith("timar_audio"):
-            command = ("-m", "timar_common.room_node", *command, "--ros-args")
+            command = ("-m", "timar_common.base_node", *command, "--ros-args")
             command += tuple(word for key, value in parameters.items() for word in ("-p", f"{key}:={value}"))
         process = subprocess.Popen(
             [sys.executable, *command], env=environment, stdout=subprocess.PIPE, text=True
@@ -232,7 +232,7 @@ def test_ros4hri_learns_which_voice_there_is_whether_it_speaks_and_its_sound(sta
     ],
 )
 def test_an_adapter_without_its_package_or_work_refuses_with_a_sentence(component, parameters, words):
-    command = [sys.executable, "-m", "timar_common.room_node", f"timar_audio.{component}", "--ros-args"]
+    command = [sys.executable, "-m", "timar_common.base_node", f"timar_audio.{component}", "--ros-args"]
     command += [word for key, value in parameters.items() for word in ("-p", f"{key}:={value}")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 1

@@ -14,7 +14,7 @@ from node_process import PATIENCE_S, running_nodes
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed; `make test` installs it")
 
 from rclpy.qos import HistoryPolicy  # noqa: E402
-from timar_common.room_node import message_type, qos_of  # noqa: E402
+from timar_common.base_node import message_type, qos_of  # noqa: E402
 from timar_common.topics import TOPICS  # noqa: E402
 from timar_msgs.msg import SpeechChunk  # noqa: E402
 

@@ -17,7 +17,7 @@ rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed; `make test`
 
 from rclpy.time import Time  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
-from timar_common.room_node import message_type, qos_of  # noqa: E402
+from timar_common.base_node import message_type, qos_of  # noqa: E402
 from timar_common.topics import TOPICS  # noqa: E402
 from timar_msgs.msg import AudioChunk, TurnEvent  # noqa: E402
 

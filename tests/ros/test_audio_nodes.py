@@ -20,7 +20,7 @@ rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed; `make test`
 
 from rclpy.qos import HistoryPolicy  # noqa: E402
 from rclpy.time import Time  # noqa: E402
-from timar_common.room_node import message_type, qos_of  # noqa: E402
+from timar_common.base_node import message_type, qos_of  # noqa: E402
 from timar_common.topics import TOPICS  # noqa: E402
 from timar_msgs.msg import AudioChunk, TurnEvent  # noqa: E402
 
@@ -82,7 +82,7 @@ def probe() -> Iterator[Probe]:
 
 
 def start(name: str, **parameters: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "timar_common.room_node", f"timar_audio.{name}_node:{NODES[name]}"]
+    command = [sys.executable, "-m", "timar_common.base_node", f"timar_audio.{name}_node:{NODES[name]}"]
     command += ["--ros-args"]
     for key, value in parameters.items():
         command += ["-p", f"{key}:={value}"]

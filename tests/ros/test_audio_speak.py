@@ -16,7 +16,7 @@ rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed; `make test`
 
 from rclpy.action import ActionClient  # noqa: E402
 from rclpy.time import Time  # noqa: E402
-from timar_common.room_node import message_type, qos_of  # noqa: E402
+from timar_common.base_node import message_type, qos_of  # noqa: E402
 from timar_common.topics import TOPICS  # noqa: E402
 from timar_msgs.action import Speak  # noqa: E402
 from timar_msgs.msg import AudioChunk, SpeechChunk, TurnEvent  # noqa: E402

@@ -21,7 +21,7 @@ from node_process import PATIENCE_S
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed; `make test` installs it")
 
 from rclpy.time import Time  # noqa: E402
-from timar_common.room_node import message_type, qos_of  # noqa: E402
+from timar_common.base_node import message_type, qos_of  # noqa: E402
 from timar_common.topics import TOPICS  # noqa: E402
 from timar_msgs.msg import AudioChunk, TurnEvent  # noqa: E402
 
@@ -116,7 +116,7 @@ def server() -> Iterator[tuple[str, list[dict]]]:
 
 def test_a_turn_is_answered_a_backchannel_is_not_and_an_interruption_ends_the_answer(stage, server):
     url, asked = server
-    node = [sys.executable, "-m", "timar_common.room_node", "timar_audio.playback_node:PlaybackNode"]
+    node = [sys.executable, "-m", "timar_common.base_node", "timar_audio.playback_node:PlaybackNode"]
     example = [sys.executable, str(EXAMPLE), "--server", url, "--model", "m"]
     processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in (node, example)]
     try:

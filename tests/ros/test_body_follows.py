@@ -23,7 +23,7 @@ from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
-from timar_common.room_node import qos_of  # noqa: E402
+from timar_common.base_node import qos_of  # noqa: E402
 from timar_common.topics import TOPICS  # noqa: E402
 from timar_description.find import find_joint_map  # noqa: E402
 from timar_retargeting.robot import load_robot  # noqa: E402
@@ -124,7 +124,7 @@ def _seconds(stamp: Any) -> float:
 @pytest.fixture
 def stage() -> Iterator[Stage]:
     namespace = f"body_{os.getpid()}_{time.monotonic_ns() % 1_000_000}"
-    command = [sys.executable, "-m", "timar_common.room_node"]
+    command = [sys.executable, "-m", "timar_common.base_node"]
     ros_args = ["--ros-args", "-r", f"__ns:=/{namespace}"]
     driver = subprocess.Popen([*command, "timar_driver.driver_node:DriverNode", *ros_args])
     retargeting = subprocess.Popen(

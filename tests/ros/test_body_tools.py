@@ -24,7 +24,7 @@ from geometry_msgs.msg import PointStamped  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
 from std_msgs.msg import Float64MultiArray  # noqa: E402
-from timar_common.room_node import qos_of  # noqa: E402
+from timar_common.base_node import qos_of  # noqa: E402
 from timar_common.topics import TOPICS  # noqa: E402
 from timar_description.find import find_joint_map  # noqa: E402
 from timar_retargeting.delay_node import measure_delays  # noqa: E402
@@ -44,7 +44,7 @@ def running(*nodes: tuple[str, dict[str, Any]]) -> Iterator[str]:
     processes = []
     for component, parameters in nodes:
         words = [part for key, value in parameters.items() for part in ("-p", f"{key}:={value}")]
-        command = [sys.executable, "-m", "timar_common.room_node", component]
+        command = [sys.executable, "-m", "timar_common.base_node", component]
         processes.append(subprocess.Popen([*command, "--ros-args", "-r", f"__ns:={namespace}", *words]))
     try:
         with listener(namespace) as node:

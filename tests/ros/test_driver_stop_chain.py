@@ -23,7 +23,7 @@ from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
-from timar_common.room_node import END_WITHIN_S, qos_of  # noqa: E402
+from timar_common.base_node import END_WITHIN_S, qos_of  # noqa: E402
 from timar_common.topics import TOPICS  # noqa: E402
 from timar_description.find import find_urdf  # noqa: E402
 from timar_driver.hardware_file import hardware_file_of, read_hardware  # noqa: E402
@@ -35,7 +35,7 @@ HARDWARE = read_hardware(hardware_file_of(find_urdf()), NAMES, LIMITS)
 assert HARDWARE.bus is not None
 YAW = HARDWARE.bus.servos[NAMES.index("neck_yaw")]
 SPEED_RAD_S = 0.5
-NODE = (sys.executable, "-m", "timar_common.room_node", "timar_driver.driver_node:DriverNode")
+NODE = (sys.executable, "-m", "timar_common.base_node", "timar_driver.driver_node:DriverNode")
 
 
 class Servos:

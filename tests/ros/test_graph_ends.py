@@ -13,9 +13,9 @@ pytestmark = pytest.mark.ros
 
 HANGING = """
 import sys, time
-from timar_common import room_node
+from timar_common import base_node
 
-class Hanging(room_node.RoomNode):
+class Hanging(base_node.BaseNode):
     NAME = "hanging"
     from timar_audio.turns_config import TurnsConfig as Config
     def start(self):
@@ -23,8 +23,8 @@ class Hanging(room_node.RoomNode):
     def stop(self):
         time.sleep(60)
 
-room_node.END_WITHIN_S = 1
-sys.exit(room_node.run([Hanging]))
+base_node.END_WITHIN_S = 1
+sys.exit(base_node.run([Hanging]))
 """
 
 
@@ -47,7 +47,7 @@ def test_signal_during_the_imports_ends_the_process_without_a_traceback(tmp_path
     (tmp_path / "slow_room.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "timar_common.room_node", "slow_room:Node"],
+        [sys.executable, "-m", "timar_common.base_node", "slow_room:Node"],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -20,7 +20,7 @@ def running_nodes(components: Sequence[str], parameters: Mapping[str, object]) -
         components: ``module:Class`` of each node.
         parameters: Value by parameter, or by ``node:parameter``.
     """
-    command = [sys.executable, "-m", "timar_common.room_node", *components, "--ros-args"]
+    command = [sys.executable, "-m", "timar_common.base_node", *components, "--ros-args"]
     for key, value in parameters.items():
         command += ["-p", f"{key}:={value}"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)

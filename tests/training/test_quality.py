@@ -7,10 +7,10 @@ from timar_model.architecture.inputs import MotionStatistics
 from timar_model.architecture.model import TimarModel
 from timar_model.metrics.movement import jerk_by_phase
 from timar_model.model_folder import read_model, save_model
-from timar_training import quality
+from timar_training.corpora.levels import frame_level_db
 from timar_training.evaluate_command import main as evaluate_main
-from timar_training.levels import frame_level_db
-from timar_training.publish import publish
+from timar_training.evaluation import quality
+from timar_training.publishing.publish import publish
 
 
 def still(frames=500):

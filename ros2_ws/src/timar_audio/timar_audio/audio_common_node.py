@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Header
+from timar_common.base_node import BaseNode, run
 from timar_common.clock import SAMPLE_RATE_HZ
 from timar_common.diagnostics import Report
-from timar_common.room_node import RoomNode, run
 from timar_msgs.msg import SpeechChunk
 
 from timar_audio.adapters import AudioCommonConfig
@@ -50,22 +50,22 @@ class SoundPublisher:
     it exists) on `<topic>_stamped` and `AudioInfo` on `audio_info` beside it, as its audio_capture does.
     """
 
-    def __init__(self, node: RoomNode, messages: Any, topic: str) -> None:
+    def __init__(self, node: BaseNode, messages: Any, topic: str) -> None:
         self.sent = 0
         self._messages = messages
         self._samples = 0
         qos = QoSProfile(depth=_DEPTH)
         self._is_typed = hasattr(messages, "AudioStamped")
         if self._is_typed:
-            self._sound = node.publish_on_foreign(messages.AudioStamped, topic, qos)
+            self._sound = node.create_external_publisher(messages.AudioStamped, topic, qos)
             return
-        self._sound = node.publish_on_foreign(messages.AudioData, topic, qos)
+        self._sound = node.create_external_publisher(messages.AudioData, topic, qos)
         self._stamped: Any = None
         if hasattr(messages, "AudioDataStamped"):
-            self._stamped = node.publish_on_foreign(messages.AudioDataStamped, f"{topic}_stamped", qos)
+            self._stamped = node.create_external_publisher(messages.AudioDataStamped, f"{topic}_stamped", qos)
         beside = "/".join([*topic.split("/")[:-1], "audio_info"])
-        self._info = node.publish_on_foreign(messages.AudioInfo, beside, QoSProfile(depth=1))
-        node.every(_INFO_EVERY_S, self._publish_info)
+        self._info = node.create_external_publisher(messages.AudioInfo, beside, QoSProfile(depth=1))
+        node.create_steady_timer(_INFO_EVERY_S, self._publish_info)
 
     def publish(self, header: Header, samples: np.ndarray) -> None:
         """Publish (n,) int16 samples at 16 kHz."""
@@ -86,7 +86,7 @@ class SoundPublisher:
         self._info.publish(fill_info(self._messages.AudioInfo(), SAMPLE_RATE_HZ, 0))
 
 
-class AudioCommonNode(RoomNode):
+class AudioCommonNode(BaseNode):
     """Tell others what is heard and said, and say what their synthesiser sends."""
 
     NAME: ClassVar[str] = "audio_common"
@@ -101,10 +101,10 @@ class AudioCommonNode(RoomNode):
         self._tellers: dict[str, SoundPublisher] = {}
         if config.user_topic:
             self._tellers["user"] = SoundPublisher(self, messages, config.user_topic)
-            self.listen_to("user/audio", lambda message: self._tell("user", message))
+            self.create_topic_subscription("user/audio", lambda message: self._tell("user", message))
         if config.agent_topic:
             self._tellers["agent"] = SoundPublisher(self, messages, config.agent_topic)
-            self.listen_to("agent/audio", lambda message: self._tell("agent", message))
+            self.create_topic_subscription("agent/audio", lambda message: self._tell("agent", message))
         self._utterances = 0
         self._started_ns = time.monotonic_ns()  # so that no id is used again after a restart
         self._is_speaking = False
@@ -112,7 +112,7 @@ class AudioCommonNode(RoomNode):
         self._rate_hz = SAMPLE_RATE_HZ
         self._layout = Layout()
         if config.speech_topic:
-            self._speech = self.publish_on("agent/speech")
+            self._speech = self.create_topic_publisher("agent/speech")
             self._listen_to_speech(messages)
         dialect = "mgonzs13" if hasattr(messages, "AudioStamped") else "ros-drivers"
         self.get_logger().info(f"speaks audio_common_msgs of {dialect}")
@@ -131,12 +131,12 @@ class AudioCommonNode(RoomNode):
         topic = self.config.speech_topic
         qos = QoSProfile(depth=_DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT)
         if hasattr(messages, "AudioStamped"):
-            self.listen_to_foreign(messages.AudioStamped, topic, qos, self._on_speech)
+            self.create_external_subscription(messages.AudioStamped, topic, qos, self._on_speech)
         else:
-            self.listen_to_foreign(messages.AudioData, topic, qos, self._on_speech)
+            self.create_external_subscription(messages.AudioData, topic, qos, self._on_speech)
             beside = "/".join([*topic.split("/")[:-1], "audio_info"])
-            self.listen_to_foreign(messages.AudioInfo, beside, QoSProfile(depth=1), self._on_info)
-        self.every(0.05, self._end_when_silent)
+            self.create_external_subscription(messages.AudioInfo, beside, QoSProfile(depth=1), self._on_info)
+        self.create_steady_timer(0.05, self._end_when_silent)
 
     def _on_info(self, info: Any) -> None:
         self._layout = read_layout(info)

@@ -9,10 +9,10 @@ from array import array
 from typing import Any, ClassVar
 
 import numpy as np
+from timar_common.base_node import BaseNode, run
 from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ
 from timar_common.diagnostics import Level, Report
 from timar_common.restarts import Belongs, ConversationWatch
-from timar_common.room_node import RoomNode, run
 from timar_msgs.msg import AudioChunk
 
 from timar_audio.blocks import check_block
@@ -27,7 +27,7 @@ from timar_audio.sources import FileSource, Sound, SoundSource
 _BURST_BLOCKS = 5
 
 
-class CaptureNode(RoomNode):
+class CaptureNode(BaseNode):
     """Read the source in a thread of its own, so that neither callbacks nor diagnostics hold it up."""
 
     NAME: ClassVar[str] = "capture"
@@ -35,8 +35,8 @@ class CaptureNode(RoomNode):
 
     def build(self) -> None:
         """Make the publishers and the core; the source is opened by its thread."""
-        self._raw = self.publish_on("user/audio_raw")
-        self._clean = self.publish_on("user/audio")
+        self._raw = self.create_topic_publisher("user/audio_raw")
+        self._clean = self.create_topic_publisher("user/audio")
         self._capture = Capture(self.config.block_samples)
         self._health = InputHealth(HealthConfig())
         self._failure = ""
@@ -50,7 +50,7 @@ class CaptureNode(RoomNode):
         if self.config.echo_suppression == "webrtc":
             suppressor = WebRtcSuppressor(self.config.block_samples, self.config.echo_tail_ms)
             self._echo = EchoStage(suppressor, self.config.echo_wait_ms)
-            self.listen_to("agent/audio", self._on_agent_audio)
+            self.create_topic_subscription("agent/audio", self._on_agent_audio)
 
     def start(self) -> None:
         """Open the source and begin to read it.
@@ -60,7 +60,7 @@ class CaptureNode(RoomNode):
         self._failure = ""
         source = self._source()
         self._say(source.open())
-        self.beside(functools.partial(self._pump, source), "capture")
+        self.run_in_thread(functools.partial(self._pump, source), "capture")
 
     def report(self) -> Report:
         """Add a dead source to what the core says."""

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from rclpy.qos import QoSProfile
-from timar_common.room_node import RoomNode, message_type
+from timar_common.base_node import BaseNode, message_type
 
 from timar_audio.capture import CaptureConfig
 from timar_audio.foreign_sound import ForeignSound, read_layout, read_sound
@@ -23,7 +23,7 @@ class ForeignTopic:
     Which of the two packages called audio_common_msgs is meant shows only then: by the type's fields.
     """
 
-    def __init__(self, node: RoomNode, config: CaptureConfig) -> None:
+    def __init__(self, node: BaseNode, config: CaptureConfig) -> None:
         self.source = TopicSource(
             config.topic, config.channel, config.vanished_after_ms, config.first_sound_within_ms
         )
@@ -32,7 +32,7 @@ class ForeignTopic:
         self._layout = config.topic_layout
         self._is_listening = False
         self._complaint = ""
-        node.every(_LOOK_EVERY_S, self._look)
+        node.create_steady_timer(_LOOK_EVERY_S, self._look)
 
     def _look(self) -> None:
         if self._is_listening:
@@ -48,7 +48,7 @@ class ForeignTopic:
                 continue
             self._is_listening = True
             qos = QoSProfile(depth=_DEPTH, reliability=publisher.qos_profile.reliability)
-            self._node.listen_to_foreign(message_class, self._topic, qos, self._on_sound)
+            self._node.create_external_subscription(message_class, self._topic, qos, self._on_sound)
             if publisher.topic_type.startswith(f"{_PACKAGE}/"):
                 self._listen_to_info()
             self._node.get_logger().info(f"hears topic {self._topic!r} of type {publisher.topic_type}")
@@ -59,7 +59,7 @@ class ForeignTopic:
         info_class = message_type(f"{_PACKAGE}/msg/AudioInfo")
         if hasattr(info_class(), "coding_format"):
             name = "/".join([*self._topic.split("/")[:-1], "audio_info"])
-            self._node.listen_to_foreign(info_class, name, QoSProfile(depth=1), self._on_info)
+            self._node.create_external_subscription(info_class, name, QoSProfile(depth=1), self._on_info)
 
     def _on_info(self, info: Any) -> None:
         self._layout = read_layout(info)

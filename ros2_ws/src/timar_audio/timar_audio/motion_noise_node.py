@@ -10,7 +10,7 @@ import rclpy
 from rclpy.node import Node
 from rclpy.time import Time
 from sensor_msgs.msg import JointState
-from timar_common.room_node import message_type, qos_of
+from timar_common.base_node import message_type, qos_of
 from timar_common.topics import TOPICS
 
 from timar_audio.levels import level_dbfs

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.task import Future
+from timar_common.base_node import BaseNode, run
 from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ
 from timar_common.diagnostics import Level, Report
 from timar_common.restarts import Belongs, ConversationWatch
-from timar_common.room_node import RoomNode, run
 from timar_msgs.action import Speak
 from timar_msgs.msg import AudioChunk, PlannedAudio, TurnEvent
 
@@ -28,7 +28,7 @@ from timar_audio.wav import SoundFile, SoundWriter
 _FEEDBACK_S = 0.1
 
 
-class PlaybackNode(RoomNode):
+class PlaybackNode(BaseNode):
     """Follow the clock of user/audio_raw; every block of it moves the agent's voice on by as much."""
 
     NAME: ClassVar[str] = "playback"
@@ -47,11 +47,11 @@ class PlaybackNode(RoomNode):
         self._loudspeaker: Loudspeaker | None = None
         self._failure = ""
         self._playback = Playback(self.config, self._make_feed())
-        self._planned = self.publish_on("agent/audio_planned")
-        self._heard = self.publish_on("agent/audio")
+        self._planned = self.create_topic_publisher("agent/audio_planned")
+        self._heard = self.create_topic_publisher("agent/audio")
         if self._queue is not None:
             self._offer_speech()
-        self.every(self.config.free_run_after_ms / 1000, self._advance)
+        self.create_steady_timer(self.config.free_run_after_ms / 1000, self._advance)
 
     def start(self) -> None:
         """Open the sink and join the clock, a file as soon as it has its listeners.
@@ -64,7 +64,7 @@ class PlaybackNode(RoomNode):
         if self._file is None:
             self._join()
         else:
-            self.every(0.02, self._join_when_heard)
+            self.create_steady_timer(0.02, self._join_when_heard)
 
     def release(self) -> None:
         """Close the files."""
@@ -113,8 +113,8 @@ class PlaybackNode(RoomNode):
         return self._speech
 
     def _offer_speech(self) -> None:
-        self.listen_to("agent/speech", self._on_speech)
-        self.listen_to("turn_events", self._on_turn_event)
+        self.create_topic_subscription("agent/speech", self._on_speech)
+        self.create_topic_subscription("turn_events", self._on_turn_event)
         server = ActionServer(
             self,
             Speak,
@@ -125,7 +125,7 @@ class PlaybackNode(RoomNode):
             cancel_callback=self._on_cancel,
         )
         self._owned.append((_destroy_action_server, server))
-        self.every(_FEEDBACK_S, self._publish_feedback)
+        self.create_steady_timer(_FEEDBACK_S, self._publish_feedback)
 
     def _on_speech(self, message: Any) -> None:
         samples = np.frombuffer(message.samples, np.int16)
@@ -218,7 +218,7 @@ class PlaybackNode(RoomNode):
         )
         self.get_logger().info(self._loudspeaker.open())
         self._playback.has_loudspeaker = True
-        self.beside(self._pump, "loudspeaker")
+        self.run_in_thread(self._pump, "loudspeaker")
 
     def _pump(self) -> None:
         speaker = self._loudspeaker
@@ -248,7 +248,7 @@ class PlaybackNode(RoomNode):
     def _join(self) -> None:
         if not self._is_listening:
             self._is_listening = True
-            self.listen_to("user/audio_raw", self._on_user_audio)
+            self.create_topic_subscription("user/audio_raw", self._on_user_audio)
 
     def _join_when_heard(self) -> None:
         if self._is_listening:

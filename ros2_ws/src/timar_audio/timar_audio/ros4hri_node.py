@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from rclpy.qos import QoSProfile
 from std_msgs.msg import Bool
+from timar_common.base_node import BaseNode, run
 from timar_common.diagnostics import Level, Report
-from timar_common.room_node import RoomNode, run
 from timar_msgs.msg import VoiceActivity
 
 from timar_audio.adapters import Ros4HriConfig, VoiceTracker
@@ -19,7 +19,7 @@ from timar_audio.foreign_sound import fill_audio_data
 _DEPTH = 50
 
 
-class Ros4HriNode(RoomNode):
+class Ros4HriNode(BaseNode):
     """Publish which voice is tracked, whether it speaks, and its sound."""
 
     NAME: ClassVar[str] = "ros4hri"
@@ -42,13 +42,13 @@ class Ros4HriNode(RoomNode):
         self._is_speaking: Any = None
         self._sound: Any = None
         self._told_ns = 0
-        self._tracked = self.publish_on_foreign(
+        self._tracked = self.create_external_publisher(
             IdsList, f"{self.config.humans}/voices/tracked", QoSProfile(depth=1)
         )
-        self.listen_to("voice_activity", self._on_activity)
+        self.create_topic_subscription("voice_activity", self._on_activity)
         if self._messages is not None:
-            self.listen_to("user/audio", self._on_audio)
-        self.every(1.0, self._publish_tracked)
+            self.create_topic_subscription("user/audio", self._on_audio)
+        self.create_steady_timer(1.0, self._publish_tracked)
 
     def release(self) -> None:
         """Drop the voice's own topics."""

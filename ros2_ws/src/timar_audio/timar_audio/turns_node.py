@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from timar_common.base_node import BaseNode, run
 from timar_common.clock import NOMINAL_NS_PER_SAMPLE
 from timar_common.diagnostics import Level, Percentiles, Report
 from timar_common.restarts import Belongs, ConversationWatch
-from timar_common.room_node import RoomNode, run
 from timar_msgs.msg import FloorState, TurnEvent, VoiceActivity
 
 from timar_audio import floor
@@ -51,7 +51,7 @@ class TimedModel:
         return probability
 
 
-class TurnsNode(RoomNode):
+class TurnsNode(BaseNode):
     """Feed both voices to the rules, publish what they decide."""
 
     NAME: ClassVar[str] = "turns"
@@ -64,18 +64,18 @@ class TurnsNode(RoomNode):
         self._gate: MotionGate | None = None
         if self.config.motion_noise_file:
             self._gate = MotionGate(read_motion_noise(Path(self.config.motion_noise_file)))
-            self.listen_to("joint_states", self._on_joint_states)
+            self.create_topic_subscription("joint_states", self._on_joint_states)
         self._gated = 0
         self._waiting: collections.deque[tuple[Any, int]] = collections.deque()
         self._watch = ConversationWatch()
         self._newest = {speaker: _Newest() for speaker in Speaker}
         self._delays_s = {kind: Percentiles() for kind in Kind}
         self._counts = {kind: 0 for kind in Kind}
-        self._activity = self.publish_on("voice_activity")
-        self._events = self.publish_on("turn_events")
-        self._floor = self.publish_on("floor")
-        self.listen_to("user/audio", self._on_user_audio)
-        self.listen_to("agent/audio", functools.partial(self._on_audio, Speaker.AGENT))
+        self._activity = self.create_topic_publisher("voice_activity")
+        self._events = self.create_topic_publisher("turn_events")
+        self._floor = self.create_topic_publisher("floor")
+        self.create_topic_subscription("user/audio", self._on_user_audio)
+        self.create_topic_subscription("agent/audio", functools.partial(self._on_audio, Speaker.AGENT))
 
     def _make_model(self) -> EndOfTurn | None:
         if not self.config.end_of_turn:

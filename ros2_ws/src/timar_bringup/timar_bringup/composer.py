@@ -218,7 +218,7 @@ class Composer:
 
 def command_line(graph: Plan, nodes: Iterable[PlannedNode], parameter_files: Iterable[Path]) -> list[str]:
     """Return the command that runs some nodes in one process."""
-    command = [sys.executable, "-m", "timar_common.room_node"]
+    command = [sys.executable, "-m", "timar_common.base_node"]
     command += [planned.node.component for planned in nodes]
     command += ["--ros-args", "--log-level", str(graph.arguments["log_level"])]
     if graph.namespace:

@@ -60,7 +60,7 @@ class Node:
     name: str
     package: str
     component: str
-    """``module:Class`` of its RoomNode."""
+    """``module:Class`` of its BaseNode."""
     config: str
     """``module:Class`` of its configuration dataclass, in the room's core."""
     process: str
@@ -132,9 +132,9 @@ NODES: tuple[Node, ...] = (
     ),
     Node(
         name="recorder",
-        package="timar_replay",
-        component="timar_replay.recorder_node:RecorderNode",
-        config="timar_replay.recorder:RecorderConfig",
+        package="timar_bag",
+        component="timar_bag.recorder_node:RecorderNode",
+        config="timar_bag.recorder:RecorderConfig",
         process="recorder",
         listens=("user/audio", "user/audio_raw", "agent/audio", "agent/audio_planned"),
         parameters={"out": "out"},
@@ -167,9 +167,9 @@ NODES: tuple[Node, ...] = (
     ),
     Node(
         name="motion_player",
-        package="timar_replay",
-        component="timar_replay.motion_player_node:MotionPlayerNode",
-        config="timar_replay.motion_player:MotionPlayerConfig",
+        package="timar_bag",
+        component="timar_bag.motion_player_node:MotionPlayerNode",
+        config="timar_bag.motion_player:MotionPlayerConfig",
         process="motion",
         listens=("user/audio",),
         parameters={"file": "user_motion_file"},

@@ -9,7 +9,7 @@ from typing import Any
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import JointState
-from timar_common.room_node import message_type, qos_of
+from timar_common.base_node import message_type, qos_of
 from timar_common.topics import TOPICS
 from timar_msgs.msg import FloorState, TurnLog
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
+from timar_common.base_node import BaseNode, run
 from timar_common.diagnostics import Level, Report
-from timar_common.room_node import RoomNode, run
 from timar_description.find import find_urdf
 
 from timar_driver.config import DriverConfig
@@ -24,7 +24,7 @@ _STATES_KEPT = 16
 _STOP_MARGIN_S = 1.0
 
 
-class DriverNode(RoomNode):
+class DriverNode(BaseNode):
     """Joints that follow trajectories."""
 
     NAME = "driver"
@@ -39,11 +39,11 @@ class DriverNode(RoomNode):
         self._cycles = self._left_out = 0
         self._said = ""
         self._samples: collections.deque[Sample] = collections.deque(maxlen=_STATES_KEPT)
-        self._states = self.publish_on("joint_states")
-        self.listen_to("joint_trajectory", self._on_trajectory)
-        self.every(0.5 * self.config.states_every / self.config.rate_hz, self._publish_states)
+        self._states = self.create_topic_publisher("joint_states")
+        self.create_topic_subscription("joint_trajectory", self._on_trajectory)
+        self.create_steady_timer(0.5 * self.config.states_every / self.config.rate_hz, self._publish_states)
         for name, answer in (("hold", self._on_hold), ("stop", self._on_stop), ("resume", self._on_resume)):
-            self.serve(Trigger, f"~/{name}", answer)
+            self.create_named_service(Trigger, f"~/{name}", answer)
 
     def start(self) -> None:
         """Hold every joint where it stands, then follow."""

@@ -211,25 +211,18 @@ class Conversation:
             self._withdraw_from((made_from + int(changed[0])) // SAMPLES_PER_FRAME, now_ns)
 
     def push_motion(
-        self, first_frame: int, fps: float, motion: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]
+        self, first_frame: int, motion: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]
     ) -> None:
-        """Take frames of the user's motion in; `motion_from_rows` has checked their numbers.
+        """Take frames of the user's motion in; `user_motion_from` has checked their numbers.
 
         Args:
             first_frame: On the conversation's frame counter, >= 0.
-            fps: 25.
             motion: (n, 56) float32.
             valid: (n, 3): expression, jaw, neck.
 
         Raises:
-            ValueError: The rate or the place cannot be true; nothing has changed then.
+            ValueError: They lie too far from the sound; nothing has changed then.
         """
-        if fps != 25.0:
-            raise ValueError(
-                f"the user's motion has {fps:g} frames a second, expected 25: resample it before"
-            )
-        if first_frame < 0:
-            raise ValueError(f"the user's motion starts at frame {first_frame}, expected 0 or later")
         if not self._user.is_started:
             self._past.motion_frames_unused += len(motion)
             return

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 from std_srvs.srv import Trigger
+from timar_common.base_node import BaseNode, run
 from timar_common.clock import FRAMES_PER_SECOND
 from timar_common.diagnostics import Level, Report
-from timar_common.room_node import RoomNode, run
-from timar_common.user_motion import PARTS
+from timar_common.user_motion import PARTS, user_motion_from
 from timar_msgs.msg import HeadMotion, TurnLog
 
 from timar_inference.config import InferenceConfig
@@ -20,14 +20,13 @@ from timar_inference.conversation import Conversation
 from timar_inference.decisions import LogEntry, MotionRun, Outcome
 from timar_inference.runner import Runner
 from timar_inference.runtime import open_runtime
-from timar_inference.user_motion import motion_from_rows
 from timar_inference.worker import Worker
 
 FEED_PERIOD_S = 0.05
 """Turns are handed out as sound comes; this is for what waited because the queue was full."""
 
 
-class InferenceNode(RoomNode):
+class InferenceNode(BaseNode):
     """Form turns, have them computed in a worker, publish what comes of it.
 
     The conversation belongs to the node's thread, the session to the worker's; jobs go one way, outcomes are
@@ -51,13 +50,13 @@ class InferenceNode(RoomNode):
         self._runtime = runtime
         self._conversation = Conversation(self.config, runtime.alignment, name)
         self._runner = Runner(runtime.session, runtime.identity, time.monotonic_ns)
-        self._motion = self.publish_on("agent/motion")
-        self._log = self.publish_on("turn_log")
-        self.listen_to("user/audio", self._on_user_audio)
-        self.listen_to("agent/audio_planned", self._on_planned)
-        self.listen_to("user/motion", self._on_user_motion)
-        self.serve(Trigger, "reset_conversation", self._on_reset)
-        self.every(FEED_PERIOD_S, self._feed)
+        self._motion = self.create_topic_publisher("agent/motion")
+        self._log = self.create_topic_publisher("turn_log")
+        self.create_topic_subscription("user/audio", self._on_user_audio)
+        self.create_topic_subscription("agent/audio_planned", self._on_planned)
+        self.create_topic_subscription("user/motion", self._on_user_motion)
+        self.create_named_service(Trigger, "reset_conversation", self._on_reset)
+        self.create_steady_timer(FEED_PERIOD_S, self._feed)
 
     def start(self) -> None:
         """Start the worker; the conversation begins with the user's next sound."""
@@ -102,16 +101,8 @@ class InferenceNode(RoomNode):
         self._feed()
 
     def _on_user_motion(self, message: Any) -> None:
-        motion, valid = motion_from_rows(
-            message.frames,
-            message.expression,
-            message.jaw,
-            message.neck,
-            message.expression_valid,
-            message.jaw_valid,
-            message.neck_valid,
-        )
-        self._conversation.push_motion(message.first_frame, message.fps, motion, valid)
+        motion, valid = user_motion_from(message)
+        self._conversation.push_motion(message.first_frame, motion, valid)
 
     def _on_reset(self, _request: Any, response: Any) -> Any:
         response.success = self.is_active

@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
+from timar_common.base_node import BaseNode, run
 from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, SampleClock
 from timar_common.diagnostics import Level, Percentiles, Report
+from timar_common.messages import encode
 from timar_common.restarts import Belongs, ConversationWatch
-from timar_common.room_node import RoomNode, run
-from timar_common.user_motion import SeenFrames
-from timar_common.user_motion_node import user_motion_message
+from timar_common.user_motion import SeenFrames, user_motion_message
 from timar_msgs.msg import VoiceActivity
 
 from timar_perception.config import PerceptionConfig
@@ -27,7 +27,7 @@ from timar_perception.sources import CameraSource, VideoFile
 from timar_perception.timing import FrameMaker, Sighting
 
 
-class PerceptionNode(RoomNode):
+class PerceptionNode(BaseNode):
     """One thread brings pictures, one looks at them, and callbacks follow the conversation's clock.
 
     Between them stands a place for one picture: while the eyes are busy a newer one takes the older one's
@@ -61,19 +61,21 @@ class PerceptionNode(RoomNode):
         self._failure = ""
         self._newest_ns = 0
         self._disbelieved = 0
-        self._publisher = self.publish_on("user/motion")
-        self.listen_to("user/audio", self._on_audio)
-        self.listen_to("voice_activity", self._on_voice)
+        self._publisher = self.create_topic_publisher("user/motion")
+        self.create_topic_subscription("user/audio", self._on_audio)
+        self.create_topic_subscription("voice_activity", self._on_voice)
         if config.source == "topic":
-            self.listen_to_foreign(Image, config.image_topic, qos_profile_sensor_data, self._on_image)
+            self.create_external_subscription(
+                Image, config.image_topic, qos_profile_sensor_data, self._on_image
+            )
 
     def start(self) -> None:
         """Begin to look."""
         self._newest_ns = time.monotonic_ns()
-        self.beside(self._look_on, "look_on")
+        self.run_in_thread(self._look_on, "look_on")
         bring = {"camera": self._bring_camera, "file": self._bring_file}.get(self.config.source)
         if bring is not None:
-            self.beside(bring, "bring")
+            self.run_in_thread(bring, "bring")
 
     def stop(self) -> None:
         """Let nobody wait for a picture any more."""
@@ -225,7 +227,9 @@ class PerceptionNode(RoomNode):
     def _publish(self, runs: list[SeenFrames]) -> None:
         for frames in runs:
             first_ns = self._conversation_clock.monotonic_ns(SAMPLES_PER_FRAME * frames.first_frame)
-            self._publisher.publish(user_motion_message(self, frames, first_ns))
+            seen = user_motion_message(frames.first_frame, frames.motion, frames.valid, first_ns)
+            self.update_anchor()
+            self._publisher.publish(encode(seen, self.anchor.ros_ns))
 
 
 def main() -> int:

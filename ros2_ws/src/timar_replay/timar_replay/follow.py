@@ -10,9 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from timar_audio.floor import Speaker
+from timar_bag.bag import BagMessage
+from timar_bag.bag_time import BagTime
+from timar_bag.conversation import stamp_ns
+from timar_bag.out_bag import OutBag
 from timar_common.clock import NOMINAL_NS_PER_SAMPLE, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from timar_common.stream import SampleStream
-from timar_common.user_motion import PARTS
+from timar_common.user_motion import PARTS, user_motion_from
 from timar_inference.conversation import as_float
 from timar_inference.decisions import (
     Decision,
@@ -28,12 +32,7 @@ from timar_inference.runner import Runner
 from timar_inference.runtime import Runtime
 from timar_inference.user_motion import MotionTrack
 
-from timar_replay.bag import BagMessage
-from timar_replay.bag_time import BagTime
-from timar_replay.conversation import stamp_ns
 from timar_replay.desk import TimedSession, VirtualClock
-from timar_replay.messages import user_motion_of
-from timar_replay.out_bag import OutBag
 from timar_replay.replay_settings import ReplaySettings
 from timar_replay.replayer import Replayer
 
@@ -146,7 +145,7 @@ class Follower(Replayer):
         )
 
     def _on_motion(self, message: Any, now_ns: int) -> None:
-        motion, valid = user_motion_of(message)
+        motion, valid = user_motion_from(message)
         self._motion.push(int(message.first_frame), motion, valid)
 
     def _on_decision(self, message: Any, now_ns: int) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import rclpy
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
-from timar_common.room_node import qos_of
+from timar_common.base_node import qos_of
 from timar_common.topics import TOPICS
 from trajectory_msgs.msg import JointTrajectory
 

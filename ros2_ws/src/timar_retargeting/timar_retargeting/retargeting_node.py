@@ -12,8 +12,8 @@ from builtin_interfaces.msg import Duration
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
+from timar_common.base_node import BaseNode, run
 from timar_common.diagnostics import Level, Percentiles, Report
-from timar_common.room_node import RoomNode, run
 from timar_description.find import find_joint_map
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
@@ -30,7 +30,7 @@ FRAMES_PER_SECOND = 25.0
 PARTS = (("expression", 50), ("jaw", 3), ("neck", 3))
 
 
-class RetargetingNode(RoomNode):
+class RetargetingNode(BaseNode):
     """Motion to joints."""
 
     NAME = "retargeting"
@@ -52,27 +52,27 @@ class RetargetingNode(RoomNode):
         self._plan_ms = Percentiles()
         self._active_since_ns = 0
         self._open_output(config)
-        self.listen_to("agent/motion", self._on_motion)
-        self.listen_to("turn_events", self._on_turn_event)
-        self.listen_to("look_at", self._on_look_at)
-        self.listen_to("joint_targets", self._on_joint_targets)
-        self.every(0.05, self._tick)
-        self.serve(Trigger, "stop", self._on_stop)
-        self.serve(Trigger, "resume", self._on_resume)
+        self.create_topic_subscription("agent/motion", self._on_motion)
+        self.create_topic_subscription("turn_events", self._on_turn_event)
+        self.create_topic_subscription("look_at", self._on_look_at)
+        self.create_topic_subscription("joint_targets", self._on_joint_targets)
+        self.create_steady_timer(0.05, self._tick)
+        self.create_named_service(Trigger, "stop", self._on_stop)
+        self.create_named_service(Trigger, "resume", self._on_resume)
 
     def _open_output(self, config: RetargetingConfig) -> None:
         self._sampler = PlanSampler()
         self._is_alone = config.output == "joint_states"
         if self._is_alone:
-            self._states = self.publish_on("joint_states")
-            self.every(1.0 / config.output_rate_hz, self._send_states)
+            self._states = self.create_topic_publisher("joint_states")
+            self.create_steady_timer(1.0 / config.output_rate_hz, self._send_states)
             return
-        self.listen_to("joint_states", self._on_joint_states)
+        self.create_topic_subscription("joint_states", self._on_joint_states)
         if config.output == "positions":
-            self._positions = self.publish_on("position_commands")
-            self.every(1.0 / config.output_rate_hz, self._send_positions)
+            self._positions = self.create_topic_publisher("position_commands")
+            self.create_steady_timer(1.0 / config.output_rate_hz, self._send_positions)
         else:
-            self._trajectories = self.publish_on("joint_trajectory")
+            self._trajectories = self.create_topic_publisher("joint_trajectory")
 
     def start(self) -> None:
         """Wait for joint states: the joints may have been moved since."""

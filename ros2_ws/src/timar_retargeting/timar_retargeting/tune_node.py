@@ -10,7 +10,7 @@ import rclpy
 from rclpy.duration import Duration
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
-from timar_common.room_node import qos_of
+from timar_common.base_node import qos_of
 from timar_common.topics import TOPICS
 
 from timar_retargeting.robot import RobotDescription

@@ -9,8 +9,8 @@ import webbrowser
 from typing import Any
 
 from sensor_msgs.msg import JointState
+from timar_common.base_node import BaseNode, run
 from timar_common.diagnostics import Level, Report
-from timar_common.room_node import RoomNode, run
 from timar_description import find_urdf
 
 from timar_view.body import load_body
@@ -18,7 +18,7 @@ from timar_view.config import ViewConfig
 from timar_view.view import HeadView
 
 
-class ViewNode(RoomNode):
+class ViewNode(BaseNode):
     """Listens, and feeds the view."""
 
     NAME = "view"
@@ -28,14 +28,14 @@ class ViewNode(RoomNode):
     def build(self) -> None:
         """Read the robot and subscribe."""
         self._view = HeadView(self.config, load_body(find_urdf(self.config.robot)))
-        self.listen_to("joint_states", self._on_joint_states)
-        self.listen_to("voice_activity", self._on_voice_activity)
-        self.listen_to("turn_events", self._on_turn_event)
-        self.listen_to("floor", self._on_floor)
-        self.listen_to("agent/motion", self._on_motion)
-        self.listen_to("/diagnostics", self._on_diagnostics)
-        self._targets = self.publish_on("joint_targets")
-        self.every(1.0 / self.config.rate_hz, self._draw)
+        self.create_topic_subscription("joint_states", self._on_joint_states)
+        self.create_topic_subscription("voice_activity", self._on_voice_activity)
+        self.create_topic_subscription("turn_events", self._on_turn_event)
+        self.create_topic_subscription("floor", self._on_floor)
+        self.create_topic_subscription("agent/motion", self._on_motion)
+        self.create_topic_subscription("/diagnostics", self._on_diagnostics)
+        self._targets = self.create_topic_publisher("joint_targets")
+        self.create_steady_timer(1.0 / self.config.rate_hz, self._draw)
 
     def start(self) -> None:
         """Open the page."""
