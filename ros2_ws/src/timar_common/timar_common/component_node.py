@@ -51,7 +51,7 @@ class ComponentNode(BaseNode):
             topic: self.create_topic_publisher(topic) for topic in self.component.outputs
         }
         for topic in self.component.inputs:
-            self._subscribe(topic)
+            self.subscribe_input(topic)
         if self.component.tick_s is not None:
             self.create_steady_timer(self.component.tick_s, self.host.tick)
         for name in self.component.services:
@@ -71,9 +71,12 @@ class ComponentNode(BaseNode):
 
     def report(self) -> Report:
         """Return the health of the component and of its host."""
+        self.host.bad_messages += self.bad_messages  # Of external topics, which the node itself counts.
+        self.bad_messages = 0
         return self.host.report()
 
-    def _subscribe(self, topic_name: str) -> None:
+    def subscribe_input(self, topic_name: str) -> None:
+        """Subscribe to an input of the component; a node that must wait with one overrides this."""
         topic = TOPICS[topic_name]
 
         def deliver(data: bytes) -> None:
