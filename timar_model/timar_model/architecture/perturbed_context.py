@@ -11,19 +11,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from timar_model.config import MOTION_DIM, ObjectiveConfig
+from timar_model.architecture.config import MOTION_DIM, ObjectiveConfig
 
 RECOVERY_FRAMES = 12.0
 """Time constant of the critically damped return of a head that stands elsewhere than the recorded one
 [frames]."""
-SHOWN_NOISE = 0.002
+CONTEXT_NOISE = 0.002
 """Spread of independent noise on each shown frame, in units of normalised motion."""
 HELD_FRAMES = 5
 """How long ago a head stopped whose last frames were not drawn [frames]."""
 
 
 @dataclasses.dataclass(frozen=True)
-class ShownTurns:
+class PerturbedContext:
     """Turns of one length as a training step sees them."""
 
     past: Tensor
@@ -38,7 +38,7 @@ class ShownTurns:
     """(B, N, 56) the recorded frame before each turn; where none is, the turn's first."""
 
 
-def show_turns(
+def perturb_context(
     motion: Tensor,
     known: Tensor | None,
     first_rows: Sequence[int],
@@ -46,7 +46,7 @@ def show_turns(
     past_frames: int,
     objective: ObjectiveConfig,
     generator: torch.Generator | None = None,
-) -> ShownTurns:
+) -> PerturbedContext:
     """Draw how a head stood and moved before turns, and how it should go on.
 
     It stands off the recorded motion, as a person of other habits would, and returns like a critically damped
@@ -85,12 +85,12 @@ def show_turns(
     place = size * normal(clips, turns, MOTION_DIM)
     speed = size / RECOVERY_FRAMES * normal(clips, turns, MOTION_DIM)
     moving = recorded_past + _return(place, speed, before + 1)
-    moving = moving + SHOWN_NOISE * normal(*moving.shape)
+    moving = moving + CONTEXT_NOISE * normal(*moving.shape)
     past = torch.where(is_drawn[..., None] > 0, moving, stopped[:, :, None])
     goes_on = is_drawn[..., -1:] > 0
     place = torch.where(goes_on, place, stopped - last)
     speed = torch.where(goes_on, speed, torch.zeros_like(speed))
-    return ShownTurns(past, is_drawn, recorded + _return(place, speed, after + 1), recorded, last)
+    return PerturbedContext(past, is_drawn, recorded + _return(place, speed, after + 1), recorded, last)
 
 
 def _return(place: Tensor, speed: Tensor, at_frames: Tensor) -> Tensor:

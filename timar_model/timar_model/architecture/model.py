@@ -11,24 +11,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from timar_model.attention import NORM_EPS, BandHistory, Block, History, Rotation
-from timar_model.config import MARKERS_PER_TURN, MOTION_DIM, MOTION_GROUPS, ModelConfig
-from timar_model.diffusion import DiffusionHead, diffusion_loss
-from timar_model.inputs import TurnInputs
-from timar_model.shown import ShownTurns, show_turns
-from timar_model.turn_head import TurnHead
-from timar_model.turns import KINDS, Band, Layout, band_of, layout_of, lead_frames, rotation, turn_sequence
+from timar_model.architecture.attention import (
+    NORM_EPS,
+    LayerCache,
+    Rotary,
+    SlidingWindowAttention,
+    TransformerBlock,
+)
+from timar_model.architecture.config import MARKERS_PER_TURN, MOTION_DIM, MOTION_GROUPS, ModelConfig
+from timar_model.architecture.diffusion import DiffusionHead, diffusion_loss
+from timar_model.architecture.inputs import TOKEN_KINDS, TokenLayout, TurnInputs, layout_of, rotary_angles
+from timar_model.architecture.perturbed_context import PerturbedContext, perturb_context
+from timar_model.architecture.sequences import SlidingWindow, lead_frames, sliding_window, turn_sequence
+from timar_model.architecture.turn_head import TurnHead
 
-HIDDEN = -1e4
+MASK_VALUE = -1e4
 """Added to the score of what may not be seen; finite, for what fills a chunk up may see itself alone."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Places:
+class TokenPositions:
     """Where the tokens of a pass stand, as tensors."""
 
     source: Tensor
-    """(L,) row in the table of `Layout.source`."""
+    """(L,) row in the table of `TokenLayout.source`."""
     kind: Tensor
     """(L,) kind of each token."""
     index: Tensor
@@ -91,13 +97,15 @@ class TimarModel(nn.Module):
         self.input = nn.Linear(config.token_dim, config.width)
         self.mask = nn.Parameter(torch.empty(config.width))
         if config.positions == "window":
-            places = config.window_turns * config.turn_tokens
-            self.position_in = nn.Parameter(torch.empty(places, config.width))
-            self.position_out = nn.Parameter(torch.empty(places, config.width))
+            positions = config.window_turns * config.turn_tokens
+            self.position_in = nn.Parameter(torch.empty(positions, config.width))
+            self.position_out = nn.Parameter(torch.empty(positions, config.width))
         else:
-            self.kind = nn.Parameter(torch.empty(KINDS, config.width))
+            self.kind = nn.Parameter(torch.empty(TOKEN_KINDS, config.width))
         self.input_norm = nn.LayerNorm(config.width, eps=NORM_EPS)
-        self.blocks = nn.ModuleList(Block(config.width, config.heads) for _ in range(config.blocks))
+        self.blocks = nn.ModuleList(
+            TransformerBlock(config.width, config.heads) for _ in range(config.blocks)
+        )
         self.output_norm = nn.LayerNorm(config.width, eps=NORM_EPS)
         self.head: DiffusionHead | TurnHead = (
             TurnHead(config)
@@ -113,29 +121,29 @@ class TimarModel(nn.Module):
     def encode(
         self,
         inputs: TurnInputs[Tensor],
-        places: Places,
-        visible: Tensor | None,
-        history: Sequence[History] | None,
+        positions: TokenPositions,
+        attention_mask: Tensor | None,
+        cache: Sequence[LayerCache] | None,
     ) -> Tensor:
         """Run the backbone over the tokens of consecutive turns.
 
         Args:
             inputs: The turns' streams.
-            places: Where their tokens stand.
-            visible: (L, L) bool, whom each token sees; None: everyone, as within one turn.
-            history: The cache, one per block, which takes the new tokens in; None: there is none.
+            positions: Where their tokens stand.
+            attention_mask: (L, L) bool, whom each token sees; None: everyone, as within one turn.
+            cache: One per block, which takes the new tokens in; None: there is none.
 
         Returns:
             (B, F, W) conditions of the agent's frames.
         """
-        x = self._embed(inputs, places)
-        turned = Rotation(places.cos, places.sin) if self.config.positions == "rotary" else None
+        x = self._embed(inputs, positions)
+        rotary = Rotary(positions.cos, positions.sin) if self.config.positions == "rotary" else None
         for number, block in enumerate(self.blocks):
-            x = block(x, turned, visible, None if history is None else history[number])
+            x = block(x, rotary, attention_mask, None if cache is None else cache[number])
         z = self.output_norm(x)
         if self.config.positions == "window":
-            z = z + self.position_out[places.index]
-        return z[:, places.motion_rows]
+            z = z + self.position_out[positions.index]
+        return z[:, positions.motion_rows]
 
     def training_loss(self, batch: TrainingBatch, generator: torch.Generator | None = None) -> Loss:
         """Return the loss of a batch of clips.
@@ -152,7 +160,7 @@ class TimarModel(nn.Module):
         layout = layout_of(turns, config.past_tokens)
         inputs = self._training_inputs(batch, turns_layout=layout, generator=generator)
         device = batch.agent_motion.device
-        z = self.encode_band(inputs, band_of(layout, config.window_frames), device)
+        z = self.encode_sequence(inputs, sliding_window(layout, config.window_frames), device)
         if isinstance(self.head, TurnHead):
             return self._loss_of_turns(self.head, z, layout, batch, generator)
         rows = (inputs.agent_motion_known == 0).flatten()
@@ -168,7 +176,7 @@ class TimarModel(nn.Module):
         self,
         head: TurnHead,
         z: Tensor,
-        layout: Layout,
+        layout: TokenLayout,
         batch: TrainingBatch,
         generator: torch.Generator | None,
     ) -> Loss:
@@ -178,7 +186,7 @@ class TimarModel(nn.Module):
         losses = []
         for frames in sorted({turn.frames for turn in layout.turns}):
             which = [index for index, turn in enumerate(layout.turns) if turn.frames == frames]
-            turns = show_turns(
+            turns = perturb_context(
                 batch.agent_motion,
                 batch.agent_motion_known,
                 [layout.turns[index].first_frame + lead for index in which],
@@ -194,7 +202,7 @@ class TimarModel(nn.Module):
         return Loss(total, total.detach(), torch.zeros_like(total))
 
     def turn_losses(
-        self, head: TurnHead, z: Tensor, turns: ShownTurns, generator: torch.Generator | None
+        self, head: TurnHead, z: Tensor, turns: PerturbedContext, generator: torch.Generator | None
     ) -> Tensor:
         """Return (repeats * B * N,) the loss of turns of one length with conditions z (B, N, F, W)."""
         config, repeats, device = self.config, self.config.objective.repeats, z.device
@@ -213,20 +221,22 @@ class TimarModel(nn.Module):
         """Return the frames of a batch before its first turn."""
         return lead_frames(batch.turn_frames, self.config) if batch.lead is None else batch.lead
 
-    def encode_band(
-        self, inputs: TurnInputs[Tensor], band: Band, device: torch.device | str = "cpu"
+    def encode_sequence(
+        self, inputs: TurnInputs[Tensor], window: SlidingWindow, device: torch.device | str = "cpu"
     ) -> Tensor:
         """Run the backbone over a whole sequence; returns the conditions of `encode`."""
-        bias = torch.zeros(band.visible.shape, device=device)
-        bias.masked_fill_(torch.as_tensor(~band.visible, device=device), HIDDEN)
-        places = self.places(band.layout, device)
-        places = dataclasses.replace(places, index=torch.as_tensor(band.rows, device=device))
-        return self.encode(inputs, places, None, [BandHistory(bias)] * self.config.blocks)
+        bias = torch.zeros(window.attention_mask.shape, device=device)
+        bias.masked_fill_(torch.as_tensor(~window.attention_mask, device=device), MASK_VALUE)
+        positions = self.token_positions(window.layout, device)
+        positions = dataclasses.replace(positions, index=torch.as_tensor(window.rows, device=device))
+        return self.encode(inputs, positions, None, [SlidingWindowAttention(bias)] * self.config.blocks)
 
-    def places(self, layout: Layout, device: torch.device | str = "cpu", first_index: int = 0) -> Places:
+    def token_positions(
+        self, layout: TokenLayout, device: torch.device | str = "cpu", first_index: int = 0
+    ) -> TokenPositions:
         """Turn a layout into tensors; `first_index` is the first token's place in the window."""
-        cos, sin = rotation(layout.frame, self.config)
-        return Places(
+        cos, sin = rotary_angles(layout.frame, self.config)
+        return TokenPositions(
             source=torch.as_tensor(layout.source, device=device),
             kind=torch.as_tensor(layout.kind, device=device),
             index=torch.arange(first_index, first_index + len(layout), device=device),
@@ -235,7 +245,7 @@ class TimarModel(nn.Module):
             motion_rows=torch.as_tensor(layout.motion_rows, device=device),
         )
 
-    def _embed(self, inputs: TurnInputs[Tensor], places: Places) -> Tensor:
+    def _embed(self, inputs: TurnInputs[Tensor], positions: TokenPositions) -> Tensor:
         """Return (B, L, W): every token projected, placed and normalised."""
         batch = inputs.agent_motion.shape[0]
         markers = self.input(self.markers.weight).expand(batch, -1, -1)
@@ -248,11 +258,11 @@ class TimarModel(nn.Module):
         ]
         if self.config.past_tokens:
             table.append(self._or_mask(self._motion(inputs.past_motion), inputs.past_motion_known))
-        x = torch.cat(table, dim=1)[:, places.source]
+        x = torch.cat(table, dim=1)[:, positions.source]
         if self.config.positions == "window":
-            x = x + self.position_in[places.index]
+            x = x + self.position_in[positions.index]
         else:
-            x = x + self.kind[places.kind]
+            x = x + self.kind[positions.kind]
         return self.input_norm(x)
 
     def _motion(self, motion: Tensor) -> Tensor:
@@ -272,7 +282,7 @@ class TimarModel(nn.Module):
         return torch.where(known[..., None] > 0, self.input(token), self.mask)
 
     def _training_inputs(
-        self, batch: TrainingBatch, turns_layout: Layout, generator: torch.Generator | None
+        self, batch: TrainingBatch, turns_layout: TokenLayout, generator: torch.Generator | None
     ) -> TurnInputs[Tensor]:
         """Cut the clips into turns, and hide what the objective hides."""
         config, objective = self.config, self.config.objective
@@ -332,7 +342,7 @@ class TimarModel(nn.Module):
     def _draw_known(
         self, clips: int, frames: int, device: torch.device, generator: torch.Generator | None
     ) -> Tensor:
-        """Draw which agent-motion tokens stay unmasked: one share a batch, other places in each clip."""
+        """Draw which agent-motion tokens stay unmasked: one share a batch, other positions in each clip."""
         objective = self.config.objective
         ratio = 1.0
         if objective.mask_ratio_min < 1.0 and objective.mask_ratio_std > 0.0:

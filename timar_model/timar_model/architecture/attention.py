@@ -12,7 +12,7 @@ from torch import Tensor, nn
 NORM_EPS = 1e-6
 
 
-class History(Protocol):
+class LayerCache(Protocol):
     """One layer's cache: it takes the new tokens in and lets the queries see what may be seen."""
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -20,7 +20,7 @@ class History(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class RingHistory:
+class RingLayerCache:
     """A layer's preallocated ring, written in place: history is neither copied nor joined."""
 
     keys: Tensor
@@ -44,7 +44,7 @@ class RingHistory:
 
 
 @dataclasses.dataclass(frozen=True)
-class BandHistory:
+class SlidingWindowAttention:
     """A whole sequence cut into chunks that each attend to themselves and to the chunks just before.
 
     With a window much shorter than the sequence most of a full (L, L) attention is hidden; this computes only
@@ -80,13 +80,13 @@ class BandHistory:
 
 
 @dataclasses.dataclass(frozen=True)
-class Rotation:
+class Rotary:
     """Cosine and sine of each token's angles, (L, W / H / 2) or (B, L, W / H / 2) each."""
 
     cos: Tensor
     sin: Tensor
 
-    def turn(self, x: Tensor) -> Tensor:
+    def apply(self, x: Tensor) -> Tensor:
         """Rotate (B, L, H, W / H) by the tokens' places in time."""
         cos, sin = (part[..., None, :].to(x.dtype) for part in (self.cos, self.sin))
         first, second = x.chunk(2, dim=-1)
@@ -103,22 +103,22 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(
-        self, x: Tensor, rotation: Rotation | None, visible: Tensor | None, history: History | None
+        self, x: Tensor, rotary: Rotary | None, attention_mask: Tensor | None, cache: LayerCache | None
     ) -> Tensor:
-        """Attend from (B, L, W) to itself as far as visible, or to all of a history that takes it in."""
+        """Attend from (B, L, W) to itself as far as the mask allows, or to a cache that takes it in."""
         batch, length, width = x.shape
         q, k, v = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads).unbind(2)
-        if rotation is not None:
-            q, k = rotation.turn(q), rotation.turn(k)
-        if history is not None:
-            mixed = history.attend(q, k, v)
+        if rotary is not None:
+            q, k = rotary.apply(q), rotary.apply(k)
+        if cache is not None:
+            mixed = cache.attend(q, k, v)
         else:
             q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=visible).transpose(1, 2)
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attention_mask).transpose(1, 2)
         return self.out(mixed.reshape(batch, length, width))
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """One pre-norm block: attention, then a feed-forward of four times the width."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -130,8 +130,8 @@ class Block(nn.Module):
         self.contract = nn.Linear(4 * width, width)
 
     def forward(
-        self, x: Tensor, rotation: Rotation | None, visible: Tensor | None, history: History | None
+        self, x: Tensor, rotary: Rotary | None, attention_mask: Tensor | None, cache: LayerCache | None
     ) -> Tensor:
         """Return the block's output (B, L, W)."""
-        x = x + self.attention(self.norm1(x), rotation, visible, history)
+        x = x + self.attention(self.norm1(x), rotary, attention_mask, cache)
         return x + self.contract(F.gelu(self.expand(self.norm2(x))))

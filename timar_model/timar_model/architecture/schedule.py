@@ -9,7 +9,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from timar_model.config import ModelConfig
+from timar_model.architecture.config import ModelConfig
 
 Array = npt.NDArray[np.float64]
 

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from timar_model.cache import RingMemory, Slots, TokenRing
-from timar_model.config import ModelConfig
-from timar_model.engine import Array, Past, is_whole_batch, places
-from timar_model.inputs import TurnInputs
-from timar_model.turns import Layout
+from timar_model.architecture.config import ModelConfig
+from timar_model.architecture.inputs import TokenLayout, TurnInputs
+from timar_model.engines.engine import Array, Past, is_whole_batch, token_positions
+from timar_model.session.cache import RingMemory, Slots, TokenRing
 
 BACKBONE, HEAD, SPEECH = "backbone.onnx", "head.onnx", "speech.onnx"
 PAST_INPUTS = ("past_motion", "past_motion_known")
@@ -200,7 +199,7 @@ class OnnxEngine:
     def encode(
         self,
         inputs: TurnInputs[Array],
-        layouts: Sequence[Layout],
+        layouts: Sequence[TokenLayout],
         rings: Sequence[TokenRing],
         from_tokens: Sequence[int],
         first_indices: Sequence[int],
@@ -212,7 +211,7 @@ class OnnxEngine:
             [ring.visible(token, new) for ring, token, new in zip(rings, from_tokens, slots, strict=True)]
         )
         row = None if is_whole_batch(rings) else rings[0].row
-        feed: dict[str, Any] = {**vars(inputs), **places(layouts, first_indices, self.config)}
+        feed: dict[str, Any] = {**vars(inputs), **token_positions(layouts, first_indices, self.config)}
         feed["ring_index"] = _ring_index(slots, memory.heads)
         if isinstance(memory, HostMemory):
             for ring, of_row in zip(rings, seen, strict=True):

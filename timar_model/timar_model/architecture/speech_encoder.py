@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from timar_model.config import SAMPLES_PER_FRAME
+from timar_model.architecture.config import SAMPLES_PER_FRAME
 
 Array = npt.NDArray[np.float32]
 

@@ -9,15 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from timar_model.attention import RingHistory
-from timar_model.cache import RingMemory, TokenRing
-from timar_model.config import ModelConfig
-from timar_model.engine import Array, Past, is_whole_batch, places
-from timar_model.inputs import TurnInputs
-from timar_model.model import Places, TimarModel, group_matrix
-from timar_model.schedule import drawing_schedule
-from timar_model.turn_head import TurnHead, constants
-from timar_model.turns import Layout
+from timar_model.architecture.attention import RingLayerCache
+from timar_model.architecture.config import ModelConfig
+from timar_model.architecture.inputs import TokenLayout, TurnInputs
+from timar_model.architecture.model import TimarModel, TokenPositions, group_matrix
+from timar_model.architecture.schedule import drawing_schedule
+from timar_model.architecture.turn_head import TurnHead, constants
+from timar_model.engines.engine import Array, Past, is_whole_batch, token_positions
+from timar_model.session.cache import RingMemory, TokenRing
 
 
 class TorchMemory(RingMemory):
@@ -89,7 +88,7 @@ class TorchEngine:
     def encode(
         self,
         inputs: TurnInputs[Array],
-        layouts: Sequence[Layout],
+        layouts: Sequence[TokenLayout],
         rings: Sequence[TokenRing],
         from_tokens: Sequence[int],
         first_indices: Sequence[int],
@@ -103,14 +102,15 @@ class TorchEngine:
         bias = torch.zeros(seen.shape).masked_fill_(torch.from_numpy(~seen), -torch.inf)[:, None, None]
         rows = slice(None) if is_whole_batch(rings) else slice(rings[0].row, rings[0].row + 1)
         history = [
-            RingHistory(keys[rows], values[rows], torch.from_numpy(slots), bias)
+            RingLayerCache(keys[rows], values[rows], torch.from_numpy(slots), bias)
             for keys, values in zip(memory.keys, memory.values, strict=True)
         ]
         streams = {name: self._tensor(array) for name, array in vars(inputs).items()}
         where = {
-            name: self._tensor(array) for name, array in places(layouts, first_indices, self.config).items()
+            name: self._tensor(array)
+            for name, array in token_positions(layouts, first_indices, self.config).items()
         }
-        z: Tensor = self._model.encode(TurnInputs(**streams), Places(**where), None, history)
+        z: Tensor = self._model.encode(TurnInputs(**streams), TokenPositions(**where), None, history)
         return z.float()
 
     @torch.inference_mode()

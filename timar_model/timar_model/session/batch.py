@@ -8,12 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from timar_model.config import SamplingConfig
-from timar_model.engine import Array, Engine
-from timar_model.session import TAKE_BACK_TURNS, Noise, Session, first_capacity
-from timar_model.speech import SpeechFeatures
-from timar_model.statistics import MotionStatistics
-from timar_model.work import perform_together
+from timar_model.architecture.config import SamplingConfig
+from timar_model.architecture.inputs import MotionStatistics, SpeechFeatures
+from timar_model.engines.engine import Array, Engine
+from timar_model.session.requests import run_batched
+from timar_model.session.session import ROLLBACK_TURNS, Noise, Session, first_capacity
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +39,7 @@ class BatchedSession:
         statistics: Of the motion the model was trained on.
         sampling: How motion is drawn.
         seeds: One a conversation.
-        take_back_turns: As of `Session`.
+        rollback_turns: As of `Session`.
     """
 
     def __init__(
@@ -50,15 +49,15 @@ class BatchedSession:
         statistics: MotionStatistics,
         sampling: SamplingConfig,
         seeds: Sequence[int],
-        take_back_turns: int = TAKE_BACK_TURNS,
+        rollback_turns: int = ROLLBACK_TURNS,
     ) -> None:
         if not seeds:
             raise ValueError("a batch has no seeds, expected one for each conversation")
-        capacity = first_capacity(engine.config, sampling, take_back_turns)
+        capacity = first_capacity(engine.config, sampling, rollback_turns)
         memory = engine.init_state(len(seeds), capacity)
         self._engine = engine
         self.rows = [
-            Session(engine, features, statistics, sampling, seed, take_back_turns, ring)
+            Session(engine, features, statistics, sampling, seed, rollback_turns, ring)
             for seed, ring in zip(seeds, memory.rings, strict=True)
         ]
 
@@ -89,6 +88,6 @@ class BatchedSession:
             )
             works.append(session.drawing(heard, turn.noise))
         motion: list[Array | None] = [None] * len(turns)
-        for (row, _), drawn in zip(going, perform_together(self._engine, works), strict=True):
+        for (row, _), drawn in zip(going, run_batched(self._engine, works), strict=True):
             motion[row] = self.rows[row].remember(drawn)
         return motion

@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 import torch
-from timar_model.config import MOTION_DIM, ObjectiveConfig
-from timar_model.shown import HELD_FRAMES, SHOWN_NOISE, show_turns
+from timar_model.architecture.config import MOTION_DIM, ObjectiveConfig
+from timar_model.architecture.perturbed_context import CONTEXT_NOISE, HELD_FRAMES, perturb_context
 
 PAST, FRAMES, ROWS = 4, 40, [20, 60]
 ALWAYS_DRAWN = ObjectiveConfig(past_drop=0.0, past_noise=1.0)
@@ -20,7 +20,7 @@ def motion():
 
 
 def shown(motion, objective, known=None, frames=FRAMES):
-    return show_turns(motion, known, ROWS, frames, PAST, objective, torch.Generator().manual_seed(1))
+    return perturb_context(motion, known, ROWS, frames, PAST, objective, torch.Generator().manual_seed(1))
 
 
 def test_standing_off_fades_without_a_jerk_at_the_seam(motion):
@@ -32,7 +32,7 @@ def test_standing_off_fades_without_a_jerk_at_the_seam(motion):
     # Third differences of the spring itself are below 0.01; the rest is the noise on what was shown.
     jerk = torch.diff(off, n=3, dim=2).abs()
     assert jerk[:, :, PAST:].max() < 0.01
-    assert jerk[:, :, :PAST].max() < 40 * SHOWN_NOISE
+    assert jerk[:, :, :PAST].max() < 40 * CONTEXT_NOISE
 
 
 def test_without_standing_off_the_target_is_the_recording(motion):

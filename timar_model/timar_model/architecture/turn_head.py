@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from timar_model.attention import NORM_EPS, Attention, Rotation
-from timar_model.config import MOTION_DIM, MOTION_GROUPS, ModelConfig
-from timar_model.diffusion import TIME_FEATURES, Modulations, ResidualBlock, time_features
-from timar_model.schedule import Schedule, cosine_schedule
+from timar_model.architecture.attention import NORM_EPS, Attention, Rotary
+from timar_model.architecture.config import MOTION_DIM, MOTION_GROUPS, ModelConfig
+from timar_model.architecture.diffusion import TIME_FEATURES, Modulations, ResidualBlock, time_features
+from timar_model.architecture.schedule import Schedule, cosine_schedule
 
 HEADS = 4
 SLOWEST_FRAMES = 40.0
@@ -47,7 +47,7 @@ class MixingBlock(nn.Module):
         """Return the (..., 6 * width) modulations of both parts."""
         return torch.cat([layer(drive) for layer in self.modulation_layers()], dim=-1)
 
-    def forward(self, x: Tensor, modulation: Tensor, rotation: Rotation) -> Tensor:
+    def forward(self, x: Tensor, modulation: Tensor, rotation: Rotary) -> Tensor:
         """Move x (B, P + F, width) by one step."""
         of_mixing, of_each = modulation.chunk(2, dim=-1)
         shift, scale, gate = of_mixing.chunk(3, dim=-1)
@@ -239,9 +239,9 @@ def _one_step_back(x: Tensor, clean: Tensor, schedule: Schedule, step: int) -> T
     return there**0.5 * clean + (1 - there) ** 0.5 * noise
 
 
-def _rotation(tokens: Tensor, head_dim: int) -> Rotation:
+def _rotation(tokens: Tensor, head_dim: int) -> Rotary:
     """Return the rotations of consecutive frames; only their distances matter."""
     pairs = head_dim // 2
     speed = SLOWEST_FRAMES ** (-torch.arange(pairs, device=tokens.device) / max(pairs - 1, 1))
     angle = torch.arange(tokens.shape[1], device=tokens.device)[:, None] * speed
-    return Rotation(angle.cos(), angle.sin())
+    return Rotary(angle.cos(), angle.sin())

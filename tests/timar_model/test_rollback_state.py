@@ -7,10 +7,9 @@ import hashlib
 
 import numpy as np
 import pytest
-from timar_model.config import SamplingConfig
-from timar_model.session import Session
-from timar_model.speech import speech_features
-from timar_model.statistics import MotionStatistics
+from timar_model.architecture.config import SamplingConfig
+from timar_model.architecture.inputs import MotionStatistics, speech_features
+from timar_model.session.session import Session
 
 PUBLISHED = {
     "positions": "window",
@@ -86,10 +85,10 @@ def test_turn_taken_back_leaves_every_byte_as_before(session, talk):
             session.step(**talk.turn(session, 5))
             drawn += 1
         assert digest(session) != before
-        session.take_back(first_frame)
+        session.rollback(first_frame)
         assert digest(session) == before, turn
         session.commit(**talk.turn(session, 5))
-        session.take_back(first_frame)
+        session.rollback(first_frame)
         assert digest(session) == before, turn
         session.step(**talk.turn(session, 5))
     assert drawn > 14

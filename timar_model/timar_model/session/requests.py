@@ -9,10 +9,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from timar_model.cache import TokenRing
-from timar_model.engine import Array, Engine, Past
-from timar_model.inputs import TurnInputs, stack
-from timar_model.turns import Layout
+from timar_model.architecture.inputs import TokenLayout, TurnInputs, stack
+from timar_model.engines.engine import Array, Engine, Past
+from timar_model.session.cache import TokenRing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +19,7 @@ class EncodeRequest:
     """Encode a turn into its ring; the answer is its conditions (1, F, W)."""
 
     inputs: TurnInputs[Array]
-    layout: Layout
+    layout: TokenLayout
     ring: TokenRing
     from_token: int
     first_index: int
@@ -54,20 +53,20 @@ class DrawRequest:
         return "draw", self.conditions.shape[0], self.steps, self.guidance, frames
 
 
-Request = EncodeRequest | DrawRequest
+EngineRequest = EncodeRequest | DrawRequest
 R = TypeVar("R")
-Work = Generator[Request, Any, R]
+EngineRequests = Generator[EngineRequest, Any, R]
 
 
-def perform(engine: Engine, work: Work[R]) -> R:
+def run(engine: Engine, work: EngineRequests[R]) -> R:
     """Answer every request of one session's work and return what comes of it."""
-    return perform_together(engine, [work])[0]
+    return run_batched(engine, [work])[0]
 
 
-def perform_together(engine: Engine, works: Sequence[Work[R]]) -> list[R]:
+def run_batched(engine: Engine, works: Sequence[EngineRequests[R]]) -> list[R]:
     """Answer the works' requests side by side, in one pass where all of them ask for the same shape."""
     results: dict[int, R] = {}
-    waiting: dict[int, Request] = {}
+    waiting: dict[int, EngineRequest] = {}
 
     def go_on(number: int, answer: Any) -> None:
         try:
@@ -84,7 +83,7 @@ def perform_together(engine: Engine, works: Sequence[Work[R]]) -> list[R]:
     return [results[number] for number in range(len(works))]
 
 
-def _answer(engine: Engine, requests: list[Request]) -> list[Any]:
+def _answer(engine: Engine, requests: list[EngineRequest]) -> list[Any]:
     started = time.perf_counter()
     if len(requests) > 1 and (engine.couples_rows or not _go_together(requests)):
         return [answer for request in requests for answer in _answer(engine, [request])]
@@ -115,7 +114,7 @@ def _answer(engine: Engine, requests: list[Request]) -> list[Any]:
     return answers
 
 
-def _go_together(requests: list[Request]) -> bool:
+def _go_together(requests: list[EngineRequest]) -> bool:
     if len({request.shape() for request in requests}) > 1:
         return False
     if not isinstance(requests[0], EncodeRequest):

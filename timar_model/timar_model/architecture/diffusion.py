@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from timar_model.attention import NORM_EPS
-from timar_model.config import MOTION_DIM, MOTION_GROUPS
-from timar_model.schedule import Schedule, cosine_schedule
+from timar_model.architecture.attention import NORM_EPS
+from timar_model.architecture.config import MOTION_DIM, MOTION_GROUPS
+from timar_model.architecture.schedule import Schedule, cosine_schedule
 
 TIME_FEATURES = 256
 

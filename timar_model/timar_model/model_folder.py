@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from timar_model.config import FRAMES_PER_SECOND, SAMPLE_RATE_HZ, ModelConfig
-from timar_model.statistics import MotionStatistics
+from timar_model.architecture.config import FRAMES_PER_SECOND, SAMPLE_RATE_HZ, ModelConfig
+from timar_model.architecture.inputs import MotionStatistics
 
 if TYPE_CHECKING:
-    from timar_model.model import TimarModel
+    from timar_model.architecture.model import TimarModel
 
 CONFIG, WEIGHTS, MANIFEST = "config.json", "model.safetensors", "manifest.json"
 FORMAT = 1

@@ -21,11 +21,17 @@ import torch
 from onnx import helper
 from torch import Tensor, nn
 
-from timar_model.config import SAMPLES_PER_FRAME
-from timar_model.engine_onnx import HEAD, variant_file
-from timar_model.engine_torch import TorchEngine
-from timar_model.graphs import MICROSOFT, external_tensor, import_microsoft, read_as_stored, tensor_places
-from timar_model.model import TimarModel
+from timar_model.architecture.config import SAMPLES_PER_FRAME
+from timar_model.architecture.model import TimarModel
+from timar_model.engines.graphs import (
+    MICROSOFT,
+    external_tensor,
+    import_microsoft,
+    read_as_stored,
+    tensor_places,
+)
+from timar_model.engines.onnx_engine import HEAD, variant_file
+from timar_model.engines.torch_engine import TorchEngine
 
 INT8_WEIGHTS = "model.int8.safetensors"
 LARGEST_ERROR = 0.03
@@ -181,10 +187,9 @@ def _int8_product(module: nn.Linear, x: Tensor) -> Tensor:
 
 def _rehearsal(model: TimarModel, speech: nn.Module | None) -> tuple[Any, Any]:
     """Return a session of the network and what to say in its turns: noise with the rhythm of syllables."""
-    from timar_model.session import Session
-    from timar_model.speech import Wav2Vec2Features, speech_features
-    from timar_model.speech_torch import SpeechEncoder, TorchSpeechEncoder
-    from timar_model.statistics import MotionStatistics
+    from timar_model.architecture.inputs import MotionStatistics, Wav2Vec2Features, speech_features
+    from timar_model.architecture.speech_encoder import SpeechEncoder, TorchSpeechEncoder
+    from timar_model.session.session import Session
 
     config, random = model.config, np.random.default_rng(0)
     if isinstance(speech, SpeechEncoder):
@@ -192,7 +197,7 @@ def _rehearsal(model: TimarModel, speech: nn.Module | None) -> tuple[Any, Any]:
     else:
         features = speech_features(config)
     engine = TorchEngine(model, threads=torch.get_num_threads())
-    session = Session(engine, features, MotionStatistics(), config.sampling, take_back_turns=1)
+    session = Session(engine, features, MotionStatistics(), config.sampling, rollback_turns=1)
 
     def voice(frames: int) -> Array:
         samples = np.arange(frames * SAMPLES_PER_FRAME)

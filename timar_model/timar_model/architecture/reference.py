@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from timar_model.checkpoint import ModelFolder
-from timar_model.config import FRAMES_PER_SECOND, ModelConfig
-from timar_model.statistics import MotionStatistics
+from timar_model.architecture.config import FRAMES_PER_SECOND, ModelConfig
+from timar_model.architecture.inputs import MotionStatistics
+from timar_model.model_folder import ModelFolder
 
 _NAMES: tuple[tuple[str, str], ...] = (
     (r"sep_tok_emb\.weight", "markers.weight"),
@@ -73,8 +73,8 @@ def import_reference(
         ValueError: A file is not what it should be.
         OSError: A file cannot be read.
     """
-    from timar_model.checkpoint import save_model
-    from timar_model.engine_torch import load_network
+    from timar_model.engines.torch_engine import load_network
+    from timar_model.model_folder import save_model
 
     say(f"reading {checkpoint}")
     ours = translate(read_reference(checkpoint, weights))

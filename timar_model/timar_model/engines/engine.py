@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from timar_model.cache import RingMemory, TokenRing
-from timar_model.config import ModelConfig
-from timar_model.inputs import TurnInputs
-from timar_model.turns import Layout, rotation
+from timar_model.architecture.config import ModelConfig
+from timar_model.architecture.inputs import TokenLayout, TurnInputs, rotary_angles
+
+if TYPE_CHECKING:
+    from timar_model.session.cache import RingMemory, TokenRing
 
 Array = npt.NDArray[np.float32]
 
@@ -37,7 +38,7 @@ class Engine(Protocol):
     def encode(
         self,
         inputs: TurnInputs[Array],
-        layouts: Sequence[Layout],
+        layouts: Sequence[TokenLayout],
         rings: Sequence[TokenRing],
         from_tokens: Sequence[int],
         first_indices: Sequence[int],
@@ -72,12 +73,12 @@ class Engine(Protocol):
         """
 
 
-def places(
-    layouts: Sequence[Layout], first_indices: Sequence[int], config: ModelConfig
+def token_positions(
+    layouts: Sequence[TokenLayout], first_indices: Sequence[int], config: ModelConfig
 ) -> dict[str, npt.NDArray[Any]]:
-    """Return where the tokens of equally long turns stand, as arrays by the names of `model.Places`."""
+    """Return where the tokens of equally long turns stand, as arrays by the names of `TokenPositions`."""
     first = layouts[0]
-    cos, sin = zip(*(rotation(layout.frame, config) for layout in layouts), strict=True)
+    cos, sin = zip(*(rotary_angles(layout.frame, config) for layout in layouts), strict=True)
     return {
         "source": first.source,
         "kind": first.kind,

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg
 
-from timar_model.config import MOTION_DIM
+from timar_model.architecture.config import MOTION_DIM
 
 Array = npt.NDArray[np.floating]
 

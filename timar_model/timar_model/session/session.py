@@ -5,23 +5,39 @@ from __future__ import annotations
 import collections
 import dataclasses
 import time
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from timar_model.cache import TokenRing
-from timar_model.config import MOTION_DIM, SAMPLES_PER_FRAME, ModelConfig, SamplingConfig
-from timar_model.engine import Array, Engine
-from timar_model.hearing import Heard, Hearing, checked
-from timar_model.history import AnchoredHistory, History, RollingHistory
-from timar_model.inputs import TurnInputs, with_motion, without_user
-from timar_model.noise import NoiseSource, NoiseState, gather_draws
-from timar_model.sampling import drawing_plan, guidance_of_pass, random_order, window_frames
-from timar_model.speech import SpeechFeatures, VoiceState
-from timar_model.statistics import MotionStatistics
-from timar_model.turns import Turn, layout_of, next_turn
-from timar_model.work import DrawRequest, EncodeRequest, Work, perform
+from timar_model.architecture.config import MOTION_DIM, SAMPLES_PER_FRAME, ModelConfig, SamplingConfig
+from timar_model.architecture.inputs import (
+    MotionStatistics,
+    PreparedTurn,
+    SpeechFeatures,
+    SpeechFeatureState,
+    Turn,
+    TurnInputs,
+    TurnPreprocessor,
+    checked,
+    layout_of,
+    next_turn,
+    with_motion,
+    without_user,
+)
+from timar_model.engines.engine import Array, Engine
+from timar_model.session.cache import AnchoredHistory, History, RollingHistory, TokenRing
+from timar_model.session.requests import DrawRequest, EncodeRequest, EngineRequests, run
+from timar_model.session.sampling import (
+    NoiseSource,
+    NoiseState,
+    drawing_plan,
+    gather_draws,
+    guidance_of_pass,
+    random_order,
+    window_frames,
+)
 
 Noise = Array | Sequence[Array]
 
@@ -33,8 +49,8 @@ class SessionState:
     next_frame: int
     previous_frames: int | None
     turns: int
-    user_voice: VoiceState
-    agent_voice: VoiceState
+    user_voice: SpeechFeatureState
+    agent_voice: SpeechFeatureState
     past_motion: Array
     """(P, 56) normalised motion of the last frames."""
     past_known: Array
@@ -45,10 +61,10 @@ class SessionState:
 
 
 @dataclasses.dataclass(frozen=True)
-class Drawn:
+class SampledTurn:
     """A turn's motion before it becomes history."""
 
-    heard: Heard
+    heard: PreparedTurn
     motion: Array
     """(F, 56) normalised."""
     known: Array
@@ -59,7 +75,7 @@ class Drawn:
     """The noise source after it."""
 
 
-TAKE_BACK_TURNS = 4
+ROLLBACK_TURNS = 4
 """Turns that can be withdrawn unless asked otherwise. A turn is made once the sound before it is there, so
 a live head has at most two that nobody has seen; the ring keeps what they saw, and attention pays for it."""
 
@@ -73,7 +89,7 @@ class Session:
         statistics: Of the motion the model was trained on.
         sampling: How motion is drawn.
         seed: Of the noise.
-        take_back_turns: How many of the newest turns can be withdrawn.
+        rollback_turns: How many of the newest turns can be withdrawn.
         ring: Its row of a memory shared by a batch; None: a memory of its own.
 
     Raises:
@@ -87,22 +103,22 @@ class Session:
         statistics: MotionStatistics,
         sampling: SamplingConfig,
         seed: int = 0,
-        take_back_turns: int = TAKE_BACK_TURNS,
+        rollback_turns: int = ROLLBACK_TURNS,
         ring: TokenRing | None = None,
     ) -> None:
-        if take_back_turns < 1:
-            raise ValueError(f"a session keeps {take_back_turns} turns to take back, expected at least 1")
+        if rollback_turns < 1:
+            raise ValueError(f"a session keeps {rollback_turns} turns to take back, expected at least 1")
         self.config: ModelConfig = engine.config
         self.sampling = sampling
         self.window_frames = window_frames(self.config, sampling)
         self.timings_ms: dict[str, float] = {"speech": 0.0, "history": 0.0, "backbone": 0.0, "head": 0.0}
         self._engine = engine
-        self._hearing = Hearing(self.config, features, statistics)
+        self._hearing = TurnPreprocessor(self.config, features, statistics)
         self._statistics = statistics
         self._seed = seed
-        self._take_back_turns = take_back_turns
+        self._rollback_turns = rollback_turns
         if ring is None:
-            capacity = first_capacity(self.config, sampling, take_back_turns)
+            capacity = first_capacity(self.config, sampling, rollback_turns)
             ring = engine.init_state(1, capacity).rings[0]
         self._history: History = (
             RollingHistory(ring, self.window_frames)
@@ -132,7 +148,7 @@ class Session:
         return history.ring.end - history.visible_from(self.next_frame + self.config.turn_frames)
 
     @property
-    def oldest_take_back(self) -> int:
+    def oldest_rollback(self) -> int:
         """First frame of the oldest turn that can be taken back; `next_frame` when there is none."""
         return self._snapshots[0].next_frame if self._snapshots else self.next_frame
 
@@ -145,7 +161,7 @@ class Session:
         self._seed = self._seed if seed is None else seed
         self._noise = NoiseSource(self.sampling.steps + 1, self.sampling.noise_correlation_s)
         self._history.clear()
-        self._snapshots: collections.deque[SessionState] = collections.deque(maxlen=self._take_back_turns)
+        self._snapshots: collections.deque[SessionState] = collections.deque(maxlen=self._rollback_turns)
         self._state = SessionState(
             next_frame=0,
             previous_frames=None,
@@ -186,7 +202,7 @@ class Session:
             FloatingPointError: The model's own output is not finite. The session is then as before.
         """
         heard = self.hear(user_speech, user_motion, agent_speech, user_motion_valid)
-        return self.remember(perform(self._engine, self.drawing(heard, noise)))
+        return self.remember(run(self._engine, self.drawing(heard, noise)))
 
     def preview(self, agent_speech: Array) -> Array:
         """Guess the next turn's motion before its user block was heard; nothing becomes history.
@@ -205,7 +221,7 @@ class Session:
             FloatingPointError: The model's own output is not finite.
         """
         heard = self.hear(None, None, agent_speech, None)
-        motion = perform(self._engine, self.drawing(heard, None)).motion
+        motion = run(self._engine, self.drawing(heard, None)).motion
         return self._statistics.restore(motion).astype(np.float32)
 
     def commit(
@@ -217,7 +233,7 @@ class Session:
     ) -> None:
         """Make a turn history without drawing motion, for one that comes too late; arguments as of `step`."""
         heard = self.hear(user_speech, user_motion, agent_speech, user_motion_valid)
-        self.remember(perform(self._engine, self.listening(heard)))
+        self.remember(run(self._engine, self.listening(heard)))
 
     def idle(self, budget_s: float = 0.0) -> bool:
         """Use spare time: encode a moved window anew, turn by turn, as far as the budget goes.
@@ -235,10 +251,10 @@ class Session:
         for number in range(len(missing)):
             if time.perf_counter() >= until:
                 return False
-            perform(self._engine, self._encode_missing(missing[number : number + 1]))
+            run(self._engine, self._encode_missing(missing[number : number + 1]))
         return True
 
-    def take_back(self, first_frame: int) -> None:
+    def rollback(self, first_frame: int) -> None:
         """Withdraw the turn that starts at a frame and all after it; the session is then as before that turn.
 
         Raises:
@@ -254,7 +270,12 @@ class Session:
             )
         while self._snapshots and self._snapshots[-1].next_frame >= first_frame:
             self._state = self._snapshots.pop()
-        self._history.take_back(first_frame)
+        self._history.rollback(first_frame)
+
+    def take_back(self, first_frame: int) -> None:
+        """Do what `rollback` does; its name until 0.1, kept for one release."""
+        warnings.warn("Session.take_back is called rollback now", DeprecationWarning, stacklevel=2)
+        self.rollback(first_frame)
 
     def hear(
         self,
@@ -262,7 +283,7 @@ class Session:
         user_motion: Array | None,
         agent_speech: Array,
         user_motion_valid: npt.NDArray[np.bool_] | None = None,
-    ) -> Heard:
+    ) -> PreparedTurn:
         """Check the next turn's inputs and compute its features; arguments as of `step`, nothing changes."""
         frames, rest = divmod(np.asarray(agent_speech).size, SAMPLES_PER_FRAME)
         if rest or not frames:
@@ -285,7 +306,7 @@ class Session:
         )
         return heard
 
-    def drawing(self, heard: Heard, noise: Noise | None) -> Work[Drawn]:
+    def drawing(self, heard: PreparedTurn, noise: Noise | None) -> EngineRequests[SampledTurn]:
         """Return the work of drawing a turn; nothing becomes history before `remember`.
 
         Raises:
@@ -325,9 +346,9 @@ class Session:
         kept = heard.inputs if sampling.history == "masked" else with_motion(heard.inputs, motion, known)
         if sampling.history == "filled" or (sampling.iterations_see_drawn and len(plan) > 1):
             yield self._encode(turn, kept)
-        return Drawn(heard, motion, known, kept, noise_after)
+        return SampledTurn(heard, motion, known, kept, noise_after)
 
-    def listening(self, heard: Heard) -> Work[Drawn]:
+    def listening(self, heard: PreparedTurn) -> EngineRequests[SampledTurn]:
         """Return the work of a turn that is not drawn."""
         yield from self._encode_missing(self._history.missing(self._state.window))
         yield self._encode(heard.turn, heard.inputs)
@@ -335,9 +356,11 @@ class Session:
         if self.config.draws == "turns":
             # Nothing new was shown: the head stands where it stood, and the next turn goes on from there.
             motion += self._state.past_motion[-1]
-        return Drawn(heard, motion, np.zeros(heard.turn.frames, np.float32), heard.inputs, self._state.noise)
+        return SampledTurn(
+            heard, motion, np.zeros(heard.turn.frames, np.float32), heard.inputs, self._state.noise
+        )
 
-    def remember(self, drawn: Drawn) -> Array:
+    def remember(self, drawn: SampledTurn) -> Array:
         """Make a turn history: the last thing a turn does, so that an error before it changes nothing.
 
         Returns:
@@ -382,7 +405,7 @@ class Session:
         # The start is full noise at any temperature.
         return np.concatenate([noise[:1], noise[1:] * np.float32(self.sampling.temperature)]), after
 
-    def _conditions(self, turn: Turn, inputs: TurnInputs[Array]) -> Work[Array]:
+    def _conditions(self, turn: Turn, inputs: TurnInputs[Array]) -> EngineRequests[Array]:
         """Encode a turn; when guided, first without the user, so that the ring keeps the turn itself.
 
         A head that draws turns is guided by what it reads off the turn's own conditions.
@@ -398,15 +421,15 @@ class Session:
         layout = layout_of([turn], self.config.past_tokens)
         return EncodeRequest(inputs, layout, ring, from_token, ring.end - from_token, self.timings_ms, part)
 
-    def _encode_missing(self, missing: list[TurnInputs[Array]]) -> Work[None]:
+    def _encode_missing(self, missing: list[TurnInputs[Array]]) -> EngineRequests[None]:
         turn = next_turn(0, self.config.turn_frames, None, self.config)
         for inputs in missing:
             yield self._encode(turn, inputs, "history")
             self._history.restore(inputs)
 
 
-def first_capacity(config: ModelConfig, sampling: SamplingConfig, take_back_turns: int) -> int:
+def first_capacity(config: ModelConfig, sampling: SamplingConfig, rollback_turns: int) -> int:
     """Return the tokens a conversation keeps when all turns have the default length."""
     turns = -(-window_frames(config, sampling) // config.turn_frames)
     # A rolling ring keeps what turns taken back saw; other lengths of turns may make it grow.
-    return (turns + (take_back_turns + 1 if config.positions == "rotary" else 0)) * config.turn_tokens
+    return (turns + (rollback_turns + 1 if config.positions == "rotary" else 0)) * config.turn_tokens

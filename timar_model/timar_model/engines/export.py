@@ -11,14 +11,14 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from timar_model.checkpoint import WEIGHTS, ModelFolder, add_files, read_model
-from timar_model.config import MOTION_DIM, MOTION_GROUPS, ModelConfig
-from timar_model.engine_onnx import BACKBONE, HEAD, PAST_INPUTS, SPEECH, backbone_inputs, ring_names
-from timar_model.engine_torch import load_network
-from timar_model.graphs import attach, read_as_stored, trace
-from timar_model.inputs import TurnInputs
-from timar_model.model import Places, TimarModel
-from timar_model.schedule import drawing_schedule
+from timar_model.architecture.config import MOTION_DIM, MOTION_GROUPS, ModelConfig
+from timar_model.architecture.inputs import TurnInputs
+from timar_model.architecture.model import TimarModel, TokenPositions
+from timar_model.architecture.schedule import drawing_schedule
+from timar_model.engines.graphs import attach, read_as_stored, trace
+from timar_model.engines.onnx_engine import BACKBONE, HEAD, PAST_INPUTS, SPEECH, backbone_inputs, ring_names
+from timar_model.engines.torch_engine import load_network
+from timar_model.model_folder import WEIGHTS, ModelFolder, add_files, read_model
 
 SPEECH_WEIGHTS = "speech.safetensors"
 VARIANTS = ("float32", "int8", "float16")
@@ -58,7 +58,7 @@ def write_graphs(
     found: ModelFolder, target: Path, variants: tuple[str, ...], say: Say
 ) -> tuple[list[Path], dict[str, Any]]:
     """Write the graphs of a folder into another; return their paths and what the manifest says of them."""
-    from timar_model.quantise import quantise_graphs, to_float16
+    from timar_model.engines.quantise import quantise_graphs, to_float16
 
     model = load_network(found.config, found.weights()).eval()
     weights = found.path / WEIGHTS
@@ -180,7 +180,9 @@ class _Backbone(nn.Module):
         given = dict(zip(self.names, arrays, strict=True))
         inputs = TurnInputs(**{name: given.get(name, arrays[0]) for name in TurnInputs.__dataclass_fields__})
         unused = given["source"]
-        places = Places(**{name: given.get(name, unused) for name in Places.__dataclass_fields__})
+        places = TokenPositions(
+            **{name: given.get(name, unused) for name in TokenPositions.__dataclass_fields__}
+        )
         bias = None if self.is_fused else given["ring_bias"]
         history = [
             _TracedHistory(self.model.config, given[keys], given[values], given["ring_index"], bias)
@@ -259,7 +261,7 @@ def _speech(config: ModelConfig, weights: Path) -> nn.Module:
     """Load the frozen encoder and write its weights as the graphs name them."""
     from safetensors.torch import save_file
 
-    from timar_model.speech_torch import TorchSpeechEncoder
+    from timar_model.architecture.speech_encoder import TorchSpeechEncoder
 
     encoder = TorchSpeechEncoder.from_pretrained(config.speech_source).encoder
     save_file({f"speech_encoder.{n}": t.contiguous() for n, t in encoder.state_dict().items()}, weights)
