@@ -75,6 +75,8 @@ class ComponentNode(BaseNode):
 
     def report(self) -> Report:
         """Return the health of the component and of its host."""
+        self.host.bad_messages += self.bad_messages  # Of external topics, which the node itself counts.
+        self.bad_messages = 0
         return self.host.report()
 
     def subscribe_input(self, topic_name: str) -> None:
