@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from rosbags.interfaces import (
     Connection,
@@ -19,10 +20,10 @@ from rosbags.interfaces import (
 )
 from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 from rosbags.rosbag2.storage_mcap import McapWriter
-from rosbags.typesys.store import Typestore
+from timar_common.messages import converted, encode, standard_types
 from timar_common.topics import Topic
 
-from timar_bag.message_types import standard_types
+from timar_bag.ground_truth import KNOWN_TOPICS
 
 METADATA_VERSION: Final = 9
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -37,13 +38,11 @@ class BagWriter:
 
     Args:
         path: The bag's folder; it must not exist yet.
-        types: Definitions of the messages; the standard ones and this project's unless given.
     """
 
-    def __init__(self, path: Path, types: Typestore | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         self.written = 0
-        self._types = types
         self._writer: Writer | None = None
         self._connections: dict[str, Connection] = {}
 
@@ -57,7 +56,6 @@ class BagWriter:
             ValueError: The folder exists already.
             OSError: It cannot be made.
         """
-        types = self._types or standard_types()
         try:
             writer = Writer(self.path, version=METADATA_VERSION, storage_plugin=StoragePlugin.MCAP)
             writer.open()
@@ -67,7 +65,7 @@ class BagWriter:
             ) from error
         for name, topic in topics:
             self._connections[name] = writer.add_connection(
-                name, topic.type_name, typestore=types, offered_qos_profiles=[offered_qos(topic)]
+                name, topic.type_name, typestore=standard_types(), offered_qos_profiles=[offered_qos(topic)]
             )
         self._writer = writer
 
@@ -118,6 +116,58 @@ class BagWriter:
         if self._writer is None:
             raise RuntimeError(f"the bag {self.path} is not open; call open() first")
         return self._writer
+
+
+class TopicBagWriter:
+    """Write messages of the known topics into a new bag, by their names in the table of topics.
+
+    Args:
+        path: The bag's folder; it must not exist yet.
+        namespace: Put before every relative topic.
+    """
+
+    def __init__(self, path: Path, namespace: str = "") -> None:
+        self.path = path
+        self.counts: Counter[str] = Counter()
+        self._writer = BagWriter(path)
+        self._names = {name: name if name.startswith("/") else f"{namespace}/{name}" for name in KNOWN_TOPICS}
+        self._last_ns = 0
+
+    def open(self, topics: Iterable[str] | None = None) -> TopicBagWriter:
+        """Make the bag with some topics, all unless named.
+
+        Raises:
+            ValueError: The folder exists already.
+            OSError: It cannot be made.
+        """
+        names = KNOWN_TOPICS if topics is None else topics
+        self._writer.open((self._names[name], KNOWN_TOPICS[name]) for name in names)
+        return self
+
+    def write(self, topic: str, receive_ns: int, message: Any) -> bytes:
+        """Add a message at a ROS time of arrival [ns] and return its bytes.
+
+        Args:
+            topic: Name in the table of topics.
+            receive_ns: ROS time of arrival [ns].
+            message: Of today's or another definition of the topic's type; a `Header` holds ROS time.
+        """
+        type_name = KNOWN_TOPICS[topic].type_name
+        if not isinstance(message, standard_types().types[type_name]):
+            message = converted(message, type_name)
+        data = encode(message, ros_ns=lambda stamp_ns: stamp_ns)
+        self.write_bytes(topic, receive_ns, data)
+        return data
+
+    def write_bytes(self, topic: str, receive_ns: int, data: bytes) -> None:
+        """Add a serialized message at a ROS time of arrival [ns]; never before the one written last."""
+        self._last_ns = max(self._last_ns, receive_ns)
+        self._writer.write(self._names[topic], self._last_ns, data)
+        self.counts[topic] += 1
+
+    def close(self) -> None:
+        """Write index and metadata."""
+        self._writer.close()
 
 
 def offered_qos(topic: Topic) -> Qos:

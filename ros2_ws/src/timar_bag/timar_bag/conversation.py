@@ -26,7 +26,7 @@ USER, AGENT = 0, 1
 """Speakers, as in timar_msgs/TurnEvent."""
 START, END = 0, 1
 """Kinds of event, likewise."""
-GENERATE, COMMIT_UNSAMPLED, TAKE_BACK, RESET = range(4)
+GENERATE, COMMIT_SKIPPED, ROLLBACK, RESET = range(4)
 """Kinds of decision, as in timar_msgs/TurnLog."""
 FLOOR_NAMES = ("idle", "user", "agent", "both")
 """By the state's number, as in timar_msgs/FloorState."""

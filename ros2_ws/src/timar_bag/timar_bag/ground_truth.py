@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from timar_common.topics import TOPICS, Topic
 
-TRUTH_MOTION = "truth/agent_motion"
-TRUTH_EVENTS = "truth/labels"
+GROUND_TRUTH_MOTION = "truth/agent_motion"
+GROUND_TRUTH_LABELS = "truth/labels"
 
-TRUTH_TOPICS: dict[str, Topic] = {
-    topic.name: topic
-    for topic in (
-        Topic(TRUTH_MOTION, "timar_msgs/msg/UserMotion", 10, doc="how the agent's person really moved"),
-        Topic(TRUTH_EVENTS, "timar_msgs/msg/TurnEvent", 50, doc="when somebody really spoke, by hand"),
-    )
-}
+_OWN = (
+    Topic(GROUND_TRUTH_MOTION, "timar_msgs/msg/UserMotion", 10, doc="how the agent's person really moved"),
+    Topic(GROUND_TRUTH_LABELS, "timar_msgs/msg/TurnEvent", 50, doc="when somebody really spoke, by hand"),
+)
 
-KNOWN_TOPICS: dict[str, Topic] = TOPICS | TRUTH_TOPICS
+KNOWN_TOPICS: dict[str, Topic] = TOPICS | {topic.name: topic for topic in _OWN}
 """Everything a bag of this project may hold."""

@@ -1,9 +1,8 @@
-"""Reads an MCAP file that breaks off or is damaged, record by record, and says what was lost."""
+"""Recovers the messages of an MCAP file that breaks off or is damaged, record by record."""
 
 from __future__ import annotations
 
 import collections
-import dataclasses
 import struct
 from collections.abc import Iterator
 from io import BytesIO
@@ -35,8 +34,7 @@ class RawMessage(NamedTuple):
     data: bytes
 
 
-@dataclasses.dataclass(frozen=True)
-class SalvagedChannel:
+class RecoveredChannel(NamedTuple):
     """A topic found in a damaged file."""
 
     topic: str
@@ -45,21 +43,21 @@ class SalvagedChannel:
     messages: int
 
 
-class SalvagedFile:
+class RecoveredFile:
     """An MCAP file without trust in its index.
 
     Args:
         path: The file.
-        losses: Sentences about what was lost are added here, when the reading meets it.
+        issues: Sentences about what was lost are added here, when the reading meets it.
     """
 
-    def __init__(self, path: Path, losses: list[str]) -> None:
+    def __init__(self, path: Path, issues: list[str]) -> None:
         self._path = path
-        self._losses = losses
+        self._issues = issues
         self._schemas: dict[int, Schema] = {}
         self._channels: dict[int, Channel] = {}
 
-    def channels(self) -> list[SalvagedChannel]:
+    def channels(self) -> list[RecoveredChannel]:
         """Read the whole file for its topics."""
         counts: collections.Counter[int] = collections.Counter()
         for record in self._records([]):
@@ -67,7 +65,7 @@ class SalvagedFile:
             if isinstance(record, Message):
                 counts[record.channel_id] += 1
         return [
-            SalvagedChannel(
+            RecoveredChannel(
                 channel.topic, schema.name, schema.data.decode("utf-8", "replace"), counts[channel.id]
             )
             for channel in self._channels.values()
@@ -76,7 +74,7 @@ class SalvagedFile:
 
     def messages(self, topics: set[str]) -> Iterator[RawMessage]:
         """Yield the messages of some topics, chunk by chunk, in order of arrival within a chunk."""
-        for record in self._records(self._losses):
+        for record in self._records(self._issues):
             self._learn(record)
             if isinstance(record, Message):
                 channel = self._channels.get(record.channel_id)
@@ -89,7 +87,7 @@ class SalvagedFile:
         elif isinstance(record, Channel):
             self._channels[record.id] = record
 
-    def _records(self, losses: list[str]) -> Iterator[McapRecord]:
+    def _records(self, issues: list[str]) -> Iterator[McapRecord]:
         """Yield records one by one, those of a chunk in order of arrival; leave out what is damaged."""
         size = self._path.stat().st_size
         with self._path.open("rb") as file:
@@ -101,24 +99,24 @@ class SalvagedFile:
                     record = next(records, None)
                 except BROKEN_RECORD as error:
                     yield from sorted(_records_in(_unfinished_chunk(file, begin))[0], key=_arrival)
-                    losses.append(self._broken_off(begin, size, error))
+                    issues.append(self._broken_off(begin, size, error))
                     return
                 if record is None:
                     return
                 if isinstance(record, Chunk):
-                    yield from self._unpack(record, losses)
+                    yield from self._unpack(record, issues)
                 else:
                     yield record
 
-    def _unpack(self, chunk: Chunk, losses: list[str]) -> list[McapRecord]:
+    def _unpack(self, chunk: Chunk, issues: list[str]) -> list[McapRecord]:
         try:
             stream, length = get_chunk_data_stream(chunk, validate_crc=True)
             records, why = _records_in(stream.read(length))
         except BROKEN_RECORD as error:
-            records, why = [], _said(error)
+            records, why = [], reason_of(error)
         if why:
             seconds = (chunk.message_end_time - chunk.message_start_time) / 1e9
-            losses.append(
+            issues.append(
                 f"{self._path.name}: a chunk of {seconds:.2f} s from {chunk.message_start_time} ns on is "
                 f"damaged, {len(records)} records of it were saved ({why})"
             )
@@ -128,7 +126,7 @@ class SalvagedFile:
         if begin >= size:
             return f"{self._path.name} has no end: the recording was cut short, its last moments are missing"
         return (
-            f"{self._path.name} breaks off in a record {size - begin} bytes before its end ({_said(error)})"
+            f"{self._path.name} breaks off in a record {size - begin} bytes before its end ({reason_of(error)})"
         )
 
 
@@ -153,7 +151,7 @@ def _records_in(data: bytes) -> tuple[list[McapRecord], str]:
             elif kind == Opcode.CHANNEL:
                 records.append(Channel.read(stream))
         except BROKEN_RECORD as error:
-            return records, _said(error)
+            return records, reason_of(error)
         place += 9 + length
     return records, ""
 
@@ -168,7 +166,8 @@ def _unfinished_chunk(file: BinaryIO, begin: int) -> bytes:
     return file.read() if kind == Opcode.CHUNK and compression_length == 0 else b""
 
 
-def _said(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
+    """Return an error's message in one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
