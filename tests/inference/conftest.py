@@ -17,9 +17,9 @@ from timar_inference.runtime import open_runtime
 from timar_inference.turn_jobs import ModelIdentity, TurnRequest
 from timar_inference.turn_runner import TurnRunner
 from timar_inference.turn_scheduler import TurnScheduler
-from timar_model.checkpoint import save_model
 from timar_model.architecture.config import ModelConfig
 from timar_model.architecture.model import TimarModel
+from timar_model.model_folder import save_model
 
 NS_PER_SAMPLE = 62_500
 START_NS = 5_000_000_000

@@ -19,7 +19,7 @@ from rclpy.time import Time  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 from timar_common.base_node import message_type, qos_of  # noqa: E402
 from timar_common.topics import TOPICS  # noqa: E402
-from timar_inference.decisions import Decision  # noqa: E402
+from timar_inference.turn_jobs import Decision  # noqa: E402
 from timar_inference.inference_node import InferenceNode  # noqa: E402
 from timar_model.architecture.config import ModelConfig  # noqa: E402
 from timar_model.architecture.model import TimarModel  # noqa: E402
@@ -171,7 +171,7 @@ class Table:
 
     def turns(self) -> list[TurnLog]:
         return [
-            entry for entry in self.log if entry.decision in (Decision.GENERATE, Decision.COMMIT_UNSAMPLED)
+            entry for entry in self.log if entry.decision in (Decision.GENERATE, Decision.COMMIT_SKIPPED)
         ]
 
     def close(self) -> None:
@@ -275,13 +275,13 @@ def test_turns_too_late_to_be_shown_are_told_in_the_log_and_the_node_lives_on(op
     table.speak(0.6)
     time.sleep(0.9)
     table.speak(1.2)
-    table.spin_until(lambda: Decision.COMMIT_UNSAMPLED in [turn.decision for turn in table.turns()])
+    table.spin_until(lambda: Decision.COMMIT_SKIPPED in [turn.decision for turn in table.turns()])
     behind = table.turns()[-1].first_frame
     table.speak(0.4)
     table.spin_until(lambda: table.turns()[-1].first_frame > behind)
     frames = [turn.first_frame for turn in table.turns()]
     assert frames == list(range(5, frames[-1] + 1, 5))
-    late = next(turn for turn in table.turns() if turn.decision == Decision.COMMIT_UNSAMPLED)
+    late = next(turn for turn in table.turns() if turn.decision == Decision.COMMIT_SKIPPED)
     assert late.head_ms == 0.0
 
 
@@ -332,7 +332,7 @@ def test_cut_of_the_plan_takes_an_unseen_turn_back(open_table, folder):
     table.plan(16_000, np.zeros(0), revision=1)
     table.spin_until(lambda: table.turns()[-1].revision == 1)
     table.speak(0.3)
-    back = next(entry for entry in table.log if entry.decision == TurnLog.TAKE_BACK)
+    back = next(entry for entry in table.log if entry.decision == TurnLog.ROLLBACK)
     assert (back.first_frame, back.revision, back.planned_revision) == (25, 1, 1)
     again = [message for message in table.motions if message.first_frame == 25]
     assert [message.revision for message in again] == [0, 1]

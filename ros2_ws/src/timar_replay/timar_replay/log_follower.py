@@ -45,9 +45,7 @@ COPIED = (
     "header", "sequence", "is_late", "queue_ms", "speech_ms", "backbone_ms", "head_ms", "compute_ms",
 )  # fmt: skip
 """Fields of a decision that say how the live machine did, not what was decided."""
-NO_CURSOR = (
-    "the turn log has no input cursor (an earlier version recorded it): exact following is not possible"
-)
+NO_CURSOR = "the turn log has no input cursor (an older recording): exact following is not possible"
 Key = tuple[str, int, int]
 
 
@@ -325,7 +323,7 @@ class _InputReader:
         return taken, None if is_first and taken else wanted
 
     def _find(self, stamp_ns: int, wanted: int = 0) -> int | None:
-        """Return where the message of a stamp stands; of several, the one the count asks for, else the last."""
+        """Return the index of a stamp's message; of several, the one the count asks for, else the last."""
         found = [k for k, (_, message) in enumerate(self.messages) if message.header.wire_ns == stamp_ns]
         if not found:
             return None

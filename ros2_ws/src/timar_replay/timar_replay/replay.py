@@ -18,9 +18,10 @@ from timar_bag.bag import BagMessage, BagReader
 from timar_bag.bag_time import BagTime
 from timar_bag.out_bag import OutBag
 from timar_bag.source import INPUTS, Source
+from timar_bag.truth import KNOWN_TOPICS
 from timar_common.clock import NOMINAL_NS_PER_SAMPLE
 from timar_common.component import Component
-from timar_common.messages import Message, encode, with_monotonic_header
+from timar_common.messages import Message, converted, encode, with_monotonic_header
 from timar_inference.inference_component import InferenceComponent
 from timar_inference.runtime import Runtime, open_runtime
 from timar_retargeting.retargeting_component import RetargetingComponent
@@ -34,6 +35,8 @@ MADE = ("voice_activity", "turn_events", "floor", "agent/motion", "turn_log", "j
 NAME = "replay"
 """Begin of the conversation ids; fixed, for the ids of live nodes are random."""
 VOICES = ("user/audio", "agent/audio")
+OF_THE_PRESENT = (*VOICES, "agent/motion", "joint_states")
+"""Topics whose stamps are near their arrival; where they are not, they are another clock's."""
 ONE_THREAD = functools.partial(threadpool_limits, limits=1, user_api="blas")
 """For a block whose small matrices a second thread would only wait for: the machine's number of cores then
 changes neither bytes nor speed. The engine's own threads are not meant."""
@@ -137,6 +140,10 @@ class _Replay:
                 first_ns = entry.receive_ns
                 self._start(now_ns)
             last_ns = entry.receive_ns
+            if data is None and entry.topic in KNOWN_TOPICS:
+                # Made up for, or recorded by another definition of its type.
+                type_name = KNOWN_TOPICS[entry.topic].type_name
+                entry = entry._replace(message=converted(entry.message, type_name))
             self._copy(entry, data, now_ns)
             self._give(entry, now_ns)
         if first_ns is None or last_ns is None:
@@ -165,11 +172,15 @@ class _Replay:
             self._host.advance(now_ns)
             return
         message = entry.message
-        # A block of sound cannot have come before its end, whatever its stamp says.
-        samples = len(message.samples) if topic in VOICES else 0
-        length_ns = round(samples * NOMINAL_NS_PER_SAMPLE)
-        with_monotonic_header(message, lambda wire_ns: self._time.stamped(entry.topic, wire_ns, length_ns))
-        self._host.deliver(topic, message, now_ns)
+
+        def stamped(wire_ns: int) -> int:
+            if entry.topic not in OF_THE_PRESENT:
+                return self._time.monotonic_ns(wire_ns)
+            # A block of sound cannot have come before its end, whatever its stamp says.
+            samples = len(message.samples) if entry.topic in VOICES else 0
+            return self._time.stamped(entry.topic, wire_ns, round(samples * NOMINAL_NS_PER_SAMPLE))
+
+        self._host.deliver(topic, with_monotonic_header(message, stamped), now_ns)
 
     def _copy(self, entry: BagMessage, data: bytes | None, now_ns: int) -> None:
         """Write an input again as it was."""
