@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 from rosbags.interfaces import (
     Connection,
     Qos,
@@ -20,7 +22,9 @@ from rosbags.interfaces import (
 )
 from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 from rosbags.rosbag2.storage_mcap import McapWriter
-from timar_common.messages import converted, encode, standard_types
+from timar_audio.floor import Speaker
+from timar_common.clock import SAMPLE_RATE_HZ
+from timar_common.messages import Header, Message, converted, encode, new, standard_types
 from timar_common.topics import Topic
 
 from timar_bag.ground_truth import KNOWN_TOPICS
@@ -29,6 +33,9 @@ METADATA_VERSION: Final = 9
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # As ROS writes an infinite duration: the largest one of 64 bits of nanoseconds.
 FOREVER = QosTime(9_223_372_036, 854_775_807)
+
+
+FRAME_IDS = {Speaker.USER: "microphone", Speaker.AGENT: "loudspeaker"}
 
 
 class BagWriter:
@@ -168,6 +175,21 @@ class TopicBagWriter:
     def close(self) -> None:
         """Write index and metadata."""
         self._writer.close()
+
+
+def audio_chunk(
+    first_sample: int, samples: npt.NDArray[np.int16], header: Header, filled_samples: int = 0
+) -> Message:
+    """Return a timar_msgs/AudioChunk.
+
+    Args:
+        first_sample: Index of samples[0] on the conversation clock.
+        samples: (n,) mono at 16 kHz.
+        header: Instant of samples[0], and whose sound it is (`FRAME_IDS`).
+        filled_samples: How many of them are silence that stands for lost sound.
+    """
+    fields = {"first_sample": first_sample, "filled_samples": filled_samples, "samples": samples}
+    return new("AudioChunk", header=header, sample_rate=SAMPLE_RATE_HZ, **fields)
 
 
 def offered_qos(topic: Topic) -> Qos:

@@ -13,7 +13,7 @@ from timar_common.messages import stamp_ns
 from timar_bag.bag import BagMessage, BagReader
 from timar_bag.ground_truth import GROUND_TRUTH_LABELS, GROUND_TRUTH_MOTION
 from timar_bag.joint_track import JointSeries, RecordedCommands, StateTrack
-from timar_bag.messages import user_motion_of
+from timar_common.user_motion import user_motion_from
 from timar_bag.shown import FrameRows, ShownMotion
 from timar_bag.voice import RecordedVoice, VoiceTrack
 
@@ -271,7 +271,7 @@ class _MessageCollector:
             ends.append(message.first_sample + message.samples)
             flags.append(bool(message.is_speaking))
         elif topic in ("user/motion", GROUND_TRUTH_MOTION):
-            motion, valid = user_motion_of(message)
+            motion, valid = user_motion_from(message)
             rows = kept.user_motion if topic == "user/motion" else kept.true_motion
             rows.add(int(message.first_frame), motion, valid.all(axis=1))
         elif topic == GROUND_TRUTH_LABELS and message.kind == END:
