@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from portrait import portrait  # noqa: E402 - beside the tests, which use it as well
+from timar_bag.bag import BagReader  # noqa: E402
 from timar_bringup.demo import clip  # noqa: E402
 from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ  # noqa: E402
 from timar_common.user_motion import PARTS  # noqa: E402
@@ -35,9 +36,8 @@ from timar_perception.eyes import Eyes, angles_deg  # noqa: E402
 from timar_perception.landmarks import MediaPipeLandmarker, find_model  # noqa: E402
 from timar_perception.pictures import Picture  # noqa: E402
 from timar_perception.timing import FrameMaker  # noqa: E402
-from timar_replay.bag import BagReader  # noqa: E402
-from timar_training.dyads import Motion  # noqa: E402
-from timar_training.predictor import Dyad  # noqa: E402
+from timar_training.corpora.dyads import Motion  # noqa: E402
+from timar_training.prediction.predictor import Dyad  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "results" / "perception.md"
 FIGURES = ROOT / "benchmarks" / "results" / "perception.json"
@@ -226,9 +226,9 @@ def _read_bag(bag: Path) -> dict:
 def measure_model(data: Path, clips: int, seconds: float | None) -> dict:
     """Score the shipped model by how much of the user's motion it gets, on dyads with a truth."""
     # Only here, for the other parts need no training.
-    from timar_training import dyads
-    from timar_training.evaluation import EvaluationConfig, evaluate
-    from timar_training.predictors import open_predictors
+    from timar_training.corpora import dyads
+    from timar_training.evaluation.scoring import EvaluationConfig, evaluate
+    from timar_training.prediction.predictors import open_predictors
 
     ((_, predictor),) = open_predictors("talking-head", data, (None,), 1, {}, (None,))
     chosen = dyads.read_split(data, "test")[:clips]

@@ -27,9 +27,9 @@ from timar_common.clock import SAMPLES_PER_FRAME
 from timar_model.config import ModelConfig
 from timar_model.model import TrainingBatch
 from timar_model.speech import clip_features, speech_features
-from timar_training import dyads
-from timar_training.train_config import TrainConfig
-from timar_training.trainer import Trainer, open_run
+from timar_training.corpora import dyads
+from timar_training.training.config import TrainConfig
+from timar_training.training.trainer import Trainer, open_run
 
 RESULTS = Path(__file__).parent / "results"
 WAV2VEC2_CLIPS = 6

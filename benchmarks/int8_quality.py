@@ -22,10 +22,10 @@ from bench_model import RESULTS, machine
 from timar_model.checkpoint import read_model
 from timar_model.export import export_onnx
 from timar_model.loading import Model
-from timar_training.conversing import converse
-from timar_training.dyads import read_split
-from timar_training.evaluation import EvaluationConfig, evaluate
-from timar_training.synthesize import CorpusConfig, synthesize
+from timar_training.corpora.dyads import read_split
+from timar_training.evaluation.scoring import EvaluationConfig, evaluate
+from timar_training.prediction.conversing import converse
+from timar_training.synthesis.synthesize import CorpusConfig, synthesize
 
 from timar_model import find_model, load_model
 

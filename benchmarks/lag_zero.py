@@ -20,10 +20,10 @@ import numpy as np
 from bench_model import RESULTS, machine
 from int8_quality import METRICS, made_dyads
 from timar_common.clock import SAMPLES_PER_FRAME
-from timar_training.dyads import Motion, read_split
-from timar_training.evaluation import EvaluationConfig, evaluate
-from timar_training.predictor import Dyad
-from timar_training.predictors import SessionPredictor
+from timar_training.corpora.dyads import Motion, read_split
+from timar_training.evaluation.scoring import EvaluationConfig, evaluate
+from timar_training.prediction.predictor import Dyad
+from timar_training.prediction.predictors import SessionPredictor
 
 from timar_model import load_model
 

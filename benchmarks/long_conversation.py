@@ -29,9 +29,9 @@ from timar_model.loading import Model
 from timar_model.metrics import clip_metrics
 from timar_model.metrics_head import movement_scores
 from timar_model.turns import band_of, layout_of
-from timar_training.dyads import NECK, read_split
-from timar_training.levels import frame_level_db
-from timar_training.predictor import Dyad, load_dyad
+from timar_training.corpora.dyads import NECK, read_split
+from timar_training.corpora.levels import frame_level_db
+from timar_training.prediction.predictor import Dyad, load_dyad
 
 from timar_model import load_model
 

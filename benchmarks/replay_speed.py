@@ -15,16 +15,17 @@ from pathlib import Path
 
 import numpy as np
 from timar_audio.wav import SoundFile
+from timar_bag.make_bag import Samples, write_bag
 from timar_inference.config import WHOLE_TURN, InferenceConfig
 from timar_inference.runtime import open_runtime
 from timar_replay.fleet import find_bags, jobs_for, run_fleet
-from timar_replay.joints import limits_of
-from timar_replay.make_bag import Samples, write_bag
 from timar_replay.replay import replay
 from timar_replay.replay_settings import ReplaySettings
-from timar_replay.report import write_report
-from timar_replay.runs import RUN_NAME, ReplayJob
-from timar_replay.score import score_bag
+from timar_replay.runs import ReplayJob
+from timar_report.joints import limits_of
+from timar_report.report import write_report
+from timar_report.score import score_bag
+from timar_report.score_files import RUN_NAME
 
 CLIP = Path(__file__).parents[1] / "examples" / "data" / "dualtalk" / "xkHwlcDSOjc_sub_video_109_000"
 PREVIEWS = {"none": 0, "node": WHOLE_TURN}

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from timar_inference.user_motion import MotionTrack, motion_from_rows
+from timar_common.user_motion import motion_from_rows
+from timar_inference.user_motion import MotionTrack
 
 
 def rows(frames: int, **changes):

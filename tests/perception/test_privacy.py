@@ -16,7 +16,7 @@ OF_THE_EYES = ("cv2", "mediapipe")
 
 def test_no_topic_that_the_recorder_takes_carries_pictures():
     assert [topic.name for topic in TOPICS.values() if "Image" in topic.type_name] == []
-    recorder = (ROOT / "ros2_ws/src/timar_replay/timar_replay/recorder_node.py").read_text("utf-8")
+    recorder = (ROOT / "ros2_ws/src/timar_bag/timar_bag/recorder_node.py").read_text("utf-8")
     assert "image" not in recorder.lower(), "the recorder knows no topic but those of the table"
 
 

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 from synthetic_talk import voice
-from timar_replay.compare import paired
+from timar_bag.make_bag import Samples, write_bag
 from timar_replay.fleet import find_bags, jobs_for, run_fleet, write_summary, write_table
-from timar_replay.make_bag import Samples, write_bag
 from timar_replay.replay_settings import ReplaySettings
 from timar_replay.runs import ReplayJob
+from timar_report.compare import paired
 
 PATIENCE_S = 600
 """A run takes seconds; a machine that does much else besides may take long to begin."""

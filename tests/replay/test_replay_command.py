@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from timar_replay.commands import bag as bag_command
-from timar_replay.fail_if import Condition, UnknownValueError
-from timar_replay.joints import limits_of
-from timar_replay.make_bag import Samples, read_labels, write_bag
-from timar_replay.moments import worst_moments
+from timar_bag.commands import bag as bag_command
+from timar_bag.make_bag import Samples, read_labels, write_bag
 from timar_replay.replay_command import replay as command
 from timar_replay.replay_settings import ReplaySettings
 from timar_replay.scenario import read_scenario, run_scenarios
-from timar_replay.score import score_bag
+from timar_report.fail_if import Condition, UnknownValueError
+from timar_report.joints import limits_of
+from timar_report.moments import worst_moments
+from timar_report.score import score_bag
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 NUMBERS = {"late_turns": 2, "by_floor": {"idle": {"still_share": 0.5}}, "lips": {"lag_ms": None}}
@@ -154,7 +154,7 @@ def test_worst_moments_point_to_the_late_turns_in_bag_time(make_bag: Callable[..
 @pytest.mark.browser
 @pytest.mark.slow
 def test_report_opens_without_network_and_zooms_to_a_moment(make_bag: Callable[..., Path], tmp_path: Path):
-    from timar_replay.report import write_report
+    from timar_report.report import write_report
     from timar_view.browser import HeadlessBrowser
 
     score = score_bag(make_bag(late_turns=(10,)), limits_of("timar_head"))

@@ -12,23 +12,24 @@ import numpy as np
 import pytest
 from synthetic_talk import track, voice
 from timar_audio.floor import Speaker
+from timar_bag.bag import BagReader
+from timar_bag.damage import DAMAGES, damage_bag
+from timar_bag.dualtalk import DualTalkClip, from_dualtalk, read_track, to_dualtalk, write_track
+from timar_bag.make_bag import Label, Samples, write_bag
+from timar_bag.out_bag import OutBag
+from timar_bag.truth import KNOWN_TOPICS
 from timar_inference.runtime import Runtime, open_runtime
 from timar_model.metrics import clip_metrics
-from timar_replay.bag import BagReader
-from timar_replay.compare import compare_runs
-from timar_replay.damage import DAMAGES, damage_bag
 from timar_replay.desk import Policy
-from timar_replay.dualtalk import DualTalkClip, from_dualtalk, read_track, to_dualtalk, write_track
-from timar_replay.frames import read_frames
-from timar_replay.joints import limits_of
-from timar_replay.make_bag import Label, Samples, write_bag
-from timar_replay.out_bag import OutBag
 from timar_replay.replay import replay
 from timar_replay.replay_command import replay as command
 from timar_replay.replay_settings import ReplaySettings
-from timar_replay.runs import ReplayJob, read_score, run_job
-from timar_replay.score import score_bag
-from timar_replay.truth import KNOWN_TOPICS
+from timar_replay.runs import ReplayJob, run_job
+from timar_report.compare import compare_runs
+from timar_report.frames import read_frames
+from timar_report.joints import limits_of
+from timar_report.score import score_bag
+from timar_report.score_files import read_score
 
 
 @pytest.fixture(scope="session")
@@ -242,7 +243,7 @@ def test_planted_jitter_is_caught_by_compare(
     score = score_bag(rewritten(long_replay / "a" / "bag", worse / "bag", shake), limits_of("timar_head"))
     content = read_score(worse)
     windows = {name: [None if np.isnan(v) else float(v) for v in vs] for name, vs in score.windows.items()}
-    from timar_replay.summary import write_json
+    from timar_report.summary import write_json
 
     write_json(worse / "score.json", {**content, "windows": windows})
     assert "neck_jerk_rad_s3" in compare_runs(long_replay / "a", worse).worse

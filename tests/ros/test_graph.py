@@ -18,6 +18,7 @@ import soundfile
 import yaml
 from graph_run import converse
 from node_process import PATIENCE_S
+from timar_bag.bag import BagMessage, BagReader
 from timar_bringup.composer import Composer, ComposerConfig
 from timar_bringup.demo import clip
 from timar_bringup.files import with_urdf
@@ -26,8 +27,7 @@ from timar_bringup.progress import Progress
 from timar_bringup.progress_node import Watcher
 from timar_common.topics import TOPICS
 from timar_description.find import find_joint_map
-from timar_replay.bag import BagMessage, BagReader
-from timar_replay.joints import limits_of
+from timar_report.joints import limits_of
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
 

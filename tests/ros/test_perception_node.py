@@ -19,6 +19,7 @@ from portrait import portrait
 from projected_face import CAMERA
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
+from timar_bag.bag import BagReader
 from timar_bringup.composer import Composer
 from timar_bringup.files import with_urdf
 from timar_bringup.graph import plan, read_arguments
@@ -26,7 +27,6 @@ from timar_common.base_node import qos_of
 from timar_common.topics import TOPICS
 from timar_msgs.msg import AudioChunk, UserMotion
 from timar_perception.perception_node import PerceptionNode
-from timar_replay.bag import BagReader
 from timar_retargeting.signals import motion_signals
 
 pytestmark = pytest.mark.ros

@@ -17,10 +17,10 @@ rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed; `make test`
 
 import yaml  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
+from timar_bag.bag import BagReader  # noqa: E402
+from timar_bag.recorder_node import RecorderNode  # noqa: E402
 from timar_common.base_node import message_type, qos_of  # noqa: E402
 from timar_common.topics import TOPICS  # noqa: E402
-from timar_replay.bag import BagReader  # noqa: E402
-from timar_replay.recorder_node import RecorderNode  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
@@ -42,7 +42,7 @@ def start_recorder(tmp_path: Path):
     started: list[subprocess.Popen] = []
 
     def start(**parameters: object) -> subprocess.Popen:
-        command = [sys.executable, "-m", "timar_replay.recorder_node", "--ros-args", "-r", "__ns:=/robot"]
+        command = [sys.executable, "-m", "timar_bag.recorder_node", "--ros-args", "-r", "__ns:=/robot"]
         for name, value in {"out": str(tmp_path / "bag"), **parameters}.items():
             command += ["-p", f"{name}:={value}"]
         process = subprocess.Popen(

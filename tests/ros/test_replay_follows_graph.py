@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from graph_run import converse
+from timar_bag.bag import BagReader
 from timar_bringup.composer import Composer
 from timar_bringup.demo import clip
 from timar_bringup.files import with_urdf
@@ -15,7 +16,6 @@ from timar_bringup.graph import plan, read_arguments
 from timar_bringup.progress import Progress
 from timar_bringup.progress_node import Watcher
 from timar_inference.config import InferenceConfig
-from timar_replay.bag import BagReader
 from timar_replay.replay import replay
 from timar_replay.replay_settings import ReplaySettings
 

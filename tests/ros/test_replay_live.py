@@ -17,6 +17,9 @@ import soundfile
 from node_process import PATIENCE_S
 from rclpy.qos import qos_profile_sensor_data
 from rosgraph_msgs.msg import Clock
+from timar_bag.bag import BagReader
+from timar_bag.make_bag import Samples, write_bag
+from timar_bag.out_bag import OutBag
 from timar_bringup.composer import Composer
 from timar_bringup.demo import clip
 from timar_bringup.files import with_urdf
@@ -25,9 +28,6 @@ from timar_common.base_node import message_type, qos_of
 from timar_common.clock import NS_PER_S
 from timar_common.topics import TOPICS
 from timar_inference.config import InferenceConfig
-from timar_replay.bag import BagReader
-from timar_replay.make_bag import Samples, write_bag
-from timar_replay.out_bag import OutBag
 from timar_replay.replay import replay
 from timar_replay.replay_settings import ReplaySettings
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from timar_replay.make_bag import Track
+from timar_bag.make_bag import Track
 
 SECONDS = 6.0
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from timar_training import dyads
-from timar_training.dyads import Clip, Motion
+from timar_training.corpora import dyads
+from timar_training.corpora.dyads import Clip, Motion
 
 
 def _babble(seconds, rng):

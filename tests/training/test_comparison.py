@@ -8,11 +8,18 @@ import pytest
 import torch
 from timar_model.config import ModelConfig
 from timar_model.model import TimarModel
-from timar_training.compare import ComparisonConfig, compare_models, drawn_means, gain, interval, plan
 from timar_training.compare_command import DEFAULT, main, smoke
-from timar_training.compare_report import table
-from timar_training.dualtalk import DualTalkNetwork
-from timar_training.networks import build_network, equal_size, parameters_of
+from timar_training.evaluation.comparison import (
+    ComparisonConfig,
+    compare_models,
+    drawn_means,
+    gain,
+    interval,
+    plan,
+)
+from timar_training.evaluation.comparison_report import table
+from timar_training.networks.dualtalk import DualTalkNetwork
+from timar_training.networks.variants import build_network, equal_size, parameters_of
 
 SMALL = {"blocks": 2, "width": 64, "token_dim": 48, "head_width": 96, "window_frames": 25, "past_frames": 0}
 

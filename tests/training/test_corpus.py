@@ -8,10 +8,10 @@ import time
 import numpy as np
 import pytest
 import soundfile
-from timar_training import dyads
-from timar_training.corpus import check_splits, index_corpus
+from timar_training.corpora import dyads
+from timar_training.corpora.dyads import BadClipError, Clip, Motion
+from timar_training.corpora.index import check_splits, index_corpus
 from timar_training.data_command import main as data_main
-from timar_training.dyads import BadClipError, Clip, Motion
 
 
 def sparse_wav(path, seconds, number):

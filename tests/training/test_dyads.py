@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from scipy.io import wavfile
-from timar_training import dyads
-from timar_training.check import check_folder
+from timar_training.corpora import dyads
+from timar_training.corpora.check import check_folder
+from timar_training.corpora.dyads import BadClipError, Clip, Motion
 from timar_training.data_command import main as data_main
-from timar_training.dyads import BadClipError, Clip, Motion
 
 
 def speech_like(seconds, seed=0, rate_hz=16_000):

@@ -11,14 +11,14 @@ from timar_model.config import ModelConfig, SamplingConfig
 from timar_model.metrics import clip_metrics
 from timar_model.metrics_head import as_shown, event_timing, jerk_by_phase, movement_scores
 from timar_model.model import TimarModel
-from timar_training import dyads
-from timar_training.baselines import BASELINES
+from timar_training.corpora import dyads
 from timar_training.evaluate_command import main as evaluate_main
-from timar_training.evaluation import EvaluationConfig, bootstrap_interval, evaluate, score_clip
-from timar_training.networks import build_network
-from timar_training.predictor import load_dyad
-from timar_training.predictors import SessionPredictor, open_predictors, predict_all
-from timar_training.robustness import disturb, robustness_curves
+from timar_training.evaluation.robustness import disturb, robustness_curves
+from timar_training.evaluation.scoring import EvaluationConfig, bootstrap_interval, evaluate, score_clip
+from timar_training.networks.variants import build_network
+from timar_training.prediction.baselines import BASELINES
+from timar_training.prediction.predictor import load_dyad
+from timar_training.prediction.predictors import SessionPredictor, open_predictors, predict_all
 
 from timar_model import load_model
 

@@ -7,10 +7,10 @@ from timar_model.config import ModelConfig
 from timar_model.metrics_head import jerk_by_phase
 from timar_model.model import TimarModel
 from timar_model.statistics import MotionStatistics
-from timar_training import quality
+from timar_training.corpora.levels import frame_level_db
 from timar_training.evaluate_command import main as evaluate_main
-from timar_training.levels import frame_level_db
-from timar_training.publish import publish
+from timar_training.evaluation import quality
+from timar_training.publishing.publish import publish
 
 
 def still(frames=500):

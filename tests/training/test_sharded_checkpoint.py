@@ -15,8 +15,8 @@ from torch.distributed.fsdp import fully_shard
 from timar_model.config import ModelConfig
 from timar_model.model import TrainingBatch
 from timar_model.turns import lead_frames
-from timar_training.checkpoints import put_moments, put_weights, whole_moments, whole_weights
-from timar_training.networks import TrainingStep, build_network
+from timar_training.training.checkpoints import put_moments, put_weights, whole_moments, whole_weights
+from timar_training.networks.variants import TrainingStep, build_network
 
 rank, patience = int(sys.argv[1]), datetime.timedelta(seconds=120)
 store = dist.FileStore(sys.argv[2], 2)

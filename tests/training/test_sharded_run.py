@@ -23,8 +23,8 @@ from accelerate import Accelerator
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
-from timar_training import trainer
-from timar_training.train_config import TrainConfig
+from timar_training.training import trainer
+from timar_training.training.config import TrainConfig
 
 rank, patience = int(sys.argv[1]), datetime.timedelta(seconds=240)
 os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", ACCELERATE_USE_CPU="true")

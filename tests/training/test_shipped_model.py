@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from timar_training import dyads, quality
-from timar_training.conversation import TalkConfig, hold_conversation
-from timar_training.conversing import converse
-from timar_training.gestures import GestureConfig, Style, move
-from timar_training.voices import Voice
+from timar_training.corpora import dyads
+from timar_training.evaluation import quality
+from timar_training.prediction.conversing import converse
+from timar_training.synthesis.conversation import TalkConfig, hold_conversation
+from timar_training.synthesis.gestures import GestureConfig, Style, move
+from timar_training.synthesis.voices import Voice
 
 from timar_model import load_model
 

@@ -7,13 +7,15 @@ import json
 import numpy as np
 import pytest
 from timar_model.metrics_head import quick_pitch
-from timar_training import dyads, quality, synthesize
-from timar_training.conversation import TalkConfig, hold_conversation
-from timar_training.dyads import JAW, NECK
-from timar_training.gestures import GestureConfig, Style, jaw_opening, move
-from timar_training.levels import frame_level_db, is_speaking
-from timar_training.synthesize import CorpusConfig
-from timar_training.voices import Voice
+from timar_training.corpora import dyads
+from timar_training.corpora.dyads import JAW, NECK
+from timar_training.corpora.levels import frame_level_db, is_speaking
+from timar_training.evaluation import quality
+from timar_training.synthesis import synthesize
+from timar_training.synthesis.conversation import TalkConfig, hold_conversation
+from timar_training.synthesis.gestures import GestureConfig, Style, jaw_opening, move
+from timar_training.synthesis.synthesize import CorpusConfig
+from timar_training.synthesis.voices import Voice
 
 STYLE = Style(vigour=1.0, jaw=1.0, engagement=1.0, expressiveness=1.0, habit=1.0, rest=(0.0, 0.0, 0.0))
 

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from timar_training import dyads, quality, trainer
-from timar_training.conversing import converse
+from timar_training.corpora import dyads
+from timar_training.evaluation import quality
+from timar_training.prediction.conversing import converse
 from timar_training.train_command import main as train_main
-from timar_training.train_config import TrainConfig
-from timar_training.trainer import NonFiniteLossError, learning_rate, open_run
+from timar_training.training import trainer
+from timar_training.training.config import TrainConfig
+from timar_training.training.trainer import NonFiniteLossError, learning_rate, open_run
 
 from timar_model import load_model
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from timar_model.config import ModelConfig
-from timar_training.prepare import voice_features
-from timar_training.train_config import TrainConfig
-from timar_training.trainer import open_run
+from timar_training.preparation.prepare import voice_features
+from timar_training.training.config import TrainConfig
+from timar_training.training.trainer import open_run
 
 from timar_model import load_model
 

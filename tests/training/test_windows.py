@@ -11,10 +11,10 @@ from timar_model.inputs import TurnInputs
 from timar_model.model import TimarModel
 from timar_model.speech import speech_features
 from timar_model.turns import lead_frames
-from timar_training import dyads
-from timar_training.conversing import converse
-from timar_training.prepare import clip_streams, prepare
-from timar_training.windows import Augmentation, WindowSampler, motion_statistics
+from timar_training.corpora import dyads
+from timar_training.prediction.conversing import converse
+from timar_training.preparation.prepare import clip_streams, prepare
+from timar_training.preparation.windows import Augmentation, WindowSampler, motion_statistics
 
 from timar_model import load_model
 
@@ -213,7 +213,7 @@ def test_features_whose_code_changed_are_not_taken_for_the_old_ones(corpus, monk
         return rows + 0.1, after
 
     features.compute = louder
-    monkeypatch.setattr("timar_training.prepare.speech_features", lambda config: features)
+    monkeypatch.setattr("timar_training.preparation.prepare.speech_features", lambda config: features)
     prepared(corpus)
     assert len(list((corpus / ".prepared").iterdir())) == 2
 

@@ -32,8 +32,8 @@ def main(argv: list[str]) -> int:
     )
     arguments = parser.parse_args(argv)
     console = Console(stderr=True)
-    from .compare import ComparisonConfig, compare_models, train_alone
-    from .compare_report import table
+    from .evaluation.comparison import ComparisonConfig, compare_models, train_alone
+    from .evaluation.comparison_report import table
 
     changes: dict[str, Any] = {
         name: value for name in ("data", "out") if (value := getattr(arguments, name)) is not None

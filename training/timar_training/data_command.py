@@ -11,10 +11,10 @@ from rich.progress import Progress
 from rich.table import Table
 from timar_common.clock import FRAMES_PER_SECOND
 
-from .check import FolderReport, check_folder
-from .corpus import CACHE_FOLDER, check_splits, index_corpus
-from .dyads import BadClipError
-from .synthesize import CorpusConfig, synthesize
+from .corpora.check import FolderReport, check_folder
+from .corpora.dyads import BadClipError
+from .corpora.index import CACHE_FOLDER, check_splits, index_corpus
+from .synthesis.synthesize import CorpusConfig, synthesize
 
 
 def main(argv: list[str]) -> int:

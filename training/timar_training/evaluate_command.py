@@ -11,8 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from . import dyads
-from .corpus import check_splits
+from .corpora import dyads
+from .corpora.index import check_splits
 
 SAMPLING_OPTIONS = {"steps": int, "temperature": float, "guidance": float, "noise_correlation_s": float}
 
@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
     except (OSError, ValueError) as error:
         console.print(f"timar evaluate: {error}", style="red", markup=False)
         return 1
-    from .report import head_table, label_of, paper_table, write_report
+    from .evaluation.report import head_table, label_of, paper_table, write_report
 
     if arguments.out:
         write_report(arguments.out, result)
@@ -94,9 +94,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _evaluate(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
     # Only now, for `timar --help` loads every command, and scoring takes seconds to import.
-    from .evaluation import EvaluationConfig, evaluate
-    from .predictors import open_predictors
-    from .robustness import robustness_curves
+    from .evaluation.robustness import robustness_curves
+    from .evaluation.scoring import EvaluationConfig, evaluate
+    from .prediction.predictors import open_predictors
 
     sampling = {name: value for name in SAMPLING_OPTIONS if (value := getattr(arguments, name)) is not None}
     histories = arguments.history or (None,)

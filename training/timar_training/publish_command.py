@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
     sampling = {name: value for name in SAMPLING_OPTIONS if (value := getattr(arguments, name)) is not None}
     console = Console(stderr=True)
     # Only now, for `timar --help` loads every command, and torch takes seconds.
-    from .publish import publish
+    from .publishing.publish import publish
 
     try:
         folder = publish(arguments.source, arguments.target, sampling, arguments.card)

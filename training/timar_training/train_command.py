@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from .dyads import BadClipError
+from .corpora.dyads import BadClipError
 
 if TYPE_CHECKING:
-    from .train_config import TrainConfig
-    from .trainer import Progress
+    from .training.config import TrainConfig
+    from .training.trainer import Progress
 
 
 def main(argv: list[str]) -> int:
@@ -34,8 +34,8 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     console = Console(stderr=True)
     # Only now, for `timar --help` loads every command, and torch takes seconds.
-    from .train_config import TrainConfig
-    from .trainer import NonFiniteLossError
+    from .training.config import TrainConfig
+    from .training.trainer import NonFiniteLossError
 
     names = ("data", "out", "steps", "max_minutes", "threads")
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
 
 
 def _train(config: TrainConfig, processes: int, command: str, console: Console) -> int:
-    from .trainer import open_run
+    from .training.trainer import open_run
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bar(*columns, console=console) as bar:

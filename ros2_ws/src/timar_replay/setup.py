@@ -5,7 +5,7 @@ NAME = "timar_replay"
 setup(
     name=NAME,
     version="0.1.0",
-    description="Records rosbag2 files, reads them back, replays, scores and draws them.",
+    description="Runs the nodes' components on bags: replay, batches and scenarios.",
     license="Apache-2.0",
     packages=find_packages(),
     data_files=[
@@ -13,15 +13,12 @@ setup(
         ("share/" + NAME, ["package.xml"]),
     ],
     entry_points={
+        # Names of before timar_bag was a package of its own; until 0.3.
         "console_scripts": [
-            "recorder = timar_replay.recorder_node:main",
-            "bag_player = timar_replay.bag_player_node:main",
-            "motion_player = timar_replay.motion_player_node:main",
+            "recorder = timar_bag.recorder_node:main",
+            "bag_player = timar_bag.bag_player_node:main",
+            "motion_player = timar_bag.motion_player_node:main",
         ],
-        "timar.commands": [
-            "summary = timar_replay.commands:summary",
-            "bag = timar_replay.commands:bag",
-            "replay = timar_replay.replay_command:replay",
-        ],
+        "timar.commands": ["replay = timar_replay.replay_command:replay"],
     },
 )

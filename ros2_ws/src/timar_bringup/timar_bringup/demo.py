@@ -229,8 +229,8 @@ def _follow(
 
 def report(options: DemoOptions, console: Console) -> None:
     """Sum the recording up, draw it, and say where everything is."""
-    from timar_replay.joints import limits_of
-    from timar_replay.summary import summarize
+    from timar_report.joints import limits_of
+    from timar_report.summary import summarize
 
     summary = summarize(options.out / "bag", options.out, limits=limits_of(options.robot))
     latency, joints = summary["latency_ms"], summary["joints"]

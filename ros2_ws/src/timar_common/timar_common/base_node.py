@@ -1,8 +1,8 @@
 """The base of every node: described parameters, topics of the one table, lifecycle, diagnostics.
 
-A room's node derives from `BaseNode`, names its configuration dataclass, and fills in four methods:
-`build` (cores, publishers, subscriptions), `start`, `stop`, `release`. Everything a core must not know about
-ROS is here or in the node.
+A node derives from `BaseNode`, names its configuration dataclass, and fills in four methods: `build`
+(publishers, subscriptions), `start`, `stop`, `release`. A node that runs a component derives from
+`timar_common.component_node.ComponentNode` instead.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ def declare_config(node: LifecycleNode, config_type: type) -> Any:
         default = getattr(defaults, name)
         if isinstance(default, tuple):
             default = list(default)
+        _take_former_names(node, name, description)
         if not node.has_parameter(name):
             try:
                 node.declare_parameter(name, default, _descriptor(description, default))
@@ -76,6 +77,17 @@ def declare_config(node: LifecycleNode, config_type: type) -> Any:
         value = node.get_parameter(name).value
         values[name] = tuple(value) if isinstance(default, list) else value
     return config_type(**values)
+
+
+def _take_former_names(node: LifecycleNode, name: str, description: Description) -> None:
+    """Accept a parameter under a name of an earlier release, with a warning."""
+    for former in description.formerly:
+        if former in node._parameter_overrides:
+            node.get_logger().warning(
+                f"parameter {former} is now called {name}; the old name goes next release"
+            )
+            value = node._parameter_overrides.pop(former).value
+            node._parameter_overrides.setdefault(name, rclpy.Parameter(name, value=value))
 
 
 class BaseNode(LifecycleNode):
@@ -103,7 +115,7 @@ class BaseNode(LifecycleNode):
         self._owned: list[tuple[Callable[[Any], bool], Any]] = []
         self._threads: list[threading.Thread] = []
 
-    # What a room fills in.
+    # What a node fills in.
 
     def build(self) -> None:
         """Make the core, publishers and subscriptions from `self.config`."""
@@ -118,10 +130,10 @@ class BaseNode(LifecycleNode):
         """Drop what `build` made, beyond publishers, subscriptions, timers and services."""
 
     def report(self) -> Report:
-        """Say how the room is; called once a second."""
+        """Return the health of the node; called once a second."""
         return Report()
 
-    # What a room may use.
+    # What a node may use.
 
     def create_topic_publisher(self, topic_name: str) -> Any:
         """Make a publisher of a topic of the table."""
@@ -226,7 +238,7 @@ class BaseNode(LifecycleNode):
     # Lifecycle.
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Read parameters, build the room."""
+        """Read parameters, build the node."""
         try:
             self.config = declare_config(self, self.Config)
             self._refuse_unknown_parameters()

@@ -19,6 +19,8 @@ class Description:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
+    formerly: tuple[str, ...] = ()
+    """Names the field had in an earlier release; still accepted, with a warning."""
 
     def text(self) -> str:
         """Return the description as one line, for `ros2 param describe` and for docs."""
@@ -38,6 +40,7 @@ def option(
     minimum: float | None = None,
     maximum: float | None = None,
     choices: Sequence[str] = (),
+    formerly: Sequence[str] = (),
 ) -> Any:
     """Declare a described field of a configuration dataclass.
 
@@ -48,9 +51,16 @@ def option(
         minimum: Smallest number allowed.
         maximum: Largest number allowed.
         choices: The only strings allowed.
+        formerly: Names it had in an earlier release, accepted with a warning.
     """
-    return dataclasses.field(
-        default=default, metadata={"timar": Description(doc, unit, minimum, maximum, tuple(choices))}
+    description = Description(doc, unit, minimum, maximum, tuple(choices), tuple(formerly))
+    return dataclasses.field(default=default, metadata={"timar": description})
+
+
+def current_name(config_type: type, name: str) -> str:
+    """Return what a field is called now, given a name of this or an earlier release."""
+    return next(
+        (new for new, description in describe(config_type).items() if name in description.formerly), name
     )
 
 

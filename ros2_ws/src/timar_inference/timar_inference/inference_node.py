@@ -12,7 +12,7 @@ from std_srvs.srv import Trigger
 from timar_common.base_node import BaseNode, run
 from timar_common.clock import FRAMES_PER_SECOND
 from timar_common.diagnostics import Level, Report
-from timar_common.user_motion import PARTS
+from timar_common.user_motion import PARTS, motion_from_rows
 from timar_msgs.msg import HeadMotion, TurnLog
 
 from timar_inference.config import InferenceConfig
@@ -20,7 +20,6 @@ from timar_inference.conversation import Conversation
 from timar_inference.decisions import LogEntry, MotionRun, Outcome
 from timar_inference.runner import Runner
 from timar_inference.runtime import open_runtime
-from timar_inference.user_motion import motion_from_rows
 from timar_inference.worker import Worker
 
 FEED_PERIOD_S = 0.05

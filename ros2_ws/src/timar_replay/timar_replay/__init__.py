@@ -1,1 +1,1 @@
-"""Records rosbag2 files, reads them back, sums them up and draws them."""
+"""Runs the nodes' components on bags: replay, batches and scenarios."""

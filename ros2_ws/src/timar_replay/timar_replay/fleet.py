@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from timar_inference.runtime import Runtime, open_runtime
+from timar_report.score_files import RUN_NAME, SCORE_NAME, read_score
+from timar_report.summary import write_json
 
-from timar_replay.runs import RUN_NAME, SCORE_NAME, ReplayJob, flat_row, read_score, run_job
-from timar_replay.summary import write_json
+from timar_replay.runs import ReplayJob, flat_row, run_job
 
 SUITABLE = (".mcap", ".db3")
 TABLE_NAME = "scores"

@@ -10,6 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from timar_audio.floor import Speaker
+from timar_bag.bag import BagMessage
+from timar_bag.bag_time import BagTime
+from timar_bag.conversation import stamp_ns
+from timar_bag.messages import user_motion_of
+from timar_bag.out_bag import OutBag
 from timar_common.clock import NOMINAL_NS_PER_SAMPLE, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from timar_common.stream import SampleStream
 from timar_common.user_motion import PARTS
@@ -28,12 +33,7 @@ from timar_inference.runner import Runner
 from timar_inference.runtime import Runtime
 from timar_inference.user_motion import MotionTrack
 
-from timar_replay.bag import BagMessage
-from timar_replay.bag_time import BagTime
-from timar_replay.conversation import stamp_ns
 from timar_replay.desk import TimedSession, VirtualClock
-from timar_replay.messages import user_motion_of
-from timar_replay.out_bag import OutBag
 from timar_replay.replay_settings import ReplaySettings
 from timar_replay.replayer import Replayer
 

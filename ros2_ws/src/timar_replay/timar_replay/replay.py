@@ -16,21 +16,21 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 from timar_audio.floor import Speaker
+from timar_bag.bag import BagMessage, BagReader
+from timar_bag.bag_time import BagTime
+from timar_bag.messages import user_motion_of
+from timar_bag.out_bag import OutBag
+from timar_bag.source import INPUTS, Source
+from timar_bag.truth import KNOWN_TOPICS
 from timar_inference.conversation import Conversation
 from timar_inference.decisions import MotionRun, Outcome
 from timar_inference.runner import Runner
 from timar_inference.runtime import Runtime, open_runtime
 
-from timar_replay.bag import BagMessage, BagReader
-from timar_replay.bag_time import BagTime
 from timar_replay.desk import Desk, TimedSession, VirtualClock
 from timar_replay.follow import Follower
-from timar_replay.messages import user_motion_of
-from timar_replay.out_bag import OutBag
 from timar_replay.replay_settings import ReplaySettings
 from timar_replay.replayer import Replayer
-from timar_replay.source import INPUTS, Source
-from timar_replay.truth import KNOWN_TOPICS
 
 MADE = ("voice_activity", "turn_events", "floor", "agent/motion", "turn_log", "joint_trajectory")
 """What the replay makes itself."""

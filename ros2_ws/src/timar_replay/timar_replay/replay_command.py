@@ -12,17 +12,18 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from timar_bag.bag import BagReader
+from timar_bag.live import LiveConfig
+from timar_report.compare import compare_runs, table
+from timar_report.fail_if import Condition, UnknownValueError
+from timar_report.score_files import SCORE_NAME, read_score
+from timar_report.summary import write_json
 
-from timar_replay.bag import BagReader
-from timar_replay.compare import compare_runs, table
 from timar_replay.desk import Policy
-from timar_replay.fail_if import Condition, UnknownValueError
 from timar_replay.fleet import SUITABLE, Finished, find_bags, jobs_for, run_fleet, write_summary, write_table
-from timar_replay.live import LiveConfig
 from timar_replay.replay_settings import ReplaySettings
-from timar_replay.runs import BAG_NAME, REPORT_NAME, SCORE_NAME, ReplayJob, read_score, run_job
+from timar_replay.runs import BAG_NAME, REPORT_NAME, ReplayJob, run_job
 from timar_replay.scenario import run_scenarios
-from timar_replay.summary import write_json
 
 FAILED, BROKEN = 1, 2
 """Exit status: a condition held or something became worse; it could not be done or told."""
@@ -152,7 +153,7 @@ def _play(arguments: argparse.Namespace) -> int:
         pauses_on_enter=sys.stdin.isatty(),
     )
     # Only here, for everything else works without ROS.
-    from timar_replay.bag_player_node import play
+    from timar_bag.bag_player_node import play
 
     return play(config, namespace)
 

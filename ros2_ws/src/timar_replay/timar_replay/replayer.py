@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from timar_audio.floor import Speaker
+from timar_bag.bag import BagMessage
+from timar_bag.bag_time import BagTime
+from timar_bag.conversation import stamp_ns
+from timar_bag.out_bag import OutBag
 from timar_common.clock import NOMINAL_NS_PER_SAMPLE
 
-from timar_replay.bag import BagMessage
-from timar_replay.bag_time import BagTime
-from timar_replay.conversation import stamp_ns
-from timar_replay.out_bag import OutBag
 from timar_replay.replay_settings import ReplaySettings
 from timar_replay.rooms import BodyRoom, Ears
 

@@ -11,6 +11,9 @@ from timar_audio.blocks import check_block
 from timar_audio.floor import Kind, Speaker
 from timar_audio.turns import Turns
 from timar_audio.turns_config import TurnsConfig
+from timar_bag.bag_time import BagTime
+from timar_bag.messages import FRAME_IDS
+from timar_bag.out_bag import OutBag
 from timar_common.clock import NOMINAL_NS_PER_SAMPLE
 from timar_common.restarts import Belongs, ConversationWatch
 from timar_description import find_joint_map
@@ -21,10 +24,6 @@ from timar_retargeting.life import Life
 from timar_retargeting.planner import Plan
 from timar_retargeting.robot import load_robot
 from timar_retargeting.signals import Neutral
-
-from timar_replay.bag_time import BagTime
-from timar_replay.messages import FRAME_IDS
-from timar_replay.out_bag import OutBag
 
 TICK_NS = 50_000_000
 """The retargeting node lets time pass so often [ns]."""

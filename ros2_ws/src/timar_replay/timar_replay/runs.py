@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import platform
 import resource
@@ -18,17 +17,15 @@ from typing import Any
 import numpy as np
 from timar_inference.runtime import Runtime, open_runtime
 from timar_model.metrics import energy_score
+from timar_report.frames import read_frames
+from timar_report.joints import limits_of
+from timar_report.score import WINDOW_FRAMES, Score, flat, score_bag
+from timar_report.score_files import RUN_NAME, SCORE_NAME
+from timar_report.summary import write_json
 
-from timar_replay.desk import Policy
-from timar_replay.frames import read_frames
-from timar_replay.joints import limits_of
 from timar_replay.replay import ONE_THREAD, ReplayReport, replay
 from timar_replay.replay_settings import ReplaySettings
-from timar_replay.score import WINDOW_FRAMES, Score, flat, score_bag
-from timar_replay.summary import write_json
 
-SCORE_NAME = "score.json"
-RUN_NAME = "replay.json"
 REPORT_NAME = "report.html"
 BAG_NAME = "bag"
 
@@ -89,7 +86,7 @@ def run_job(
     write_json(job.out / SCORE_NAME, content)
     if job.has_report:
         # Only here, for drawing takes a second to import.
-        from timar_replay.report import write_report
+        from timar_report.report import write_report
 
         write_report(score, numbers, job.out / REPORT_NAME, str(job.bag))
     span_s = max(report.span_s, 1e-9)
@@ -135,39 +132,6 @@ def complete_numbers(score: Score, report: ReplayReport, job: ReplayJob) -> dict
         "losses": len(report.losses),
         **({"agreement": report.agreement} if report.agreement else {}),
     }
-
-
-def read_score(folder: Path) -> dict[str, Any]:
-    """Return what a replay's folder holds as its score.
-
-    Raises:
-        FileNotFoundError: It holds none.
-        ValueError: It is damaged.
-    """
-    path = folder / SCORE_NAME if folder.is_dir() else folder
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} holds no {SCORE_NAME}; give the --out folder of a replay")
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); replay the bag again") from error
-    if not isinstance(content, dict) or not {"numbers", "windows"} <= set(content):
-        raise ValueError(f"{path} is no score: it lacks numbers or windows; replay the bag again")
-    return content
-
-
-def described_run(folder: Path) -> str:
-    """Return what a replay's folder was made with, for people; empty when it does not say."""
-    try:
-        run = json.loads((folder / RUN_NAME).read_text("utf-8"))
-        settings = run["settings"]
-        policy = "follow-log" if settings["is_following"] else str(Policy(**settings["policy"]))
-        model = f"{settings['inference']['model']} ({run['model_sha256'][:12]})"
-        return (
-            f"{model} on {run['engine']}, seed {settings['inference']['seed']}, {policy}, code {run['code']}"
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
 
 
 def flat_row(bag: str, numbers: dict[str, Any]) -> dict[str, str | float]:

@@ -12,16 +12,17 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 from timar_audio.wav import SoundFile
+from timar_bag.damage import DAMAGES, damage_bag
+from timar_bag.dualtalk import read_track
+from timar_bag.make_bag import Samples, Track, write_bag
 from timar_common.clock import SAMPLE_RATE_HZ
+from timar_report.fail_if import Condition, UnknownValueError
+from timar_report.score_files import read_score
 
-from timar_replay.damage import DAMAGES, damage_bag
 from timar_replay.desk import Policy
-from timar_replay.dualtalk import read_track
-from timar_replay.fail_if import Condition, UnknownValueError
 from timar_replay.fleet import run_fleet
-from timar_replay.make_bag import Samples, Track, write_bag
 from timar_replay.replay_settings import ReplaySettings
-from timar_replay.runs import ReplayJob, read_score
+from timar_replay.runs import ReplayJob
 
 KEYS = {
     "description", "bag", "make", "damage", "model", "engine", "robot", "seed", "policy", "set", "fail_if",

@@ -1,0 +1,1 @@
+"""Reads, writes, records, plays, repairs and checks rosbag2 files."""

@@ -1,0 +1,159 @@
+"""Keeps the disk away from the callbacks: a bounded queue, and a thread that writes the bag."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import os
+import shutil
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+from timar_common.config import check, option
+from timar_common.topics import Topic
+
+from timar_bag.bag_writer import NO_ROOM, BagWriter
+
+
+@dataclasses.dataclass(frozen=True)
+class RecorderConfig:
+    """Where the recorder writes, and how much it may hold back."""
+
+    out: str = option("", "The bag's folder, made anew; empty: recordings/DATE-TIME where it was started.")
+    max_queue_mb: float = option(
+        32.0, "Messages waiting for the disk; beyond it the oldest are dropped and counted.", unit="MB",
+        minimum=0.1, maximum=4096.0,
+    )  # fmt: skip
+    flush_s: float = option(
+        0.5, "Time between two writes to the disk; a kill loses at most this much.", unit="s",
+        minimum=0.05, maximum=10.0,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class RecorderCounts:
+    """How far a recording is."""
+
+    written: int
+    """Messages handed to the disk."""
+    dropped: int
+    """Messages lost because the disk was too slow, or had failed."""
+    waiting: int
+    """Messages in the queue."""
+    error: str
+    """Why writing ended early; empty while all is well."""
+
+
+class Recorder:
+    """Take messages from any thread without ever waiting for the disk.
+
+    Args:
+        path: The bag's folder; it must not exist yet.
+        config: Bounds of the queue and the rhythm of writing.
+    """
+
+    def __init__(self, path: Path, config: RecorderConfig | None = None) -> None:
+        self.path = path
+        self._config = config or RecorderConfig()
+        self._bag = BagWriter(path)
+        self._queue: collections.deque[tuple[str, int, bytes]] = collections.deque()
+        self._queued_bytes = 0
+        self._dropped = 0
+        self._error = ""
+        self._is_ending = False
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def open(self, topics: Iterable[tuple[str, Topic]]) -> None:
+        """Make the bag and begin to write.
+
+        Args:
+            topics: The full name each topic has on the graph, and its entry in the table of topics.
+
+        Raises:
+            ValueError: The folder exists already.
+            OSError: It cannot be made.
+        """
+        self._bag.open(topics)
+        self._bag.flush()
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        self._thread.start()
+
+    def put(self, topic_name: str, receive_ns: int, data: bytes) -> None:
+        """Queue one serialized message; when there is no room the oldest ones go, and are counted."""
+        limit = int(self._config.max_queue_mb * 1e6)
+        with self._changed:
+            if self._error or self._is_ending:
+                self._dropped += 1
+                return
+            self._queue.append((topic_name, receive_ns, data))
+            self._queued_bytes += len(data)
+            while self._queued_bytes > limit and self._queue:
+                self._queued_bytes -= len(self._queue.popleft()[2])
+                self._dropped += 1
+            if self._queued_bytes > limit // 2:
+                self._changed.notify()
+
+    def close(self, timeout_s: float = 30.0) -> None:
+        """Write what waits, the index and the metadata, and end; safe to call more than once.
+
+        Raises:
+            TimeoutError: The disk took longer than `timeout_s`.
+        """
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        with self._changed:
+            self._is_ending = True
+            self._changed.notify()
+        thread.join(timeout_s)
+        if thread.is_alive():
+            raise TimeoutError(f"the disk of {self.path} did not take the recording within {timeout_s:g} s")
+
+    def counts(self) -> RecorderCounts:
+        """Return how far the recording is."""
+        with self._changed:
+            return RecorderCounts(self._bag.written, self._dropped, len(self._queue), self._error)
+
+    def _run(self) -> None:
+        try:
+            while self._write_batch():
+                self._bag.flush()
+            self._bag.close()
+        except OSError as error:
+            self._fail(error)
+
+    def _write_batch(self) -> bool:
+        """Write everything that waits; tell whether more may come."""
+        with self._changed:
+            if not self._is_ending:
+                self._changed.wait(self._config.flush_s)
+            batch, self._queue = self._queue, collections.deque()
+            self._queued_bytes = 0
+            is_ending = self._is_ending
+        for message in batch:
+            self._bag.write(*message)
+        return not is_ending
+
+    def _fail(self, error: OSError) -> None:
+        with self._changed:
+            self._error = _why(error, self.path, self._bag.written)
+            self._dropped += len(self._queue)
+            self._queue.clear()
+            self._queued_bytes = 0
+        self._bag.abandon()
+
+
+def _why(error: OSError, path: Path, written: int) -> str:
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    if error.errno in NO_ROOM:
+        free_mb = shutil.disk_usage(path).free / 1e6
+        reason = f"there is no room left for it ({reason}, {free_mb:.0f} MB free on the disk)"
+    return (
+        f"recording to {path} ended after {written} messages: {reason}; what was written stays readable, "
+        "free some space and record into another folder"
+    )

@@ -1,0 +1,122 @@
+"""The ROS 2 host of a component: topics, parameters, services, diagnostics and the worker of long work.
+
+A node file derives from `ComponentNode`, names its component, and adds only what belongs to a device or ROS.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from rclpy.logging import LoggingSeverity
+from std_srvs.srv import Trigger
+
+from timar_common.base_node import BaseNode, message_type, qos_of
+from timar_common.component import Component
+from timar_common.diagnostics import Level, Report
+from timar_common.hosting import ComponentHost
+from timar_common.topics import TOPICS
+
+_SEVERITIES = {
+    Level.OK: LoggingSeverity.INFO,
+    Level.WARN: LoggingSeverity.WARN,
+    Level.ERROR: LoggingSeverity.ERROR,
+}
+
+
+class ComponentNode(BaseNode):
+    """Run a component as a lifecycle node; messages stay serialized up to the component's border."""
+
+    component_type: ClassVar[type[Component]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "component_type" in cls.__dict__:
+            cls.NAME, cls.Config = cls.component_type.NAME, cls.component_type.Config
+
+    def make_component(self) -> Component:
+        """Return the component for `self.config`; a node that gives it a device overrides this."""
+        return self.component_type(self.config)  # type: ignore[call-arg]
+
+    def now_ns(self) -> int:
+        """Return CLOCK_MONOTONIC [ns]."""
+        return time.monotonic_ns()
+
+    def build(self) -> None:
+        """Make the component, its topics, timer and services."""
+        self.component = self.make_component()
+        self.host = ComponentHost(self.component, _NodeClock(self), self._publish, self._log)
+        self._publishers_by_topic = {
+            topic: self.create_topic_publisher(topic) for topic in self.component.outputs
+        }
+        for topic in self.component.inputs:
+            self._subscribe(topic)
+        if self.component.tick_s is not None:
+            self.create_steady_timer(self.component.tick_s, self.host.tick)
+        for name in self.component.services:
+            self.create_named_service(Trigger, name, self._server(name))
+
+    def start(self) -> None:
+        """Activate the component."""
+        self.host.start()
+
+    def stop(self) -> None:
+        """Deactivate the component."""
+        self.host.stop()
+
+    def release(self) -> None:
+        """Drop the component."""
+        self.component = self.host = None  # type: ignore[assignment]
+
+    def report(self) -> Report:
+        """Return the health of the component and of its host."""
+        return self.host.report()
+
+    def _subscribe(self, topic_name: str) -> None:
+        topic = TOPICS[topic_name]
+
+        def deliver(data: bytes) -> None:
+            if self.is_active:
+                self.host.receive(topic_name, data)
+
+        subscription = self.create_subscription(
+            message_type(topic.type_name), topic.name, deliver, qos_of(topic), raw=True
+        )
+        self._owned.append((self.destroy_subscription, subscription))
+
+    def _publish(self, topic: str, data: bytes) -> None:
+        self._publishers_by_topic[topic].publish(data)
+
+    def _log(self, level: Level, text: str, is_repeated: bool = False) -> None:
+        throttle = {"throttle_duration_sec": 5.0} if is_repeated else {}
+        self.get_logger().log(text, _SEVERITIES[level], **throttle)
+
+    def _server(self, name: str) -> Callable[[Any, Any], Any]:
+        def answer(_request: Any, response: Any) -> Any:
+            if not self.is_active:
+                response.success, response.message = False, f"{self.get_name()} is not active"
+                return response
+            reply = self.host.serve(name)
+            response.success, response.message = reply.success, reply.message
+            return response
+
+        return answer
+
+
+class _NodeClock:
+    """Machine time of a node, and its place in ROS time."""
+
+    def __init__(self, node: ComponentNode) -> None:
+        self._node = node
+
+    def now_ns(self) -> int:
+        return self._node.now_ns()
+
+    def ros_ns(self, monotonic_ns: int) -> int:
+        self._node.update_anchor()
+        return self._node.anchor.ros_ns(monotonic_ns)
+
+    def monotonic_ns(self, ros_ns: int) -> int:
+        self._node.update_anchor()
+        return self._node.anchor.monotonic_ns(ros_ns)

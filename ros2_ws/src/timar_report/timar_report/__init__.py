@@ -1,0 +1,1 @@
+"""Scores, compares and draws recorded conversations."""

@@ -1,0 +1,1 @@
+"""Corpora: recorded dyads on disk, their readers, checks, index and splits."""

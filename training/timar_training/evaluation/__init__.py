@@ -1,0 +1,1 @@
+"""Evaluation: scores, robustness curves, and the comparison of systems, with their reports."""

@@ -1,0 +1,263 @@
+"""Score whatever makes motion on dyads: the published metrics, those of a head, intervals over clips."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from timar_common.clock import FRAMES_PER_SECOND
+from timar_model.metrics import clip_metrics, energy_score
+from timar_model.metrics_head import (
+    as_shown,
+    dips,
+    event_timing,
+    jerk_by_phase,
+    movement_scores,
+    quick_pitch,
+)
+
+from ..corpora.dyads import AGENT_SPEAKER, NECK, Clip, Motion
+from ..corpora.levels import FINE_RATE_HZ, is_speaking
+from ..prediction.predictor import Dyad, FloatArray, Predictor, load_dyad
+from ..prediction.predictors import predict_all
+from . import quality
+
+BOOTSTRAP_DRAWS = 2000
+GROUP_OF_SCORE = {"exp": 0, "jaw": 1, "pose": 2}
+FEWEST_FRAMES = 50
+CLIPS_TOGETHER = 16
+"""So many clips are read and generated side by side."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """How motion is scored."""
+
+    seed: int = 0
+    """Of the first sample's noise; the same for every clip."""
+    is_user_seen: bool = True
+    """Whether the user's motion is given where there is any."""
+    samples: int = 1
+    """Motions drawn per clip; the first is scored, all of them make the energy score."""
+    is_turned: bool = False
+    """Whether each clip is also generated with the user's voice turned around by half of it: what differs is
+    what the user's voice does to the head."""
+
+    def __post_init__(self) -> None:
+        if self.samples < 1 or self.seed < 0:
+            raise ValueError(
+                f"EvaluationConfig has samples {self.samples} and seed {self.seed}, expected at least 1 and 0"
+            )
+
+
+Scores = dict[str, float]
+
+
+def evaluate(
+    predictor: Predictor,
+    clips: Sequence[Clip],
+    config: EvaluationConfig,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    seconds: float | None = None,
+    disturb: Callable[[Dyad], Dyad] = lambda dyad: dyad,
+) -> dict[str, Any]:
+    """Return scores of every clip, their means and 95 % bootstrap intervals over clips.
+
+    Args:
+        predictor: To be scored.
+        clips: Dyads; a truth (motion of speaker 2) adds scores that need one.
+        config: How.
+        advance: Told (done, total) after each clip.
+        seconds: Only so much of each clip.
+        disturb: Changes what the predictor is given, never what it is scored against.
+
+    Returns:
+        `mean`, `interval` (name to [low, high]), `clips` (name to scores) and `jerk_by_phase`. Names of
+        published metrics stand twice: as shown, and with `unshifted_` before them as the paper scores.
+    """
+    per_clip: dict[str, Scores] = {}
+    phases = []
+    for first in range(0, len(clips), CLIPS_TOGETHER):
+        read = [load_dyad(clip, seconds) for clip in clips[first : first + CLIPS_TOGETHER]]
+        for dyad, made in zip(read, _generate(predictor, read, config, disturb), strict=True):
+            scores, phase = _score(predictor, dyad, made)
+            per_clip[dyad.name] = scores
+            phases.append(phase)
+            advance(len(per_clip), len(clips))
+    columns = _columns(per_clip)
+    return {
+        "predictor": predictor.name,
+        "delay_frames": predictor.delay_frames,
+        "config": dataclasses.asdict(config),
+        "mean": {name: float(np.mean(values)) for name, values in columns.items()},
+        "interval": {name: bootstrap_interval(values) for name, values in columns.items()},
+        "jerk_by_phase": np.sqrt(np.mean(np.square(phases), axis=0)).tolist() if phases else [],
+        "clips": per_clip,
+    }
+
+
+def score_clip(
+    predictor: Predictor, dyad: Dyad, config: EvaluationConfig
+) -> tuple[Scores, npt.NDArray[np.float64]]:
+    """Return one clip's scores by name (names carry their unit) and its jerk by phase."""
+    (made,) = _generate(predictor, [dyad], config, lambda given: given)
+    return _score(predictor, dyad, made)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Generated:
+    """What a predictor made of one dyad."""
+
+    samples: list[FloatArray]
+    """(T', 56) each, drawn with different seeds."""
+    turned: FloatArray | None
+    """As the first sample, with the user's voice turned around."""
+    compute_per_s_ms: float
+    """Time per second of motion; of clips that were computed together, their share of it."""
+
+
+def _generate(
+    predictor: Predictor, read: Sequence[Dyad], config: EvaluationConfig, disturb: Callable[[Dyad], Dyad]
+) -> list[_Generated]:
+    """Make every motion that is to be scored; the truth is taken out before."""
+    seen = [dyad if config.is_user_seen else dyad.without_user_motion() for dyad in read]
+    given = [dataclasses.replace(disturb(dyad), agent_motion=None) for dyad in seen]
+    began_s = time.perf_counter()
+    samples = [predict_all(predictor, given, config.seed + number) for number in range(config.samples)]
+    took_s = time.perf_counter() - began_s
+    turned: list[FloatArray | None] = [None] * len(given)
+    if config.is_turned:
+        around = [
+            dataclasses.replace(dyad, user_voice=np.roll(dyad.user_voice, len(dyad.user_voice) // 2))
+            for dyad in given
+        ]
+        turned = [*predict_all(predictor, around, config.seed)]
+    frames = sum(dyad.frames for dyad in given) * config.samples
+    compute_per_s_ms = took_s * 1e3 * FRAMES_PER_SECOND / max(frames, 1)
+    return [
+        _Generated(list(drawn), elsewhere, compute_per_s_ms)
+        for *drawn, elsewhere in zip(*samples, turned, strict=True)
+    ]
+
+
+def _score(predictor: Predictor, dyad: Dyad, made: _Generated) -> tuple[Scores, npt.NDArray[np.float64]]:
+    motion = made.samples[0]
+    if len(motion) < FEWEST_FRAMES:
+        raise ValueError(
+            f"{dyad.name} gives {len(motion)} frames of motion, expected at least {FEWEST_FRAMES}; "
+            "leave such clips out"
+        )
+    delay = predictor.delay_frames
+    shown = as_shown(motion, delay)
+    scores = {"compute_per_s_ms": made.compute_per_s_ms} | _scores_alone(shown, dyad, predictor)
+    phase = jerk_by_phase(shown[:, NECK], predictor.turn_frames, delay)
+    if dyad.agent_motion is not None:
+        truth = dyad.agent_motion.fitted_to(len(motion))
+        frames = truth.valid[:, 1:].all(axis=1)
+        if frames.sum() >= FEWEST_FRAMES:
+            published = _published(motion, truth, dyad, frames)
+            scores |= {f"unshifted_{name}": value for name, value in published.items()}
+            scores |= _published(shown, truth, dyad, frames) if delay else published
+            scores |= movement_scores(shown[frames], truth.vector[frames])
+            scores |= _gestures(shown, truth.vector, dyad)
+            drawn = [as_shown(track, delay)[frames] for track in made.samples]
+            scores |= _of_known_groups(energy_score(drawn, truth.vector[frames]), truth)
+    if made.turned is not None:
+        scores["neck_answers_voice"] = _answer(shown, as_shown(made.turned, delay))
+    return scores, phase
+
+
+def bootstrap_interval(values: Sequence[float], share: float = 0.95) -> list[float]:
+    """Return [low, high] of the mean over clips drawn again and again; seeded."""
+    array = np.asarray(values, np.float64)
+    picks = np.random.default_rng(0).integers(len(array), size=(BOOTSTRAP_DRAWS, len(array)))
+    means = array[picks].mean(axis=1)
+    low, high = np.percentile(means, [50 * (1 - share), 50 * (1 + share)])
+    return [float(low), float(high)]
+
+
+def with_motion(clips: Sequence[Clip]) -> list[Clip]:
+    """Return the clips whose agent has motion."""
+    return [clip for clip in clips if clip.motion_path(AGENT_SPEAKER).is_file()]
+
+
+def _columns(per_clip: dict[str, Scores]) -> dict[str, list[float]]:
+    names = {name: None for scores in per_clip.values() for name in scores}
+    return {name: [scores[name] for scores in per_clip.values() if name in scores] for name in names}
+
+
+def _published(motion: FloatArray, truth: Motion, dyad: Dyad, frames: Any) -> Scores:
+    """Return the published metrics of the groups the truth knows, with the user's where he was seen."""
+    user = dyad.user_motion.fitted_to(len(motion))
+    is_seen = bool(user.valid[frames, 2].mean() > 0.9)
+    with warnings.catch_warnings():
+        # A still head has fewer different frames than clusters; its index is then low, which is meant.
+        warnings.filterwarnings("ignore", message="Number of distinct clusters")
+        found = clip_metrics(
+            motion[frames],
+            truth.vector[frames],
+            user.vector[frames] if is_seen else None,
+            groups=[group for group, is_known in _known_groups(truth).items() if is_known],
+        )
+    return _of_known_groups(found, truth)
+
+
+def _known_groups(truth: Motion) -> dict[str, bool]:
+    return {group: bool(truth.valid[:, column].mean() > 0.9) for group, column in GROUP_OF_SCORE.items()}
+
+
+def _of_known_groups(scores: Scores, truth: Motion) -> Scores:
+    """Leave out groups that were never recorded: two absent expressions are no match."""
+    known = _known_groups(truth)
+    return {name: value for name, value in scores.items() if known[name.rsplit("_", 1)[1]]}
+
+
+def _scores_alone(shown: FloatArray, dyad: Dyad, predictor: Predictor) -> Scores:
+    """Return what can be said without a truth."""
+    follows = quality.jaw_follows_voice(shown, dyad.agent_voice)
+    speed = quality.neck_speed_rad_s(shown)
+    scores = {
+        "jaw_voice_correlation": follows.at_zero,
+        "jaw_amplitude_rad": quality.amplitude_rad(shown),
+        "neck_pitch_speed_rad_s": float(speed[0]),
+        "neck_yaw_speed_rad_s": float(speed[1]),
+        "neck_roll_speed_rad_s": float(speed[2]),
+        "roughness": quality.roughness(shown),
+    }
+    if follows.best > 0:
+        scores["lip_lag_ms"] = follows.lag_ms
+    if predictor.turn_frames > 1:
+        unseen = shown[predictor.delay_frames :]
+        scores["seam_jerk_ratio"] = quality.seam_ratio(unseen, predictor.turn_frames)
+    return scores
+
+
+def _gestures(shown: FloatArray, truth: FloatArray, dyad: Dyad) -> Scores:
+    """Return how nods (while listening) and beats (while speaking) fall on the true ones."""
+    speaking = is_speaking(dyad.agent_voice)
+    places = np.arange(len(shown)) * (FINE_RATE_HZ // FRAMES_PER_SECOND)
+    speaks = speaking[np.minimum(places, len(speaking) - 1)]
+    scores: Scores = {}
+    for name, during in (("nod", ~speaks), ("beat", speaks)):
+        true = dips(truth, during)
+        if not len(true):
+            continue
+        timing = event_timing(dips(shown, during), true, len(shown))
+        scores |= {f"{name}_{key}": value for key, value in dataclasses.asdict(timing).items()}
+    quick, true_quick = quick_pitch(shown), quick_pitch(truth)
+    if (~speaks).sum() > FEWEST_FRAMES:
+        scores["listening_gesture_correlation"] = quality.correlation(quick[~speaks], true_quick[~speaks])
+    return scores
+
+
+def _answer(shown: FloatArray, turned: FloatArray) -> float:
+    """Return what the user's voice does to the neck, against the neck's own spread."""
+    difference = (shown - turned)[:, NECK]
+    spread = max(float(shown[:, NECK].std(axis=0).mean()), 1e-9)
+    return float(np.sqrt(np.square(difference).mean()) / spread)

@@ -1,0 +1,1 @@
+"""Networks: ablations of TIMAR, its distillation, and the DualTalk-like baseline."""

@@ -1,0 +1,1 @@
+"""Prediction: everything that generates an agent's motion for a recorded dyad."""

@@ -1,0 +1,1 @@
+"""Preparation: speech features and motion of all clips as arrays, and training windows of them."""

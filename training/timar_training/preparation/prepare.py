@@ -1,0 +1,257 @@
+"""Turn a split into flat arrays once: speech features and motion of all clips, memory-mapped afterwards.
+
+Features are those of the live session: computed from a clip's first sample on, by the model's own code, with
+its causal loudness normaliser. Each clip is led in by the silent, unseen frames that stand before a
+conversation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from timar_common.clock import SAMPLES_PER_FRAME
+from timar_model.config import ModelConfig
+from timar_model.speech import SpeechFeatures, clip_features, speech_features
+
+from ..corpora import dyads
+from ..corpora.dyads import AGENT_SPEAKER, MOTION_SIZE, USER_SPEAKER, Clip, Motion
+
+FORMAT = 1
+STREAMS = ("user_speech", "agent_speech", "user_motion", "agent_motion", "user_valid", "agent_valid")
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """All clips of a split end to end; arrays are (rows, ...) and memory-mapped."""
+
+    user_speech: np.ndarray
+    """(rows, S) float32."""
+    agent_speech: np.ndarray
+    """(rows, S) float32."""
+    user_motion: np.ndarray
+    """(rows, 56) float32, in radians and FLAME units."""
+    agent_motion: np.ndarray
+    """(rows, 56) float32."""
+    user_valid: np.ndarray
+    """(rows, 3) bool: expression, jaw, neck."""
+    agent_valid: np.ndarray
+    """(rows, 3) bool."""
+    first_rows: np.ndarray
+    """(clips + 1,) where each clip starts, its lead included; the last one is the number of rows."""
+    lead: int
+    """Frames before each clip's first one."""
+    names: tuple[str, ...]
+    """Clips in order."""
+
+    def frames(self, clip: int) -> int:
+        """Return the number of frames of a clip, without its lead."""
+        return int(self.first_rows[clip + 1] - self.first_rows[clip]) - self.lead
+
+
+def prepare(
+    clips: list[Clip],
+    config: ModelConfig,
+    lead: int,
+    cache: Path,
+    *,
+    processes: int = 1,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> Prepared:
+    """Compute, or find again, the arrays of a list of clips.
+
+    Args:
+        clips: In the order wanted.
+        config: Says which features.
+        lead: Frames before each clip.
+        cache: Folder of earlier results; one entry per content of files and settings.
+        processes: How many work at once.
+        advance: Told (done, total) after each clip.
+
+    Raises:
+        BadClipError: A clip cannot be read, or its agent has no motion.
+    """
+    features = speech_features(config)
+    entry = cache / _key(clips, config, lead, features)
+    if not entry.is_dir():
+        _compute(clips, config, lead, entry, processes, advance)
+    facts = json.loads((entry / "facts.json").read_text(encoding="utf-8"))
+    arrays = {name: np.load(entry / f"{name}.npy", mmap_mode="r") for name in STREAMS}
+    return Prepared(
+        **arrays, first_rows=np.array(facts["first_rows"]), lead=lead, names=tuple(facts["names"])
+    )
+
+
+def voice_features(
+    features: SpeechFeatures, config: ModelConfig, voice: np.ndarray, side: str, lead: int
+) -> np.ndarray:
+    """Return (lead + n, S) features of one whole voice, as the session's turns hear it.
+
+    Spectra do not care how a voice is cut. wav2vec 2.0 hears each turn's sound alone, so it is cut where the
+    session cuts it: the agent's at turns, the user's by the margin before them. Frames that fill no such cut
+    are dropped at the end and stand for silence at the start.
+
+    Args:
+        features: As of `speech_features`.
+        config: The model.
+        voice: (640 n,) 16 kHz.
+        side: "user" or "agent".
+        lead: Silent frames before it.
+    """
+    if config.speech_encoder != "wav2vec2":
+        return clip_features(features, voice, lead)
+    turn = config.turn_frames
+    margin = config.user_lag_margin_frames if side == "user" and config.user_lag == "turn" else 0
+    # As much silence as makes the cuts fall there, and every frame lie in a whole cut.
+    before = margin + -(-max(0, lead - margin) // turn) * turn
+    frames = len(voice) // SAMPLES_PER_FRAME
+    after = -(before + frames) % turn
+    silence = (np.zeros(count * SAMPLES_PER_FRAME, np.float32) for count in (before, after))
+    padded = np.concatenate([next(silence), voice, next(silence)])
+    state, rows = features.initial(), []
+    for piece in padded.reshape(-1, turn * SAMPLES_PER_FRAME):
+        found, state = features.compute(piece, state)
+        rows.append(found)
+    whole = np.concatenate(rows)
+    return whole[before - lead : before + frames]
+
+
+def clip_streams(
+    clip: Clip, features: SpeechFeatures, lead: int, config: ModelConfig | None = None
+) -> dict[str, np.ndarray]:
+    """Return the six streams of one clip, each led in by `lead` silent, unseen frames.
+
+    Args:
+        clip: The clip.
+        features: As of `speech_features`.
+        lead: Frames before it.
+        config: The model; None: a streaming one.
+
+    Raises:
+        BadClipError: It cannot be read, or is shorter than a frame.
+    """
+    config = config or ModelConfig()
+    voices = {
+        speaker: dyads.read_voice(clip.voice_path(speaker)) for speaker in (USER_SPEAKER, AGENT_SPEAKER)
+    }
+    frames = min(dyads.frames_of(voice) for voice in voices.values())
+    if frames == 0:
+        raise dyads.BadClipError(f"{clip.name} is shorter than one frame of 40 ms; leave it out")
+    result: dict[str, np.ndarray] = {}
+    for side, speaker in (("user", USER_SPEAKER), ("agent", AGENT_SPEAKER)):
+        voice = voices[speaker][: frames * SAMPLES_PER_FRAME]
+        result[f"{side}_speech"] = voice_features(features, config, voice, side, lead)
+        path = clip.motion_path(speaker)
+        motion = (dyads.read_motion(path) if path.is_file() else Motion.unseen(frames)).fitted_to(frames)
+        result[f"{side}_motion"] = np.concatenate([np.zeros((lead, MOTION_SIZE), np.float32), motion.vector])
+        result[f"{side}_valid"] = np.concatenate([np.zeros((lead, 3), np.bool_), motion.valid])
+    return result
+
+
+def _compute(
+    clips: list[Clip],
+    config: ModelConfig,
+    lead: int,
+    entry: Path,
+    processes: int,
+    advance: Callable[[int, int], None],
+) -> None:
+    """Write the arrays beside their place and move them there whole, so that a kill leaves no half entry."""
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=entry.parent, prefix=".new."))
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in STREAMS}
+    try:
+        for done, streams in enumerate(_all_streams(clips, config, lead, processes), start=1):
+            for name in STREAMS:
+                parts[name].append(streams[name])
+            advance(done, len(clips))
+        for name in STREAMS:
+            np.save(scratch / f"{name}.npy", np.concatenate(parts[name]))
+        lengths = [len(part) for part in parts["user_speech"]]
+        facts = {"first_rows": [0, *np.cumsum(lengths).tolist()], "names": [clip.name for clip in clips]}
+        (scratch / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+        _move_whole(scratch, entry)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+
+
+def _all_streams(
+    clips: list[Clip], config: ModelConfig, lead: int, processes: int
+) -> Iterator[dict[str, np.ndarray]]:
+    if processes <= 1:
+        _keep_features(config, lead)
+        yield from map(_work, clips)
+        return
+    # Not forked: the fork of a process in which wav2vec 2.0 has run waits for threads that it does not have.
+    with ProcessPoolExecutor(
+        processes,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_keep_features,
+        initargs=(config, lead),
+    ) as pool:
+        yield from pool.map(_work, clips, chunksize=2)
+
+
+def _move_whole(scratch: Path, entry: Path) -> None:
+    """Move a folder to its place; where another process of the same run was faster, its folder stays."""
+    try:
+        os.replace(scratch, entry)
+    except OSError:
+        if not entry.is_dir():
+            raise
+        shutil.rmtree(scratch)
+
+
+_WORKER: dict[str, object] = {}
+
+
+def _keep_features(config: ModelConfig, lead: int) -> None:
+    _WORKER["features"] = speech_features(config)
+    _WORKER["config"] = config
+    _WORKER["lead"] = lead
+
+
+def _work(clip: Clip) -> dict[str, np.ndarray]:
+    return clip_streams(clip, _WORKER["features"], _WORKER["lead"], _WORKER["config"])  # type: ignore[arg-type]
+
+
+def _fingerprint(features: SpeechFeatures) -> str:
+    """Name what a probe sound becomes: features whose code has changed are not taken for the old ones."""
+    rng = np.random.default_rng(0)
+    frames = 100
+    level = np.repeat(10 ** rng.uniform(-3, -0.5, frames), SAMPLES_PER_FRAME)
+    probe = (level * rng.uniform(-1, 1, frames * SAMPLES_PER_FRAME)).astype(np.float32)
+    # Rounded, for the last digits differ between machines.
+    return hashlib.sha256(np.round(clip_features(features, probe), 2).tobytes()).hexdigest()
+
+
+def _key(clips: list[Clip], config: ModelConfig, lead: int, features: SpeechFeatures) -> str:
+    """Name the content: a file that changes, or other features, give another entry."""
+    facts: list[object] = [
+        _fingerprint(features),
+        FORMAT,
+        lead,
+        config.speech_encoder,
+        config.mel_bands,
+        config.speech_source,
+        config.loudness,
+        *config.level_memory_s,
+    ]
+    if config.speech_encoder == "wav2vec2":
+        facts += [config.turn_frames, config.user_lag, config.user_lag_margin_frames]
+    for clip in clips:
+        for speaker in (USER_SPEAKER, AGENT_SPEAKER):
+            for path in (clip.voice_path(speaker), clip.motion_path(speaker)):
+                stat = path.stat() if path.is_file() else None
+                facts.append([path.name, stat and [stat.st_size, stat.st_mtime_ns]])
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:20]

@@ -1,0 +1,1 @@
+"""Synthetic conversations: voices, turn-taking, and head motion by stated rules."""

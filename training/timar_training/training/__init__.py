@@ -1,0 +1,1 @@
+"""Model training: run configuration, loop, checkpoints, validation."""
