@@ -108,7 +108,7 @@ def install_system_packages(groups: Sequence[str], python: str) -> None:
     left = " ".join(sorted(missing()))
     if missing() - OPTIONAL:
         raise SetupError(
-            "system packages are missing and cannot be installed from here; type this, then call make again:\n"
+            "system packages are missing and cannot be installed from here; type this, then make again:\n"
             f"sudo apt-get update && sudo apt-get install -y {left}"
             if has_apt
             else f"install these (Debian's names) by your system's installer, then call make again: {left}"
