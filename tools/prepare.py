@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import ctypes.util
 import fcntl
+import functools
 import hashlib
 import os
 import re
@@ -86,8 +87,16 @@ SYSTEM_PACKAGES: dict[str, dict[str, Probe]] = {
 OPTIONAL = {"chromium", "espeak-ng"}
 
 
-def install_system_packages(groups: Sequence[str], python: str) -> None:
+def install_system_packages(groups: Sequence[str], python: str, tried: Sequence[str] = ()) -> list[str]:
     """Install what is missing, as root or by a sudo that asks nothing.
+
+    Args:
+        groups: Groups of `SYSTEM_PACKAGES`.
+        python: Interpreter of the environment.
+        tried: Optional packages that could not be had before.
+
+    Returns:
+        Optional packages that cannot be had here.
 
     Raises:
         SetupError: That is not possible, or did not help; the message is a line to type.
@@ -97,24 +106,29 @@ def install_system_packages(groups: Sequence[str], python: str) -> None:
     def missing() -> set[str]:
         return {name for name, is_there in probes.items() if not is_there(python)}
 
+    left = missing()
+    if left <= set(tried):
+        return sorted(left)
     has_apt = shutil.which("apt-get") is not None
     sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    if missing() and has_apt and (not sudo or (shutil.which("sudo") and _succeeds([*sudo, "true"]))):
+    if has_apt and (not sudo or (shutil.which("sudo") and _succeeds([*sudo, "true"]))):
         run_apt([*sudo, "apt-get", "update"])
         # What some systems lack comes alone, so that it keeps nothing else away.
-        for names in (missing() - OPTIONAL, *({name} for name in sorted(missing() & OPTIONAL))):
+        for names in (left - OPTIONAL, *({name} for name in sorted(left & OPTIONAL))):
             if names:
                 run_apt([*sudo, "apt-get", "install", "-y", "--no-install-recommends", *sorted(names)])
-    left = " ".join(sorted(missing()))
-    if missing() - OPTIONAL:
+        left = missing()
+    listed = " ".join(sorted(left))
+    if left - OPTIONAL:
         raise SetupError(
             "system packages are missing and cannot be installed from here; type this, then make again:\n"
-            f"sudo apt-get update && sudo apt-get install -y {left}"
+            f"sudo apt-get update && sudo apt-get install -y {listed}"
             if has_apt
-            else f"install these (Debian's names) by your system's installer, then call make again: {left}"
+            else f"install these (Debian's names) by your system's installer, then make again: {listed}"
         )
     if left:
-        say(f"going on without {left}, which cannot be had here; the tests that need it say so")
+        say(f"going on without {listed}, which cannot be had here; the tests that need it say so")
+    return sorted(left)
 
 
 def run_apt(command: Sequence[str]) -> None:
@@ -159,6 +173,7 @@ def choose_python(wanted: str | None) -> str:
     )
 
 
+@functools.cache
 def python_version(python: str) -> tuple[int, ...]:
     """Return an interpreter's version, (3, 11); empty when it does not run."""
     command = [python, "-c", "import sys; print(*sys.version_info[:2])"]
@@ -183,17 +198,22 @@ class Environment:
         uv_groups = {group for name in groups for group in GROUPS[name]}
         version = python_version(self.python) if (self.venv / "bin" / "activate").is_file() else ()
         chosen = self.python if version and python is None else choose_python(python)
-        install_system_packages(["run", *sorted(groups | uv_groups)], chosen)
+        record = self.venv / "unavailable"
+        tried = record.read_text(encoding="utf-8").split() if record.is_file() else []
+        unavailable = install_system_packages(["run", *sorted(groups | uv_groups)], chosen, tried)
         if not version or version != python_version(chosen):
             say(f"virtual environment .venv, by {chosen}")
             run([chosen, "-m", "venv", "--clear", str(self.venv)])
+            python_version.cache_clear()
         self.install_packages(uv_groups)
         self.repair_cmake_files()
         self.build_workspace()
-        ready = {"ros"} | {"sound"} & groups | {"browser"} & groups
-        if not SYSTEM_PACKAGES["browser"]["chromium"](""):
-            ready -= {"browser"}
-        (self.venv / "components").write_text(",".join(sorted(ready)), encoding="utf-8")
+        record.write_text("\n".join({*tried, *unavailable}), encoding="utf-8")
+        # What the tests can rely on (tests/conftest.py).
+        there = {"ros": True, "sound": "sound" in groups}
+        there["browser"] = "browser" in groups and "chromium" not in unavailable
+        ready = [name for name, is_there in there.items() if is_there]
+        (self.venv / "components").write_text(",".join(ready), encoding="utf-8")
 
     def install_packages(self, uv_groups: set[str]) -> None:
         """Install uv, then what uv.lock says for some groups; torch, which no lock can hold, by pip."""

@@ -1,11 +1,12 @@
 """A pytest plugin: no process that a test has started outlives the test run, however that ends.
 
-A helper process waits for the end of pytest, which may be by SIGKILL, and kills whoever carries the run's mark in
+A helper process waits for the end of pytest, also by SIGKILL, and kills whoever carries the run's mark in
 the environment: a child of a child as well.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -42,10 +43,8 @@ def marked(mark: str) -> list[int]:
 
 def clear_after(pid: int, mark: str) -> None:
     """Wait for the end of a process, then kill all that carry a mark."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         select.select([os.pidfd_open(pid)], [], [])
-    except ProcessLookupError:
-        pass
     for _ in range(20):
         left = marked(mark)
         for child in left:
