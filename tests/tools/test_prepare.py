@@ -235,7 +235,7 @@ def test_optional_package_that_cannot_be_had_does_not_stop_the_setup_and_is_trie
 def test_big_packages_of_the_tests_are_fetched_with_progress(tmp_path, capsys):
     apt = tmp_path / "apt-get"
     apt.write_text(
-        "#!/bin/sh\nprintf '%s\\n' dlstatus:1:4.5:x dlstatus:1:9.9:x dlstatus:2:55.0:x other pmstatus:a:100:x\n"
+        "#!/bin/sh\nprintf '%s\\n' dlstatus:1:4.5:x dlstatus:1:9.9:x dlstatus:2:55.0:x - pmstatus:a:100:x\n"
     )
     apt.chmod(0o755)
     prepare.run_apt([str(apt), "install", "chromium"])

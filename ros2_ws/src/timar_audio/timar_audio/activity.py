@@ -160,6 +160,10 @@ class SpeakerActivity:
         """Whether any sound came yet."""
         return self._stream.is_started
 
+    def gap_before(self, first_sample: int) -> int:
+        """Return how many samples are missing before a block; see `SampleStream.gap_before`."""
+        return self._stream.gap_before(first_sample)
+
     def push(
         self,
         first_sample: int,
@@ -180,8 +184,7 @@ class SpeakerActivity:
         """
         was_started = self._stream.is_started
         decided: list[Activity] = []
-        gap = max(0, first_sample - self._stream.end_sample) if was_started else 0
-        if gap > _KEPT_SAMPLES // 2:
+        if self.gap_before(first_sample) > _KEPT_SAMPLES // 2:
             decided += self._push_gap(first_sample)
         self._stream.push(first_sample, samples, filled_samples)
         if not was_started:
@@ -196,8 +199,6 @@ class SpeakerActivity:
 
     def _push_gap(self, until_sample: int) -> list[Activity]:
         """Hear a long hole piece by piece, so that no more than the stream keeps is in hand at once."""
-        if until_sample - self._stream.end_sample > _MAX_GAP_SAMPLES:
-            return []  # the stream itself refuses it, with its reason
         decided: list[Activity] = []
         silence = np.zeros(0, np.int16)
         while self._stream.end_sample < until_sample:
@@ -224,4 +225,3 @@ class SpeakerActivity:
 
 
 _KEPT_SAMPLES = 10 * SAMPLE_RATE_HZ
-_MAX_GAP_SAMPLES = 60 * SAMPLE_RATE_HZ

@@ -7,10 +7,12 @@ a turn that is ends sooner than by the pause alone, one that is not is waited fo
 from __future__ import annotations
 
 import importlib
+import time
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+from timar_common.diagnostics import Percentiles
 
 LONGEST_HEARD_S = 8
 """What a model is given at most: the last so many seconds of the turn [s]."""
@@ -28,6 +30,20 @@ class EndOfTurn(Protocol):
         Args:
             samples: (n,) int16 at 16 kHz, the turn's last `LONGEST_HEARD_S`, its pause included.
         """
+
+
+class TimedEndOfTurn:
+    """A model whose answers are timed; how long it took is reported and changes no decision."""
+
+    def __init__(self, model: EndOfTurn, took_s: Percentiles) -> None:
+        self._model, self._took_s = model, took_s
+
+    def probability(self, samples: npt.NDArray[np.int16]) -> float:
+        """Ask the model."""
+        began_s = time.monotonic()
+        probability = self._model.probability(samples)
+        self._took_s.add(time.monotonic() - began_s)
+        return probability
 
 
 def load_end_of_turn(name: str) -> EndOfTurn:

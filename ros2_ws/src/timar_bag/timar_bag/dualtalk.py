@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import soundfile
-from timar_audio.wav import SoundFile
 from timar_common.clock import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from timar_common.stream import SampleStream
+from timar_common.user_motion import user_motion_from
+from timar_common.wav import SoundFile
 
 from timar_bag.bag import BagReader
 from timar_bag.make_bag import Track, write_bag
-from timar_bag.messages import user_motion_of
 from timar_bag.shown import ShownMotion
 from timar_bag.truth import TRUTH_MOTION
 
@@ -117,7 +117,7 @@ def to_dualtalk(bag: Path, clip: DualTalkClip, user: int = 1, namespace: str | N
                 stream.push(int(entry.message.first_sample), np.asarray(entry.message.samples, np.int16))
                 _write_until(writers[entry.topic], stream, written, entry.topic, stream.end_sample)
             elif entry.topic in seen:
-                motion, valid = user_motion_of(entry.message)
+                motion, valid = user_motion_from(entry.message)
                 seen[entry.topic].append((int(entry.message.first_frame), motion, valid))
             else:
                 shown.take(entry.receive_ns, entry.message)

@@ -11,7 +11,7 @@ from rosbags.typesys.store import Typestore
 from timar_audio.activity import Activity
 from timar_audio.floor import FloorChange, Speaker, TurnEvent
 from timar_common.clock import FRAMES_PER_SECOND, SAMPLE_RATE_HZ
-from timar_common.user_motion import PARTS, motion_from_rows
+from timar_common.user_motion import PARTS
 
 FRAME_IDS = {Speaker.USER: "microphone", Speaker.AGENT: "loudspeaker"}
 NUMBERS = {"bool": np.bool_, "byte": np.uint8, "char": np.uint8} | {
@@ -210,20 +210,3 @@ ENTRY_FIELDS = (
     "agent_first_sample", "agent_end_sample", "planned_revision", "user_samples_filled", "seed", "revision",
     "is_late", "engine", "model_sha256",
 )  # fmt: skip
-
-
-def user_motion_of(message: Any) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """Return (n, 56) motion and (n, 3) validity of a timar_msgs/UserMotion.
-
-    Raises:
-        ValueError: Its numbers cannot be true.
-    """
-    return motion_from_rows(
-        int(message.frames),
-        message.expression,
-        message.jaw,
-        message.neck,
-        message.expression_valid,
-        message.jaw_valid,
-        message.neck_valid,
-    )

@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import numpy as np
 from timar_common.clock import FRAMES_PER_SECOND, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from timar_common.config import check, option
 from timar_common.diagnostics import Report
-from timar_common.user_motion import EXPRESSION_LIMIT, PARTS, ROTATION_LIMIT_RAD, SeenFrames
+from timar_common.user_motion import SeenFrames, check_user_motion
 
 from timar_bag.dualtalk import read_track
 from timar_bag.make_bag import Track
@@ -137,13 +136,8 @@ def load_motion(path: Path) -> Track:
     track = read_track(path)
     if not len(track.motion):
         raise ValueError(f"{path} holds no frame, so there is no motion to play")
-    for column, (part, place) in enumerate(PARTS.items()):
-        limit = EXPRESSION_LIMIT if part == "expression" else ROTATION_LIMIT_RAD
-        wrong = np.argwhere((np.abs(track.motion[:, place]) > limit) & track.valid[:, column, None])
-        if len(wrong):
-            frame, channel = wrong[0]
-            raise ValueError(
-                f"{path}, frame {frame}: {part} is {track.motion[frame, place][channel]:g}, expected "
-                f"{-limit:.4g} to {limit:.4g}; mark what was not seen in `valid`"
-            )
+    try:
+        check_user_motion(track.motion, track.valid)
+    except ValueError as error:
+        raise ValueError(f"{path}, {error}") from error
     return track

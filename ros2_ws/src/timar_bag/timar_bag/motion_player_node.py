@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 from timar_common.base_node import BaseNode, run
 from timar_common.clock import FRAMES_PER_SECOND, NOMINAL_NS_PER_SAMPLE, SAMPLES_PER_FRAME
 from timar_common.diagnostics import Report
+from timar_common.messages import encode
 from timar_common.restarts import Belongs, ConversationWatch
-from timar_common.user_motion_node import user_motion_message
+from timar_common.user_motion import user_motion_message
 
 from timar_bag.motion_player import MotionPlayer, MotionPlayerConfig, load_motion
 
@@ -44,7 +45,8 @@ class MotionPlayerNode(BaseNode):
         for frames in self._player.hear(message.first_sample, len(message.samples)):
             distance = SAMPLES_PER_FRAME * frames.first_frame - message.first_sample
             frames_ns = first_ns + round(distance * NOMINAL_NS_PER_SAMPLE)
-            self._publisher.publish(user_motion_message(self, frames, frames_ns))
+            told = user_motion_message(frames.first_frame, frames.motion, frames.valid, frames_ns)
+            self._publisher.publish(encode(told, self.anchor.ros_ns))
 
 
 def main() -> int:

@@ -57,6 +57,13 @@ def option(
     return dataclasses.field(default=default, metadata={"timar": description})
 
 
+def number(
+    default: Any, doc: str, minimum: float, maximum: float, unit: str = "", *, formerly: Sequence[str] = ()
+) -> Any:
+    """Declare a field that is a number with a range, which every number has; else as `option`."""
+    return option(default, doc, unit=unit, minimum=minimum, maximum=maximum, formerly=formerly)
+
+
 def current_name(config_type: type, name: str) -> str:
     """Return what a field is called now, given a name of this or an earlier release."""
     return next(

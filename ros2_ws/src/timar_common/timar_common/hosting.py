@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from timar_common.component import Component, Log, Output, Publish, ServiceReply
-from timar_common.diagnostics import Level, Report
+from timar_common.diagnostics import Level, Percentiles, Report
 from timar_common.jobs import JobWorker, RealTime
 from timar_common.messages import decode, encode
 from timar_common.topics import TOPICS
@@ -54,9 +55,13 @@ class ComponentHost:
         self.component = component
         self.bad_messages = 0
         """Messages that could not be true."""
+        self.lock = threading.RLock()
+        """Held while the component acts and what it brings goes out, but not during its long work; a device's
+        thread that touches the component holds it as well."""
         self._clock, self._publish, self._log = clock, publish, log
         self._work_clock = work_clock
         self._worker: JobWorker | None = None
+        self._handle_ms: dict[str, Percentiles] = {}
 
     @property
     def worker(self) -> JobWorker | None:
@@ -68,7 +73,7 @@ class ComponentHost:
         if self.component.queue_capacity:
             self._worker = JobWorker(self.component, self.emit, self._work_clock)
             self._worker.start()
-        self._emit_all(self.component.start(self._clock.now_ns()))
+        self.call(self.component.start)
 
     def stop(self) -> None:
         """Deactivate the component, after the job at hand."""
@@ -78,34 +83,45 @@ class ComponentHost:
                 worker.close()
             except RuntimeError as error:
                 self._log(Level.ERROR, str(error))
-        self._emit_all(self.component.stop(self._clock.now_ns()))
+        self.call(self.component.stop)
+
+    def call(self, method: Callable[..., Iterable[Output]], *arguments: Any) -> None:
+        """Call a method of the component, time last, and send what it brings; from any thread."""
+        with self.lock:
+            self._emit_all(method(*arguments, self._clock.now_ns()))
 
     def receive(self, topic: str, data: bytes) -> None:
         """Take the bytes of a message; one that cannot be true is counted and logged."""
         try:
             message = decode(data, TOPICS[topic].type_name, self._clock.monotonic_ns)
-            self._emit_all(self.component.handle(topic, message, self._clock.now_ns()))
+            now_ns = self._clock.now_ns()
+            self.call(self.component.handle, topic, message)
+            self._handle_ms.setdefault(topic, Percentiles(256)).add((self._clock.now_ns() - now_ns) * 1e-6)
         except ValueError as error:
             self.bad_messages += 1
             self._log(Level.ERROR, f"{topic}: {error}", is_repeated=True)
             return
-        self._feed()
+        self.feed()
 
     def tick(self) -> None:
         """Let time pass."""
-        self._emit_all(self.component.tick(self._clock.now_ns()))
-        self._feed()
+        self.call(self.component.tick)
+        self.feed()
 
     def serve(self, service: str) -> ServiceReply:
         """Answer one of the component's services."""
-        reply = self.component.services[service](self._clock.now_ns())
-        self._emit_all(reply.outputs)
-        self._feed()
+        with self.lock:
+            reply = self.component.services[service](self._clock.now_ns())
+            self._emit_all(reply.outputs)
+        self.feed()
         return reply
 
     def report(self) -> Report:
         """Return the component's health and what the host itself counts."""
-        report = self.component.report()
+        with self.lock:
+            report = self.component.report()
+        for topic, durations in self._handle_ms.items():
+            report.values |= {f"handle_ms_{key}.{topic}": v for key, v in durations.summary().items()}
         if self._worker is not None:
             counters = self._worker.counters
             report.values |= {
@@ -130,12 +146,16 @@ class ComponentHost:
         for output in outputs:
             self.emit(output)
 
-    def _feed(self) -> None:
+    def feed(self) -> None:
+        """Let the worker take what the component wants done; a device's thread calls it after `call`."""
         worker = self._worker
         if worker is None:
             return
-        failure = worker.take_failure()
-        if failure is not None:
-            self._log(Level.ERROR, f"long work failed: {failure.message}\n{failure.trace}", is_repeated=True)
-            self._emit_all(self.component.on_failure(failure.message, self._clock.now_ns()))
-        worker.feed(self._clock.now_ns())
+        with self.lock:
+            failure = worker.take_failure()
+            if failure is not None:
+                self._log(
+                    Level.ERROR, f"long work failed: {failure.message}\n{failure.trace}", is_repeated=True
+                )
+                self._emit_all(self.component.on_failure(failure.message, self._clock.now_ns()))
+            worker.feed(self._clock.now_ns())

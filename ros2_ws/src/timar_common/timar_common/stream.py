@@ -56,6 +56,22 @@ class SampleStream:
         """One past the newest sample known."""
         return self._end
 
+    def gap_before(self, first_sample: int) -> int:
+        """Return how many samples are missing between the newest one and a block; below 0 where they overlap.
+
+        Raises:
+            ValueError: The index is negative, or the gap is longer than `max_gap`.
+        """
+        if first_sample < 0:
+            raise ValueError(f"a block starts at sample {first_sample}, expected 0 or later")
+        gap = 0 if self._first is None else first_sample - self._end
+        if gap > self._max_gap:
+            raise ValueError(
+                f"a block starts at sample {first_sample}, {gap} after the end of the last one; at most "
+                f"{self._max_gap} can be filled with silence: reset the conversation to start again"
+            )
+        return gap
+
     def push(self, first_sample: int, samples: npt.NDArray[np.int16], filled_samples: int = 0) -> int:
         """Take a block in.
 
@@ -73,16 +89,9 @@ class SampleStream:
         """
         if samples.ndim != 1 or samples.dtype != np.int16:
             raise ValueError(f"a block is one row of int16, got {samples.dtype} of shape {samples.shape}")
-        if first_sample < 0:
-            raise ValueError(f"a block starts at sample {first_sample}, expected 0 or later")
+        gap = self.gap_before(first_sample)
         if self._first is None:
             self._first = self._end = first_sample
-        gap = first_sample - self._end
-        if gap > self._max_gap:
-            raise ValueError(
-                f"a block starts at sample {first_sample}, {gap} after the end of the last one; at most "
-                f"{self._max_gap} can be filled with silence: reset the conversation to start anew"
-            )
         if gap > 0:
             self._write(np.zeros(gap, np.int16), is_filled=True)
             self.counters.lost += gap

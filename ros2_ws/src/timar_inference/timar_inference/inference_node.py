@@ -12,7 +12,7 @@ from std_srvs.srv import Trigger
 from timar_common.base_node import BaseNode, run
 from timar_common.clock import FRAMES_PER_SECOND
 from timar_common.diagnostics import Level, Report
-from timar_common.user_motion import PARTS, motion_from_rows
+from timar_common.user_motion import PARTS, user_motion_from
 from timar_msgs.msg import HeadMotion, TurnLog
 
 from timar_inference.config import InferenceConfig
@@ -101,16 +101,8 @@ class InferenceNode(BaseNode):
         self._feed()
 
     def _on_user_motion(self, message: Any) -> None:
-        motion, valid = motion_from_rows(
-            message.frames,
-            message.expression,
-            message.jaw,
-            message.neck,
-            message.expression_valid,
-            message.jaw_valid,
-            message.neck_valid,
-        )
-        self._conversation.push_motion(message.first_frame, message.fps, motion, valid)
+        motion, valid = user_motion_from(message)
+        self._conversation.push_motion(message.first_frame, motion, valid)
 
     def _on_reset(self, _request: Any, response: Any) -> Any:
         response.success = self.is_active

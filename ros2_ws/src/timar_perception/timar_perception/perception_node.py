@@ -12,9 +12,9 @@ from sensor_msgs.msg import Image
 from timar_common.base_node import BaseNode, run
 from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, SampleClock
 from timar_common.diagnostics import Level, Percentiles, Report
+from timar_common.messages import encode
 from timar_common.restarts import Belongs, ConversationWatch
-from timar_common.user_motion import SeenFrames
-from timar_common.user_motion_node import user_motion_message
+from timar_common.user_motion import SeenFrames, user_motion_message
 from timar_msgs.msg import VoiceActivity
 
 from timar_perception.config import PerceptionConfig
@@ -227,7 +227,9 @@ class PerceptionNode(BaseNode):
     def _publish(self, runs: list[SeenFrames]) -> None:
         for frames in runs:
             first_ns = self._conversation_clock.monotonic_ns(SAMPLES_PER_FRAME * frames.first_frame)
-            self._publisher.publish(user_motion_message(self, frames, first_ns))
+            seen = user_motion_message(frames.first_frame, frames.motion, frames.valid, first_ns)
+            self.update_anchor()
+            self._publisher.publish(encode(seen, self.anchor.ros_ns))
 
 
 def main() -> int:

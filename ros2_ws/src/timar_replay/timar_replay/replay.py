@@ -18,10 +18,10 @@ from threadpoolctl import threadpool_limits
 from timar_audio.floor import Speaker
 from timar_bag.bag import BagMessage, BagReader
 from timar_bag.bag_time import BagTime
-from timar_bag.messages import user_motion_of
 from timar_bag.out_bag import OutBag
 from timar_bag.source import INPUTS, Source
 from timar_bag.truth import KNOWN_TOPICS
+from timar_common.user_motion import user_motion_from
 from timar_inference.conversation import Conversation
 from timar_inference.decisions import MotionRun, Outcome
 from timar_inference.runner import Runner
@@ -225,8 +225,8 @@ class Scheduler(Replayer):
         self._desk.feed(self._conversation, now_ns)
 
     def _on_motion(self, message: Any, now_ns: int) -> None:
-        motion, valid = user_motion_of(message)
-        self._conversation.push_motion(int(message.first_frame), float(message.fps), motion, valid)
+        motion, valid = user_motion_from(message)
+        self._conversation.push_motion(int(message.first_frame), motion, valid)
 
     def _on_joint_states(self, message: Any, now_ns: int) -> None:
         self._body.start(dict(zip(message.name, message.position, strict=False)), now_ns)

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from timar_bag.bag import BagMessage
 from timar_bag.conversation import Conversation, read_conversation
-from timar_bag.messages import user_motion_of
 from timar_bag.shown import FrameRows, ShownCounters, ShownMotion
 from timar_bag.truth import TRUTH_EVENTS, TRUTH_MOTION
 from timar_bag.voice import HOP_SAMPLES, SILENCE_DBFS, Voice
 from timar_common.clock import SAMPLES_PER_FRAME
+from timar_common.user_motion import user_motion_from
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -85,7 +85,7 @@ class _Track:
         self._rows = FrameRows()
 
     def take(self, message: object) -> None:
-        motion, valid = user_motion_of(message)
+        motion, valid = user_motion_from(message)
         self._rows.add(int(message.first_frame), motion, np.asarray(valid.all(axis=1)))  # type: ignore[attr-defined]
 
     def whole(self, frames: int) -> tuple[Motion32 | None, Flags]:

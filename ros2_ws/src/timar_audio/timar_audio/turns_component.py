@@ -1,0 +1,215 @@
+"""Turn taking component: voice activity, speech turns and who holds the floor, from both speakers' audio."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from timar_common.clock import NOMINAL_NS_PER_SAMPLE
+from timar_common.component import Component, Log, Output, Publish
+from timar_common.diagnostics import Level, Percentiles, Report
+from timar_common.messages import Header, Message, new
+from timar_common.restarts import Belongs, ConversationWatch
+
+from timar_audio.activity import Activity
+from timar_audio.blocks import check_block
+from timar_audio.end_of_turn import EndOfTurn, TimedEndOfTurn, load_end_of_turn
+from timar_audio.floor import FloorChange, Kind, Speaker, TurnEvent
+from timar_audio.levels import SILENCE_DBFS
+from timar_audio.motion_noise import MotionGate, read_motion_noise, speeds_of
+from timar_audio.turns import Decisions, Turns
+from timar_audio.turns_config import TurnsConfig
+
+_FRAME_IDS = {Speaker.USER: "microphone", Speaker.AGENT: "loudspeaker"}
+_SPEAKERS = {"user/audio": Speaker.USER, "agent/audio": Speaker.AGENT}
+
+
+class _Newest(NamedTuple):
+    """The first sample of a speaker's newest block, on both clocks."""
+
+    sample: int = 0
+    monotonic_ns: int = 0
+
+
+class TurnsComponent(Component):
+    """Detect voice activity and speech turns in both audio streams and publish what was decided.
+
+    With `motion_noise_file` the user's blocks wait for the joint speeds of their time, at most
+    `motion_wait_ms`, so that the noise of the servos is not taken for speech.
+
+    Raises:
+        ValueError: The calibration or the end-of-turn model that the configuration names cannot be used.
+        OSError: A file cannot be read, or a detector is not installed.
+    """
+
+    NAME = "turns"
+    Config = TurnsConfig
+    inputs: tuple[str, ...] = tuple(_SPEAKERS)
+    outputs = ("voice_activity", "turn_events", "floor")
+
+    def __init__(self, config: TurnsConfig) -> None:
+        self.config = config
+        self._model_s = Percentiles()
+        self._gate: MotionGate | None = None
+        if config.motion_noise_file:
+            self._gate = MotionGate(read_motion_noise(Path(config.motion_noise_file)))
+            self.inputs = (*self.inputs, "joint_states")
+        self._turns = Turns(config, self._make_model())
+        self._watch = ConversationWatch()
+        self._newest = {speaker: _Newest() for speaker in Speaker}
+        self._waiting: collections.deque[tuple[Message, int]] = collections.deque()
+        """The user's blocks that wait for joint speeds, and since when [ns]."""
+        self._gated_blocks = 0
+        self._counts = {kind: 0 for kind in Kind}
+        self._delays_s = {kind: Percentiles() for kind in Kind}
+
+    def _make_model(self) -> EndOfTurn | None:
+        if not self.config.end_of_turn:
+            return None
+        return TimedEndOfTurn(load_end_of_turn(self.config.end_of_turn), self._model_s)
+
+    def stop(self, now_ns: int) -> Iterable[Output]:
+        """End every speech turn that is still going on, so that each START has its END."""
+        while self._waiting:
+            message, _ = self._waiting.popleft()
+            yield from self._on_audio(Speaker.USER, message)
+        yield from self._end_conversation()
+        self._watch = ConversationWatch()
+
+    def handle(self, topic: str, message: Message, now_ns: int) -> Iterable[Output]:
+        """Take a block of audio, or the joints' speeds.
+
+        Raises:
+            ValueError: The block cannot be audio of the conversation, or a joint has no speed.
+        """
+        if topic == "joint_states":
+            assert self._gate is not None
+            self._gate.observe(speeds_of(message.name, message.velocity), message.header.stamp)
+            return self._process_waiting(now_ns)
+        check_block(message.sample_rate, message.first_sample, message.samples.size, message.filled_samples)
+        speaker = _SPEAKERS[topic]
+        if self._gate is None or speaker is Speaker.AGENT:
+            return self._on_audio(speaker, message)
+        self._waiting.append((message, now_ns))
+        return self._process_waiting(now_ns)
+
+    def report(self) -> Report:
+        """Count events and lost audio, and say how long decisions took."""
+        report = Report(values={"floor": self._turns.rules.floor.state.name})
+        report.values["clock_restarts"] = self._watch.restarts
+        if self._gate is not None:
+            report.values["motion_gated_blocks"] = self._gated_blocks
+        for kind, count in self._counts.items():
+            report.values[f"{kind.name.lower()}s"] = count
+            for name, delay_s in self._delays_s[kind].summary().items():
+                report.values[f"{kind.name.lower()}_decision_delay_{name}_ms"] = 1000 * delay_s
+        for name, took_s in self._model_s.summary().items():
+            report.values[f"end_of_turn_{name}_ms"] = 1000 * took_s
+        for speaker, stream in self._turns.voices.items():
+            name = speaker.name.lower()
+            report.values[f"{name}_samples"] = stream.counters.received
+            report.values[f"{name}_lost_samples"] = stream.counters.lost
+            report.values[f"{name}_repeated_samples"] = stream.counters.repeated
+            if not stream.is_started:
+                report.worsen(Level.WARN, f"no audio of the {name} has come yet")
+        return report
+
+    def _process_waiting(self, now_ns: int) -> list[Output]:
+        """Take the user's blocks whose joint speeds are known by now, and those that waited long enough."""
+        assert self._gate is not None
+        wait_ns = self.config.motion_wait_ms * 1_000_000
+        outputs: list[Output] = []
+        while self._waiting:
+            message, since_ns = self._waiting[0]
+            if not self._gate.is_known(message.header.stamp) and now_ns - since_ns < wait_ns:
+                break
+            self._waiting.popleft()
+            outputs += self._on_audio(Speaker.USER, message)
+        return outputs
+
+    def _on_audio(self, speaker: Speaker, message: Message) -> list[Output]:
+        heard_ns = message.header.stamp
+        # Before the watch sees it: it would take the blocks after a broken index for a restarted counter.
+        self._turns.voices[speaker].gap_before(message.first_sample)
+        belongs = self._watch.observe(message.first_sample, message.samples.size, heard_ns)
+        if belongs is Belongs.OLD:
+            return []
+        outputs: list[Output] = []
+        if belongs is Belongs.NEW:
+            text = "capture was started again: its sample counter restarted, every speech turn ends"
+            outputs += [Log(Level.WARN, text), *self._end_conversation()]
+        decisions = self._turns.push(
+            speaker,
+            message.first_sample,
+            message.samples,
+            message.filled_samples,
+            self._motion_noise_dbfs(speaker, heard_ns),
+        )
+        self._newest[speaker] = _Newest(message.first_sample, heard_ns)
+        return outputs + self._messages(speaker, decisions)
+
+    def _motion_noise_dbfs(self, speaker: Speaker, heard_ns: int) -> float:
+        """Return how loud a block must be to be more than the noise of the head's own motion."""
+        if self._gate is None or speaker is Speaker.AGENT:
+            return SILENCE_DBFS
+        noise_dbfs = self._gate.floor_dbfs(heard_ns)
+        self._gated_blocks += noise_dbfs > self.config.min_level_dbfs
+        return noise_dbfs
+
+    def _end_conversation(self) -> list[Output]:
+        """End every turn and be ready for a counter that begins at 0; the numbers of turns go on."""
+        outputs = self._messages(Speaker.USER, self._turns.finish())
+        self._turns = self._turns.anew()
+        self._newest = {speaker: _Newest() for speaker in Speaker}
+        return outputs
+
+    def _messages(self, speaker: Speaker, decisions: Decisions) -> list[Output]:
+        """Return the messages of what a speaker's block brought: activity, events, floor."""
+        outputs: list[Output] = [
+            Publish("voice_activity", self._activity_message(who, frame)) for who, frame in decisions.activity
+        ]
+        for event in decisions.events:
+            self._counts[event.kind] += 1
+            self._delays_s[event.kind].add(event.decision_delay_s)
+            outputs.append(Publish("turn_events", self._event_message(event)))
+        outputs += [Publish("floor", self._floor_message(speaker, change)) for change in decisions.floor]
+        return outputs
+
+    def _stamp_ns(self, speaker: Speaker, sample: int) -> int:
+        """Return when a sample was heard, from the newest block of its stream [ns]."""
+        newest = self._newest[speaker]
+        return newest.monotonic_ns + round((sample - newest.sample) * NOMINAL_NS_PER_SAMPLE)
+
+    def _activity_message(self, speaker: Speaker, frame: Activity) -> Message:
+        return new(
+            "VoiceActivity",
+            header=Header(self._stamp_ns(speaker, frame.first_sample), _FRAME_IDS[speaker]),
+            speaker=int(speaker),
+            first_sample=frame.first_sample,
+            samples=frame.end_sample - frame.first_sample,
+            probability=frame.probability,
+            is_speaking=frame.is_speaking,
+            level_dbfs=frame.level_dbfs,
+        )
+
+    def _event_message(self, event: TurnEvent) -> Message:
+        return new(
+            "TurnEvent",
+            header=Header(self._stamp_ns(event.speaker, event.event_sample), _FRAME_IDS[event.speaker]),
+            speaker=int(event.speaker),
+            kind=int(event.kind),
+            speech_turn=event.speech_turn,
+            first_sample=event.first_sample,
+            end_sample=event.end_sample,
+            decision_delay_s=event.decision_delay_s,
+        )
+
+    def _floor_message(self, speaker: Speaker, change: FloorChange) -> Message:
+        return new(
+            "FloorState",
+            header=Header(self._stamp_ns(speaker, change.since_sample)),
+            state=int(change.state),
+            since_sample=change.since_sample,
+        )

@@ -1,0 +1,272 @@
+"""Retargeting component: head motion in, joint commands out, and idle behavior when there is no motion."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from timar_common.clock import FRAMES_PER_SECOND
+from timar_common.component import Component, Log, Output, Publish, ServiceReply
+from timar_common.diagnostics import Level, Report
+from timar_common.messages import Header, Message, constants, duration, new, standard_types
+from timar_common.user_motion import MAX_FRAMES_PER_MESSAGE, PARTS
+from timar_description.find import find_joint_map
+
+from timar_retargeting.body import Body, Mode, Motion
+from timar_retargeting.config import RetargetingConfig
+from timar_retargeting.life import Life
+from timar_retargeting.planner import Plan
+from timar_retargeting.report import limit_values
+from timar_retargeting.robot import RobotDescription, load_robot
+from timar_retargeting.sampler import PlanSampler
+from timar_retargeting.signals import Neutral
+
+PLANNING_HZ = 20.0
+"""How often the plan is looked at when no message came [Hz]."""
+OUTPUT_TOPICS = {
+    "trajectory": "joint_trajectory",
+    "positions": "position_commands",
+    "joint_states": "joint_states",
+}
+"""Topic of each value of the parameter `output`."""
+
+
+class RetargetingComponent(Component):
+    """Motion to joint commands of one robot.
+
+    It waits for `joint_states` before it moves anything; without a driver (output: joint_states) it starts at
+    neutral. Plans are published as trajectories when they change, or sampled at `output_rate_hz`.
+
+    Args:
+        config: Which robot, how it follows, and in which form it commands.
+        robot: Its description; read from the files that the configuration names unless given.
+
+    Raises:
+        ValueError: The robot's files are wrong; the message names file, line and rule.
+        OSError: They cannot be read.
+    """
+
+    NAME = "retargeting"
+    Config = RetargetingConfig
+
+    def __init__(self, config: RetargetingConfig, robot: RobotDescription | None = None) -> None:
+        self.config = config
+        self.robot = robot or load_robot(find_joint_map(config.robot))
+        self._has_driver = config.output != "joint_states"
+        self._is_sampled = config.output != "trajectory"
+        self._topic = OUTPUT_TOPICS[config.output]
+        self.outputs = (self._topic,)
+        self._handlers: dict[str, Callable[[Message, int], Plan | None]] = {
+            "agent/motion": self._on_motion,
+            "turn_events": self._on_turn_event,
+            "look_at": self._on_look_at,
+            "joint_targets": self._on_joint_targets,
+        }
+        if self._has_driver:
+            self._handlers["joint_states"] = self._on_joint_states
+        self.inputs = tuple(self._handlers)
+        # One timer serves both: commands are sampled at every n-th tick, plans looked at at every m-th.
+        self._ticks_per_output = 1
+        tick_hz = PLANNING_HZ
+        if self._is_sampled:
+            self._ticks_per_output = math.ceil(PLANNING_HZ / config.output_rate_hz)
+            tick_hz = config.output_rate_hz * self._ticks_per_output
+        self._ticks_per_planning = int(tick_hz / PLANNING_HZ)
+        self.tick_s = 1.0 / tick_hz
+        self._constants = constants("TurnEvent")
+        self._reset(0)
+        self.core.warm_up()
+
+    def _reset(self, now_ns: int) -> None:
+        neutral = None
+        if self.config.neutral_neck_rad:
+            x, y, z = self.config.neutral_neck_rad
+            neutral = Neutral((x, y, z), self.robot.neutral.jaw_rad)
+        life = Life(self.config.liveliness(), self.config.seed)
+        self.core = Body(self.robot, self.config.body(), life, neutral, self.config.rest())
+        self._sampler = PlanSampler()
+        self._ticks = 0
+        self._active_since_ns = now_ns
+
+    def start(self, now_ns: int) -> Iterable[Output]:
+        """Wait for joint states: the joints may have been moved since."""
+        self._reset(now_ns)
+        if self._has_driver:
+            return ()
+        return self._publish(self.core.start(self.robot.offsets_rad, now_ns))
+
+    def stop(self, now_ns: int) -> Iterable[Output]:
+        """Bring the head to rest."""
+        return self._publish(self.core.stop(now_ns)) if self.core.is_started else ()
+
+    def handle(self, topic: str, message: Message, now_ns: int) -> Iterable[Output]:
+        """Plan again where a message changes what the joints should do."""
+        return self._publish(self._handlers[topic](message, now_ns))
+
+    def tick(self, now_ns: int) -> Iterable[Output]:
+        """Extend the plan in time, and send the commands of this instant."""
+        self._ticks += 1
+        outputs: list[Output] = []
+        if self._ticks % self._ticks_per_planning == 0:
+            if self.core.is_started:
+                outputs += self._publish(self.core.tick(now_ns))
+            elif now_ns - self._active_since_ns > self.config.joint_states_timeout_s * 1e9:
+                outputs.append(Log(Level.WARN, "no joint states came; taking the head to stand at neutral"))
+                outputs += self._publish(self.core.start(self.robot.offsets_rad, now_ns))
+        if self._is_sampled and self._ticks % self._ticks_per_output == 0:
+            sample = self._sampler.at(now_ns)
+            if sample is not None:
+                outputs.append(Publish(self._topic, self._sampled_command(*sample, now_ns)))
+        return outputs
+
+    def report(self) -> Report:
+        """Say what the head does, what was late, and what the limits did."""
+        core, counters = self.core, self.core.timeline.counters
+        report = Report(message=core.mode.value)
+        report.values |= {"mode": core.mode.name.lower(), "late_runs": core.late_runs}
+        report.values |= {"ignored_runs": core.ignored_runs, **dataclasses.asdict(counters)}
+        if not core.neutral.is_fixed:
+            rest = dict(zip(("neck_x", "neck_y", "neck_z", "jaw"), core.neutral.rest.tolist(), strict=True))
+            report.values |= {f"rest_rad.{name}": value for name, value in rest.items()}
+        if core.is_started:
+            report.values |= limit_values(core.planner.report, core.robot.joint_names)
+        if counters.refused_frames:
+            report.worsen(
+                Level.WARN, f"{counters.refused_frames} frames of motion were not finite and left out"
+            )
+        return report
+
+    @property
+    def services(self) -> Mapping[str, Callable[[int], ServiceReply]]:
+        """`stop` brings the head to rest where it is, `resume` lets it follow motion again."""
+        return {"stop": self._stop, "resume": self._resume}
+
+    def neutral_joint_states(self, now_ns: int) -> Message:
+        """Return joint states of a head that stands at neutral, for a host that knows none."""
+        return new(
+            "sensor_msgs/msg/JointState",
+            header=Header(now_ns),
+            name=list(self.robot.joint_names),
+            position=self.robot.offsets_rad,
+        )
+
+    def _on_motion(self, message: Message, now_ns: int) -> Plan | None:
+        if abs(message.fps - FRAMES_PER_SECOND) > 1e-3:
+            raise ValueError(f"fps is {message.fps:g}, expected {FRAMES_PER_SECOND:g}")
+        frames = int(message.frames)
+        if not 1 <= frames <= MAX_FRAMES_PER_MESSAGE:
+            raise ValueError(f"frames is {frames}, expected 1 to {MAX_FRAMES_PER_MESSAGE}")
+        columns = []
+        for name, part in PARTS.items():
+            values, size = getattr(message, name), part.stop - part.start
+            if values.size != frames * size:
+                raise ValueError(f"{name} has {values.size} numbers, expected {frames} frames x {size}")
+            columns.append(values.reshape(frames, size))
+        motion = Motion(
+            message.conversation_id,
+            int(message.first_frame),
+            message.header.stamp,
+            int(message.revision),
+            np.concatenate(columns, axis=1).astype(np.float64),  # (frames, 56)
+            bool(message.is_preview),
+        )
+        return self.core.on_motion(motion, now_ns)
+
+    def _on_turn_event(self, message: Message, now_ns: int) -> Plan | None:
+        if message.kind not in (self._constants["START"], self._constants["BARGE_IN"]):
+            return None
+        return self.core.take_floor(message.speaker == self._constants["AGENT"], now_ns)
+
+    def _on_look_at(self, message: Message, now_ns: int) -> Plan | None:
+        point_m = (message.point.x, message.point.y, message.point.z)
+        return self.core.look_at(point_m, message.header.frame_id, now_ns)
+
+    def _on_joint_targets(self, message: Message, now_ns: int) -> Plan | None:
+        if len(message.name) != len(message.position):
+            raise ValueError(
+                f"{len(message.name)} joint names came with {len(message.position)} positions; send as many"
+            )
+        return self.core.aim(dict(zip(message.name, message.position, strict=True)), now_ns)
+
+    def _on_joint_states(self, message: Message, now_ns: int) -> Plan | None:
+        if self.core.is_started:
+            return None
+        measured = dict(zip(message.name, message.position, strict=False))
+        missing = [name for name in self.robot.joint_names if name not in measured]
+        if missing:
+            raise ValueError(
+                f"joint states lack {', '.join(missing)}; check that both nodes use the same robot"
+            )
+        return self.core.start(np.array([measured[name] for name in self.robot.joint_names]), now_ns)
+
+    def _stop(self, now_ns: int) -> ServiceReply:
+        if not self.core.is_started:
+            return ServiceReply(False, "the head has not moved yet")
+        outputs = self._publish(self.core.stop(now_ns))
+        return ServiceReply(True, "the head comes to rest and stays; call resume to go on", outputs)
+
+    def _resume(self, now_ns: int) -> ServiceReply:
+        if self.core.mode is not Mode.STOPPED:
+            return ServiceReply(False, "the head was not stopped")
+        outputs = self._publish(self.core.resume(now_ns))
+        return ServiceReply(True, "the head follows motion again", outputs)
+
+    def _publish(self, plan: Plan | None) -> tuple[Output, ...]:
+        """Publish a plan, or keep it for the samples."""
+        if plan is None:
+            return ()
+        if self._is_sampled:
+            self._sampler.take(plan)
+            return ()
+        start_ns = self.core.time_ns(plan.first_index)
+        return (Publish(self._topic, trajectory_message(plan, self.robot.joint_names, start_ns)),)
+
+    def _sampled_command(
+        self, position: npt.NDArray[np.float64], velocity: npt.NDArray[np.float64], now_ns: int
+    ) -> Message:
+        if self._has_driver:
+            return new("std_msgs/msg/Float64MultiArray", data=position)
+        return new(
+            "sensor_msgs/msg/JointState",
+            header=Header(now_ns),
+            name=list(self.robot.joint_names),
+            position=position,
+            velocity=velocity,
+        )
+
+
+def trajectory_message(plan: Plan, joint_names: tuple[str, ...], start_ns: int) -> Message:
+    """Return a plan as trajectory_msgs/JointTrajectory.
+
+    Args:
+        plan: (K, J) positions, velocities and accelerations.
+        joint_names: J names.
+        start_ns: When the plan begins, CLOCK_MONOTONIC [ns].
+    """
+    # Hundreds of points a second: their class is used as it is, and what is equal in all plans is shared.
+    point = standard_types().types["trajectory_msgs/msg/JointTrajectoryPoint"]
+    curve, step_ns = plan.curve, round(plan.step_s * 1e9)
+    rows = zip(curve.positions, curve.velocities, curve.accelerations, strict=True)
+    points = [
+        point(position, velocity, acceleration, _NO_EFFORT, _time_from_start(k * step_ns))
+        for k, (position, velocity, acceleration) in enumerate(rows)
+    ]
+    return new(
+        "trajectory_msgs/msg/JointTrajectory",
+        header=Header(start_ns),
+        joint_names=list(joint_names),
+        points=points,
+    )
+
+
+_NO_EFFORT = np.zeros(0)
+
+
+@functools.lru_cache(maxsize=4096)
+def _time_from_start(ns: int) -> Any:
+    return duration(ns)
