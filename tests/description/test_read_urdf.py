@@ -1,4 +1,4 @@
-"""The reader of robot descriptions: kinematics as the reference reader has them; errors name what is wrong."""
+"""The reader of robot descriptions: kinematics as the reference reader's; errors name what is wrong."""
 
 from __future__ import annotations
 
