@@ -72,7 +72,7 @@ def test_sign_mimic_delays_and_channels_are_taken_in(write):
 @pytest.mark.parametrize(
     ("old", "new", "line", "message"),
     [
-        ("  pan:\n", "  pann:\n", 7, "no movable joint 'pann'; it has: pan, tilt"),
+        ("  pan:\n", "  pann:\n", 7, "no movable joint 'pann'; did you mean 'pan'? It has: pan, tilt"),
         ("[-0.9, 0.9]", "[-1.2, 0.9]", 7, "wider than the URDF's"),
         ("velocity_rad_s: 2.0\n    acceleration_rad_s2: 20.0\n    servo", "velocity_rad_s: 9\n"
          "    acceleration_rad_s2: 20.0\n    servo", 7, "above the URDF's 3"),

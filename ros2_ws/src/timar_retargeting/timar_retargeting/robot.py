@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from timar_common.suggest import unknown_name
 from timar_common.yaml_map import YamlMap, read_yaml_map
 from timar_description.urdf import MOVABLE, UrdfJoint, read_urdf
 
@@ -160,8 +161,8 @@ def _check_against_urdf(
 ) -> None:
     name = joint.name
     if name not in allowed:
-        driven = ", ".join(key for key, value in allowed.items() if value.is_actuated)
-        raise entry.error(f"{urdf.name} has no movable joint {name!r}; it has: {driven}", name)
+        driven = [key for key, value in allowed.items() if value.is_actuated]
+        raise entry.error(unknown_name("movable joint", name, driven, owner=urdf.name), name)
     limit = allowed[name]
     if not limit.is_actuated:
         raise entry.error(
