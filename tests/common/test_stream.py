@@ -95,9 +95,11 @@ def test_a_partly_filled_block_counts_its_filled_samples_exactly_however_the_ran
     stream.push(320, np.ones(320, np.int16), filled)
     stream.push(640, np.ones(320, np.int16), 320)
     assert stream.count_filled(0, 960) == filled + 320
-    assert sum(stream.count_filled(first, first + 7) for first in range(320, 635, 7)) + stream.count_filled(
-        635, 640
-    ) == filled
+    assert (
+        sum(stream.count_filled(first, first + 7) for first in range(320, 635, 7))
+        + stream.count_filled(635, 640)
+        == filled
+    )
     assert stream.count_filled(320, 480) == pytest.approx(filled / 2, abs=1)
     with pytest.raises(ValueError, match="321 of 320"):
         stream.push(960, np.ones(320, np.int16), 321)

@@ -101,7 +101,9 @@ class BagReader:
             name = name if name in KNOWN_TOPICS else full_name
             expected = KNOWN_TOPICS[name].type_name if name in KNOWN_TOPICS else topic.type_name
             if topic.type_name != expected:
-                self.issues.append(f"{name} is of type {topic.type_name}, expected {expected}; it is not read")
+                self.issues.append(
+                    f"{name} is of type {topic.type_name}, expected {expected}; it is not read"
+                )
                 name = full_name
             self.topics[name] = dataclasses.replace(topic, name=name)
         definitions = {topic.type_name: topic.definition for topic in found.values()}
@@ -235,9 +237,7 @@ class _BagPart:
         except DAMAGE as error:
             self._recover(error)
             return [BagTopic(c.topic, *c) for file in self._recovered for c in file.channels()]
-        return [
-            BagTopic(c.topic, c.topic, c.msgtype, c.msgdef.data, c.msgcount) for c in reader.connections
-        ]
+        return [BagTopic(c.topic, c.topic, c.msgtype, c.msgdef.data, c.msgcount) for c in reader.connections]
 
     def span_ns(self) -> tuple[int, int] | None:
         if self._reader is None or not self._reader.message_count:

@@ -16,8 +16,8 @@ from timar_common.base_node import BaseNode, message_type, qos_of, run
 from timar_common.clock import NS_PER_S
 from timar_common.diagnostics import Report
 
-from timar_bag.live import LiveBag, LiveConfig, LivePlayer
 from timar_bag.ground_truth import KNOWN_TOPICS
+from timar_bag.live import LiveBag, LiveConfig, LivePlayer
 
 LOOK_EVERY_S = 0.05
 

@@ -40,7 +40,9 @@ def check_bag(bag: Path, namespace: str | None = None) -> tuple[RecordedConversa
         for name, topic in conversation.topics.items()
         if topic.backwards
     ]
-    problems += [f"{topic}: {what}" for topic, voice in conversation.voices.items() for what in _faults(voice)]
+    problems += [
+        f"{topic}: {what}" for topic, voice in conversation.voices.items() for what in _faults(voice)
+    ]
     return conversation, problems
 
 

@@ -1,4 +1,4 @@
-"""The command `timar bag`: check bags, lay them out for Foxglove, make them from sound, make training data."""
+"""The command `timar bag`: check bags, make them from sound, make training data and Foxglove layouts."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ def bag(argv: list[str]) -> int:
         return 1
 
 
-def add_bag(parser: argparse.ArgumentParser) -> None:
+def add_bag(parser: argparse.ArgumentParser, what: str = "rosbag2 folder, .mcap or .db3 file") -> None:
     """Add the arguments by which every command takes a bag."""
-    parser.add_argument("bag", type=Path, help="rosbag2 folder, .mcap or .db3 file")
+    parser.add_argument("bag", type=Path, help=what)
     parser.add_argument("--namespace", help="the robot's namespace, when the bag holds several robots")
 
 

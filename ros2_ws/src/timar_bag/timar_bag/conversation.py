@@ -1,4 +1,4 @@
-"""Reads a bag once into what describes its conversation: voices, decisions, motion, commands, joints, events."""
+"""Reads a bag once into what describes its conversation: voices, decisions, motion, joints, events."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from timar_common.messages import stamp_ns
+from timar_common.user_motion import user_motion_from
 
 from timar_bag.bag import BagMessage, BagReader
 from timar_bag.ground_truth import GROUND_TRUTH_LABELS, GROUND_TRUTH_MOTION
 from timar_bag.joint_track import JointSeries, RecordedCommands, StateTrack
-from timar_common.user_motion import user_motion_from
 from timar_bag.shown import FrameRows, ShownMotion
 from timar_bag.voice import RecordedVoice, VoiceTrack
 
@@ -146,7 +146,7 @@ class RecordedConversation:
     labels: list[SpeechTurnEvent] = dataclasses.field(default_factory=list)
     """Speech turns marked by hand, one event (its end) each."""
     activity: dict[int, tuple[array.array, array.array]] = dataclasses.field(default_factory=dict)
-    """By speaker: end samples of the pieces that voice activity was decided for, and whether there was any."""
+    """By speaker: end samples of the pieces that voice activity decided on, and what it decided."""
     commands: JointSeries = dataclasses.field(default_factory=lambda: StateTrack().finish())
     """Commanded positions, each command as far as it was in force."""
     states: JointSeries = dataclasses.field(default_factory=lambda: StateTrack().finish())

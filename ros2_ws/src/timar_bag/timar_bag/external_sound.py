@@ -1,4 +1,4 @@
-"""Reads the voices in a bag of other packages' nodes as the capture of this workspace would have published them."""
+"""Reads the sound of other packages' nodes in a bag as this workspace's capture would have published it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from timar_audio.floor import Speaker
 from timar_audio.foreign_sound import Layout, read_layout, read_sound
 from timar_audio.topic_source import TopicSource
 from timar_common.clock import NOMINAL_NS_PER_SAMPLE
-from timar_common.messages import Header
+from timar_common.messages import wire_header
 from timar_common.resample import MIX
 
 from timar_bag.bag import BagMessage, BagReader
@@ -28,9 +28,7 @@ EVER_MS = 10**9
 TARGETS = {Speaker.USER: "user/audio", Speaker.AGENT: "agent/audio"}
 
 
-def find_external_sound(
-    reader: BagReader, user_topic: str = "", agent_topic: str = ""
-) -> dict[str, Speaker]:
+def find_external_sound(reader: BagReader, user_topic: str = "", agent_topic: str = "") -> dict[str, Speaker]:
     """Return which voice each topic of sound in other packages' types is; empty when the bag has none.
 
     Args:
@@ -85,7 +83,7 @@ class ExternalSound:
                 self._newest_user = block
             first = block.first_sample if speaker is Speaker.USER else self._on_user_counter(block)
             if first is not None:
-                header = Header(block.monotonic_ns, FRAME_IDS[speaker])
+                header = wire_header(block.monotonic_ns, FRAME_IDS[speaker])
                 message = audio_chunk(first, block.samples, header, block.filled_samples)
                 yield BagMessage(TARGETS[speaker], entry.receive_ns, message)
 

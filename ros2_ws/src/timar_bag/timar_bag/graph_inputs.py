@@ -1,4 +1,4 @@
-"""A bag as the inputs of a running graph: messages in order, with what the bag lacks substituted where it can."""
+"""A bag as the inputs of a graph: messages in order, with what the bag lacks substituted where it can be."""
 
 from __future__ import annotations
 

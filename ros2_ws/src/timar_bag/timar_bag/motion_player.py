@@ -1,4 +1,4 @@
-"""Motion player component: publishes a person's recorded motion along with their voice, as a face tracker would."""
+"""Motion player component: publishes recorded motion along with its voice, as a face tracker would."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class MotionPlayerConfig:
         "", "Recorded motion of the user (npz: exp (T, 50), pose (T, 6) neck and jaw, 25 frames a second)."
     )
     delay_ms: int = option(
-        20, "From a frame's instant, its first sample, until it is published: camera and tracking.", unit="ms",
+        20, "From a frame's first sample until it is published: camera and tracking.", unit="ms",
         minimum=0, maximum=2000,
     )  # fmt: skip
     run_frames: int = option(

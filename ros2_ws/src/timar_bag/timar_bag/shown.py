@@ -11,7 +11,6 @@ from timar_common.clock import FRAMES_PER_SECOND, NS_PER_S
 from timar_common.messages import stamp_ns
 from timar_common.user_motion import MOTION_CHANNELS, PARTS
 
-
 FRAME_NS = NS_PER_S // FRAMES_PER_SECOND
 ENOUGH_FRAMES = 4096
 MOST_FRAMES = 24 * 3600 * FRAMES_PER_SECOND

@@ -133,7 +133,9 @@ class VoiceTrack:
         """
         size = int(samples.size)
         if first_sample < 0 or not size or filled > size:
-            raise ValueError(f"a block of {size} samples, {filled} filled, from {first_sample} on is impossible")
+            raise ValueError(
+                f"a block of {size} samples, {filled} filled, from {first_sample} on is impossible"
+            )
         if not self.is_started:
             self._end = first_sample
             self._first_hop = first_sample // HOP_SAMPLES

@@ -85,8 +85,8 @@ class SampleStream:
             How many samples of silence were put before it because sound was lost.
 
         Raises:
-            ValueError: The index is negative or jumps further forward than `max_gap`, the block is not one row
-                of int16, or more samples are filled than there are.
+            ValueError: The index is negative or jumps further forward than `max_gap`, the block is not one
+                row of int16, or more samples are filled than there are.
         """
         if samples.ndim != 1 or samples.dtype != np.int16:
             raise ValueError(f"a block is one row of int16, got {samples.dtype} of shape {samples.shape}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,10 @@ LEVEL = 0.95
 FEWEST_PAIRS = 6
 """Fewer windows prove nothing: the signed-rank test cannot even reach its level."""
 COUNTS = (
-    "late_turns", "extra.unsampled_turns", "frames.late", "audio.samples_lost", "losses", "body.clipped_share",
+    "late_turns", "extra.unsampled_turns", "frames.late", "audio.samples_lost", "losses",
+    "body.clipped_share",
 )  # fmt: skip
-"""Numbers of a whole run that need no statistics: replay is deterministic, so any difference is one, and lower
-is better."""
+"""Numbers of a whole run that need no statistics, for replay is deterministic; lower is better."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,5 +205,7 @@ def _corrected(metrics: list[MetricComparison]) -> list[MetricComparison]:
 
 def _counts(scores: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, tuple[float, float]]:
     flats = [[flat_numbers(score["numbers"]) for score in pair] for pair in scores]
-    sums = {name: tuple(sum(pair[side].get(name, 0.0) for pair in flats) for side in (0, 1)) for name in COUNTS}
+    sums = {
+        name: tuple(sum(pair[side].get(name, 0.0) for pair in flats) for side in (0, 1)) for name in COUNTS
+    }
     return {name: (before, after) for name, (before, after) in sums.items() if before != after}

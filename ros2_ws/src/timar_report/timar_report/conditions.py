@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from timar_common.suggest import nearest
@@ -11,8 +11,9 @@ from timar_common.suggest import nearest
 from timar_report.statistics import flat
 
 ALLOWED = (
-    ast.Compare, ast.Gt, ast.GtE, ast.Lt, ast.LtE, ast.Eq, ast.NotEq, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp,
-    ast.Not, ast.USub, ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Name, ast.Attribute, ast.Load,
+    ast.Compare, ast.Gt, ast.GtE, ast.Lt, ast.LtE, ast.Eq, ast.NotEq, ast.BoolOp, ast.And, ast.Or,
+    ast.UnaryOp, ast.Not, ast.USub, ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Name, ast.Attribute,
+    ast.Load,
 )  # fmt: skip
 LONGEST = 500
 
@@ -65,7 +66,7 @@ class Condition:
 class _DottedNames(ast.NodeTransformer):
     """Make one name of ``by_floor.idle.still_share``."""
 
-    def visit_Attribute(self, node: ast.Attribute) -> ast.Name:  # noqa: N802 - the name ast asks for
+    def visit_Attribute(self, node: ast.Attribute) -> ast.Name:
         return ast.Name(ast.unparse(node), ast.Load())
 
 
@@ -104,3 +105,18 @@ def _require_condition(tree: ast.expr, text: str) -> None:
             raise ValueError(
                 "a name in a condition is words joined by dots, for example by_floor.idle.still_share"
             )
+
+
+def judge(conditions: Iterable[Condition], numbers: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Return which conditions hold for a score, and one sentence for each that is not known for it.
+
+    Raises:
+        ValueError: A condition names a number that no score has.
+    """
+    held, unknown = [], []
+    for condition in conditions:
+        try:
+            held += [condition.text] if condition.holds(numbers) else []
+        except UnknownValueError as error:
+            unknown.append(f"{condition.text} is not known: {error}")
+    return held, unknown

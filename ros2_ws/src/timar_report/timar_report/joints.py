@@ -104,7 +104,9 @@ def fastest_step(time_ns: Integers, position_rad: Floats) -> float:
 
 def range_use(commands: JointSeries, limits: Mapping[str, JointLimit]) -> dict[str, float | None]:
     """Return how much of their range the joints use, and how often they are at a limit."""
-    curves = [(commands.joints[name].position_rad, limits[name]) for name in limits if name in commands.joints]
+    curves = [
+        (commands.joints[name].position_rad, limits[name]) for name in limits if name in commands.joints
+    ]
     spans = [np.ptp(limit.share(np.percentile(position, [1, 99]))) for position, limit in curves]
     return {
         "range_share": mean(spans),

@@ -110,7 +110,9 @@ def _shown_turns(conversation: RecordedConversation) -> list[tuple[LoggedDecisio
     motions: dict[tuple[str, int, int], RecordedMotion] = {}
     for motion in conversation.motions:
         motions.setdefault((motion.conversation_id, motion.first_frame, motion.revision), motion)
-    keys = [(each, (each.conversation_id, each.first_frame, each.revision)) for each in conversation.generated]
+    keys = [
+        (each, (each.conversation_id, each.first_frame, each.revision)) for each in conversation.generated
+    ]
     return [(decision, motions[key]) for decision, key in keys if key in motions]
 
 

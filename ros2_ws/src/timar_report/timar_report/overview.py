@@ -11,7 +11,10 @@ from timar_report.statistics import flat, written
 ROWS = (
     ("turns", "{turns}, {late_turns} late, {extra.unsampled_turns} unsampled"),
     ("sound", "{duration_s} s, {audio.samples_lost} samples lost"),
-    ("compute", "p50 {latency_ms.compute.p50} ms, p95 {latency_ms.compute.p95} ms, p99 {latency_ms.compute.p99} ms"),
+    (
+        "compute",
+        "p50 {latency_ms.compute.p50} ms, p95 {latency_ms.compute.p95} ms, p99 {latency_ms.compute.p99} ms",
+    ),
     (
         "microphone to joint",
         "p50 {latency_ms.microphone_to_joint.p50} ms, p95 {latency_ms.microphone_to_joint.p95} ms, "

@@ -30,7 +30,9 @@ VERMILION, PURPLE, GREY = "#D55E00", "#CC79A7", "#DDDDDD"
 INK = "#333333"
 FLOOR_COLOURS = dict(zip(FLOOR_NAMES, (GREY, BLUE, ORANGE, PURPLE), strict=True))
 NECK = (
-    ("neck_yaw", "turn (yaw)", BLUE), ("neck_pitch", "nod (pitch)", VERMILION), ("neck_roll", "tilt (roll)", GREEN),
+    ("neck_yaw", "turn (yaw)", BLUE),
+    ("neck_pitch", "nod (pitch)", VERMILION),
+    ("neck_roll", "tilt (roll)", GREEN),
 )  # fmt: skip
 EVENT_MARKS = dict(zip(EVENT_NAMES, (">", "s", "D", "X"), strict=True))
 
@@ -57,7 +59,10 @@ class _Page:
 
     def __init__(self, measured: MeasuredConversation) -> None:
         self._measured, self._conversation = measured, measured.conversation
-        self._user, self._agent = self._conversation.raw_user_voice, self._conversation.voices.get("agent/audio")
+        self._user, self._agent = (
+            self._conversation.raw_user_voice,
+            self._conversation.voices.get("agent/audio"),
+        )
         clock = self._user or self._agent
         self._begin_ns = int(clock.time_ns(0)) if clock else self._conversation.begin_ns
         ends = [voice.end_sample / SAMPLE_RATE_HZ for voice in self._conversation.voices.values()]
@@ -70,9 +75,7 @@ class _Page:
         rows = figure.add_gridspec(5, 2, height_ratios=(1.5, 0.62, 1.5, 1.5, 2.6))
         voices = figure.add_subplot(rows[0, :])
         time_panels = [voices, *(figure.add_subplot(rows[row, :], sharex=voices) for row in (1, 2, 3))]
-        for panel, paint in zip(
-            time_panels, (self._voices, self._floor, self._neck, self._jaw), strict=True
-        ):
+        for panel, paint in zip(time_panels, (self._voices, self._floor, self._neck, self._jaw), strict=True):
             paint(panel)
             _plain(panel)
             panel.tick_params(labelbottom=panel is time_panels[-1])
@@ -117,7 +120,9 @@ class _Page:
         for first, end, name in conversation.floor_stretches(round(self._end_s * SAMPLE_RATE_HZ)):
             begin_s, length_s = first / SAMPLE_RATE_HZ, (end - first) / SAMPLE_RATE_HZ
             panel.barh(0.0, length_s, left=begin_s, height=0.7, color=FLOOR_COLOURS[name])
-        known = [event for event in conversation.events if event.kind < len(EVENT_NAMES) and event.speaker < 2]
+        known = [
+            event for event in conversation.events if event.kind < len(EVENT_NAMES) and event.speaker < 2
+        ]
         for event in known:
             sample = event.first_sample if event.kind == START else event.end_sample
             height, colour = ((0.75, BLUE), (-0.75, VERMILION))[event.speaker]

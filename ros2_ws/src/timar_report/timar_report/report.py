@@ -166,7 +166,12 @@ class _Plots:
         end_sample = round(len(self._frames) / FRAMES_PER_SECOND * SAMPLE_RATE_HZ)
         self.figure.update_layout(
             shapes=[
-                {**shape, "x0": first / SAMPLE_RATE_HZ, "x1": end / SAMPLE_RATE_HZ, "fillcolor": FLOOR_COLORS[name]}
+                {
+                    **shape,
+                    "x0": first / SAMPLE_RATE_HZ,
+                    "x1": end / SAMPLE_RATE_HZ,
+                    "fillcolor": FLOOR_COLORS[name],
+                }
                 for first, end, name in self._conversation.floor_stretches(end_sample)
                 if name in FLOOR_COLORS
             ]

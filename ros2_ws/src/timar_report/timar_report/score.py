@@ -11,7 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, signal
-from timar_bag.conversation import AGENT, COMMIT_SKIPPED, END, FLOOR_NAMES, GENERATE, START, USER, SpeechTurnEvent
+from timar_bag.conversation import (
+    AGENT,
+    COMMIT_SKIPPED,
+    END,
+    GENERATE,
+    START,
+    USER,
+    SpeechTurnEvent,
+)
 from timar_common.clock import FRAMES_PER_SECOND, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from timar_common.user_motion import PARTS
 from timar_model.metrics import clip_metrics

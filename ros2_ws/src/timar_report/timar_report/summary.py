@@ -9,7 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from timar_bag.conversation import COMMIT_SKIPPED, FLOOR_NAMES, ROLLBACK, RecordedConversation, read_conversation
+from timar_bag.conversation import (
+    COMMIT_SKIPPED,
+    FLOOR_NAMES,
+    ROLLBACK,
+    RecordedConversation,
+    read_conversation,
+)
 from timar_common.atomic import write_json
 from timar_common.clock import SAMPLE_RATE_HZ
 from timar_retargeting.report import read_limit_values
@@ -137,7 +143,9 @@ def measure(
             "jaw_agent_level_at_lag": jaw.correlation_at_lag,
             "floor_s": _floor_shares(conversation),
             "audio": {
-                topic: {name: getattr(heard, name) for name in ("samples_in", "samples_lost", "samples_repeated")}
+                topic: {
+                    name: getattr(heard, name) for name in ("samples_in", "samples_lost", "samples_repeated")
+                }
                 for topic, heard in conversation.voices.items()
             },
             "messages": conversation.counts,
