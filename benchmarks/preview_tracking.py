@@ -1,7 +1,7 @@
 """What guessing the frames after each turn is worth to the jaw and the neck, and what it costs.
 
 The shipped model talks through the example conversation in simulated time, every turn arriving so much
-before it is due; a body follows what it is shown, and is compared with one that had known all final frames
+before it is due; a core follows what it is shown, and is compared with one that had known all final frames
 long before.
 
 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/preview_tracking.py --engine onnx
@@ -25,9 +25,10 @@ from timar_inference.conversation import Conversation
 from timar_inference.decisions import MotionRun, TurnRequest
 from timar_inference.runner import Runner
 from timar_inference.runtime import open_runtime
-from timar_retargeting.body import Body, Motion
-from timar_retargeting.config import BodyConfig
-from timar_retargeting.life import Life, LifeConfig
+from timar_retargeting.config import PlanningConfig
+from timar_retargeting.idle_behavior import IdleBehavior, IdleConfig
+from timar_retargeting.motion_timeline import MotionFrames
+from timar_retargeting.retargeting_core import RetargetingCore
 from timar_retargeting.robot import load_robot
 
 CLIP = Path(__file__).parents[1] / "examples" / "data" / "dualtalk"
@@ -102,10 +103,10 @@ def follow(shown: Shown, early_ms: float | None, uses_previews: bool) -> tuple[d
         uses_previews: Whether previews are followed too.
     """
     robot = load_robot(find_joint_map())
-    body = Body(robot, BodyConfig(), Life(LifeConfig(enabled=False)))
-    body.warm_up()
+    core = RetargetingCore(robot, PlanningConfig(), IdleBehavior(IdleConfig(enabled=False)))
+    core.warm_up()
     start_ns = shown.turns[0].due_ns - 500_000_000
-    plans, costs_ms = [body.start(robot.offsets_rad, start_ns)], []
+    plans, costs_ms = [core.start(robot.offsets_rad, start_ns)], []
     previews = {run.first_frame: run for run in shown.previews} if uses_previews else {}
     for index, turn in enumerate(shown.turns):
         end_frame = turn.first_frame + len(turn.motion)
@@ -115,17 +116,19 @@ def follow(shown: Shown, early_ms: float | None, uses_previews: bool) -> tuple[d
         now_ns = turn.due_ns - int((60.0 if early_ms is None else early_ms) * 1e6)
         for run in known:
             began_s = time.process_time()
-            plan = body.on_motion(_as_motion(run), now_ns + int(run.is_preview * PREVIEW_AFTER_MS * 1e6))
+            plan = core.on_motion(_as_motion(run), now_ns + int(run.is_preview * PREVIEW_AFTER_MS * 1e6))
             costs_ms.append(1e3 * (time.process_time() - began_s))
             plans += [plan] if plan is not None else []
     commanded: dict[int, np.ndarray] = {}
     for plan in plans:
-        commanded |= {plan.first_index + row: p for row, p in enumerate(plan.curve.positions)}
+        commanded |= {plan.first_index + row: p for row, p in enumerate(plan.positions)}
     return commanded, float(np.median(costs_ms))
 
 
-def _as_motion(run: MotionRun) -> Motion:
-    return Motion(run.conversation_id, run.first_frame, run.due_ns, run.revision, run.motion, run.is_preview)
+def _as_motion(run: MotionRun) -> MotionFrames:
+    return MotionFrames(
+        run.conversation_id, run.first_frame, run.due_ns, run.revision, run.motion, run.is_preview
+    )
 
 
 def errors(found: dict[int, np.ndarray], wanted: dict[int, np.ndarray], joint: int) -> tuple[float, float]:

@@ -18,12 +18,13 @@ from timar_common.clock import NOMINAL_NS_PER_SAMPLE
 from timar_common.restarts import Belongs, ConversationWatch
 from timar_description import find_joint_map
 from timar_inference.decisions import MotionRun
-from timar_retargeting.body import Body, Motion
 from timar_retargeting.config import RetargetingConfig
-from timar_retargeting.life import Life
-from timar_retargeting.planner import Plan
+from timar_retargeting.idle_behavior import IdleBehavior
+from timar_retargeting.motion_timeline import MotionFrames
+from timar_retargeting.retargeting_core import RetargetingCore
 from timar_retargeting.robot import load_robot
 from timar_retargeting.signals import Neutral
+from timar_retargeting.trajectory_planner import Plan
 
 TICK_NS = 50_000_000
 """The retargeting node lets time pass so often [ns]."""
@@ -108,8 +109,8 @@ class BodyRoom:
         if config.neutral_neck_rad:
             x, y, z = config.neutral_neck_rad
             neutral = Neutral((x, y, z), robot.neutral.jaw_rad)
-        life = Life(config.liveliness(), config.seed)
-        self._body = Body(robot, config.body(), life, neutral, config.rest())
+        life = IdleBehavior(config.idle(), config.seed)
+        self._body = RetargetingCore(robot, config.planning(), life, neutral, config.neutral_estimate())
         self._body.warm_up()
         self._time, self._out = time, out
         self._next_tick_ns = 0
@@ -147,7 +148,7 @@ class BodyRoom:
         Raises:
             ValueError: The motion is due too far from now.
         """
-        motion = Motion(
+        motion = MotionFrames(
             run.conversation_id,
             run.first_frame,
             run.due_ns,
@@ -177,7 +178,7 @@ class BodyRoom:
             ValueError: A joint is unknown, or a position is not finite.
         """
         targets = dict(zip(message.name, message.position, strict=True))
-        self._write(self._body.aim(targets, now_ns), now_ns)
+        self._write(self._body.move_by_hand(targets, now_ns), now_ns)
 
     def _write(self, plan: Plan | None, now_ns: int) -> None:
         if plan is None:
