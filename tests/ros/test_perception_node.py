@@ -267,7 +267,7 @@ def test_in_the_whole_graph_a_nod_in_a_video_reaches_the_model_and_no_picture_th
         peer.destroy_node()
     finally:
         rclpy.try_shutdown()
-    assert statuses["eyes"] == 0, lines
+    assert statuses["perception"] == 0, lines
     frames = np.concatenate([message.first_frame + np.arange(message.frames) for message in told])
     assert (np.diff(frames) > 0).all(), "each frame is told once"
     seen = np.concatenate([message.neck_valid for message in told]).astype(bool)
