@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from timar_audio.plan import SpeechPlan
 from timar_audio.playback import Playback, PlaybackConfig
 from timar_audio.speech import FileSpeech, NoSpeech
-from timar_audio.wav import SoundFile
 from timar_common.diagnostics import Level
+from timar_common.wav import SoundFile
 
 START_NS = 7_000_000_000
 SAMPLE_NS = 62_500

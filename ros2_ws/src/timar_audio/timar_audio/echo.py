@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 from timar_common.clock import SAMPLE_RATE_HZ
 from timar_common.diagnostics import Level, Report
+from timar_common.pcm import FULL_SCALE, float_to_int16
 from timar_common.stream import SampleStream
 
 from timar_audio.capture import SoundBlock
 from timar_audio.echo_filter import EchoFilter, EchoFilterConfig
-from timar_audio.levels import FULL_SCALE, level_dbfs, to_int16
+from timar_audio.levels import level_dbfs
 
 FRAME = SAMPLE_RATE_HZ // 100
 """WebRTC works on 10 ms [samples]."""
@@ -71,7 +72,7 @@ class WebRtcSuppressor:
 
     def process(self, near: npt.NDArray[np.int16], far: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
         """Return `near` without the echo of `far`; both of the length of a block."""
-        less = to_int16(self._filter.process(near / FULL_SCALE, far / FULL_SCALE))
+        less = float_to_int16(self._filter.process(near / FULL_SCALE, far / FULL_SCALE))
         out = [
             self._processor.process(less[i : i + FRAME], far[i : i + FRAME])
             for i in range(0, near.size, FRAME)

@@ -21,8 +21,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from timar_audio.levels import FULL_SCALE
+from timar_common.pcm import float_to_int16
 
 GSTREAMER_FORMATS = {
     "S8": "i1", "U8": "u1", "S16LE": "<i2", "S16BE": ">i2", "S32LE": "<i4", "S32BE": ">i4",
@@ -151,8 +150,7 @@ def fill_info(message: Any, rate_hz: int, samples: int) -> Any:
 
 def to_int16_mono(sound: ForeignSound) -> npt.NDArray[np.int16]:
     """Return the mean of its channels as (n,) int16, at its own rate."""
-    mono = sound.samples.mean(axis=1, dtype=np.float32)
-    return np.clip(np.rint(mono * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+    return float_to_int16(sound.samples.mean(axis=1, dtype=np.float32))
 
 
 def _stamp_ns(message: Any) -> int | None:

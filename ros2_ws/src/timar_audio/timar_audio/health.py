@@ -10,8 +10,7 @@ import numpy.typing as npt
 from timar_common.clock import SAMPLE_RATE_HZ
 from timar_common.config import check, option
 from timar_common.diagnostics import Level, Report
-
-from timar_audio.levels import FULL_SCALE
+from timar_common.pcm import FULL_SCALE
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ from timar_common.base_node import BaseNode, run
 from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ
 from timar_common.diagnostics import Level, Report
 from timar_common.restarts import Belongs, ConversationWatch
+from timar_common.wav import SoundFile, SoundWriter
 from timar_msgs.action import Speak
 from timar_msgs.msg import AudioChunk, PlannedAudio, TurnEvent
 
@@ -23,7 +24,6 @@ from timar_audio.loudspeaker import Loudspeaker
 from timar_audio.plan import PlannedChunk
 from timar_audio.playback import HeardBlock, Playback, PlaybackConfig
 from timar_audio.speech import FileSpeech, NoSpeech, Outcome, SpeechFeed, SpeechQueue, Spoken
-from timar_audio.wav import SoundFile, SoundWriter
 
 _FEEDBACK_S = 0.1
 

@@ -14,9 +14,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ
-
-from timar_audio.resample import ToConversationRate
-from timar_audio.wav import SoundFile
+from timar_common.pcm import int16_to_float
+from timar_common.resample import ToConversationRate
+from timar_common.wav import SoundFile
 
 MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 192_000
 _REMEMBERED = 256
@@ -122,7 +122,7 @@ class _Utterance:
                 f"utterance {self.id!r} began at {self._rate_hz} Hz and goes on at {rate_hz} Hz; "
                 "one utterance has one rate"
             )
-        sound = self._resampler.push(samples.astype(np.float32) / np.float32(32_768), is_last=is_last)
+        sound = self._resampler.push(int16_to_float(samples), is_last=is_last)
         if sound.size:
             self._parts.append(sound)
             self.end += sound.size

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import numpy as np
 from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ, SampleClock
+from timar_common.resample import ToConversationRate, pick_channel
 
 from timar_audio.foreign_sound import ForeignSound
-from timar_audio.resample import ToConversationRate, pick_channel
 from timar_audio.sources import Sound
 
 _READ_LIMIT_S = 0.1

@@ -8,9 +8,9 @@ from pathlib import PurePosixPath
 from timar_audio.capture import Capture, SoundBlock
 from timar_audio.floor import Speaker
 from timar_audio.foreign_sound import Layout, read_layout, read_sound
-from timar_audio.resample import MIX
 from timar_audio.topic_source import TopicSource
 from timar_common.clock import NOMINAL_NS_PER_SAMPLE
+from timar_common.resample import MIX
 
 from timar_bag.bag import BagMessage, BagReader
 from timar_bag.message_types import standard_types

@@ -7,11 +7,12 @@ import math
 from pathlib import Path
 
 import numpy as np
+from timar_common.suggest import refuse_unknown, unknown_name
 from timar_common.yaml_map import YamlMap, read_yaml_map
 
 from timar_driver.driver import Array, JointLimits
-from timar_driver.models import MODELS, PROTOCOLS, Family, Model
-from timar_driver.stopping import CATEGORIES, StopConfig, check_parking
+from timar_driver.servo_models import MODELS, PROTOCOLS, ServoFamily, ServoModel
+from timar_driver.stop_sequence import CATEGORIES, StopConfig, check_parking
 
 BAUDS = (57_600, 115_200, 500_000, 1_000_000, 2_000_000, 3_000_000, 4_000_000)
 SUFFIX = ".hardware.yaml"
@@ -23,7 +24,7 @@ class ServoSpec:
 
     joint: str
     servo_id: int
-    model: Model
+    model: ServoModel
     zero_tick: int
     """Where the servo stands when the joint is at 0."""
     sign: int
@@ -72,7 +73,7 @@ class BusDescription:
     servos: tuple[ServoSpec, ...]
 
     @property
-    def family(self) -> Family:
+    def family(self) -> ServoFamily:
         """What the servos share."""
         return PROTOCOLS[self.protocol]
 
@@ -155,9 +156,7 @@ def read_hardware(path: Path, joint_names: tuple[str, ...], limits: JointLimits)
 
 def _park_rad(entry: YamlMap, joint_names: tuple[str, ...], limits: JointLimits) -> Array:
     given = entry.number_by_key()
-    unknown = [name for name in given if name not in joint_names]
-    if unknown:
-        raise entry.error(f"the URDF drives no joint {unknown[0]!r}; it drives: {', '.join(joint_names)}")
+    refuse_unknown("driven joint", given, joint_names, owner="the URDF", error=entry.error)
     nearest_zero = np.clip(0.0, limits.lower, limits.upper)
     return np.array([given.get(name, nearest_zero[row]) for row, name in enumerate(joint_names)])
 
@@ -187,7 +186,7 @@ def _bus(document: YamlMap, joint_names: tuple[str, ...], limits: JointLimits) -
     return BusDescription(protocol, port, baud, reply_margin_ms, watchdog_ms, lost_after_ms, restarts, servos)
 
 
-def _watchdog_ms(line: YamlMap, family: Family) -> float:
+def _watchdog_ms(line: YamlMap, family: ServoFamily) -> float:
     unit_ms = family.watchdog_unit_ms
     if not unit_ms:
         if "watchdog_ms" in line.keys():  # noqa: SIM118 - a YamlMap is no mapping
@@ -213,14 +212,12 @@ def _stop(entry: YamlMap) -> StopConfig:
 
 
 def _servos(
-    document: YamlMap, family: Family, joint_names: tuple[str, ...], limits: JointLimits
+    document: YamlMap, family: ServoFamily, joint_names: tuple[str, ...], limits: JointLimits
 ) -> tuple[ServoSpec, ...]:
     entries = document.child("servos")
-    unknown = [name for name in entries.keys() if name not in joint_names]  # noqa: SIM118
-    if unknown:
-        raise entries.error(
-            f"the URDF drives no joint {unknown[0]!r}; it drives: {', '.join(joint_names)}", unknown[0]
-        )
+    for name in entries.keys():  # noqa: SIM118
+        if name not in joint_names:
+            raise entries.error(unknown_name("driven joint", name, joint_names, owner="the URDF"), name)
     missing = [name for name in joint_names if name not in entries.keys()]  # noqa: SIM118
     if missing:
         raise entries.error(f"no servo is given for {', '.join(missing)}; every driven joint needs one")
@@ -239,7 +236,7 @@ def _servos(
     return tuple(servos)
 
 
-def _servo(name: str, entry: YamlMap, family: Family, ends: tuple[float, float, float]) -> ServoSpec:
+def _servo(name: str, entry: YamlMap, family: ServoFamily, ends: tuple[float, float, float]) -> ServoSpec:
     known = tuple(key for key, model in MODELS.items() if model.family is family)
     servo_id = entry.integer("id", minimum=0, maximum=252)
     model = MODELS[entry.text("model", choices=known)]

@@ -11,8 +11,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import yaml
 from timar_audio.turns_config import TurnsConfig
+from timar_common.config_file import read_parameters
+from timar_common.suggest import unknown_name
 from timar_inference.config import InferenceConfig
 from timar_retargeting.config import RetargetingConfig
 
@@ -70,7 +71,7 @@ class ReplaySettings:
             config = getattr(settings, node)
             hints = typing.get_type_hints(type(config))
             if name not in hints:
-                raise ValueError(f"{node} has no parameter {name!r}; it has: {', '.join(sorted(hints))}")
+                raise ValueError(unknown_name("parameter", name, sorted(hints), owner=node))
             value = _read(text, hints[name], place)
             settings = dataclasses.replace(settings, **{node: dataclasses.replace(config, **{name: value})})
         return settings
@@ -82,18 +83,9 @@ class ReplaySettings:
             ValueError: The file is no parameters file, or a value does not fit.
             OSError: It cannot be read.
         """
-        try:
-            content = yaml.safe_load(path.read_text("utf-8"))
-        except yaml.YAMLError as error:
-            raise ValueError(f"the parameters file {path} is not YAML: {error}") from error
-        if not isinstance(content, dict):
-            raise ValueError(f"the parameters file {path} holds no sections like '/**/NODE:'")
         settings = self
-        for section, body in content.items():
-            node = str(section).rpartition("/")[2]
-            values = body.get("ros__parameters") if isinstance(body, dict) else None
-            if not isinstance(values, dict):
-                raise ValueError(f"section {section!r} of {path} has no mapping 'ros__parameters'")
+        for section, values in read_parameters(path).items():
+            node = section.rpartition("/")[2]
             if node in NODES:
                 texts = [f"{node}.{name}={_text(value)}" for name, value in values.items()]
                 settings = settings.changed(texts)

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
-from timar_audio.wav import SoundFile
 from timar_bag.damage import DAMAGES, damage_bag
 from timar_bag.dualtalk import read_track
 from timar_bag.make_bag import Samples, Track, write_bag
 from timar_common.clock import SAMPLE_RATE_HZ
+from timar_common.pcm import float_to_int16, int16_to_float
+from timar_common.suggest import refuse_unknown, unknown_name
+from timar_common.wav import SoundFile
+from timar_common.yaml_map import read_yaml_map
 from timar_report.fail_if import Condition, UnknownValueError
 from timar_report.score_files import read_score
 
@@ -29,7 +31,6 @@ KEYS = {
 }  # fmt: skip
 MAKE_KEYS = {"seconds", "user", "agent", "user_motion", "noise_dbfs"}
 VOICE_KEYS = {"file", "begin_s", "gain_db"}
-FULL_SCALE = 32_767
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,12 +78,7 @@ def read_scenario(path: Path, model: str | None = None, engine: str | None = Non
         ValueError: A key is unknown or a value does not fit; the message names file and key.
         OSError: It cannot be read.
     """
-    try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"the scenario {path} is not YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"the scenario {path} holds no keys; expected some of {', '.join(sorted(KEYS))}")
+    content = read_yaml_map(path).values()
     try:
         return _scenario(path, content, model, engine)
     except (ValueError, TypeError) as error:
@@ -148,7 +144,7 @@ def _scenario(path: Path, content: dict[str, Any], model: str | None, engine: st
     damage = tuple(content.get("damage", ()))
     for name in damage:
         if name not in DAMAGES:
-            raise ValueError(f"there is no damage {name!r}, expected some of {', '.join(DAMAGES)}")
+            raise ValueError(unknown_name("damage", name, DAMAGES))
     typed = [f"inference.{name}={content[name]}" for name in ("model", "engine", "seed") if name in content]
     typed += [f"retargeting.robot={content['robot']}"] if "robot" in content else []
     typed += [f"{name}={value}" for name, value in (content.get("set") or {}).items()]
@@ -168,9 +164,7 @@ def _scenario(path: Path, content: dict[str, Any], model: str | None, engine: st
 def _require_keys(mapping: Any, known: set[str], what: str) -> None:
     if not isinstance(mapping, dict):
         raise ValueError(f"{what} is {mapping!r}, expected a mapping of {', '.join(sorted(known))}")
-    unknown = sorted(set(mapping) - known)
-    if unknown:
-        raise ValueError(f"{what} has no key {unknown[0]!r}; expected some of {', '.join(sorted(known))}")
+    refuse_unknown("key", mapping, sorted(known), owner=what)
 
 
 def _make(scenario: Scenario, target: Path) -> None:
@@ -199,8 +193,9 @@ def _voice(said: dict[str, Any] | None, folder: Path, count: int) -> npt.NDArray
         heard = file.read(count)
     finally:
         file.close()
-    loud = heard.astype(np.float64) * 10 ** (float(said.get("gain_db", 0.0)) / 20)
-    samples[: heard.size] = np.clip(np.rint(loud), -FULL_SCALE, FULL_SCALE).astype(np.int16)
+    samples[: heard.size] = float_to_int16(
+        int16_to_float(heard) * 10 ** (float(said.get("gain_db", 0.0)) / 20)
+    )
     return samples
 
 
@@ -210,8 +205,8 @@ def _noisy(samples: npt.NDArray[np.int16], level_dbfs: float) -> npt.NDArray[np.
     spectrum = np.fft.rfft(random.standard_normal(samples.size))
     spectrum /= np.sqrt(np.maximum(np.arange(spectrum.size), 20.0))
     noise = np.fft.irfft(spectrum, samples.size)
-    noise *= FULL_SCALE * 10 ** (level_dbfs / 20) / np.sqrt(np.mean(np.square(noise)))
-    return np.clip(np.rint(samples + noise), -FULL_SCALE, FULL_SCALE).astype(np.int16)
+    noise *= 10 ** (level_dbfs / 20) / np.sqrt(np.mean(np.square(noise)))
+    return float_to_int16(int16_to_float(samples) + noise)
 
 
 def _failures(scenario: Scenario, numbers: dict[str, Any]) -> list[str]:
