@@ -19,7 +19,7 @@ GROUP = "timar.commands"
 OF_TRAINING = ("accelerate", "onnx", "tensorboard", "torch", "transformers")
 """What requirements/train.txt and torch bring, and running the head does not need."""
 OF_PERCEPTION = ("cv2", "mediapipe")
-"""What requirements/perception.txt brings, and only the eyes need."""
+"""What requirements/perception.txt brings, and only face tracking needs."""
 
 
 def commands() -> dict[str, EntryPoint]:
@@ -52,7 +52,7 @@ def _remedy(package: str) -> str:
     if package in OF_TRAINING:
         return "it comes with training: make setup-training"
     if package in OF_PERCEPTION:
-        return "it comes with the eyes: make setup-perception"
+        return "it comes with face tracking: make setup-perception"
     return "make setup brings what the head needs, make setup-training what training needs"
 
 

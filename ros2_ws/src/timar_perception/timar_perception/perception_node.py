@@ -9,6 +9,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 from timar_common.base_node import run
 from timar_common.component_node import ComponentNode
+from timar_common.diagnostics import Level
 
 from timar_perception.image_sources import CameraSource
 from timar_perception.images import CameraImage, rgb_of_message
@@ -56,7 +57,7 @@ class PerceptionNode(ComponentNode):
 
     def _on_camera_change(self, text: str, has_failed: bool) -> None:
         self.component.source_failure = text if has_failed else ""
-        (self.get_logger().error if has_failed else self.get_logger().info)(text)
+        self._log(Level.ERROR if has_failed else Level.OK, text)
 
 
 def main() -> int:
