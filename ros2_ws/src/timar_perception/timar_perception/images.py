@@ -1,4 +1,4 @@
-"""Pictures as they come and as the eyes want them: RGB, of a size that can be, not too large."""
+"""Camera images: conversion to RGB, limits of their size, downscaling, brightness."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ Pixels = npt.NDArray[np.uint8]
 
 SMALLEST_PX = 32
 LARGEST_PX = 8192
-OLDEST_BELIEVED_NS = 1_000_000_000
-NEWEST_BELIEVED_NS = 20_000_000
+OLDEST_STAMP_NS = 1_000_000_000
+NEWEST_STAMP_NS = 20_000_000
 """A stamp so far ahead of now is put down to reading two clocks [ns]."""
 
 # Encoding of sensor_msgs/Image -> bytes a pixel, and OpenCV's conversion to RGB.
@@ -33,19 +33,32 @@ _ENCODINGS: dict[str, tuple[int, int | None]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
-    """What a camera saw at an instant."""
+class CameraImage:
+    """An image and the instant at which it was taken.
+
+    Raises:
+        ValueError: It is no RGB image, or of a size that no face is seen in.
+    """
 
     pixels: Pixels
     """(height, width, 3) RGB."""
     taken_ns: int
     """CLOCK_MONOTONIC [ns]."""
+    stream: int = 0
+    """Counts the openings of the camera; a new stream shares no time and no face with the one before."""
+
+    def __post_init__(self) -> None:
+        if self.pixels.dtype != np.uint8 or self.pixels.ndim != 3 or self.pixels.shape[2] != 3:
+            raise ValueError(
+                f"an image is {self.pixels.dtype} of shape {self.pixels.shape}, expected uint8 (h, w, 3) RGB"
+            )
+        check_size(self.pixels.shape[1], self.pixels.shape[0])
 
 
 def rgb_of_message(
     encoding: str, width: int, height: int, step: int, data: bytes | memoryview | npt.NDArray[np.uint8]
 ) -> Pixels:
-    """Read the fields of a sensor_msgs/Image.
+    """Convert the fields of a sensor_msgs/Image to RGB.
 
     Args:
         encoding: As in sensor_msgs/image_encodings.hpp.
@@ -58,70 +71,69 @@ def rgb_of_message(
         (height, width, 3) RGB.
 
     Raises:
-        ValueError: The fields contradict each other, or nobody could look at such a picture.
+        ValueError: The fields contradict each other, or the size is out of range.
     """
-    require_size(width, height)
+    check_size(width, height)
     if encoding not in _ENCODINGS:
-        raise ValueError(f"a picture's encoding is {encoding!r}, expected one of {', '.join(_ENCODINGS)}")
+        raise ValueError(f"an image's encoding is {encoding!r}, expected one of {', '.join(_ENCODINGS)}")
     channels, conversion = _ENCODINGS[encoding]
     raw = np.frombuffer(data, np.uint8)
     if step < width * channels or raw.size != step * height:
         raise ValueError(
-            f"a picture of {width} x {height} in {encoding} has rows of {step} bytes and {raw.size} bytes in "
+            f"an image of {width} x {height} in {encoding} has rows of {step} bytes and {raw.size} bytes in "
             f"all, expected rows of {width * channels} or more and {step * height} bytes"
         )
     rows = raw.reshape(height, step)[:, : width * channels].reshape(height, width, channels)
     if conversion is None:
         return np.ascontiguousarray(rows)
     if channels == 2 and width % 2:
-        raise ValueError(f"a picture in {encoding} is {width} px wide, expected an even number")
+        raise ValueError(f"an image in {encoding} is {width} px wide, expected an even number")
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(rows), conversion), np.uint8)
 
 
 def rgb_of_camera(frame: npt.NDArray) -> Pixels:
-    """Read what OpenCV's VideoCapture gives: BGR, or grey.
+    """Convert what OpenCV's VideoCapture gives, BGR or grey, to RGB.
 
     Raises:
-        ValueError: It is no picture.
+        ValueError: It is no image.
     """
     if frame.dtype != np.uint8 or frame.ndim not in (2, 3):
         raise ValueError(f"the camera gives {frame.dtype} of shape {frame.shape}, expected 8-bit colours")
-    require_size(frame.shape[1], frame.shape[0])
+    check_size(frame.shape[1], frame.shape[0])
     channels = 1 if frame.ndim == 2 else frame.shape[2]
-    if channels == 3:
-        return np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8)
-    if channels == 1:
-        return np.asarray(cv2.cvtColor(frame, cv2.COLOR_GRAY2RGB), np.uint8)
-    raise ValueError(f"the camera gives {channels} channels, expected 3 (blue, green, red) or 1 (grey)")
+    if channels not in (1, 3):
+        raise ValueError(f"the camera gives {channels} channels, expected 3 (blue, green, red) or 1 (grey)")
+    conversion = cv2.COLOR_BGR2RGB if channels == 3 else cv2.COLOR_GRAY2RGB
+    return np.asarray(cv2.cvtColor(frame, conversion), np.uint8)
 
 
-def believed_ns(stamp_ns: int, now_ns: int) -> int:
-    """Return when a picture was taken: its stamp, or now when no camera that works could stamp it so [ns]."""
-    return stamp_ns if now_ns - OLDEST_BELIEVED_NS <= stamp_ns <= now_ns + NEWEST_BELIEVED_NS else now_ns
+def plausible_stamp_ns(stamp_ns: int, now_ns: int) -> int:
+    """Return when an image was taken: its stamp, or now when no working camera could stamp it so [ns]."""
+    return stamp_ns if now_ns - OLDEST_STAMP_NS <= stamp_ns <= now_ns + NEWEST_STAMP_NS else now_ns
 
 
-def require_size(width: int, height: int) -> None:
-    """Refuse a size that no face is seen in, or that would take all memory.
+def check_size(width: int, height: int) -> None:
+    """Reject a size that no face is seen in, or that would take all memory.
 
     Raises:
         ValueError: The message says which sides are allowed.
     """
     if not (SMALLEST_PX <= width <= LARGEST_PX and SMALLEST_PX <= height <= LARGEST_PX):
         raise ValueError(
-            f"a picture has {width} x {height} pixels, expected each side from {SMALLEST_PX} to {LARGEST_PX}"
+            f"an image has {width} x {height} pixels, expected each side from {SMALLEST_PX} to {LARGEST_PX}"
         )
 
 
-def shrink(pixels: Pixels, max_side_px: int) -> Pixels:
-    """Return the picture with its longer side at most so long."""
+def downscale(pixels: Pixels, max_side_px: int) -> Pixels:
+    """Return the image with its longer side at most so long."""
     height, width = pixels.shape[:2]
-    share = max_side_px / max(height, width)
-    if share >= 1.0:
+    scale = max_side_px / max(height, width)
+    if scale >= 1.0:
         return pixels
-    size = (max(1, round(width * share)), max(1, round(height * share)))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def mean_brightness(pixels: Pixels) -> float:
-    """Return the mean of all pixels and colours, 0 to 255; every eighth pixel is looked at."""
+    """Return the mean over pixels and colours, 0 to 255, of every eighth row and column."""
     return float(pixels[::8, ::8].mean())

@@ -8,23 +8,27 @@ import numpy as np
 import pytest
 from projected_face import CAMERA, project
 from scipy.spatial.transform import Rotation
-from timar_perception.camera_model import CameraModel
 from timar_perception.config import PerceptionConfig
-from timar_perception.eyes import angles_deg, camera_tilt
-from timar_perception.head_pose import CAMERA_FROM_FACING, find_head_pose
-from timar_perception.jaw import find_jaw_opening
-from timar_perception.timing import FrameMaker, Sighting
+from timar_perception.frame_interpolation import FrameInterpolator, HeadObservation
+from timar_perception.head_pose import (
+    CAMERA_FROM_FACING,
+    CameraModel,
+    angles_deg,
+    camera_mounting,
+    find_head_pose,
+    find_jaw_opening,
+)
 from timar_retargeting.signals import motion_signals
 
 DOWN, LEFT, RIGHT_SHOULDER = (0.3, 0.0, 0.0), (0.0, 0.3, 0.0), (0.0, 0.0, 0.3)
 
 
 def signals_of(neck: tuple[float, float, float], jaw_rad: float = 0.0) -> dict[str, float]:
-    """What retargeting reads from what the eyes tell of a head, as it reads the agent's own motion."""
+    """What retargeting reads from the published motion of a head, as it reads the agent's own motion."""
     face = project(neck, jaw_rad)
     pose = find_head_pose(face.landmarks_px, CAMERA)
-    sighting = Sighting(pose.neck, find_jaw_opening(face.landmarks_px, pose, CAMERA))
-    (run,) = FrameMaker(100, 300).push(0.0, sighting)
+    observation = HeadObservation(pose.neck, find_jaw_opening(face.landmarks_px, pose, CAMERA))
+    (run,) = FrameInterpolator(100, 300).append(0.0, observation)
     return {name: float(values[0]) for name, values in motion_signals(run.motion).items()}
 
 
@@ -35,8 +39,8 @@ def test_pose_of_a_projected_head_is_found_wherever_it_is(seed: int):
     place_m = np.array([*rng.uniform(-0.2, 0.2, 2), rng.uniform(0.4, 2.0)])
     pose = find_head_pose(project(neck, place_m=place_m).landmarks_px, CAMERA)
     np.testing.assert_allclose(pose.neck, neck, atol=1e-4)
-    np.testing.assert_allclose(pose.place_m, place_m, atol=1e-4)
-    assert pose.misfit < 1e-4
+    np.testing.assert_allclose(pose.position_m, place_m, atol=1e-4)
+    assert pose.reprojection_error < 1e-4
 
 
 @pytest.mark.parametrize(
@@ -49,7 +53,7 @@ def test_the_user_nods_turns_and_leans_with_the_agents_signs(neck: tuple[float, 
 
 
 def test_in_the_picture_a_nod_lowers_the_nose_and_a_turn_to_the_left_moves_it_right():
-    """The eyes' own convention, told in pixels: nothing here is computed by the code under test."""
+    """The convention, seen in pixels: nothing here is computed by the code under test."""
     nose = 4
     rest, down, left = (project(neck).landmarks_px[nose] for neck in ((0, 0, 0), DOWN, LEFT))
     assert down[1] > rest[1] + 5
@@ -87,9 +91,9 @@ def test_a_wrong_field_of_view_changes_the_distance_and_hardly_the_angles():
     ("key", "rotation_of_camera"),
     [
         # About the camera's own axes, right, down and away: how it would be turned by hand.
-        ("camera_pitch_deg", (-1.0, 0.0, 0.0)),
-        ("camera_yaw_deg", (0.0, -1.0, 0.0)),
-        ("camera_roll_deg", (0.0, 0.0, 1.0)),
+        ("pitch_deg", (-1.0, 0.0, 0.0)),
+        ("yaw_deg", (0.0, -1.0, 0.0)),
+        ("roll_deg", (0.0, 0.0, 1.0)),
     ],
 )
 def test_a_level_head_is_level_however_the_camera_is_turned(
@@ -101,14 +105,16 @@ def test_a_level_head_is_level_however_the_camera_is_turned(
         CAMERA_FROM_FACING.T @ turned.inv().as_matrix() @ CAMERA_FROM_FACING
     ).as_rotvec()
     pose = find_head_pose(project(neck).landmarks_px, CAMERA)
-    level = camera_tilt(PerceptionConfig(**{key: 20.0})) * Rotation.from_rotvec(pose.neck)
+    level = camera_mounting(
+        **{"yaw_deg": 0.0, "pitch_deg": 0.0, "roll_deg": 0.0, key: 20.0}
+    ) * Rotation.from_rotvec(pose.neck)
     assert np.abs(angles_deg(level.as_rotvec())).max() < 0.1
     assert np.abs(angles_deg(pose.neck)).max() == pytest.approx(20.0, abs=0.1)
 
 
 def test_landmarks_that_are_no_face_fit_badly_or_are_refused():
     nonsense = np.random.default_rng(3).uniform(0, 480, (478, 2))
-    misfit = np.inf
+    error = np.inf
     with contextlib.suppress(ValueError):
-        misfit = find_head_pose(nonsense, CAMERA).misfit
-    assert misfit > PerceptionConfig().max_misfit
+        error = find_head_pose(nonsense, CAMERA).reprojection_error
+    assert error > PerceptionConfig().max_reprojection_error

@@ -1,11 +1,11 @@
-"""Every encoding reads the same colours, and what is no picture is refused with what was expected."""
+"""Every encoding gives the same colours; what is no image is rejected with what was expected."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 import pytest
-from timar_perception.pictures import mean_brightness, rgb_of_camera, rgb_of_message, shrink
+from timar_perception.images import CameraImage, downscale, mean_brightness, rgb_of_camera, rgb_of_message
 
 RGB = np.zeros((48, 64, 3), np.uint8)
 RGB[:, :32] = (200, 40, 20)
@@ -44,7 +44,7 @@ def test_grey_is_seen_as_grey():
         (("yuyv", 65, 48, 130, b"\0" * 6240), "expected an even number"),
     ],
 )
-def test_hostile_fields_are_refused_by_name(fields: tuple, said: str):
+def test_hostile_fields_are_rejected_by_name(fields: tuple, said: str):
     with pytest.raises(ValueError, match=said):
         rgb_of_message(*fields)
 
@@ -57,15 +57,21 @@ def test_hostile_fields_are_refused_by_name(fields: tuple, said: str):
         (np.zeros((3, 3, 3), np.uint8), "3 x 3 pixels"),
     ],
 )
-def test_a_camera_that_gives_no_picture_is_told_so(frame: np.ndarray, said: str):
+def test_a_camera_that_gives_no_image_is_reported(frame: np.ndarray, said: str):
     with pytest.raises(ValueError, match=said):
         rgb_of_camera(frame)
 
 
-def test_large_pictures_are_shrunk_and_small_ones_left():
-    assert shrink(np.zeros((2160, 3840, 3), np.uint8), 640).shape == (360, 640, 3)
-    assert shrink(RGB, 640) is RGB
+def test_large_images_are_scaled_down_and_small_ones_left():
+    assert downscale(np.zeros((2160, 3840, 3), np.uint8), 640).shape == (360, 640, 3)
+    assert downscale(RGB, 640) is RGB
 
 
 def test_brightness_is_the_mean_of_all_colours():
     assert mean_brightness(np.full((48, 64, 3), 77, np.uint8)) == 77.0
+
+
+@pytest.mark.parametrize("pixels", [np.zeros((48, 64), np.uint8), np.zeros((48, 64, 3), np.float32)])
+def test_an_image_is_rgb_of_eight_bits(pixels: np.ndarray):
+    with pytest.raises(ValueError, match=r"expected uint8 \(h, w, 3\) RGB"):
+        CameraImage(pixels, 0)
