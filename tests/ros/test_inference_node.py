@@ -19,8 +19,8 @@ from rclpy.time import Time  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 from timar_common.base_node import message_type, qos_of  # noqa: E402
 from timar_common.topics import TOPICS  # noqa: E402
-from timar_inference.turn_jobs import Decision  # noqa: E402
 from timar_inference.inference_node import InferenceNode  # noqa: E402
+from timar_inference.turn_jobs import Decision  # noqa: E402
 from timar_model.architecture.config import ModelConfig  # noqa: E402
 from timar_model.architecture.model import TimarModel  # noqa: E402
 from timar_model.loading import load_model  # noqa: E402
@@ -170,9 +170,7 @@ class Table:
         return {pair.key: pair.value for pair in self.diagnostics[-1].status[0].values}
 
     def turns(self) -> list[TurnLog]:
-        return [
-            entry for entry in self.log if entry.decision in (Decision.GENERATE, Decision.COMMIT_SKIPPED)
-        ]
+        return [entry for entry in self.log if entry.decision in (Decision.GENERATE, Decision.COMMIT_SKIPPED)]
 
     def close(self) -> None:
         self.node.close()
