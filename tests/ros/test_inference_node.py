@@ -111,8 +111,8 @@ class Table:
         self.spin_until(
             lambda: (
                 all(talker.get_subscription_count() == 1 for talker in self.talkers.values())
-                and self.node._motion.get_subscription_count() == 1
-                and self.node._log.get_subscription_count() == 1
+                and self.node.publishers_by_topic["agent/motion"].get_subscription_count() == 1
+                and self.node.publishers_by_topic["turn_log"].get_subscription_count() == 1
                 and self.reset.service_is_ready()
             )
         )
@@ -261,9 +261,9 @@ def test_conversation_of_three_seconds_gives_every_turn_its_motion_and_its_log(o
     table.spin_until(lambda: len(table.previews) >= int(values["previews"]))
     stages = ("queue", "speech", "backbone", "head", "publish", "compute")
     assert {f"{stage}_p95_ms" for stage in stages} | {"real_time_factor"} <= set(values)
-    assert (float(values["turn_fill_ms"]), float(values["floor_ms"])) == (200.0, 280.0)
+    assert (float(values["turn_fill_ms"]), float(values["reaction_floor_ms"])) == (200.0, 280.0)
     assert (values["samples_lost"], values["dropped"]) == ("0", "0")
-    assert int(values["unsampled"]) == 15 - len(drawn)
+    assert int(values["skipped"]) == 15 - len(drawn)
     assert int(values["cached_tokens"]) > 0
 
 
@@ -311,9 +311,9 @@ def test_user_motion_that_cannot_be_is_refused_and_what_can_be_is_used(open_tabl
     table.speak(0.1)
     table.show_user(4, 2, neck=array("f", [float("nan")] * 6))
     table.show_user(4, 2, jaw=array("f", [0.0] * 5))
-    table.spin_until(lambda: table.node.bad_messages == 2)
+    table.spin_until(lambda: table.node.host.bad_messages == 2)
     table.show_user(6, 2)
-    table.spin_until(lambda: 6 in table.node._conversation._motion._frames)
+    table.spin_until(lambda: 6 in table.node.component.scheduler.inputs.motion._frames)
     table.speak(0.5)
     table.spin_until(lambda: len(table.turns()) >= 3)
     seen = {entry.first_frame: list(entry.user_motion_valid) for entry in table.turns()}
@@ -339,7 +339,7 @@ def test_cut_of_the_plan_takes_an_unseen_turn_back(open_table, folder):
 def test_failing_engine_is_told_and_the_conversation_starts_anew(open_table, folder, capfd):
     table = open_table(make_node(model=str(folder), engine="torch"))
     table.speak(0.5)
-    session = table.node._runtime.session
+    session = table.node.component.runtime.session
     original = session.step
 
     def fail(*_arguments: object, **_options: object) -> None:

@@ -13,7 +13,7 @@ from timar_bag.bag import BAG_SUFFIXES, BagReader
 from timar_bag.commands import add_bag
 from timar_bag.live import LiveConfig
 from timar_common.atomic import write_json
-from timar_common.folder_lock import locked_folder
+from timar_common.folder_lock import folder_lock
 from timar_common.progress import progress_bars
 from timar_report.compare import compare_runs, table
 from timar_report.conditions import Condition, judge
@@ -128,8 +128,7 @@ def _replay(arguments: argparse.Namespace) -> int:
     if not bag.exists():
         raise FileNotFoundError(f"there is no bag at {bag}; give a rosbag2 folder, an .mcap or a .db3 file")
     is_one = is_one_bag(bag)
-    with locked_folder(out):
-        results = {str(bag): _one(job)} if is_one else _many(job, arguments.workers, arguments.dask)
+    results = {str(bag): _one(job)} if is_one else _many(job, arguments.workers, arguments.dask)
     status = 0
     for name, numbers in results.items():
         try:
@@ -184,7 +183,7 @@ def _one(job: ReplayJob) -> dict[str, Any]:
 
 def _many(job: ReplayJob, workers: int, cluster: str) -> dict[str, dict[str, Any]]:
     jobs = jobs_for(find_bags(job.bag), job.bag, job.out, job)
-    with progress_bars() as bars:
+    with folder_lock(job.out), progress_bars() as bars:
         advance = bars.add(f"{len(jobs)} bags")
         finished: list[FinishedJob] = []
 
@@ -238,7 +237,7 @@ def _scenarios(argv: list[str]) -> int:
     parser.add_argument("--model", help="in place of the scenarios' own")
     parser.add_argument("--engine", help="in place of the scenarios' own")
     arguments = parser.parse_args(argv)
-    with locked_folder(arguments.out):
+    with folder_lock(arguments.out):
         outcomes = run_scenarios(
             arguments.scenarios, arguments.out, arguments.workers, arguments.model, arguments.engine
         )

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from timar_common.atomic import write_json
+from timar_common.folder_lock import folder_lock
 from timar_inference.runtime import Runtime, open_runtime
 from timar_model.metrics import energy_score
 from timar_report.frames import read_frames
@@ -59,8 +60,15 @@ def run_job(
         FileNotFoundError: There is no bag or no model.
         ValueError: Nothing in the bag can be replayed.
         RuntimeError: The engine failed.
-        OSError: The results cannot be written.
+        OSError: The results cannot be written, or another process writes into the folder.
     """
+    with folder_lock(job.out):
+        return _replay_and_score(job, runtime, advance)
+
+
+def _replay_and_score(
+    job: ReplayJob, runtime: Runtime | None, advance: Callable[[int], None]
+) -> dict[str, Any]:
     began_s, began_cpu_s = time.monotonic(), time.process_time()
     for name in (SCORE_NAME, RUN_NAME, REPORT_NAME):
         (job.out / name).unlink(missing_ok=True)
