@@ -52,7 +52,7 @@ def replayed(
     bag: Path, settings: ReplaySettings, runtime: Runtime, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     out = tmp_path_factory.mktemp("replayed") / "bag"
-    assert replay(bag, out, settings, runtime).losses == []
+    assert replay(bag, out, settings, runtime).issues == []
     return out
 
 
