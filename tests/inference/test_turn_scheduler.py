@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from timar_inference.decisions import StartConversation, TakeBack, TurnRequest
+from timar_inference.turn_jobs import Rollback, StartConversation, TurnRequest
 
 BLOCK = 320
 
@@ -69,7 +69,7 @@ def test_lost_sound_is_silence_in_its_place_and_counted(stage):
     assert turn.user_samples_filled == 960
     assert heard[3200 - first : 4160 - first].tolist() == [0] * 960
     assert heard[4160 - first :].tolist() == [n % 1000 for n in range(4160, turn.user_end_frame * 640)]
-    assert stage.conversation.counters().samples_lost == 960
+    assert stage.scheduler.inputs.counters().samples_lost == 960
 
 
 def fates():
@@ -155,7 +155,7 @@ def test_stamp_that_leaps_once_moves_no_motion(stage):
     stage.hear(16_000, np.ones(BLOCK), stamp_ns=stage.clock() - 30 * 10**9)
     turn = turns_of(stage.hear_until(16_320, 19_200))[0]
     assert turn.due_ns == pytest.approx(5_000_000_000 + 640 * turn.first_frame * 62_500, abs=1e5)
-    assert stage.conversation.clock.jumps == 0
+    assert stage.scheduler.clock.jumps == 0
 
 
 def test_microphone_that_really_leapt_is_followed(stage):
@@ -181,7 +181,7 @@ def test_user_motion_goes_to_the_turn_that_hears_its_frames(stage):
     stage.jobs()
     motion = np.zeros((2, 56), np.float32)
     motion[:, 0] = [1, 2]
-    stage.conversation.push_motion(1, motion, np.array([[True] * 3, [True, False, True]]))
+    stage.see(1, motion, np.array([[True] * 3, [True, False, True]]))
     first, second = turns_of(stage.hear_until(1600, 5120))
     assert first.user_motion[:, 0].tolist() == [0, 0, 0, 1, 2]
     assert first.user_motion_valid[:, 1].tolist() == [False, False, False, True, False]
@@ -195,9 +195,8 @@ def test_user_motion_goes_to_the_turn_that_hears_its_frames(stage):
         ({"rate": 48_000}, "48000 Hz"),
         ({"first_sample": -320}, "sample -320"),
         ({"first_sample": 16_000 * 3600}, "57600000"),
-        ({"samples": np.zeros(0)}, "shape"),
+        ({"samples": np.zeros(0)}, "0 samples"),
         ({"samples": np.zeros(16_001)}, "16001"),
-        ({"samples": np.zeros((2, 160))}, r"\(2, 160\)"),
         ({"filled": 321}, "321 of 320"),
         ({"stamp_ns": 1}, "use_sim_time"),
         ({"stamp_ns": 10**18}, "use_sim_time"),
@@ -217,14 +216,14 @@ def test_impossible_block_is_refused_and_changes_nothing(make_stage, changes, wo
     mine, other = turns_of(stage.jobs()), turns_of(untouched.jobs())
     assert [turn.user_speech.tobytes() for turn in mine] == [turn.user_speech.tobytes() for turn in other]
     assert [turn.due_ns for turn in mine] == [turn.due_ns for turn in other]
-    assert stage.conversation.counters() == untouched.conversation.counters()
+    assert stage.scheduler.inputs.counters() == untouched.scheduler.inputs.counters()
 
 
 def test_counter_that_starts_anew_is_refused_until_a_new_conversation(stage):
     stage.hear_until(0, 16_000 * 5)
     with pytest.raises(ValueError, match="reset_conversation"):
         stage.hear(0, np.ones(BLOCK), stamp_ns=stage.clock())
-    stage.conversation.restart()
+    stage.scheduler.restart()
     stage.hear(0, np.ones(BLOCK), stamp_ns=stage.clock())
     (start,) = stage.jobs()
     assert start.first_frame == 5
@@ -239,14 +238,14 @@ def test_plan_hours_ahead_is_refused(stage):
 def test_user_motion_of_another_clock_is_refused(stage):
     stage.hear_until(0, 3200)
     with pytest.raises(ValueError, match="1000000"):
-        stage.conversation.push_motion(10**6, np.zeros((1, 56), np.float32), np.ones((1, 3), bool))
+        stage.see(10**6, np.zeros((1, 56), np.float32), np.ones((1, 3), bool))
 
 
 def test_new_conversation_has_a_new_name_and_seed_and_forgets_the_user(make_stage):
     stage = make_stage(seed=40)
     first = turns_of(stage.hear_until(0, 16_000))[0]
     stage.plan(0, np.full(32_000, 5))
-    stage.conversation.restart()
+    stage.scheduler.restart()
     start, turn = stage.hear_until(16_000, 19_200)[:2]
     assert start.conversation_id != first.conversation_id
     assert (first.seed, start.seed, turn.seed) == (40, 41, 41)
@@ -254,7 +253,7 @@ def test_new_conversation_has_a_new_name_and_seed_and_forgets_the_user(make_stag
     # The user is silent before the restart; what is planned stays planned.
     assert not turn.user_speech[: 16_000 - 640 * turn.user_first_frame].any()
     assert np.round(turn.agent_speech * 32768).astype(int).tolist() == [5] * 3200
-    assert stage.conversation.counters().samples_received == 19_200
+    assert stage.scheduler.inputs.counters().samples_received == 19_200
 
 
 def test_cut_under_an_unseen_turn_takes_it_back_and_makes_it_again(stage):
@@ -264,9 +263,9 @@ def test_cut_under_an_unseen_turn_takes_it_back_and_makes_it_again(stage):
     assert turn.due_ns > stage.clock()
     assert turn.final_until_frame == 25
     stage.plan(16_640, np.zeros(0), revision=1)
-    take_back, again = stage.jobs()
-    assert isinstance(take_back, TakeBack)
-    assert (take_back.first_frame, take_back.revision, take_back.planned_revision) == (25, 1, 1)
+    rollback, again = stage.jobs()
+    assert isinstance(rollback, Rollback)
+    assert (rollback.first_frame, rollback.revision, rollback.planned_revision) == (25, 1, 1)
     assert (again.first_frame, again.revision, again.planned_revision) == (25, 1, 1)
     assert again.user_speech.tobytes() == turn.user_speech.tobytes()
     assert np.round(again.agent_speech * 32768).astype(int).tolist() == [5] * 640 + [0] * 2560
@@ -314,7 +313,7 @@ def test_turns_stay_in_order_through_any_changes_of_the_plan(make_stage, changes
     def check(jobs):
         nonlocal expected, final
         for job in jobs:
-            if isinstance(job, TakeBack):
+            if isinstance(job, Rollback):
                 assert final <= job.first_frame < expected
                 expected = job.first_frame
             elif isinstance(job, TurnRequest):

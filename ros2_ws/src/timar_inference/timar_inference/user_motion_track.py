@@ -7,7 +7,7 @@ import numpy.typing as npt
 from timar_common.user_motion import MOTION_CHANNELS, PARTS
 
 
-class MotionTrack:
+class UserMotionTrack:
     """Keep the newest frames of one person; the first report of a frame stands.
 
     That the first one stands, and not the last, makes a recorded conversation repeatable: the log needs to
