@@ -1,15 +1,28 @@
-"""What any servo bus can do, whatever its protocol: find, read and write servos, one or many at once."""
+"""Servo bus: find, read and write servos on one line, one or many at once; and the bus of packet protocols."""
 
 from __future__ import annotations
 
 import abc
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from timar_driver.driver import HardwareGoneError
+from timar_driver.packets import (
+    BROADCAST,
+    PING,
+    READ,
+    REBOOT,
+    SYNC_READ,
+    SYNC_WRITE,
+    WRITE,
+    Packet,
+    PacketReader,
+)
 from timar_driver.registers import Register, RegisterBlock
 from timar_driver.servo_models import ServoFamily
+from timar_driver.transport import Transport
 
 _Result = TypeVar("_Result")
 
@@ -63,7 +76,7 @@ class ServoBus(abc.ABC):
 
     @abc.abstractmethod
     def reboot(self, servo_id: int) -> None:
-        """Let a servo start anew."""
+        """Restart a servo."""
 
     @abc.abstractmethod
     def sync_write(self, register: Register, values: Mapping[int, int]) -> None:
@@ -82,6 +95,10 @@ class ServoBus(abc.ABC):
         """Write one register; see `write`."""
 
     @abc.abstractmethod
+    def reply_time_s(self, size: int, servos: int) -> float:
+        """Return how long replies of `size` bytes by so many servos are waited for [s]."""
+
+    @abc.abstractmethod
     def now_s(self) -> float:
         """Return the time by which replies are waited for [s]; the line must be open."""
 
@@ -96,7 +113,7 @@ class ServoBus(abc.ABC):
             BusError: No whole answer came, for all attempts.
         """
         register = self.family.register(name)
-        return self._tried(lambda: self.read_once(servo_id, register))
+        return self._retried(lambda: self.read_once(servo_id, register))
 
     def write(self, servo_id: int, name: str, value: int) -> None:
         """Write one register of one servo and have it confirmed.
@@ -105,12 +122,160 @@ class ServoBus(abc.ABC):
             BusError: It was not confirmed, for all attempts, or refused.
         """
         register = self.family.register(name)
-        self._tried(lambda: self.write_once(servo_id, register, value))
+        self._retried(lambda: self.write_once(servo_id, register, value))
 
-    def _tried(self, call: Callable[[], _Result]) -> _Result:
+    def _retried(self, call: Callable[[], _Result]) -> _Result:
         for _ in range(self.attempts - 1):
             try:
                 return call()
             except BusError:
                 self.settle()
         return call()
+
+
+class PacketBus(ServoBus):
+    """Servos that speak in packets of their family's format.
+
+    Args:
+        family: Of the servos.
+        open_transport: Opens the line; called by `open`.
+        baud: Bits a second.
+        reply_margin_ms: A reply may take this much longer than its bytes need on the line.
+    """
+
+    def __init__(
+        self,
+        family: ServoFamily,
+        open_transport: Callable[[], Transport],
+        baud: int,
+        reply_margin_ms: float = 4.0,
+    ) -> None:
+        self.family, self._format = family, family.packets
+        self.counters = BusCounters()
+        self._open_transport, self._s_per_byte = open_transport, 10.0 / baud
+        self._margin_s = reply_margin_ms * 1e-3
+        self._transport: Transport | None = None
+
+    def open(self) -> None:
+        """Open the line."""
+        if self._transport is None:
+            try:
+                self._transport = self._open_transport()
+            except OSError as error:
+                raise BusGoneError(str(error)) from error
+
+    def close(self) -> None:
+        """Close the line."""
+        if self._transport is not None:
+            self._transport.close()
+            self._transport = None
+
+    def ping(self, servo_id: int) -> int | None:
+        """Return a servo's model number."""
+        for _ in range(self.attempts):
+            with contextlib.suppress(BusError):
+                data = self._ask_one("answer a ping", Packet(servo_id, PING), self._format.ping_bytes)
+                if data:
+                    return int.from_bytes(data[:2], "little")
+                return self.read_once(servo_id, self.family.register("model_number"))
+            self.settle()
+        return None
+
+    def reboot(self, servo_id: int) -> None:
+        """Restart a servo."""
+        if self._format.confirms_reboot:
+            self._ask_one("confirm its reboot", Packet(servo_id, REBOOT), 0)
+        else:
+            self._send(Packet(servo_id, REBOOT))
+
+    def read_once(self, servo_id: int, register: Register) -> int:
+        """Read one register."""
+        where = self._format.number(register.address) + self._format.number(register.size)
+        request = Packet(servo_id, READ, where)
+        return register.from_bytes(self._ask_one(f"read register {register.name}", request, register.size))
+
+    def write_once(self, servo_id: int, register: Register, value: int) -> None:
+        """Write one register."""
+        data = self._format.number(register.address) + register.to_bytes(value)
+        self._ask_one(f"write {value} to register {register.name}", Packet(servo_id, WRITE, data), 0)
+
+    def sync_write(self, register: Register, values: Mapping[int, int]) -> None:
+        """Write one register of many servos in one packet."""
+        where = self._format.number(register.address) + self._format.number(register.size)
+        rows = b"".join(bytes([key]) + register.to_bytes(value) for key, value in values.items())
+        self._send(Packet(BROADCAST, SYNC_WRITE, where + rows))
+
+    def sync_read(self, block: RegisterBlock, servo_ids: Sequence[int]) -> dict[int, dict[str, int]]:
+        """Read the same registers of many servos; one that stays silent costs one reply."""
+        where = self._format.number(block.address) + self._format.number(block.size)
+        replies = self._ask(Packet(BROADCAST, SYNC_READ, where + bytes(servo_ids)), servo_ids, block.size)
+        return {
+            servo_id: block.decode(reply.parameters)
+            for servo_id, reply in replies.items()
+            if not self._format.refusal(reply.code)
+        }
+
+    def reply_time_s(self, size: int, servos: int) -> float:
+        """Return the time of all replies' bytes on the line, and the margin."""
+        return servos * (size + self._format.reply_bytes) * self._s_per_byte + self._margin_s
+
+    def now_s(self) -> float:
+        """Return the transport's time [s]."""
+        with self._line() as line:
+            return line.now_s()
+
+    def settle(self) -> None:
+        """Wait, then forget what came."""
+        with self._line() as line:
+            end_s = line.now_s() + self.QUIET_S
+            while (left_s := end_s - line.now_s()) > 0:
+                line.read(256, left_s)
+            line.discard()
+
+    def _ask_one(self, action: str, request: Packet, size: int) -> bytes:
+        """Send a request to one servo and return its reply's data."""
+        servo_id = request.servo_id
+        reply = self._ask(request, [servo_id], size).get(servo_id)
+        if reply is None:
+            raise BusError(
+                f"servo {servo_id} did not {action}: no whole answer came; check its power, its cable and "
+                "the bus's baud"
+            )
+        if refusal := self._format.refusal(reply.code):
+            raise BusError(f"servo {servo_id} did not {action}: it {refusal}")
+        return reply.parameters
+
+    def _ask(self, request: Packet, servo_ids: Sequence[int], size: int) -> dict[int, Packet]:
+        """Send a request and gather these servos' replies until all are there or the time is up."""
+        self._send(request)
+        reader, found = PacketReader(self._format), dict[int, Packet]()
+        with self._line() as line:
+            end_s = line.now_s() + self.reply_time_s(size, len(servo_ids))
+            while len(found) < len(servo_ids) and (left_s := end_s - line.now_s()) > 0:
+                for reply in reader.feed(line.read(256, left_s)):
+                    if self._is_reply(reply, size) and reply.servo_id in servo_ids:
+                        found[reply.servo_id] = reply
+        self.counters.corrupt += reader.broken
+        self.counters.replies += len(found)
+        self.counters.missing += len(servo_ids) - len(found)
+        return found
+
+    def _is_reply(self, packet: Packet, size: int) -> bool:
+        if self._format.marks_replies and not packet.is_reply:
+            return False
+        return len(packet.parameters) == size or bool(self._format.refusal(packet.code))
+
+    def _send(self, request: Packet) -> None:
+        self.counters.requests += 1
+        with self._line() as line:
+            line.discard()
+            line.write(self._format.encode(request))
+
+    @contextlib.contextmanager
+    def _line(self) -> Iterator[Transport]:
+        if self._transport is None:
+            raise BusGoneError("the servo bus is not open; call open() first")
+        try:
+            yield self._transport
+        except OSError as error:
+            raise BusGoneError(f"the servo bus is gone: {error}; check the adapter's plug") from error
