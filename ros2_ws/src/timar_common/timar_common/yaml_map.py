@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import yaml
+
+from timar_common.config import describe
+from timar_common.suggest import nearest
+
+_Config = TypeVar("_Config")
 
 
 class YamlMap:
@@ -120,6 +127,41 @@ class YamlMap:
         self._asked.add(key)
         return key in self._entries
 
+    def config(self, config_type: type[_Config]) -> _Config:
+        """Return a configuration dataclass from its fields' names as keys, all optional, and refuse the rest.
+
+        Args:
+            config_type: A frozen dataclass of `timar_common.config.option` fields.
+
+        Raises:
+            ValueError: A value is not what its field takes; the message names its line.
+        """
+        default, values = config_type(), {}
+        for name, description in describe(config_type).items():
+            value = getattr(default, name)
+            if isinstance(value, str):
+                values[name] = self.text(name, value, description.choices)
+                continue
+            read = self.integer if isinstance(value, int) else self.number
+            low = -math.inf if description.minimum is None else description.minimum
+            high = math.inf if description.maximum is None else description.maximum
+            values[name] = read(name, value, minimum=low, maximum=high)
+        self.refuse_rest()
+        with self.blamed():
+            return config_type(**values)
+
+    @contextlib.contextmanager
+    def blamed(self, key: str = "") -> Iterator[None]:
+        """Let a ValueError of what is done with the mapping name file and line.
+
+        Args:
+            key: The entry to blame; empty: the mapping.
+        """
+        try:
+            yield
+        except ValueError as error:
+            raise self.error(str(error), key) from error
+
     def number_by_key(self) -> dict[str, float]:
         """Return every entry as a finite number."""
         self._asked.update(self._entries)
@@ -133,7 +175,9 @@ class YamlMap:
         """
         for key in self._entries:
             if key not in self._asked:
-                raise self.error(f"unknown key {key!r}; known here: {', '.join(sorted(self._asked))}", key)
+                near = nearest(key, self._asked)
+                hint = f"; did you mean {near!r}? Known here: " if near else "; known here: "
+                raise self.error(f"unknown key {key!r}{hint}{', '.join(sorted(self._asked))}", key)
 
     def _take(self, key: str, *, optional: bool = False) -> yaml.Node | None:
         self._asked.add(key)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from timar_common.config import check, number
 from timar_common.extensions import load_extension
+from timar_common.suggest import refuse_unknown
 from timar_common.yaml_map import YamlMap, read_yaml_map
 
 from timar_driver.driver import Array, JointDriver, JointLimits
@@ -145,7 +146,7 @@ def read_hardware(path: Path, joint_names: tuple[str, ...], limits: JointLimits)
     document = read_yaml_map(path)
     stop = document.child("stop", optional=True).config(StopConfig)
     parked = document.child("park_rad", optional=True)
-    _check_joints(parked, joint_names)
+    refuse_unknown("driven joint", parked.keys(), joint_names, owner="the URDF", error=parked.error)
     at_zero = np.clip(0.0, limits.lower, limits.upper)
     given = parked.number_by_key()
     park_rad = np.array([given.get(name, at_zero[row]) for row, name in enumerate(joint_names)])
@@ -198,16 +199,10 @@ def _watchdog_ms(line: YamlMap, family: ServoFamily) -> float:
     return watchdog_ms
 
 
-def _check_joints(entries: YamlMap, joint_names: tuple[str, ...]) -> None:
-    for name in entries.keys():  # noqa: SIM118 - a YamlMap is no mapping
-        if name not in joint_names:
-            raise entries.error(f"the URDF drives no joint {name!r}; it drives: {', '.join(joint_names)}", name)
-
-
 def _servos(
     entries: YamlMap, protocol: ServoProtocol, joint_names: tuple[str, ...], limits: JointLimits
 ) -> tuple[ServoSpec, ...]:
-    _check_joints(entries, joint_names)
+    refuse_unknown("driven joint", entries.keys(), joint_names, owner="the URDF", error=entries.error)
     if missing := [name for name in joint_names if not entries.has(name)]:
         raise entries.error(f"no servo is given for {', '.join(missing)}; every driven joint needs one")
     joint_by_id: dict[int, str] = {}
