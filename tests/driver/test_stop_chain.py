@@ -150,7 +150,7 @@ def test_a_lost_servo_makes_the_others_stop_by_the_category(moving, category):
 
 def test_an_overload_stops_the_others_as_well(moving):
     stage = moving("hold")
-    stage.bench.servo("tilt").suffer("overload")
+    stage.bench.servo("tilt").inject_fault("overload")
     stage.run(150)
     stage.run_until_stopped(stage.drive.stop_config.within_s)
     assert "tilt (servo 2) has shut down: overload" in stage.drive.fault

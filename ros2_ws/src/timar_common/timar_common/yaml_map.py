@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 
@@ -136,7 +136,8 @@ class YamlMap:
         Raises:
             ValueError: A value is not what its field takes; the message names its line.
         """
-        default, values = config_type(), {}
+        default = config_type()
+        values: dict[str, Any] = {}
         for name, description in describe(config_type).items():
             value = getattr(default, name)
             if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Hardware file of a robot, `ROBOT.hardware.yaml` beside its URDF: servo bus or other driver, and how it stops.
+"""Hardware file, `ROBOT.hardware.yaml` beside the URDF: servo bus or other driver, and how it stops.
 
 Every mistake is named by file, line and rule before anything moves.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from timar_common.config import check, number
 from timar_common.extensions import load_extension
-from timar_common.suggest import refuse_unknown
+from timar_common.suggest import unknown_name
 from timar_common.yaml_map import YamlMap, read_yaml_map
 
 from timar_driver.driver import Array, JointDriver, JointLimits
@@ -110,6 +110,20 @@ class BusDescription:
         rows = [(servo.lower_rad, servo.upper_rad, servo.velocity_rad_s) for servo in self.servos]
         return JointLimits(*np.array(rows).T)
 
+    def check_period(self, period_s: float) -> None:
+        """Check that the servos hear from us often enough.
+
+        Raises:
+            ValueError: They would stop by their watchdog, or be taken for lost, between two cycles.
+        """
+        needed_ms = 2e3 * period_s
+        for name, ms in (("watchdog_ms", self.watchdog_ms), ("lost_after_ms", self.timing.lost_after_ms)):
+            if 0.0 < ms < needed_ms:
+                raise ValueError(
+                    f"{name} is {ms:g} and a cycle lasts {1e3 * period_s:g} ms, expected at least two "
+                    f"cycles, {needed_ms:g} ms: raise it, or rate_hz"
+                )
+
 
 @dataclasses.dataclass(frozen=True)
 class Hardware:
@@ -123,6 +137,16 @@ class Hardware:
     bus: BusDescription | None = None
     driver: JointDriver | None = None
     """In place of a bus: what the file's `driver` names."""
+
+    def servo_bus(self) -> BusDescription:
+        """Return the bus.
+
+        Raises:
+            ValueError: There is none.
+        """
+        if self.bus is None:
+            raise ValueError(f"{self.path} names a driver and no servo bus; there is none to look at here")
+        return self.bus
 
 
 def hardware_file_of(urdf: Path) -> Path:
@@ -146,7 +170,7 @@ def read_hardware(path: Path, joint_names: tuple[str, ...], limits: JointLimits)
     document = read_yaml_map(path)
     stop = document.child("stop", optional=True).config(StopConfig)
     parked = document.child("park_rad", optional=True)
-    refuse_unknown("driven joint", parked.keys(), joint_names, owner="the URDF", error=parked.error)
+    _check_joints(parked, joint_names)
     at_zero = np.clip(0.0, limits.lower, limits.upper)
     given = parked.number_by_key()
     park_rad = np.array([given.get(name, at_zero[row]) for row, name in enumerate(joint_names)])
@@ -199,10 +223,16 @@ def _watchdog_ms(line: YamlMap, family: ServoFamily) -> float:
     return watchdog_ms
 
 
+def _check_joints(entries: YamlMap, joint_names: tuple[str, ...]) -> None:
+    for name in entries.keys():  # noqa: SIM118 - a YamlMap is no mapping
+        if name not in joint_names:
+            raise entries.error(unknown_name("driven joint", name, joint_names, owner="the URDF"), name)
+
+
 def _servos(
     entries: YamlMap, protocol: ServoProtocol, joint_names: tuple[str, ...], limits: JointLimits
 ) -> tuple[ServoSpec, ...]:
-    refuse_unknown("driven joint", entries.keys(), joint_names, owner="the URDF", error=entries.error)
+    _check_joints(entries, joint_names)
     if missing := [name for name in joint_names if not entries.has(name)]:
         raise entries.error(f"no servo is given for {', '.join(missing)}; every driven joint needs one")
     joint_by_id: dict[int, str] = {}
@@ -217,10 +247,9 @@ def _servos(
     return tuple(servos)
 
 
-def _servo(
-    name: str, entry: YamlMap, protocol: ServoProtocol, ends: tuple[float, float, float]
-) -> ServoSpec:
+def _servo(name: str, entry: YamlMap, protocol: ServoProtocol, ends: tuple[float, float, float]) -> ServoSpec:
     last_tick = protocol.family.ticks_per_turn - 1
+    lower_rad, upper_rad = entry.numbers("position_rad", 2, ends[:2])
     servo = ServoSpec(
         name,
         entry.integer("id", minimum=0, maximum=LAST_ID),
@@ -228,7 +257,8 @@ def _servo(
         entry.integer("zero_tick", (last_tick + 1) // 2, minimum=0, maximum=last_tick),
         entry.integer("sign", 1),
         entry.number("ratio", 1.0, minimum=0.05, maximum=20.0),
-        *entry.numbers("position_rad", 2, ends[:2]),
+        lower_rad,
+        upper_rad,
         entry.number("velocity_rad_s", ends[2], minimum=0.01),
     )
     entry.refuse_rest()

@@ -1,4 +1,4 @@
-"""Servo bus: find, read and write servos on one line, one or many at once; and the bus of packet protocols."""
+"""Servo bus: find, read and write servos on one line, one or many at once; packet protocols."""
 
 from __future__ import annotations
 
@@ -150,6 +150,8 @@ class PacketBus(ServoBus):
         baud: int,
         reply_margin_ms: float = 4.0,
     ) -> None:
+        if family.packets is None:
+            raise ValueError(f"the servo family {family.name} has no packet format; give it a bus of its own")
         self.family, self._format = family, family.packets
         self.counters = BusCounters()
         self._open_transport, self._s_per_byte = open_transport, 10.0 / baud

@@ -1,4 +1,4 @@
-"""How the servos are: temperature, voltage, load, and what they complain of."""
+"""Servo health: temperature, voltage, load and hardware errors, as warnings and as numbers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ServoHealth:
         self._limits: list[dict[str, int]] = [{} for _ in self._specs]
 
     def learn_limits(self, bus: ServoBus) -> None:
-        """Ask every servo for its own alarm limits."""
+        """Read the alarm limits of every servo."""
         for row, spec in enumerate(self._specs):
             for name in ("temperature_limit", "min_voltage", "max_voltage"):
                 self._limits[row][name] = bus.read(spec.servo_id, name)
@@ -34,12 +34,13 @@ class ServoHealth:
 
     def shutdown(self, row: int) -> str:
         """Say why a servo has shut itself down; nothing when it has not."""
-        seen, family = self._seen[row], self._specs[row].model.family
-        bits = seen.get("error", 0) & family.shutdown_bits
+        family = self._specs[row].model.family
+        bits = self._seen[row].get("error", 0) & family.shutdown_bits
         if not bits:
             return ""
-        named = [text for bit, text in family.fault_bits.items() if bits >> bit & 1]
-        return f"has shut down: {', '.join(named)}; let it cool, look for what blocks it, then resume"
+        return (
+            f"has shut down: {family.named_faults(bits)}; let it cool, look for what blocks it, then resume"
+        )
 
     def warnings(self) -> list[str]:
         """Say what is near an alarm, a sentence each."""
@@ -56,14 +57,12 @@ class ServoHealth:
                     f"{spec.joint} has {0.1 * voltage:.1f} V, expected {0.1 * limits['min_voltage']:.1f} to "
                     f"{0.1 * limits['max_voltage']:.1f} V; check the power supply"
                 )
-            bits = seen.get("error", 0)
-            named = [text for bit, text in spec.model.family.fault_bits.items() if bits >> bit & 1]
-            if named:
-                found.append(f"{spec.joint} reports: {', '.join(named)}")
+            if named := spec.model.family.named_faults(seen.get("error", 0)):
+                found.append(f"{spec.joint} reports: {named}")
         return found
 
     def values(self) -> dict[str, object]:
-        """Return the numbers by joint, in units of people."""
+        """Return the numbers by joint, in physical units."""
         values: dict[str, object] = {}
         for spec, seen in zip(self._specs, self._seen, strict=True):
             if "temperature" in seen:

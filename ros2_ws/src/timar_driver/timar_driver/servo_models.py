@@ -1,4 +1,4 @@
-"""Tables of servo models: registers, units, fault bits of Dynamixel X and Feetech STS. Another model is a row.
+"""Tables of servo models: registers, units, fault bits of Dynamixel X and Feetech STS; one row a model.
 
 Sources: ROBOTIS e-Manual, pages of the X series (control tables, protocol 2.0); Feetech's memory table of the
 STS series. Only facts of numbers and addresses are taken.
@@ -24,7 +24,8 @@ class ServoFamily:
 
     name: str
     """What a hardware file calls it."""
-    packets: PacketFormat
+    packets: PacketFormat | None
+    """None: the protocol brings a bus of its own, and cannot be simulated."""
     bauds: tuple[int, ...]
     registers: Mapping[str, Register]
     motion: tuple[str, ...]
@@ -84,7 +85,8 @@ class ServoModel:
     """Load register to `load_unit`."""
 
 
-def _table(*registers: Register) -> Mapping[str, Register]:
+def register_table(*registers: Register) -> Mapping[str, Register]:
+    """Return registers by name."""
     return {register.name: register for register in registers}
 
 

@@ -43,8 +43,8 @@ class ServoProtocol:
 
 _NEEDED = (
     "model_number", "return_delay", "operating_mode", "min_position", "max_position", "torque_enable",
-    "effort_limit", "profile_acceleration", "profile_velocity", "goal_position", "position", "velocity", "error",
-    "temperature_limit", "min_voltage", "max_voltage",
+    "effort_limit", "profile_acceleration", "profile_velocity", "goal_position", "position", "velocity",
+    "error", "temperature_limit", "min_voltage", "max_voltage",
 )  # fmt: skip
 """Registers that set-up and health checks use."""
 
