@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 from collections.abc import Callable
 
@@ -10,34 +9,19 @@ import numpy as np
 
 from timar_driver.command_limiter import CommandLimiter
 from timar_driver.driver import Array, JointDriver, Measurement
-from timar_driver.hardware_file import BusDescription, ServoSpec
+from timar_driver.hardware_file import BusDescription
 from timar_driver.servo_bus import BusCounters, BusError, ServoBus
-from timar_driver.servo_health import ServoHealth
 from timar_driver.servo_setup import ServoSetup
+from timar_driver.servo_state import ServoState
 from timar_driver.transport import SerialTransport, Transport
 
-_MINUTE_NS = 60_000_000_000
 _LONGEST_ASKED_NS = 50_000_000
 
 
 def make_bus(description: BusDescription, open_transport: Callable[[], Transport] | None = None) -> ServoBus:
     """Return the bus of a description, not yet open; `open_transport` stands in for its serial port."""
     opener = open_transport or (lambda: SerialTransport(description.port, description.baud))
-    protocol, margin_ms = description.protocol, description.timing.reply_margin_ms
-    return protocol.bus(protocol.family, opener, description.baud, margin_ms)
-
-
-@dataclasses.dataclass
-class _Joint:
-    """What is known of one joint's servo."""
-
-    spec: ServoSpec
-    is_given_up: bool = False
-    silent_ns: int = 0
-    """How long it was asked in vain."""
-    restarts_ns: collections.deque[int] = dataclasses.field(
-        default_factory=lambda: collections.deque(maxlen=64)
-    )
+    return ServoBus(description.family, opener, description.baud, description.timing.reply_margin_ms)
 
 
 class BusDriver(JointDriver):
@@ -68,9 +52,8 @@ class BusDriver(JointDriver):
         self._bus = bus or make_bus(description)
         self._setup = ServoSetup(self._bus, description.protocol, description.watchdog_ms)
         self._limiter = CommandLimiter(self.joint_names, self.limits)
-        self._health = ServoHealth(description.servos)
-        self._joints = [_Joint(spec) for spec in description.servos]
-        self._by_id = {joint.spec.servo_id: row for row, joint in enumerate(self._joints)}
+        self._servos = [ServoState(spec) for spec in description.servos]
+        self._row_by_id = {spec.servo_id: row for row, spec in enumerate(description.servos)}
         self._family = family = description.family
         self._goal = family.register("goal_position")
         self._motion = family.block(family.motion)
@@ -79,8 +62,8 @@ class BusDriver(JointDriver):
         self._per_rad = np.array([spec.ticks_per_rad for spec in description.servos])
         # Velocity register of a servo to velocity of its joint: [rad/s] of the servo, in ticks, by its ratio.
         self._velocity_unit = family.rad_s_per_unit * family.ticks_per_turn / (2 * np.pi) / self._per_rad
-        self._positions: Array = np.zeros(len(self._joints))
-        self._velocities: Array = np.zeros(len(self._joints))
+        self._positions: Array = np.zeros(len(self._servos))
+        self._velocities: Array = np.zeros(len(self._servos))
         self._effort = 0.0
         self._slow_turn = self._slow_skips = 0
         self._sent_ns = self._read_ns = 0
@@ -98,13 +81,13 @@ class BusDriver(JointDriver):
             self._positions[row] = (tick - self._zero[row]) / self._per_rad[row]
         self._setup.start_watchdogs(specs)
         self._velocities[:] = 0.0
-        self._joints = [_Joint(spec) for spec in specs]
+        self._servos = [ServoState(spec) for spec in specs]
         self._limiter.start(self._positions, now_ns)
         # A joint found outside its limits was commanded to the nearest one; it is led there, not thrown.
         for outside in np.flatnonzero(np.abs(self._limiter.command - self._positions) > 1e-3).tolist():
             self._limiter.rejoin(outside, float(self._positions[outside]))
-        self._health = ServoHealth(specs)
-        self._health.learn_limits(self._bus)
+        for servo in self._servos:
+            servo.read_limits(self._bus)
         self._effort, self._sent_ns, self._read_ns, self._pending_fault = 1.0, 0, now_ns, ""
         self._bus.counters = BusCounters()
         # From here on the loop runs: what fails is tried again in a later cycle.
@@ -121,9 +104,9 @@ class BusDriver(JointDriver):
         self._sent_ns = now_ns
         ticks = np.rint(self._zero + self._per_rad * command).astype(int)
         values = {
-            joint.spec.servo_id: joint.spec.nearest_tick(int(tick))
-            for joint, tick in zip(self._joints, ticks, strict=True)
-            if not joint.is_given_up
+            servo.spec.servo_id: servo.spec.nearest_tick(int(tick))
+            for servo, tick in zip(self._servos, ticks, strict=True)
+            if not servo.is_given_up
         }
         if values and self._effort > 0.0:
             self._bus.sync_write(self._goal, values)
@@ -133,15 +116,15 @@ class BusDriver(JointDriver):
         """Read where the joints are, and of a few how they are."""
         found = self._bus.sync_read(self._motion, self._living())
         for servo_id, values in found.items():
-            row = self._by_id[servo_id]
+            row = self._row_by_id[servo_id]
             self._positions[row] = (values["position"] - self._zero[row]) / self._per_rad[row]
             self._velocities[row] = values["velocity"] * self._velocity_unit[row]
-            self._joints[row].silent_ns = 0
-            self._health.take(row, values)
+            self._servos[row].silent_ns = 0
+            self._servos[row].values |= values
         # Waiting for lost replies twice would not fit into one cycle; the slow reading comes a cycle later.
         if len(found) == len(self._living()):
             self._read_slow(now_ns)
-        self._look_for_lost({self._by_id[servo_id] for servo_id in found}, now_ns)
+        self._look_for_lost({self._row_by_id[servo_id] for servo_id in found}, now_ns)
         if self._pending_fault:
             fault, self._pending_fault = self._pending_fault, ""
             raise RuntimeError(fault)
@@ -165,15 +148,14 @@ class BusDriver(JointDriver):
         """Disarm the watchdogs, so that joints with torque go on holding, and close the line."""
         self._bus.attempts = ServoBus.attempts
         try:
-            self._setup.stop_watchdogs([joint.spec for joint in self._joints if not joint.is_given_up])
+            self._setup.stop_watchdogs([servo.spec for servo in self._servos if not servo.is_given_up])
         except RuntimeError as error:
             self._pending_fault = str(error)
         self._bus.close()
 
     def faults(self) -> tuple[str, ...]:
         """Say what is wrong now."""
-        found = [f"{joint.spec.joint} is given up" for joint in self._joints if joint.is_given_up]
-        found += self._health.warnings()
+        found = [warning for servo in self._servos for warning in servo.warnings()]
         found += [f"{name} is being led back to its command" for name in self._limiter.rejoining]
         counters = self._bus.counters
         asked = counters.replies + counters.missing
@@ -186,16 +168,17 @@ class BusDriver(JointDriver):
 
     def values(self) -> dict[str, object]:
         """Return counters of the bus, and temperature, voltage and load by joint."""
-        return {
-            **{f"bus_{name}": value for name, value in dataclasses.asdict(self._bus.counters).items()},
-            "watchdog_stops": self.watchdog_stops,
-            "servo_restarts": self.restarts,
-            "held_back": self._limiter.held_back,
-            **self._health.values(),
+        values: dict[str, object] = {
+            f"bus_{name}": value for name, value in dataclasses.asdict(self._bus.counters).items()
         }
+        values |= {"watchdog_stops": self.watchdog_stops, "servo_restarts": self.restarts}
+        values["held_back"] = self._limiter.held_back
+        for servo in self._servos:
+            values |= servo.numbers()
+        return values
 
     def _living(self) -> list[int]:
-        return [joint.spec.servo_id for joint in self._joints if not joint.is_given_up]
+        return [servo.spec.servo_id for servo in self._servos if not servo.is_given_up]
 
     def _read_slow(self, now_ns: int) -> None:
         share, kind = divmod(self._slow_turn, len(self._slow))
@@ -208,9 +191,9 @@ class BusDriver(JointDriver):
         self._slow_skips = 0
         self._slow_turn += 1
         for servo_id, values in self._bus.sync_read(block, asked).items() if asked else ():
-            row = self._by_id[servo_id]
-            self._health.take(row, values)
-            if fault := self._health.shutdown(row):
+            row = self._row_by_id[servo_id]
+            self._servos[row].values |= values
+            if fault := self._servos[row].shutdown():
                 self._give_up(row, fault)
             elif values.get("watchdog") == self._family.tripped_watchdog:
                 self.watchdog_stops += 1
@@ -222,25 +205,23 @@ class BusDriver(JointDriver):
         # While the loop itself was held up nobody was asked, and nobody is to blame.
         asked_ns = min(now_ns - self._read_ns, _LONGEST_ASKED_NS)
         self._read_ns = now_ns
-        for row, joint in enumerate(self._joints):
+        for row, servo in enumerate(self._servos):
             if row not in answered:
-                joint.silent_ns += asked_ns
-            silent_ms = joint.silent_ns * 1e-6
-            if not joint.is_given_up and silent_ms > self.description.timing.lost_after_ms:
+                servo.silent_ns += asked_ns
+            silent_ms = servo.silent_ns * 1e-6
+            if not servo.is_given_up and silent_ms > self.description.timing.lost_after_ms:
                 self._give_up(row, f"has been silent for {silent_ms:.0f} ms; check its cable and its power")
 
     def _give_up(self, row: int, why: str) -> None:
-        joint = self._joints[row]
-        joint.is_given_up = True
-        fault = f"{joint.spec.joint} (servo {joint.spec.servo_id}) {why}"
+        servo = self._servos[row]
+        servo.is_given_up = True
+        fault = f"{servo.spec.joint} (servo {servo.spec.servo_id}) {why}"
         self._pending_fault = f"{self._pending_fault}; {fault}" if self._pending_fault else fault
 
     def _restarted(self, row: int, now_ns: int) -> None:
         """A servo without torque that was given some has lost its power in between."""
         self.restarts += 1
-        joint = self._joints[row]
-        joint.restarts_ns.append(now_ns)
-        recent = sum(now_ns - then_ns < _MINUTE_NS for then_ns in joint.restarts_ns)
+        recent = self._servos[row].count_restart(now_ns)
         if recent > self.description.timing.restarts_per_minute:
             self._give_up(row, f"has restarted {recent} times in a minute; check the power supply")
             return
@@ -252,13 +233,13 @@ class BusDriver(JointDriver):
         for servo_id, values in self._bus.sync_read(state, self._living()).items():
             if values.get("watchdog") == self._family.tripped_watchdog:
                 self.watchdog_stops += 1
-                self._rearm(self._by_id[servo_id], now_ns)
+                self._rearm(self._row_by_id[servo_id], now_ns)
 
     def _rearm(self, row: int, now_ns: int) -> None:
-        joint = self._joints[row]
+        spec = self._servos[row].spec
         try:
-            tick = self._setup.arm(joint.spec, self._effort)
-            self._setup.start_watchdogs([joint.spec])
+            tick = self._setup.arm(spec, self._effort)
+            self._setup.start_watchdogs([spec])
         except BusError:
             # It does not answer yet; it is looked at again soon, and lost when that goes on.
             return

@@ -3,48 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import numpy as np
 
-from timar_driver.bus_driver import BusDriver
+from timar_driver.bus_driver import BusDriver, make_bus
 from timar_driver.config import DriverConfig
 from timar_driver.driver import Array, JointDriver, JointLimits, read_driven_joints
-from timar_driver.hardware_file import BusDescription, hardware_file_of, read_hardware
-from timar_driver.pty_bus import BusProcess
+from timar_driver.hardware_file import hardware_file_of, read_hardware
+from timar_driver.pty_bus import SimulatedProcessTransport
 from timar_driver.simulated_driver import SimulatedDriver
 from timar_driver.stop_sequence import StopConfig, check_parking
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class DriverSetup:
-    """What is needed to drive a robot; nothing is open yet."""
+    """What drives a robot and how it stops; nothing is open yet."""
 
     driver: JointDriver
     limits: JointLimits
     stop: StopConfig
     park_rad: Array
     """(J,) [rad]."""
-    bus: BusDescription | None = None
-    bus_process: BusProcess | None = None
-    """A simulated bus to start before the driver is activated."""
-    period_s: float = 0.01
-    """Between two cycles of the loop."""
-
-    def open(self) -> None:
-        """Start the simulated bus, when there is one, and let the driver use its port.
-
-        Raises:
-            RuntimeError: It did not start.
-        """
-        if self.bus_process is not None and self.bus is not None:
-            port = self.bus_process.start()
-            self.driver = BusDriver(dataclasses.replace(self.bus, port=port), period_s=self.period_s)
-
-    def close(self) -> None:
-        """End the simulated bus."""
-        if self.bus_process is not None:
-            self.bus_process.stop()
 
 
 def set_up_driver(config: DriverConfig, urdf: Path) -> DriverSetup:
@@ -72,13 +53,12 @@ def set_up_driver(config: DriverConfig, urdf: Path) -> DriverSetup:
                 f"port is {config.port!r}, and {path.name} names a driver and no bus; leave it out"
             )
         return DriverSetup(hardware.driver, hardware.limits, stop, park_rad)
-    bus, process = hardware.servo_bus(), None
+    bus, period_s = hardware.servo_bus(), 1.0 / config.rate_hz
+    bus.check_period(period_s)
+    open_transport = None
     if config.port == "simulated":
-        process = BusProcess(urdf, path)
+        open_transport = functools.partial(SimulatedProcessTransport, urdf, path, bus.baud)
     elif config.port:
         bus = dataclasses.replace(bus, port=config.port)
-    period_s = 1.0 / config.rate_hz
-    bus.check_period(period_s)
-    return DriverSetup(
-        BusDriver(bus, period_s=period_s), hardware.limits, stop, park_rad, bus, process, period_s
-    )
+    driver = BusDriver(bus, make_bus(bus, open_transport), period_s)
+    return DriverSetup(driver, hardware.limits, stop, park_rad)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import abc
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from timar_driver.driver import HardwareGoneError
 from timar_driver.packets import (
@@ -47,94 +46,8 @@ class BusCounters:
     """Replies, or pieces of one, that failed their checksum."""
 
 
-class ServoBus(abc.ABC):
-    """Servos on one line. Every method but `open` and `close` may raise BusGoneError."""
-
-    QUIET_S = 0.03
-    """After a failure the line rests for so long: a late answer must not pass for the next one [s]."""
-
-    family: ServoFamily
-    counters: BusCounters
-    attempts: int = 3
-    """How often a single read or write is tried; a running loop has time for one only."""
-
-    @abc.abstractmethod
-    def open(self) -> None:
-        """Open the line; does nothing when it is open.
-
-        Raises:
-            BusGoneError: It cannot be opened.
-        """
-
-    @abc.abstractmethod
-    def close(self) -> None:
-        """Close the line; may be called at any time."""
-
-    @abc.abstractmethod
-    def ping(self, servo_id: int) -> int | None:
-        """Return a servo's model number; None when nobody answers."""
-
-    @abc.abstractmethod
-    def reboot(self, servo_id: int) -> None:
-        """Restart a servo."""
-
-    @abc.abstractmethod
-    def sync_write(self, register: Register, values: Mapping[int, int]) -> None:
-        """Write one register of many servos (value by id) in one packet, unconfirmed."""
-
-    @abc.abstractmethod
-    def sync_read(self, block: RegisterBlock, servo_ids: Sequence[int]) -> dict[int, dict[str, int]]:
-        """Read the same registers of many servos; those that did not answer whole are left out."""
-
-    @abc.abstractmethod
-    def read_once(self, servo_id: int, register: Register) -> int:
-        """Read one register; see `read`."""
-
-    @abc.abstractmethod
-    def write_once(self, servo_id: int, register: Register, value: int) -> None:
-        """Write one register; see `write`."""
-
-    @abc.abstractmethod
-    def reply_time_s(self, size: int, servos: int) -> float:
-        """Return how long replies of `size` bytes by so many servos are waited for [s]."""
-
-    @abc.abstractmethod
-    def now_s(self) -> float:
-        """Return the time by which replies are waited for [s]; the line must be open."""
-
-    @abc.abstractmethod
-    def settle(self) -> None:
-        """Let `QUIET_S` pass, then forget what came."""
-
-    def read(self, servo_id: int, name: str) -> int:
-        """Read one register of one servo.
-
-        Raises:
-            BusError: No whole answer came, for all attempts.
-        """
-        register = self.family.register(name)
-        return self._retried(lambda: self.read_once(servo_id, register))
-
-    def write(self, servo_id: int, name: str, value: int) -> None:
-        """Write one register of one servo and have it confirmed.
-
-        Raises:
-            BusError: It was not confirmed, for all attempts, or refused.
-        """
-        register = self.family.register(name)
-        self._retried(lambda: self.write_once(servo_id, register, value))
-
-    def _retried(self, call: Callable[[], _Result]) -> _Result:
-        for _ in range(self.attempts - 1):
-            try:
-                return call()
-            except BusError:
-                self.settle()
-        return call()
-
-
-class PacketBus(ServoBus):
-    """Servos that speak in packets of their family's format.
+class ServoBus:
+    """Servos on one line, in packets of their family's format. Every method may raise BusGoneError.
 
     Args:
         family: Of the servos.
@@ -143,6 +56,11 @@ class PacketBus(ServoBus):
         reply_margin_ms: A reply may take this much longer than its bytes need on the line.
     """
 
+    QUIET_S = 0.03
+    """After a failure the line rests for so long: a late answer must not pass for the next one [s]."""
+    attempts = 3
+    """How often a single read or write is tried; a running loop has time for one only."""
+
     def __init__(
         self,
         family: ServoFamily,
@@ -150,8 +68,6 @@ class PacketBus(ServoBus):
         baud: int,
         reply_margin_ms: float = 4.0,
     ) -> None:
-        if family.packets is None:
-            raise ValueError(f"the servo family {family.name} has no packet format; give it a bus of its own")
         self.family, self._format = family, family.packets
         self.counters = BusCounters()
         self._open_transport, self._s_per_byte = open_transport, 10.0 / baud
@@ -159,7 +75,11 @@ class PacketBus(ServoBus):
         self._transport: Transport | None = None
 
     def open(self) -> None:
-        """Open the line."""
+        """Open the line; does nothing when it is open.
+
+        Raises:
+            BusGoneError: It cannot be opened.
+        """
         if self._transport is None:
             try:
                 self._transport = self._open_transport()
@@ -167,19 +87,19 @@ class PacketBus(ServoBus):
                 raise BusGoneError(str(error)) from error
 
     def close(self) -> None:
-        """Close the line."""
+        """Close the line; may be called at any time."""
         if self._transport is not None:
             self._transport.close()
             self._transport = None
 
     def ping(self, servo_id: int) -> int | None:
-        """Return a servo's model number."""
+        """Return a servo's model number; None when nobody answers."""
         for _ in range(self.attempts):
             with contextlib.suppress(BusError):
                 data = self._ask_one("answer a ping", Packet(servo_id, PING), self._format.ping_bytes)
                 if data:
                     return int.from_bytes(data[:2], "little")
-                return self.read_once(servo_id, self.family.register("model_number"))
+                return self._read_once(servo_id, self.family.register("model_number"))
             self.settle()
         return None
 
@@ -190,49 +110,74 @@ class PacketBus(ServoBus):
         else:
             self._send(Packet(servo_id, REBOOT))
 
-    def read_once(self, servo_id: int, register: Register) -> int:
-        """Read one register."""
-        where = self._format.number(register.address) + self._format.number(register.size)
-        request = Packet(servo_id, READ, where)
-        return register.from_bytes(self._ask_one(f"read register {register.name}", request, register.size))
+    def read(self, servo_id: int, name: str) -> int:
+        """Read one register of one servo.
 
-    def write_once(self, servo_id: int, register: Register, value: int) -> None:
-        """Write one register."""
-        data = self._format.number(register.address) + register.to_bytes(value)
-        self._ask_one(f"write {value} to register {register.name}", Packet(servo_id, WRITE, data), 0)
+        Raises:
+            BusError: No whole answer came, for all attempts.
+        """
+        return self._retried(self._read_once, servo_id, self.family.register(name))
+
+    def write(self, servo_id: int, name: str, value: int) -> None:
+        """Write one register of one servo and have it confirmed.
+
+        Raises:
+            BusError: It was not confirmed, for all attempts, or refused.
+        """
+        self._retried(self._write_once, servo_id, self.family.register(name), value)
 
     def sync_write(self, register: Register, values: Mapping[int, int]) -> None:
-        """Write one register of many servos in one packet."""
-        where = self._format.number(register.address) + self._format.number(register.size)
+        """Write one register of many servos (value by id) in one packet, unconfirmed."""
         rows = b"".join(bytes([key]) + register.to_bytes(value) for key, value in values.items())
-        self._send(Packet(BROADCAST, SYNC_WRITE, where + rows))
+        self._send(Packet(BROADCAST, SYNC_WRITE, self._where(register) + rows))
 
     def sync_read(self, block: RegisterBlock, servo_ids: Sequence[int]) -> dict[int, dict[str, int]]:
-        """Read the same registers of many servos; one that stays silent costs one reply."""
-        where = self._format.number(block.address) + self._format.number(block.size)
-        replies = self._ask(Packet(BROADCAST, SYNC_READ, where + bytes(servo_ids)), servo_ids, block.size)
+        """Read the same registers of many servos; those that did not answer whole are left out.
+
+        One that stays silent costs the time of one reply.
+        """
+        request = Packet(BROADCAST, SYNC_READ, self._where(block) + bytes(servo_ids))
         return {
             servo_id: block.decode(reply.parameters)
-            for servo_id, reply in replies.items()
+            for servo_id, reply in self._ask(request, servo_ids, block.size).items()
             if not self._format.refusal(reply.code)
         }
 
     def reply_time_s(self, size: int, servos: int) -> float:
-        """Return the time of all replies' bytes on the line, and the margin."""
+        """Return how long replies of `size` bytes by so many servos are waited for [s]."""
         return servos * (size + self._format.reply_bytes) * self._s_per_byte + self._margin_s
 
     def now_s(self) -> float:
-        """Return the transport's time [s]."""
+        """Return the time by which replies are waited for [s]; the line must be open."""
         with self._line() as line:
             return line.now_s()
 
     def settle(self) -> None:
-        """Wait, then forget what came."""
+        """Let `QUIET_S` pass, then forget what came."""
         with self._line() as line:
             end_s = line.now_s() + self.QUIET_S
             while (left_s := end_s - line.now_s()) > 0:
                 line.read(256, left_s)
             line.discard()
+
+    def _retried(self, call: Callable[..., _Result], *arguments: Any) -> _Result:
+        for _ in range(self.attempts - 1):
+            try:
+                return call(*arguments)
+            except BusError:
+                self.settle()
+        return call(*arguments)
+
+    def _read_once(self, servo_id: int, register: Register) -> int:
+        request = Packet(servo_id, READ, self._where(register))
+        return register.from_bytes(self._ask_one(f"read register {register.name}", request, register.size))
+
+    def _write_once(self, servo_id: int, register: Register, value: int) -> None:
+        data = self._format.number(register.address) + register.to_bytes(value)
+        self._ask_one(f"write {value} to register {register.name}", Packet(servo_id, WRITE, data), 0)
+
+    def _where(self, registers: Register | RegisterBlock) -> bytes:
+        return self._format.number(registers.address) + self._format.number(registers.size)
 
     def _ask_one(self, action: str, request: Packet, size: int) -> bytes:
         """Send a request to one servo and return its reply's data."""

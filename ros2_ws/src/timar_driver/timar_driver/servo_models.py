@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 
 from timar_driver.packets import DynamixelFormat, FeetechFormat, PacketFormat
-from timar_driver.registers import Register, RegisterBlock, Sign
+from timar_driver.registers import Register, RegisterBlock
 
 RAD_S_PER_RPM = 2 * math.pi / 60.0
 BAUDS = (57_600, 115_200, 500_000, 1_000_000, 2_000_000, 3_000_000, 4_000_000)
@@ -24,8 +24,7 @@ class ServoFamily:
 
     name: str
     """What a hardware file calls it."""
-    packets: PacketFormat | None
-    """None: the protocol brings a bus of its own, and cannot be simulated."""
+    packets: PacketFormat
     bauds: tuple[int, ...]
     registers: Mapping[str, Register]
     motion: tuple[str, ...]
@@ -90,8 +89,6 @@ def register_table(*registers: Register) -> Mapping[str, Register]:
     return {register.name: register for register in registers}
 
 
-_TWOS, _TOP = Sign.TWOS_COMPLEMENT, Sign.TOP_BIT
-
 DYNAMIXEL_X = ServoFamily(
     name="dynamixel",
     packets=DynamixelFormat(),
@@ -103,7 +100,7 @@ DYNAMIXEL_X = ServoFamily(
         Register("return_delay", 9, 1, is_kept=True),
         Register("drive_mode", 10, 1, is_kept=True),
         Register("operating_mode", 11, 1, is_kept=True),
-        Register("homing_offset", 20, 4, _TWOS, is_kept=True),
+        Register("homing_offset", 20, 4, is_signed=True, is_kept=True),
         Register("temperature_limit", 31, 1, is_kept=True),
         Register("max_voltage", 32, 2, is_kept=True),
         Register("min_voltage", 34, 2, is_kept=True),
@@ -114,14 +111,14 @@ DYNAMIXEL_X = ServoFamily(
         Register("torque_enable", 64, 1),
         Register("reply_level", 68, 1),
         Register("error", 70, 1, is_read_only=True),
-        Register("watchdog", 98, 1, _TWOS),
-        Register("effort_limit", 100, 2, _TWOS),
+        Register("watchdog", 98, 1, is_signed=True),
+        Register("effort_limit", 100, 2, is_signed=True),
         Register("profile_acceleration", 108, 4),
         Register("profile_velocity", 112, 4),
-        Register("goal_position", 116, 4, _TWOS),
-        Register("load", 126, 2, _TWOS, is_read_only=True),
-        Register("velocity", 128, 4, _TWOS, is_read_only=True),
-        Register("position", 132, 4, _TWOS, is_read_only=True),
+        Register("goal_position", 116, 4, is_signed=True),
+        Register("load", 126, 2, is_signed=True, is_read_only=True),
+        Register("velocity", 128, 4, is_signed=True, is_read_only=True),
+        Register("position", 132, 4, is_signed=True, is_read_only=True),
         Register("voltage", 144, 2, is_read_only=True),
         Register("temperature", 146, 1, is_read_only=True),
     ),
@@ -165,13 +162,13 @@ FEETECH_STS = ServoFamily(
         Register("operating_mode", 33, 1, is_kept=True),
         Register("torque_enable", 40, 1),
         Register("profile_acceleration", 41, 1),
-        Register("goal_position", 42, 2, _TOP),
-        Register("profile_velocity", 46, 2, _TOP),
+        Register("goal_position", 42, 2, minus_bit=15),
+        Register("profile_velocity", 46, 2, minus_bit=15),
         Register("effort_limit", 48, 2),
         Register("lock", 55, 1),
-        Register("position", 56, 2, _TOP, is_read_only=True),
-        Register("velocity", 58, 2, _TOP, is_read_only=True),
-        Register("load", 60, 2, Sign.BIT_10, is_read_only=True),
+        Register("position", 56, 2, minus_bit=15, is_read_only=True),
+        Register("velocity", 58, 2, minus_bit=15, is_read_only=True),
+        Register("load", 60, 2, minus_bit=10, is_read_only=True),
         Register("voltage", 62, 1, is_read_only=True),
         Register("temperature", 63, 1, is_read_only=True),
         Register("error", 65, 1, is_read_only=True),

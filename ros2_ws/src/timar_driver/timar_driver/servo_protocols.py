@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 from timar_common.extensions import load_extension
 
-from timar_driver.servo_bus import PacketBus, ServoBus
 from timar_driver.servo_models import DYNAMIXEL_X, FEETECH_STS, MODELS, ServoFamily, ServoModel
-from timar_driver.transport import Transport
 
 GROUP = "timar.servo_buses"
 
@@ -20,8 +17,6 @@ class ServoProtocol:
 
     family: ServoFamily
     models: tuple[ServoModel, ...]
-    bus: Callable[[ServoFamily, Callable[[], Transport], int, float], ServoBus] = PacketBus
-    """Takes the family, what opens the line, bits a second, and by how much a reply may be late [ms]."""
 
     def __post_init__(self) -> None:
         needed = {*_NEEDED, *self.family.motion, *self.family.state, *self.family.health}

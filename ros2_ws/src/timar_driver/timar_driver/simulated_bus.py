@@ -57,9 +57,7 @@ class SimulatedBus:
         self.requests = 0
         self.on_goal: Callable[[int], None] = lambda now_ns: None
         """Called with the time of every group write of goals."""
-        if (packets := servos[0].family.packets) is None:
-            raise ValueError(f"{servos[0].family.name} servos have no packet format, so none are simulated")
-        self._format = packets
+        self._format = servos[0].family.packets
         self._goal = servos[0].family.register("goal_position")
         self._reader = PacketReader(self._format)
         self._rng = np.random.default_rng(seed)
