@@ -6,13 +6,13 @@ import argparse
 import contextlib
 import dataclasses
 import json
-import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from timar_common.processes import stop_signals
 from timar_description.find import find_urdf
 
 from timar_driver.bus_driver import make_bus
@@ -117,9 +117,7 @@ def simulate(description: BusDescription, arguments: argparse.Namespace) -> None
     goals_ns: list[int] = []
     bus.on_goal = lambda now_ns: goals_ns.append(now_ns) if len(goals_ns) < _GOALS_KEPT else None
     wanted_end = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: wanted_end.set())
-    with PtyBus(bus, description.baud, _PRIORITY) as pty:
+    with stop_signals(lambda _: wanted_end.set()), PtyBus(bus, description.baud, _PRIORITY) as pty:
         sys.stdout.write(f"{len(bus.servos)} simulated {description.family.name} servos on {pty.path}\n")
         sys.stdout.flush()
         threading.Thread(target=_obey_lines, args=(pty, wanted_end), daemon=True).start()

@@ -99,7 +99,10 @@ class SimulatedProcessTransport(SerialTransport):
     def __init__(self, robot: Path, hardware: Path, baud: int) -> None:
         command = [sys.executable, "-m", "timar_driver.bus_command", "simulate", str(robot)]
         command += ["--hardware", str(hardware)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        # Ctrl-C in a terminal is meant for the driver, which then stops the servos.
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
         output = self._process.stdout
         is_ready = output is not None and select.select([output], [], [], _READY_WITHIN_S)[0]
         words = output.readline().split() if output is not None and is_ready else []
