@@ -13,7 +13,7 @@ import enum
 
 import numpy as np
 import numpy.typing as npt
-from timar_common.clock import SAMPLE_RATE_HZ
+from timar_common.clock import SAMPLES_PER_MS, SAMPLE_RATE_HZ
 from timar_common.config import check, option
 from timar_common.stream import SampleStream, StreamCounters
 
@@ -97,9 +97,9 @@ class VoiceState:
     def __init__(self, config: ActivityConfig) -> None:
         self.state = State.QUIET
         self.speech_end = 0
-        self._start = config.start_ms * SAMPLE_RATE_HZ // 1000
-        self._hang = config.hang_ms * SAMPLE_RATE_HZ // 1000
-        self._resume = config.resume_ms * SAMPLE_RATE_HZ // 1000
+        self._start = config.start_ms * SAMPLES_PER_MS
+        self._hang = config.hang_ms * SAMPLES_PER_MS
+        self._resume = config.resume_ms * SAMPLES_PER_MS
         self._first = 0
         self._evidence = 0
 

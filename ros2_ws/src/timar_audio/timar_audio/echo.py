@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from timar_common.clock import SAMPLE_RATE_HZ
+from timar_common.clock import SAMPLES_PER_MS, SAMPLE_RATE_HZ
 from timar_common.diagnostics import Level, Report
 from timar_common.stream import SampleStream
 
@@ -57,7 +57,7 @@ class WebRtcSuppressor:
             raise ValueError(
                 f"a block has {block} samples, expected a multiple of {FRAME} (10 ms) for webrtc"
             )
-        partitions = max(1, math.ceil(tail_ms * SAMPLE_RATE_HZ / 1000 / block))
+        partitions = max(1, math.ceil(tail_ms * SAMPLES_PER_MS / block))
         self._filter = EchoFilter(EchoFilterConfig(block=block, partitions=partitions))
         try:
             from pywebrtc_audio import AudioProcessor

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ, SampleClock
+from timar_common.clock import NS_PER_S, SAMPLES_PER_MS, SAMPLE_RATE_HZ, SampleClock
 
 from timar_audio.foreign_sound import ForeignSound
 from timar_audio.resample import ToConversationRate, pick_channel
@@ -173,6 +173,6 @@ class TopicSource:
         took_ms = (end_ns - self._late[0][1]) / 1e6
         if len(self._late) < _PERSISTS or took_ms < 0.9 * (_PERSISTS - 1) * length_ms:
             return False
-        self._lost += min(late_ms for late_ms, _ in self._late) * SAMPLE_RATE_HZ / 1000
+        self._lost += min(late_ms for late_ms, _ in self._late) * SAMPLES_PER_MS
         self._late.clear()
         return True
