@@ -24,7 +24,7 @@ import model_rates
 import model_report
 import numpy as np
 from model_report import CACHED, FULL, WINDOW
-from timar_model.config import ModelConfig, SamplingConfig
+from timar_model.architecture.config import ModelConfig, SamplingConfig
 
 from timar_model import load_model
 
@@ -89,9 +89,9 @@ def prepare(folder: Path) -> None:
     if (folder / "large" / "model.int8.safetensors").is_file():
         return
     import torch
-    from timar_model.checkpoint import save_model
-    from timar_model.export import export_onnx
-    from timar_model.model import TimarModel
+    from timar_model.architecture.model import TimarModel
+    from timar_model.engines.export import export_onnx
+    from timar_model.model_folder import save_model
     from transformers import Wav2Vec2Config, Wav2Vec2Model
 
     torch.manual_seed(0)
@@ -158,7 +158,7 @@ def measure_speed(folder: Path, arguments) -> dict:
     threads = arguments.threads
     model, watch, talk = load_model(folder), Stopwatch(), Talk()
     sessions = {
-        name: model.session(engine, threads=threads, take_back_turns=1, steps=5)
+        name: model.session(engine, threads=threads, rollback_turns=1, steps=5)
         for name, engine in CACHED.items()
     }
     full = full_recompute(model, threads)
@@ -200,18 +200,18 @@ def full_recompute(model, threads: int):
     """Return the work of a turn without any cache: eight turns in one masked pass of the torch network."""
     import torch
     from safetensors.torch import load_file
-    from timar_model.engine_torch import load_network
-    from timar_model.inputs import TurnInputs
-    from timar_model.schedule import respaced
-    from timar_model.turns import layout_of, turn_sequence, visibility
+    from timar_model.architecture.inputs import TurnInputs, layout_of
+    from timar_model.architecture.schedule import respaced
+    from timar_model.architecture.sequences import attention_mask, turn_sequence
+    from timar_model.engines.torch_engine import load_network
 
     torch.set_num_threads(threads)
     config = model.config
     network = load_network(config, load_file(model.path / "model.safetensors")).eval()
     speech = model._parts("onnx", threads)[1]
     layout = layout_of(turn_sequence([25] * WINDOW, config), 0)
-    where = network.places(layout)
-    visible = torch.from_numpy(visibility(layout, config.window_frames))
+    where = network.token_positions(layout)
+    visible = torch.from_numpy(attention_mask(layout, config.window_frames))
     frames = 25 * WINDOW
     zeros, ones = torch.zeros(1, frames, 56), torch.ones(1, frames)
     sound = torch.randn(1, frames, config.speech_dim)
@@ -249,9 +249,9 @@ def measure_long(folder: Path, arguments) -> dict:
 def measure_small(folder: Path, arguments) -> dict:
     """As `measure_long`, an hour of turns: the published layout at a small width, and the shipped model."""
     import torch
-    from timar_model.checkpoint import save_model
-    from timar_model.export import export_onnx
-    from timar_model.model import TimarModel
+    from timar_model.architecture.model import TimarModel
+    from timar_model.engines.export import export_onnx
+    from timar_model.model_folder import save_model
 
     torch.manual_seed(0)
     sampling = SamplingConfig(when_full="reanchor")
@@ -333,7 +333,7 @@ def memory_of(folder: Path, engine: str, threads: int) -> dict[str, float]:
 def measure_memory(folder: Path, engine: str, threads: int) -> dict[str, float]:
     """Load, talk past the first re-anchoring, and say what that took."""
     started = time.perf_counter()
-    session = load_model(folder).session(engine, threads=threads, take_back_turns=1)
+    session = load_model(folder).session(engine, threads=threads, rollback_turns=1)
     load_s, talk = time.perf_counter() - started, Talk()
     for _ in range(WINDOW + 2):
         session.step(*talk.turn())

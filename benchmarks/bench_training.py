@@ -24,9 +24,10 @@ from typing import Any
 import numpy as np
 import torch
 from timar_common.clock import SAMPLES_PER_FRAME
-from timar_model.config import ModelConfig
-from timar_model.model import TrainingBatch
-from timar_model.speech import clip_features, speech_features
+from timar_model.architecture.config import ModelConfig
+from timar_model.architecture.inputs import speech_features
+from timar_model.architecture.model import TrainingBatch
+from timar_model.architecture.sequences import clip_features
 from timar_training.corpora import dyads
 from timar_training.training.config import TrainConfig
 from timar_training.training.trainer import Trainer, open_run

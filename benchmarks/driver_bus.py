@@ -32,7 +32,7 @@ from rclpy.node import Node
 from timar_common.base_node import qos_of
 from timar_common.topics import TOPICS
 from timar_description.find import find_urdf
-from timar_driver.steady import ask_for_priority
+from timar_driver.fixed_rate_loop import ask_for_priority
 from timar_driver.urdf import read_driven_joints
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 from bench_model import RESULTS, machine
-from timar_model.checkpoint import read_model
-from timar_model.export import export_onnx
-from timar_model.loading import Model
+from timar_model.engines.export import export_onnx
+from timar_model.loading import LoadedModel
+from timar_model.model_folder import read_model
 from timar_training.corpora.dyads import read_split
 from timar_training.evaluation.scoring import EvaluationConfig, evaluate
 from timar_training.prediction.conversing import converse
@@ -91,7 +91,7 @@ def made_dyads(folder: Path, clips: int, seconds: float) -> Path:
 class EnginePredictor:
     """A model's session on one engine."""
 
-    model: Model
+    model: LoadedModel
     engine: str
     temperature: float
     name: str = "engine"
@@ -108,14 +108,14 @@ class EnginePredictor:
         return converse(session, dyad.user_voice, dyad.agent_voice, dyad.user_motion)
 
 
-def mean_scores(model: Model, engine: str, clips, seed: int, seconds: float, temperature: float):
+def mean_scores(model: LoadedModel, engine: str, clips, seed: int, seconds: float, temperature: float):
     """Return the means over clips of every score of one engine and seed."""
     predictor = EnginePredictor(model, engine, temperature)
     print(f"{engine}, seed {seed}", file=sys.stderr)
     return evaluate(predictor, clips, EvaluationConfig(seed=seed), seconds=seconds)["mean"]
 
 
-def report(scores, model: Model, clips: int, arguments) -> tuple[str, bool]:
+def report(scores, model: LoadedModel, clips: int, arguments) -> tuple[str, bool]:
     """Write the table; also return whether every difference lies inside the spread."""
     rows, is_inside = [], True
     for label, (name, factor) in METRICS.items():
@@ -137,7 +137,7 @@ def report(scores, model: Model, clips: int, arguments) -> tuple[str, bool]:
     lines = [
         "# int8 against float32, trained weights",
         "",
-        f"{time.strftime('%Y-%m-%d %H:%M')}, {machine()}. Model {arguments.model} "
+        f"{time.strftime('%Y-%m-%d %H:%M')}, {machine()}. LoadedModel {arguments.model} "
         f"({name}, {model.manifest['parameters'] / 1e6:.2f} M parameters; {facts['int8_layers']} layers "
         "in int8, "
         f"{len(facts['float_layers'])} float), {clips} SYNTHETIC conversations of {arguments.seconds:g} s it "

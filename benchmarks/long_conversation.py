@@ -21,14 +21,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from timar_model.checkpoint import read_model
-from timar_model.config import SAMPLES_PER_FRAME
-from timar_model.engine_torch import load_network
-from timar_model.inputs import TurnInputs, join
-from timar_model.loading import Model
+from timar_model.architecture.config import SAMPLES_PER_FRAME
+from timar_model.architecture.inputs import TurnInputs, layout_of
+from timar_model.architecture.sequences import join, sliding_window
+from timar_model.engines.torch_engine import load_network
+from timar_model.loading import LoadedModel
 from timar_model.metrics import clip_metrics
-from timar_model.metrics_head import movement_scores
-from timar_model.turns import band_of, layout_of
+from timar_model.metrics.movement import movement_scores
+from timar_model.model_folder import read_model
 from timar_training.corpora.dyads import NECK, read_split
 from timar_training.corpora.levels import frame_level_db
 from timar_training.prediction.predictor import Dyad, load_dyad
@@ -89,7 +89,7 @@ def main() -> None:
     print(text)
 
 
-def equality_lines(model: Model, clips: list[Dyad], minutes: float) -> list[str]:
+def equality_lines(model: LoadedModel, clips: list[Dyad], minutes: float) -> list[str]:
     """Compare the rolling cache with one pass over everything, for short turns and for a mixture."""
     lines = [
         "| turns | turns seen | largest difference of conditions | their size (RMS) |",
@@ -115,17 +115,17 @@ def equality_lines(model: Model, clips: list[Dyad], minutes: float) -> list[str]
 
 
 @torch.inference_mode()
-def full_pass(model: Model, recorder: Recorder) -> np.ndarray:
+def full_pass(model: LoadedModel, recorder: Recorder) -> np.ndarray:
     """Return the conditions of all turns by one pass under the training's mask, without any cache."""
     folder = read_model(model.path)
     network = load_network(folder.config, folder.weights()).eval()
     inputs = join(recorder.inputs)
     streams = TurnInputs(**{name: torch.from_numpy(array) for name, array in vars(inputs).items()})
-    band = band_of(layout_of(recorder.turns, folder.config.past_tokens), folder.config.window_frames)
-    return network.encode_band(streams, band)[0].numpy()
+    band = sliding_window(layout_of(recorder.turns, folder.config.past_tokens), folder.config.window_frames)
+    return network.encode_sequence(streams, band)[0].numpy()
 
 
-def age_lines(model: Model, clips: list[Dyad], minutes: float) -> list[str]:
+def age_lines(model: LoadedModel, clips: list[Dyad], minutes: float) -> list[str]:
     """Score the same clips at several ages of one conversation."""
     block_s = sum(clip.frames for clip in clips[:SCORED_CLIPS]) / 25
     ages = [age for age in AGES_MIN if age + block_s / 60 < minutes]

@@ -14,10 +14,16 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
-from timar_model.engine_onnx import BACKBONE, HEAD, OnnxEngine, OnnxSpeechEncoder, open_graph, variant_file
-from timar_model.session import Session
-from timar_model.speech import Wav2Vec2Features
-from timar_model.statistics import MotionStatistics
+from timar_model.architecture.inputs import MotionStatistics, Wav2Vec2Features
+from timar_model.engines.onnx_engine import (
+    BACKBONE,
+    HEAD,
+    OnnxEngine,
+    OnnxSpeechEncoder,
+    open_graph,
+    variant_file,
+)
+from timar_model.session.session import Session
 
 TOKENS = 110
 SHAPES = {"square": (1024, 1024, 1024), "shape": (TOKENS, 1024, 4096)}
@@ -71,7 +77,7 @@ def profile(model, turns, threads: int) -> dict[str, float]:
         engine = OnnxEngine(model.config, "int8", {BACKBONE: backbone, HEAD: head})
         speech = OnnxSpeechEncoder.from_folder(model.path, threads, "int8")
         features = Wav2Vec2Features(speech, model.config.loudness)
-        session = Session(engine, features, MotionStatistics(), model.config.sampling, take_back_turns=1)
+        session = Session(engine, features, MotionStatistics(), model.config.sampling, rollback_turns=1)
         for arguments in turns:
             session.step(*arguments)
         events = json.loads(Path(backbone.end_profiling()).read_text())

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from timar_model.config import SAMPLES_PER_FRAME
+from timar_model.architecture.config import SAMPLES_PER_FRAME
 
 from timar_model import ModelConfig, load_model
 
@@ -65,12 +65,12 @@ def measure(model, engine: str, frames: int, turns: int) -> None:
 
 
 def _untrained(folder: Path, size: str, engine: str) -> Path:
-    from timar_model.checkpoint import save_model
-    from timar_model.model import TimarModel
+    from timar_model.architecture.model import TimarModel
+    from timar_model.model_folder import save_model
 
     save_model(folder, TimarModel(ModelConfig.of_size(size)), provenance={"weights": "untrained, for timing"})
     if engine == "onnx":
-        from timar_model.export import export_onnx
+        from timar_model.engines.export import export_onnx
 
         export_onnx(folder)
     return folder

@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from timar_audio.wav import SoundFile
 from timar_bag.make_bag import Samples, write_bag
+from timar_common.wav import SoundFile
 from timar_inference.config import WHOLE_TURN, InferenceConfig
 from timar_inference.runtime import open_runtime
 from timar_replay.fleet import find_bags, jobs_for, run_fleet

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from timar_audio.capture import Capture, CaptureConfig
+from timar_audio.capture import Capture
+from timar_audio.capture_config import CaptureConfig
 from timar_audio.sources import Sound
 from timar_common.diagnostics import Level
 

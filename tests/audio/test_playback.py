@@ -8,10 +8,11 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from timar_audio.plan import SpeechPlan
-from timar_audio.playback import Playback, PlaybackConfig
-from timar_audio.speech import FileSpeech, NoSpeech
-from timar_audio.wav import SoundFile
+from timar_audio.playback import Playback
+from timar_audio.playback_config import PlaybackConfig
+from timar_audio.speech import FileSpeech, SpeechSource
 from timar_common.diagnostics import Level
+from timar_common.wav import SoundFile
 
 START_NS = 7_000_000_000
 SAMPLE_NS = 62_500
@@ -137,7 +138,7 @@ def test_nothing_happens_before_the_clock_is_known(ramp):
 
 
 def test_an_agent_that_says_nothing_is_heard_as_silence():
-    run = Run(Playback(PlaybackConfig(), NoSpeech()))
+    run = Run(Playback(PlaybackConfig(), SpeechSource()))
     for first in range(0, 16_000, FRAME):
         run.user_block(first)
     assert run.planned == []
@@ -160,7 +161,7 @@ def test_a_cut_withdraws_what_is_planned_but_not_what_was_heard(ramp):
 
 @pytest.mark.parametrize("first", [-5, 2**62])
 def test_an_impossible_place_is_refused(first):
-    run = Run(Playback(PlaybackConfig(), NoSpeech()))
+    run = Run(Playback(PlaybackConfig(), SpeechSource()))
     run.user_block(0)
     with pytest.raises(ValueError, match=f"a block starts at sample {first}"):
         run.playback.observe_user(first, FRAME, START_NS, START_NS)

@@ -8,7 +8,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from timar_audio.sources import FileSource, PacedFile
-from timar_audio.wav import SoundFile
+from timar_common.wav import SoundFile
 
 START_NS = 123_456_789
 

@@ -43,7 +43,7 @@ def turns_by_level(model: Judge | None = None, **options: int) -> Turns:
     """Turns whose detector only tells sound from silence, so that the rules alone are asked."""
     turns = Turns(TurnsConfig(**options), model)
     for speaker in Speaker:
-        turns.voices[speaker] = SpeakerActivity(LevelDetector(), turns.config.activity)
+        turns.voices[speaker] = SpeakerActivity(LevelDetector(), turns.config)
     return turns
 
 

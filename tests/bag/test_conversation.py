@@ -91,14 +91,14 @@ def test_the_envelope_is_the_same_however_the_blocks_are_cut() -> None:
             block = samples[first : first + size]
             track.push(first + 1000, block, 0, 62_500 * first, 62_500 * first)
         voices.append(track.finish())
-    square = (samples.astype(float) / 32767) ** 2
+    square = (samples.astype(float) / 32768) ** 2
     for voice in voices:
         assert voice.envelope_first_sample == 960
         # Sample 1000 lies 40 samples into the first hop of 160.
         assert voice.mean_square.size == 31
         assert voice.mean_square[1] == pytest.approx(square[120:280].mean())
         assert voice.mean_square.sum() == pytest.approx(square.sum() / 160)
-        assert voice.peak.max() == pytest.approx(np.abs(samples.astype(float)).max() / 32767)
+        assert voice.peak.max() == pytest.approx(np.abs(samples.astype(float)).max() / 32768)
         assert voice.duration_s == 0.3
 
 

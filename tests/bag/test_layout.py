@@ -15,7 +15,7 @@ from timar_bag.layout import layout
 from timar_common.topics import TOPICS
 from timar_description import find_joint_map, find_urdf
 from timar_driver.config import DriverConfig
-from timar_driver.factory import assemble
+from timar_driver.driver_setup import set_up_driver
 from timar_retargeting.robot import load_robot
 
 SHIPPED = Path(__file__).resolve().parents[2] / "examples" / "foxglove_layout.json"
@@ -23,7 +23,7 @@ STEP = re.compile(r"([a-z_0-9]+)(\[\d+\])?")
 
 
 def states() -> list[str]:
-    return list(assemble(DriverConfig(), find_urdf("timar_head")).driver.joint_names)
+    return list(set_up_driver(DriverConfig(), find_urdf("timar_head")).driver.joint_names)
 
 
 def commands() -> list[str]:

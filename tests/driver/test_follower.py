@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from timar_driver.follower import Follower, Trajectory
+from timar_driver.trajectory_follower import Trajectory, TrajectoryFollower
 
 S = 1_000_000_000
 NAMES = ("pan", "tilt")
@@ -19,7 +19,7 @@ def ramp(start_ns=10 * S, names=NAMES, points=11, slope=0.5, first=0.0):
 
 @pytest.fixture
 def follower():
-    return Follower(NAMES, np.array([0.3, -0.2]))
+    return TrajectoryFollower(NAMES, np.array([0.3, -0.2]))
 
 
 def test_before_any_trajectory_the_joints_hold_where_they_stand(follower):
@@ -107,4 +107,4 @@ def test_a_bad_trajectory_is_refused_whole_and_the_old_one_goes_on(follower, mes
 def test_what_waits_is_bounded(follower):
     for k in range(50):
         follower.accept(ramp(start_ns=(20 + k) * S), 10 * S)
-    assert len(follower._pending) == Follower.MAX_PENDING
+    assert len(follower._pending) == TrajectoryFollower.MAX_PENDING

@@ -6,9 +6,9 @@ from servo_bench import DYNAMIXEL, FEETECH, LIMITS, NAMES, write_hardware
 from timar_description.find import find_urdf
 from timar_driver.config import DriverConfig
 from timar_driver.driver import JointLimits
-from timar_driver.factory import assemble
+from timar_driver.driver_setup import set_up_driver
 from timar_driver.hardware_file import SUFFIX, hardware_file_of, read_hardware
-from timar_driver.stopping import StopConfig
+from timar_driver.stop_sequence import StopConfig
 from timar_driver.urdf import read_driven_joints
 
 
@@ -101,17 +101,17 @@ def test_parameters_choose_what_moves_the_joints(tmp_path):
         for n, a, b, v in rows
     )
     urdf.write_text(f"<robot name='bench'>{joints}</robot>", encoding="utf-8")
-    simulated = assemble(DriverConfig(), urdf)
+    simulated = set_up_driver(DriverConfig(), urdf)
     assert type(simulated.driver).__name__ == "SimulatedDriver"
     assert simulated.stop.category == "park_then_release", "a simulated robot stops as the real one does"
-    real = assemble(DriverConfig(driver="hardware", port="/dev/ttyS9", stop_category="hold"), urdf)
+    real = set_up_driver(DriverConfig(driver="hardware", port="/dev/ttyS9", stop_category="hold"), urdf)
     assert type(real.driver).__name__ == "BusDriver"
     assert real.driver.description.port == "/dev/ttyS9"
     assert real.stop.category == "hold"
     with pytest.raises(ValueError, match=r"DriverConfig\.port is '/dev/ttyS9' and driver is 'simulated'"):
         DriverConfig(port="/dev/ttyS9")
     with pytest.raises(OSError, match=r"nowhere\.hardware\.yaml"):
-        assemble(DriverConfig(driver="hardware", hardware=str(tmp_path / "nowhere.hardware.yaml")), urdf)
+        set_up_driver(DriverConfig(driver="hardware", hardware=str(tmp_path / "nowhere.hardware.yaml")), urdf)
 
 
 def test_a_port_that_is_not_there_is_said(tmp_path):

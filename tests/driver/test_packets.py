@@ -7,8 +7,8 @@ import pytest
 from dynamixel_sdk import PacketHandler
 from timar_driver import dynamixel_packets as dynamixel
 from timar_driver import feetech_packets as feetech
-from timar_driver.models import MODELS, PROTOCOLS
 from timar_driver.registers import Register, Sign
+from timar_driver.servo_models import MODELS, PROTOCOLS
 
 
 def test_a_ping_is_the_manuals_ping():

@@ -15,19 +15,19 @@ from timar_driver import feetech_packets as feetech
 from timar_driver.bus_command import hurt, main, simulated_bus
 from timar_driver.bus_driver import make_bus
 from timar_driver.driver import HardwareGoneError
-from timar_driver.models import MODELS
+from timar_driver.fixed_rate_loop import FixedRateLoop
 from timar_driver.pty_bus import PtyBus
+from timar_driver.servo_models import MODELS
 from timar_driver.simulated_bus import SimulatedBus
 from timar_driver.simulated_servo import SimulatedServo
-from timar_driver.steady import SteadyLoop
-from timar_driver.wire import SerialWire
+from timar_driver.transport import SerialTransport
 
 
 @pytest.fixture(params=[DYNAMIXEL, FEETECH], ids=["dynamixel", "feetech"])
 def served(request, tmp_path):
     hardware = write_hardware(tmp_path, request.param)
     with PtyBus(simulated_bus(hardware.bus), hardware.bus.baud) as pty:
-        line = make_bus(hardware.bus, lambda: SerialWire(pty.path, hardware.bus.baud))
+        line = make_bus(hardware.bus, lambda: SerialTransport(pty.path, hardware.bus.baud))
         line.open()
         yield pty, line, hardware.bus
         line.close()
@@ -52,7 +52,7 @@ def test_servos_answer_on_a_real_port(served):
 )
 def test_bytes_arrive_however_they_are_cut(model, request_bytes, reply):
     with PtyBus(SimulatedBus([SimulatedServo(1, MODELS[model])])) as pty:
-        wire = SerialWire(pty.path, 1_000_000)
+        wire = SerialTransport(pty.path, 1_000_000)
         for byte in request_bytes:
             wire.write(bytes([byte]))
             time.sleep(0.002)
@@ -78,7 +78,7 @@ def test_the_loop_keeps_to_its_grid_and_counts_what_it_missed():
         if len(calls) == 10:
             time.sleep(0.035)
 
-    loop = SteadyLoop(10_000_000, call)
+    loop = FixedRateLoop(10_000_000, call)
     loop.start()
     time.sleep(0.3)
     loop.end()

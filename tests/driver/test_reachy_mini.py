@@ -13,7 +13,7 @@ import pytest
 from timar_description.find import find_urdf
 from timar_driver.config import DriverConfig
 from timar_driver.driver import HardwareGoneError
-from timar_driver.factory import assemble
+from timar_driver.driver_setup import set_up_driver
 from timar_driver.reachy_mini import JOINTS, ReachyMiniDriver, positions_of, target_of
 from timar_driver.urdf import read_driven_joints
 
@@ -327,7 +327,7 @@ def poll(driver, end_s):
 
 
 def test_the_shipped_robot_is_driven_through_its_daemon_and_no_other_urdf_is():
-    assembly = assemble(DriverConfig(robot="reachy_mini", driver="hardware"), find_urdf("reachy_mini"))
+    assembly = set_up_driver(DriverConfig(robot="reachy_mini", driver="hardware"), find_urdf("reachy_mini"))
     assert isinstance(assembly.driver, ReachyMiniDriver)
     assert assembly.stop.category == "park_then_release"
     assert by_name(assembly.park_rad)["left_antenna"] == 3.05

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from timar_driver.config import DriverConfig
 from timar_driver.driver import JointLimits
-from timar_driver.simulated import ServoConfig, SimulatedDriver
+from timar_driver.simulated_driver import ServoConfig, SimulatedDriver
 from timar_driver.urdf import read_driven_joints
 
 MS = 1_000_000

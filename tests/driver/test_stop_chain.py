@@ -6,9 +6,9 @@ import math
 import numpy as np
 import pytest
 from servo_bench import DYNAMIXEL, FEETECH, LIMITS, MS, NAMES, PERIOD_NS, Bench, write_hardware
-from timar_driver.drive import Drive, Phase
-from timar_driver.follower import Trajectory
-from timar_driver.stopping import CATEGORIES, Stage, Stop, StopConfig, check_parking
+from timar_driver.stop_sequence import CATEGORIES, StopConfig, StopSequence, StopStage, check_parking
+from timar_driver.trajectory_controller import Phase, TrajectoryController
+from timar_driver.trajectory_follower import Trajectory
 
 AMPLITUDE = np.array([0.8, 0.3, 0.15])
 MIDDLE = np.array([0.0, 0.0, 0.2])
@@ -28,7 +28,7 @@ class OnBench:
 
     def __init__(self, bench, stop):
         self.bench = bench
-        self.drive = Drive(bench.driver, LIMITS, stop, PARK, PERIOD_NS)
+        self.drive = TrajectoryController(bench.driver, LIMITS, stop, PARK, PERIOD_NS)
         self.track = []
 
     def start(self):
@@ -222,10 +222,10 @@ def test_finishing_after_a_hold_leaves_the_joints_holding(moving):
 
 def test_a_brake_near_a_limit_ends_before_it():
     start, velocity = np.array([0.99, 0.0, 0.4]), np.array([4.0, 0.0, 8.0])
-    stop = Stop(StopConfig("hold"), LIMITS, PARK, start, velocity, 0)
+    stop = StopSequence(StopConfig("hold"), LIMITS, PARK, start, velocity, 0)
     track = np.array([stop.step(start, k * MS).positions for k in range(400)])
     assert (track <= LIMITS.upper + 1e-12).all()
-    assert stop.stage is Stage.HELD
+    assert stop.stage is StopStage.HELD
     np.testing.assert_allclose(track[-1], [1.0, 0.0, 0.4], atol=1e-9)
 
 
@@ -236,7 +236,7 @@ def test_random_stops_keep_every_limit(category):
     for _ in range(60):
         start = rng.uniform(LIMITS.lower, LIMITS.upper)
         velocity = rng.uniform(-1.2, 1.2, 3) * LIMITS.velocity
-        stop = Stop(config, LIMITS, PARK, start, velocity, 0)
+        stop = StopSequence(config, LIMITS, PARK, start, velocity, 0)
         track, now_ns = [start], 0
         while not stop.is_over:
             now_ns += 5 * MS

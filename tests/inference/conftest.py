@@ -13,9 +13,9 @@ from timar_inference.conversation import Conversation
 from timar_inference.decisions import Identity, Job, MotionRun, TurnRequest
 from timar_inference.runner import Runner
 from timar_inference.runtime import open_runtime
-from timar_model.checkpoint import save_model
-from timar_model.config import ModelConfig
-from timar_model.model import TimarModel
+from timar_model.architecture.config import ModelConfig
+from timar_model.architecture.model import TimarModel
+from timar_model.model_folder import save_model
 
 NS_PER_SAMPLE = 62_500
 START_NS = 5_000_000_000
@@ -83,8 +83,8 @@ class FakeSession:
         self.calls.append(("commit", self.next_frame))
         self._add(user_speech, user_motion, agent_speech)
 
-    def take_back(self, first_frame: int) -> None:
-        self.calls.append(("take_back", first_frame))
+    def rollback(self, first_frame: int) -> None:
+        self.calls.append(("rollback", first_frame))
         while self._states[-1][0] > first_frame:
             self._states.pop()
         assert self._states[-1][0] == first_frame

@@ -36,7 +36,7 @@ def test_turn_is_handed_out_with_the_block_that_completes_it(stage):
 
 def test_samples_before_the_conversation_are_silence(stage):
     (turn,) = turns_of(stage.hear_until(0, 1920))
-    heard = np.round(turn.user_speech * 32767).astype(int)
+    heard = np.round(turn.user_speech * 32768).astype(int)
     assert heard[:1280].tolist() == [0] * 1280
     assert heard[1280:].tolist() == [n % 1000 for n in range(1920)]
 
@@ -55,7 +55,7 @@ def test_user_blocks_of_turns_follow_each_other_without_a_gap(make_stage, turn_f
 def test_agent_speech_of_a_turn_is_the_plan_of_its_own_frames(stage):
     stage.plan(0, np.arange(16_000) % 999)
     turns = turns_of(stage.hear_until(0, 8000))
-    planned = np.round(turns[1].agent_speech * 32767).astype(int)
+    planned = np.round(turns[1].agent_speech * 32768).astype(int)
     assert turns[1].first_frame == 10
     assert planned.tolist() == [n % 999 for n in range(6400, 9600)]
 
@@ -64,7 +64,7 @@ def test_lost_sound_is_silence_in_its_place_and_counted(stage):
     stage.hear_until(0, 3200)
     turns = turns_of(stage.hear_until(4160, 6400))
     turn = turns[0]
-    heard = np.round(turn.user_speech * 32767).astype(int)
+    heard = np.round(turn.user_speech * 32768).astype(int)
     first = turn.user_first_frame * 640
     assert turn.user_samples_filled == 960
     assert heard[3200 - first : 4160 - first].tolist() == [0] * 960
@@ -110,7 +110,7 @@ def test_no_turn_is_skipped_and_none_hears_the_future(make_stage, fates, turn_fr
         assert 640 * (boundaries[-1] + turn_frames - margin) > heard_end
     for turn in turns:
         assert turn.user_end_frame == turn.first_frame - margin
-        blocks = np.round(turn.user_speech * 32767).astype(int)
+        blocks = np.round(turn.user_speech * 32768).astype(int)
         for offset, value in enumerate(blocks[::BLOCK]):
             place = turn.user_first_frame * 640 + offset * BLOCK
             assert value in (0, place // BLOCK + 1)
@@ -253,7 +253,7 @@ def test_new_conversation_has_a_new_name_and_seed_and_forgets_the_user(make_stag
     assert start.first_frame == turn.first_frame == 30
     # The user is silent before the restart; what is planned stays planned.
     assert not turn.user_speech[: 16_000 - 640 * turn.user_first_frame].any()
-    assert np.round(turn.agent_speech * 32767).astype(int).tolist() == [5] * 3200
+    assert np.round(turn.agent_speech * 32768).astype(int).tolist() == [5] * 3200
     assert stage.conversation.counters().samples_received == 19_200
 
 
@@ -269,7 +269,7 @@ def test_cut_under_an_unseen_turn_takes_it_back_and_makes_it_again(stage):
     assert (take_back.first_frame, take_back.revision, take_back.planned_revision) == (25, 1, 1)
     assert (again.first_frame, again.revision, again.planned_revision) == (25, 1, 1)
     assert again.user_speech.tobytes() == turn.user_speech.tobytes()
-    assert np.round(again.agent_speech * 32767).astype(int).tolist() == [5] * 640 + [0] * 2560
+    assert np.round(again.agent_speech * 32768).astype(int).tolist() == [5] * 640 + [0] * 2560
     assert turns_of(stage.hear_until(16_000 - 1280, 19_200))[0].first_frame == 30
 
 
@@ -322,7 +322,7 @@ def test_turns_stay_in_order_through_any_changes_of_the_plan(make_stage, changes
                 assert job.final_until_frame >= final
                 expected, final = job.end_frame, job.final_until_frame
                 assert (
-                    np.round(job.agent_speech * 32767).astype(int).tolist()
+                    np.round(job.agent_speech * 32768).astype(int).tolist()
                     == plan[640 * job.first_frame : 640 * job.end_frame].tolist()
                 )
 

@@ -55,11 +55,11 @@ def test_every_turn_is_complete_and_hears_no_future(hold, way):
     for turn in turns:
         offset = 0 if way == "shown_late" else -FRAMES - MARGIN
         assert (turn.user_first_frame, turn.user_frames) == (turn.first_frame + offset, FRAMES)
-        heard = np.round(turn.user_speech * 32767).astype(int)
+        heard = np.round(turn.user_speech * 32768).astype(int)
         places = 640 * turn.user_first_frame + np.arange(640 * FRAMES)
         expected = np.where(places < 0, 0, talk.voice[0, np.maximum(places, 0)])
         np.testing.assert_array_equal(heard, expected)
-        said = np.round(turn.agent_speech * 32767).astype(int)
+        said = np.round(turn.agent_speech * 32768).astype(int)
         first_sample = 640 * turn.first_frame
         np.testing.assert_array_equal(said, talk.voice[1, first_sample : first_sample + 640 * FRAMES])
         # Handed out with the very block that completes it.
@@ -97,7 +97,7 @@ def test_shown_late_makes_what_the_model_makes_of_simultaneous_streams(hold, pub
     talk = hold("shown_late", seed=4)
     outcomes = talk.hear(0, 16_000 * SECONDS)
     session = open_runtime(InferenceConfig(model=str(published), engine="torch", seed=4)).session
-    voice = talk.voice.astype(np.float32) / np.float32(32_767)
+    voice = talk.voice.astype(np.float32) / np.float32(32_768)
     for second, outcome in enumerate(outcomes[1:]):
         place = slice(16_000 * second, 16_000 * (second + 1))
         expected = session.step(voice[0, place], None, voice[1, place])

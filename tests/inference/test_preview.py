@@ -31,7 +31,7 @@ def test_preview_knows_the_speech_planned_for_the_frames_after_its_turn(make_sta
     stage = make_stage(preview_frames=asked)
     stage.plan(0, np.arange(16_000) % 999)
     (turn,) = turns_of(stage.hear_until(0, 1920))
-    planned = np.round(turn.preview.agent_speech * 32767).astype(int)
+    planned = np.round(turn.preview.agent_speech * 32768).astype(int)
     assert planned.tolist() == [n % 999 for n in range(6400, 6400 + 640 * frames)]
     assert turn.preview.due_ns == turn.due_ns + 200_000_000
     # The next turn's sound is complete one turn after this one's was.

@@ -129,7 +129,7 @@ def test_take_back_restores_the_session_and_makes_the_turn_again(make_stage, mak
     back, again = (runner.run(job) for job in stage.jobs())
     assert (back.entry.decision, back.entry.first_frame, back.entry.revision) == (Decision.TAKE_BACK, 25, 1)
     assert (again.entry.decision, again.entry.first_frame, again.entry.revision) == (Decision.GENERATE, 25, 1)
-    assert session.calls[-2:] == [("take_back", 20), ("step", 20)]
+    assert session.calls[-2:] == [("rollback", 20), ("step", 20)]
     assert not np.array_equal(again.motion, outcomes[-1].motion)
     assert runner.counters.taken_back == 1
 

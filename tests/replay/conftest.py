@@ -14,9 +14,9 @@ from timar_replay.replay_settings import ReplaySettings
 @pytest.fixture(scope="session")
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
-    from timar_model.checkpoint import save_model
-    from timar_model.config import ModelConfig
-    from timar_model.model import TimarModel
+    from timar_model.architecture.config import ModelConfig
+    from timar_model.architecture.model import TimarModel
+    from timar_model.model_folder import save_model
 
     torch.manual_seed(1)
     folder = tmp_path_factory.mktemp("model") / "small"

@@ -17,9 +17,9 @@ os.environ.update(middleware_environment(os.environ))
 def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights: what moves does not matter here, only that everything arrives, whole and in time."""
     import torch
-    from timar_model.checkpoint import save_model
-    from timar_model.config import ModelConfig
-    from timar_model.model import TimarModel
+    from timar_model.architecture.config import ModelConfig
+    from timar_model.architecture.model import TimarModel
+    from timar_model.model_folder import save_model
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model") / "random"

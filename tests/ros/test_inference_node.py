@@ -21,10 +21,10 @@ from timar_common.base_node import message_type, qos_of  # noqa: E402
 from timar_common.topics import TOPICS  # noqa: E402
 from timar_inference.decisions import Decision  # noqa: E402
 from timar_inference.inference_node import InferenceNode  # noqa: E402
-from timar_model.checkpoint import save_model  # noqa: E402
-from timar_model.config import ModelConfig  # noqa: E402
+from timar_model.architecture.config import ModelConfig  # noqa: E402
+from timar_model.architecture.model import TimarModel  # noqa: E402
 from timar_model.loading import load_model  # noqa: E402
-from timar_model.model import TimarModel  # noqa: E402
+from timar_model.model_folder import save_model  # noqa: E402
 from timar_msgs.msg import AudioChunk, PlannedAudio, TurnLog, UserMotion  # noqa: E402
 
 pytestmark = pytest.mark.ros

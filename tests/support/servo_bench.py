@@ -9,7 +9,7 @@ from timar_driver.bus_command import simulated_bus
 from timar_driver.bus_driver import BusDriver, make_bus
 from timar_driver.driver import JointLimits, Measurement
 from timar_driver.hardware_file import Hardware, read_hardware
-from timar_driver.simulated_bus import DirectWire
+from timar_driver.simulated_bus import SimulatedTransport
 from timar_driver.simulated_servo import MotorConfig, SimulatedServo
 
 MS = 1_000_000
@@ -52,7 +52,7 @@ class Bench:
         assert hardware.bus is not None
         self.hardware, self.description = hardware, hardware.bus
         self.bus = simulated_bus(hardware.bus, motor, seed)
-        self.wire = DirectWire(self.bus, hardware.bus.baud)
+        self.wire = SimulatedTransport(self.bus, hardware.bus.baud)
         self.line = make_bus(hardware.bus, lambda: self.wire)
         self.driver = BusDriver(hardware.bus, self.line)
 

@@ -7,15 +7,14 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from timar_model.checkpoint import save_model
-from timar_model.config import SAMPLES_PER_FRAME, ModelConfig, SamplingConfig
-from timar_model.engine_onnx import OnnxEngine
-from timar_model.engine_torch import TorchEngine
-from timar_model.export import export_onnx
-from timar_model.model import TimarModel
-from timar_model.session import Session
-from timar_model.speech import speech_features
-from timar_model.statistics import MotionStatistics
+from timar_model.architecture.config import SAMPLES_PER_FRAME, ModelConfig, SamplingConfig
+from timar_model.architecture.inputs import MotionStatistics, speech_features
+from timar_model.architecture.model import TimarModel
+from timar_model.engines.export import export_onnx
+from timar_model.engines.onnx_engine import OnnxEngine
+from timar_model.engines.torch_engine import TorchEngine
+from timar_model.model_folder import save_model
+from timar_model.session.session import Session
 
 SMALL = {
     "window_frames": 30,
@@ -128,12 +127,12 @@ def engine_of(tmp_path_factory):
 def open_session(network, engine_name, engine_of):
     """Open sessions on either engine: what one promises, the other holds too."""
 
-    def make(seed=0, take_back_turns=4, using=None, **sampling):
+    def make(seed=0, rollback_turns=4, using=None, **sampling):
         used = using or network
         statistics = MotionStatistics(np.linspace(-0.5, 0.5, 56), np.linspace(0.5, 2.0, 56))
         options = SamplingConfig(**{"noise_correlation_s": 0.3, **sampling})
         features = speech_features(used.config)
-        return Session(engine_of(engine_name, used), features, statistics, options, seed, take_back_turns)
+        return Session(engine_of(engine_name, used), features, statistics, options, seed, rollback_turns)
 
     return make
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from timar_model.batch import BatchedSession, TurnArguments
-from timar_model.config import SamplingConfig
-from timar_model.session import Session
-from timar_model.speech import speech_features
-from timar_model.statistics import MotionStatistics
+from timar_model.architecture.config import SamplingConfig
+from timar_model.architecture.inputs import MotionStatistics, speech_features
+from timar_model.session.batch import BatchedSession, TurnArguments
+from timar_model.session.session import Session
 
 WINDOW = {"positions": "window", "past_frames": 0, "user_lag": "none", "user_lag_margin_frames": 0}
 
@@ -29,12 +28,12 @@ def kind(request, networks, engine_name, engine_of):
 
 def open_batch(kind, seeds):
     engine, sampling, features = kind
-    return BatchedSession(engine, features, MotionStatistics(), sampling, seeds, take_back_turns=4)
+    return BatchedSession(engine, features, MotionStatistics(), sampling, seeds, rollback_turns=4)
 
 
 def open_alone(kind, seed):
     engine, sampling, features = kind
-    return Session(engine, features, MotionStatistics(), sampling, seed, take_back_turns=4)
+    return Session(engine, features, MotionStatistics(), sampling, seed, rollback_turns=4)
 
 
 def turns_of(batch, talks, frames=5):
@@ -53,8 +52,8 @@ def test_conversations_of_a_batch_are_what_they_are_alone(kind, make_talk):
             batch.rows[1].reset()
             alone[1].reset()
         if number == 6:
-            batch.rows[0].take_back(15)
-            alone[0].take_back(15)
+            batch.rows[0].rollback(15)
+            alone[0].rollback(15)
         present = [True, True, number not in (0, 1, 5)]
         chosen = [talk if here else None for talk, here in zip(talks, present, strict=True)]
         expected = [

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from timar_model.reference import read_reference, read_statistics
+from timar_model.architecture.reference import read_reference, read_statistics
 
 from timar_model import commands, load_model
 
@@ -84,7 +84,7 @@ def test_checkpoint_that_is_none_is_refused_in_one_sentence(name, raw, message, 
 
 
 def test_engines_says_what_is_missing_and_how_to_get_it(tmp_path, network, capsys):
-    from timar_model.checkpoint import save_model
+    from timar_model.model_folder import save_model
 
     save_model(tmp_path / "model", network)
     assert commands.engines([str(tmp_path / "model")]) == 0
@@ -102,7 +102,7 @@ def test_engines_of_a_folder_that_is_no_model_are_refused(tmp_path, capsys):
 def test_engines_name_every_file_a_model_with_wav2vec_lacks(imported):
     import dataclasses
 
-    from timar_model.checkpoint import read_model
+    from timar_model.model_folder import read_model
 
     folder = read_model(imported)
     assert set(commands.obstacles(folder).values()) == {""}

@@ -7,8 +7,8 @@ import json
 
 import pytest
 import torch
-from timar_model.config import SIZES, ModelConfig, ObjectiveConfig, SamplingConfig
-from timar_model.model import TimarModel
+from timar_model.architecture.config import SIZES, ModelConfig, ObjectiveConfig, SamplingConfig
+from timar_model.architecture.model import TimarModel
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from timar_model.checkpoint import read_model, save_model
-from timar_model.export import export_onnx
+from timar_model.engines.export import export_onnx
+from timar_model.model_folder import read_model, save_model
 
 from timar_model import load_model
 

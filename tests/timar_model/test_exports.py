@@ -8,14 +8,13 @@ import json
 import numpy as np
 import onnx
 import pytest
-from timar_model.checkpoint import MANIFEST, read_model, save_model
-from timar_model.engine_onnx import BACKBONE, DeviceMemory, OnnxEngine, open_graph
-from timar_model.engine_torch import TorchEngine
-from timar_model.export import export_onnx
-from timar_model.quantise import layer_errors, quantise_weight
-from timar_model.session import Session
-from timar_model.speech import speech_features
-from timar_model.statistics import MotionStatistics
+from timar_model.architecture.inputs import MotionStatistics, speech_features
+from timar_model.engines.export import export_onnx
+from timar_model.engines.onnx_engine import BACKBONE, DeviceMemory, OnnxEngine, open_graph
+from timar_model.engines.quantise import layer_errors, quantise_weight
+from timar_model.engines.torch_engine import TorchEngine
+from timar_model.model_folder import MANIFEST, read_model, save_model
+from timar_model.session.session import Session
 
 from timar_model import find_model, load_model
 
@@ -124,7 +123,7 @@ def test_int8_of_the_shipped_model_differs_by_less_than_another_seed(tmp_path, m
 
 
 def test_int8_rows_of_a_batch_do_not_hear_each_other(folder, make_talk):
-    from timar_model.batch import TurnArguments
+    from timar_model.session.batch import TurnArguments
 
     loud = make_talk(160, seed=1)
     loud.user_motion *= 50.0

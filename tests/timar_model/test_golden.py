@@ -9,20 +9,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from timar_model.config import SamplingConfig
-from timar_model.diffusion import diffusion_loss
-from timar_model.engine_torch import load_network
-from timar_model.hearing import Hearing
-from timar_model.inputs import TurnInputs, join, with_motion, without_user
-from timar_model.noise import gather_draws
-from timar_model.reference import config_of, read_reference, translate
-from timar_model.sampling import drawing_plan, window_frames
-from timar_model.schedule import cosine_schedule, respaced
-from timar_model.session import Session
-from timar_model.speech import Wav2Vec2Features
-from timar_model.speech_torch import TorchSpeechEncoder
-from timar_model.statistics import MotionStatistics
-from timar_model.turns import layout_of, next_turn, turn_sequence, visibility
+from timar_model.architecture.config import SamplingConfig
+from timar_model.architecture.diffusion import diffusion_loss
+from timar_model.architecture.inputs import (
+    MotionStatistics,
+    TurnInputs,
+    TurnPreprocessor,
+    Wav2Vec2Features,
+    layout_of,
+    next_turn,
+    with_motion,
+    without_user,
+)
+from timar_model.architecture.reference import config_of, read_reference, translate
+from timar_model.architecture.schedule import cosine_schedule, respaced
+from timar_model.architecture.sequences import attention_mask, join, turn_sequence
+from timar_model.architecture.speech_encoder import TorchSpeechEncoder
+from timar_model.engines.torch_engine import load_network
+from timar_model.session.sampling import drawing_plan, gather_draws, window_frames
+from timar_model.session.session import Session
 
 GOLDEN = Path(__file__).parents[1] / "data" / "timar_golden"
 CASES = json.loads((GOLDEN / "cases.json").read_text())
@@ -84,7 +89,7 @@ def test_sampling_equals_the_released_code(case, engine_name, engine_of):
 def turn_inputs(data):
     """Return what each turn of a case brings, and its first frame's turn."""
     config, features = network().config, encoder()
-    hearing = Hearing(config, features, MotionStatistics())
+    hearing = TurnPreprocessor(config, features, MotionStatistics())
     nothing = np.zeros((0, 56), np.float32), np.zeros(0, np.float32)
     for number in range(6):
         turn = next_turn(25 * number, 25, 25, config)
@@ -96,9 +101,9 @@ def one_pass(turns, window_frames):
     """Return the conditions of the last of some turns, everything computed anew."""
     config = network().config
     layout = layout_of(turn_sequence([25] * len(turns), config), 0)
-    visible = torch.from_numpy(visibility(layout, window_frames))
+    visible = torch.from_numpy(attention_mask(layout, window_frames))
     streams = {name: torch.from_numpy(array) for name, array in vars(join(turns)).items()}
-    return network().encode(TurnInputs(**streams), network().places(layout), visible, None)[:, -25:]
+    return network().encode(TurnInputs(**streams), network().token_positions(layout), visible, None)[:, -25:]
 
 
 @pytest.mark.parametrize("case", CASES)

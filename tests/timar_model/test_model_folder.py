@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
-from timar_model.checkpoint import MANIFEST, WEIGHTS, read_model, save_model, write_manifest
+from timar_model.model_folder import MANIFEST, WEIGHTS, read_model, save_model, write_manifest
 
 from timar_model import MotionStatistics, find_model, load_model
 

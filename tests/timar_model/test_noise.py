@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from timar_model.config import SamplingConfig
-from timar_model.noise import NoiseSource, gather_draws
-from timar_model.sampling import drawing_plan, guidance_of_pass, random_order
-from timar_model.turns import Turn
+from timar_model.architecture.config import SamplingConfig
+from timar_model.architecture.inputs import Turn
+from timar_model.session.sampling import (
+    NoiseSource,
+    drawing_plan,
+    gather_draws,
+    guidance_of_pass,
+    random_order,
+)
 
 
 def draw(source, lengths, seed=0, first_frame=0):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from timar_model.config import SamplingConfig
-from timar_model.session import Session
-from timar_model.speech import speech_features
-from timar_model.statistics import MotionStatistics
+from timar_model.architecture.config import SamplingConfig
+from timar_model.architecture.inputs import MotionStatistics, speech_features
+from timar_model.session.session import Session
 
 PUBLISHED = {
     "positions": "window",
@@ -30,7 +29,7 @@ def open_published(published, engine_name, engine_of, request):
         sampling = SamplingConfig(history=request.param)
         features = speech_features(published.config)
         return Session(
-            engine_of(engine_name, published), features, MotionStatistics(), sampling, take_back_turns=5
+            engine_of(engine_name, published), features, MotionStatistics(), sampling, rollback_turns=5
         )
 
     return make
@@ -45,7 +44,7 @@ def test_taking_back_across_the_first_slide_of_the_window(back, open_published, 
     """The fifth turn of a window of four is the first that is computed anew; before it the cache is exact."""
     session = open_published()
     motion = run(session, talk, 7)
-    session.take_back((7 - back) * 5)
+    session.rollback((7 - back) * 5)
     np.testing.assert_array_equal(run(session, talk, back), motion[7 - back :])
 
 
@@ -62,7 +61,7 @@ def test_sliding_window_forgets_what_left_it(open_published, talk, make_talk):
 
 def open_with(engine, **sampling):
     features = speech_features(engine.config)
-    return Session(engine, features, MotionStatistics(), SamplingConfig(**sampling), take_back_turns=5)
+    return Session(engine, features, MotionStatistics(), SamplingConfig(**sampling), rollback_turns=5)
 
 
 @pytest.mark.parametrize("window_turns", [4, 3, 2, 1])
@@ -111,7 +110,7 @@ def test_taking_back_across_a_moved_window_changes_no_bit(when_full, published, 
     session = open_with(engine_of(engine_name, published), when_full=when_full)
     motion = run(session, talk, 9)
     for back in (1, 3, 5):
-        session.take_back((9 - back) * 5)
+        session.rollback((9 - back) * 5)
         np.testing.assert_array_equal(run(session, talk, back), motion[9 - back :])
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from timar_model.config import ModelConfig, SamplingConfig
-from timar_model.engine_torch import TorchEngine
-from timar_model.inputs import TurnInputs
-from timar_model.model import TimarModel
-from timar_model.turns import layout_of, turn_sequence, visibility
+from timar_model.architecture.config import ModelConfig, SamplingConfig
+from timar_model.architecture.inputs import TurnInputs, layout_of
+from timar_model.architecture.model import TimarModel
+from timar_model.architecture.sequences import attention_mask, turn_sequence
+from timar_model.engines.torch_engine import TorchEngine
 
 
 @st.composite
@@ -66,9 +66,9 @@ def test_cached_equals_uncached_for_any_configuration(config, lengths, seed):
         for name in vars(parts[0])
     }
     layout = layout_of(turns, config.past_tokens)
-    visible = torch.from_numpy(visibility(layout, config.window_frames))
+    visible = torch.from_numpy(attention_mask(layout, config.window_frames))
     with torch.inference_mode():
-        expected = network.encode(TurnInputs(**whole), network.places(layout), visible, None).numpy()
+        expected = network.encode(TurnInputs(**whole), network.token_positions(layout), visible, None).numpy()
 
     engine = TorchEngine(network)
     ring, starts, found = engine.init_state(1, 8).rings[0], [], []

@@ -7,11 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from timar_model.config import MOTION_DIM, SAMPLES_PER_FRAME
-from timar_model.inputs import TurnInputs
-from timar_model.schedule import drawing_schedule
-from timar_model.speech import clip_features, speech_features
-from timar_model.turns import layout_of, lead_frames, turn_sequence, visibility
+from timar_model.architecture.config import MOTION_DIM, SAMPLES_PER_FRAME
+from timar_model.architecture.inputs import TurnInputs, layout_of, speech_features
+from timar_model.architecture.schedule import drawing_schedule
+from timar_model.architecture.sequences import attention_mask, clip_features, lead_frames, turn_sequence
 
 LENGTHS = {
     "one": [1] * 45,
@@ -68,9 +67,9 @@ def one_pass(network, session, talk, lengths, motion, noise):
         past_motion=frames(shown, past),
         past_motion_known=frames(known, past),
     )
-    visible = torch.from_numpy(visibility(layout, config.window_frames))
+    visible = torch.from_numpy(attention_mask(layout, config.window_frames))
     with torch.inference_mode():
-        z = network.encode(inputs, network.places(layout), visible, None)
+        z = network.encode(inputs, network.token_positions(layout), visible, None)
         schedule, guidance = drawing_schedule(config, 5), torch.tensor(1.0)
         if config.draws == "frames":
             drawn = network.head.sample(
@@ -152,7 +151,7 @@ def test_taken_back_turns_come_again_to_the_last_bit(back, talk, open_session):
     session = open_session()
     motion = run(session, talk, lengths[:-1])
     first_frame = sum(lengths[: len(lengths) - 1 - back])
-    session.take_back(first_frame)
+    session.rollback(first_frame)
     assert session.next_frame == first_frame
     again = run(session, talk, lengths[len(lengths) - 1 - back :])
     np.testing.assert_array_equal(np.concatenate(again[:back]), np.concatenate(motion[-back:]))
@@ -160,11 +159,11 @@ def test_taken_back_turns_come_again_to_the_last_bit(back, talk, open_session):
     np.testing.assert_array_equal(again[-1], straight[-1])
 
 
-def test_take_back_then_another_turn_length_equals_never_having_gone_on(talk, open_session):
+def test_rollback_then_another_turn_length_equals_never_having_gone_on(talk, open_session):
     lengths, other = [5] * 12, [2, 7, 5, 1, 5]
     session = open_session()
     run(session, talk, lengths)
-    session.take_back(50)
+    session.rollback(50)
     branched = run(session, talk, other)
     straight_session = open_session()
     straight = run(straight_session, talk, [5] * 10 + other)[10:]
@@ -172,14 +171,14 @@ def test_take_back_then_another_turn_length_equals_never_having_gone_on(talk, op
     assert session.cached_tokens == straight_session.cached_tokens
 
 
-def test_take_back_beyond_what_is_kept_is_refused_and_changes_nothing(talk, open_session):
+def test_rollback_beyond_what_is_kept_is_refused_and_changes_nothing(talk, open_session):
     session, twin = open_session(), open_session()
     run(session, talk, [5] * 8)
     run(twin, talk, [5] * 8)
-    assert session.oldest_take_back == 20
+    assert session.oldest_rollback == 20
     for first_frame in (15, 22, 45, -5):
         with pytest.raises(ValueError, match=rf"frame {first_frame} can be taken back.*20, 25, 30, 35"):
-            session.take_back(first_frame)
+            session.rollback(first_frame)
     np.testing.assert_array_equal(*[run(one, talk, [5])[0] for one in (session, twin)])
 
 
@@ -201,9 +200,9 @@ def test_preview_leaves_no_trace(talk, open_session):
     found, _ = previewed(guessing, talk, lengths)
     assert np.concatenate(found).tobytes() == np.concatenate(expected).tobytes()
     assert guessing.cached_tokens == plain.cached_tokens
-    assert guessing.oldest_take_back == plain.oldest_take_back
+    assert guessing.oldest_rollback == plain.oldest_rollback
     for session in (plain, guessing):
-        session.take_back(plain.oldest_take_back)
+        session.rollback(plain.oldest_rollback)
     guessing.preview(talk.agent_speech[:3200])
     np.testing.assert_array_equal(*(np.stack(run(each, talk, [5, 5])) for each in (guessing, plain)))
 
@@ -379,7 +378,7 @@ def test_motion_that_is_not_finite_never_leaves_the_session(talk, open_session, 
         ({"history": "half"}, r"SamplingConfig\.history is 'half', expected one of masked, filled"),
         ({"history": "filled"}, "past frames"),
         ({"window_frames": 60}, "the window is 60 frames, expected 5 to the model's 30"),
-        ({"take_back_turns": 0}, "keeps 0 turns"),
+        ({"rollback_turns": 0}, "keeps 0 turns"),
         ({"seed": -1}, "the seed is -1"),
     ],
 )

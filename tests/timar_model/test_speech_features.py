@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from timar_model.config import SAMPLES_PER_FRAME
-from timar_model.loudness import LoudnessNormaliser
-from timar_model.speech import LogMelFeatures, clip_features, mel_matrix
+from timar_model.architecture.config import SAMPLES_PER_FRAME
+from timar_model.architecture.inputs import LogMelFeatures, LoudnessNormaliser, mel_matrix
+from timar_model.architecture.sequences import clip_features
 
 CUTS = [[1] * 60, [5] * 12, [1, 2, 3, 4, 25, 25], [59, 1], [60]]
 

@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from timar_model.config import ObjectiveConfig
-from timar_model.inputs import TurnInputs
-from timar_model.model import TrainingBatch
-from timar_model.turns import layout_of, lead_frames, next_turn, rotation, turn_sequence, visibility
+from timar_model.architecture.config import ObjectiveConfig
+from timar_model.architecture.inputs import TurnInputs, layout_of, next_turn, rotary_angles
+from timar_model.architecture.model import TrainingBatch
+from timar_model.architecture.sequences import attention_mask, lead_frames, turn_sequence
 
 LENGTHS = [5, 3, 7, 5, 1, 5, 9, 5, 5]
 PLAIN = ObjectiveConfig(mask_ratio_min=1.0, user_token_drop=0.0)
@@ -65,7 +65,10 @@ def test_conditions_of_a_turn_depend_on_no_stream_beyond_its_reach(stream, make_
     layout = layout_of(turns, config.past_tokens)
     inputs = network._training_inputs(dataclasses.replace(batch, **{stream: array}), layout, None)
     z = network.encode(
-        inputs, network.places(layout), torch.from_numpy(visibility(layout, config.window_frames)), None
+        inputs,
+        network.token_positions(layout),
+        torch.from_numpy(attention_mask(layout, config.window_frames)),
+        None,
     )
     turn = turns[6]
     z[0, turn.first_frame : turn.end_frame].square().sum().backward()
@@ -91,7 +94,10 @@ def test_rows_of_a_batch_do_not_hear_each_other(make_network):
     config, both = network.config, make_batch(make_network().config)
     layout = layout_of(turn_sequence(LENGTHS, config), config.past_tokens)
     inputs = network._training_inputs(both, layout, None)
-    places, visible = network.places(layout), torch.from_numpy(visibility(layout, config.window_frames))
+    places, visible = (
+        network.token_positions(layout),
+        torch.from_numpy(attention_mask(layout, config.window_frames)),
+    )
     with torch.inference_mode():
         together = network.encode(inputs, places, visible, None)
         for row in range(2):
@@ -162,6 +168,6 @@ def test_published_layout_has_its_110_tokens_in_order(make_network):
 def test_rotation_after_a_day_is_exact(make_network):
     config = make_network().config
     frame = np.array([24 * 3600 * 25 + 3])
-    cos, _ = rotation(frame, config)
+    cos, _ = rotary_angles(frame, config)
     exact = np.cos(float(frame[0]) % (2 * np.pi))
     assert cos[0, 0] == pytest.approx(float(exact), abs=1e-6)

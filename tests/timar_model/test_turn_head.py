@@ -7,13 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from timar_model.config import MOTION_DIM, MOTION_GROUPS, ModelConfig, ObjectiveConfig
-from timar_model.model import TrainingBatch
-from timar_model.schedule import cosine_schedule, drawing_schedule, trailing
-from timar_model.session import Session
-from timar_model.speech import speech_features
-from timar_model.statistics import MotionStatistics
-from timar_model.turns import band_of, layout_of, lead_frames, turn_sequence, visibility
+from timar_model.architecture.config import MOTION_DIM, MOTION_GROUPS, ModelConfig, ObjectiveConfig
+from timar_model.architecture.inputs import MotionStatistics, layout_of, speech_features
+from timar_model.architecture.model import TrainingBatch
+from timar_model.architecture.schedule import cosine_schedule, drawing_schedule, trailing
+from timar_model.architecture.sequences import attention_mask, lead_frames, sliding_window, turn_sequence
+from timar_model.session.session import Session
 
 MIXTURES = {
     "default": [5] * 20,
@@ -61,9 +60,9 @@ def test_the_band_that_training_computes_is_the_whole_mask(name, draws, make_net
         inputs = network._training_inputs(
             batch_of(config, lengths), turns_layout=layout, generator=torch.Generator().manual_seed(2)
         )
-        visible = torch.from_numpy(visibility(layout, config.window_frames))
-        whole = network.encode(inputs, network.places(layout), visible, None)
-        band = network.encode_band(inputs, band_of(layout, config.window_frames))
+        visible = torch.from_numpy(attention_mask(layout, config.window_frames))
+        whole = network.encode(inputs, network.token_positions(layout), visible, None)
+        band = network.encode_sequence(inputs, sliding_window(layout, config.window_frames))
     torch.testing.assert_close(band, whole, rtol=0, atol=2e-5)
 
 
@@ -184,7 +183,7 @@ def test_what_was_shown_reaches_the_head_but_not_the_backbone(drawing):
         for other in (batch, moved):
             random = torch.Generator().manual_seed(6)
             inputs = drawing._training_inputs(other, turns_layout=layout, generator=random)
-            conditions.append(drawing.encode_band(inputs, band_of(layout, config.window_frames)))
+            conditions.append(drawing.encode_sequence(inputs, sliding_window(layout, config.window_frames)))
             losses.append(drawing.training_loss(other, torch.Generator().manual_seed(6)).total)
     torch.testing.assert_close(*conditions, rtol=0, atol=0)
     assert losses[0] != losses[1]

@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from timar_model.config import ModelConfig
-from timar_model.model import TimarModel
+from timar_model.architecture.config import ModelConfig
+from timar_model.architecture.model import TimarModel
 from timar_training.compare_command import DEFAULT, main, smoke
 from timar_training.evaluation.comparison import (
     ComparisonConfig,

@@ -6,11 +6,11 @@ import json
 import numpy as np
 import pytest
 import torch
-from timar_model.checkpoint import save_model
-from timar_model.config import ModelConfig, SamplingConfig
+from timar_model.architecture.config import ModelConfig, SamplingConfig
+from timar_model.architecture.model import TimarModel
 from timar_model.metrics import clip_metrics
-from timar_model.metrics_head import as_shown, event_timing, jerk_by_phase, movement_scores
-from timar_model.model import TimarModel
+from timar_model.metrics.movement import as_shown, event_timing, jerk_by_phase, movement_scores
+from timar_model.model_folder import save_model
 from timar_training.corpora import dyads
 from timar_training.evaluate_command import main as evaluate_main
 from timar_training.evaluation.robustness import disturb, robustness_curves

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from timar_model.checkpoint import read_model, save_model
-from timar_model.config import ModelConfig
-from timar_model.metrics_head import jerk_by_phase
-from timar_model.model import TimarModel
-from timar_model.statistics import MotionStatistics
+from timar_model.architecture.config import ModelConfig
+from timar_model.architecture.inputs import MotionStatistics
+from timar_model.architecture.model import TimarModel
+from timar_model.metrics.movement import jerk_by_phase
+from timar_model.model_folder import read_model, save_model
 from timar_training.corpora.levels import frame_level_db
 from timar_training.evaluate_command import main as evaluate_main
 from timar_training.evaluation import quality

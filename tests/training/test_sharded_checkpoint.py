@@ -12,9 +12,9 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from timar_model.config import ModelConfig
-from timar_model.model import TrainingBatch
-from timar_model.turns import lead_frames
+from timar_model.architecture.config import ModelConfig
+from timar_model.architecture.model import TrainingBatch
+from timar_model.architecture.sequences import lead_frames
 from timar_training.training.checkpoints import put_moments, put_weights, whole_moments, whole_weights
 from timar_training.networks.variants import TrainingStep, build_network
 

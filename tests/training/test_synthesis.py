@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from timar_model.metrics_head import quick_pitch
+from timar_model.metrics.movement import quick_pitch
 from timar_training.corpora import dyads
 from timar_training.corpora.dyads import JAW, NECK
 from timar_training.corpora.levels import frame_level_db, is_speaking

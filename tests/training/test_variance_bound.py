@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
-from timar_model.checkpoint import save_model
-from timar_model.config import ModelConfig
-from timar_model.diffusion import DiffusionHead
-from timar_model.model import TimarModel
-from timar_model.schedule import respaced
+from timar_model.architecture.config import ModelConfig
+from timar_model.architecture.diffusion import DiffusionHead
+from timar_model.architecture.model import TimarModel
+from timar_model.architecture.schedule import respaced
+from timar_model.model_folder import save_model
 
 from timar_model import load_model
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from timar_model.config import ModelConfig
+from timar_model.architecture.config import ModelConfig
 from timar_training.preparation.prepare import voice_features
 from timar_training.training.config import TrainConfig
 from timar_training.training.trainer import open_run

@@ -5,12 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from timar_model.checkpoint import save_model
-from timar_model.config import ModelConfig, ObjectiveConfig
-from timar_model.inputs import TurnInputs
-from timar_model.model import TimarModel
-from timar_model.speech import speech_features
-from timar_model.turns import lead_frames
+from timar_model.architecture.config import ModelConfig, ObjectiveConfig
+from timar_model.architecture.inputs import TurnInputs, speech_features
+from timar_model.architecture.model import TimarModel
+from timar_model.architecture.sequences import lead_frames
+from timar_model.model_folder import save_model
 from timar_training.corpora import dyads
 from timar_training.prediction.conversing import converse
 from timar_training.preparation.prepare import clip_streams, prepare
@@ -58,7 +57,7 @@ def test_training_feeds_a_turn_exactly_what_the_live_session_feeds_it(corpus, tm
     network = TimarModel(CONFIG)
     save_model(tmp_path / "model", network, statistics)
 
-    fed = {"timar_model.hearing": [], "timar_model.model": []}
+    fed = {"timar_model.architecture.inputs": [], "timar_model.architecture.model": []}
     for module, record in fed.items():
 
         def remember(record=record, **streams):
@@ -76,11 +75,11 @@ def test_training_feeds_a_turn_exactly_what_the_live_session_feeds_it(corpus, tm
     )
     windows = WindowSampler(data, statistics, CONFIG, TURNS, 1, 0)
     first = [step for step in range(len(windows)) if windows.windows_of(step)[0] == LEAD]
-    fed["timar_model.model"].clear()
+    fed["timar_model.architecture.model"].clear()
     network.training_loss(windows.draw(first[0]))
-    trained = fed["timar_model.model"][0]
+    trained = fed["timar_model.architecture.model"][0]
     live = {
-        name: np.concatenate([turn[name] for turn in fed["timar_model.hearing"]], axis=1)
+        name: np.concatenate([turn[name] for turn in fed["timar_model.architecture.inputs"]], axis=1)
         for name in ("user_speech", "agent_speech", "user_motion", "user_motion_seen")
     }
     for name in ("user_speech", "agent_speech", "user_motion_seen"):

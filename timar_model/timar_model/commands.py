@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from timar_model.checkpoint import ModelFolder
+    from timar_model.model_folder import ModelFolder
 
 ENGINES_HELP = {
     "torch": "float32 in torch; any number of denoising steps",
@@ -50,7 +50,7 @@ def import_model(argv: list[str]) -> int:
         "--statistics", type=Path, help="JSON or .npz with mean and std of the motion, 56 values each"
     )
     arguments = parser.parse_args(argv)
-    from timar_model.reference import import_reference
+    from timar_model.architecture.reference import import_reference
 
     say = _teller()
     try:
@@ -81,7 +81,7 @@ def export(argv: list[str]) -> int:
 
     say = _teller()
     try:
-        from timar_model.export import export_onnx
+        from timar_model.engines.export import export_onnx
 
         folder = export_onnx(find_model(arguments.model), tuple(variants), say)
     except (ValueError, OSError, ImportError) as error:
@@ -98,8 +98,8 @@ def engines(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="timar engines", description=engines.__doc__)
     parser.add_argument("model", nargs="?", default="talking-head", help="a model folder, or a shipped name")
     arguments = parser.parse_args(argv)
-    from timar_model.checkpoint import read_model
     from timar_model.loading import find_model
+    from timar_model.model_folder import read_model
 
     try:
         folder = read_model(find_model(arguments.model))
@@ -120,7 +120,7 @@ def providers() -> list[str]:
         return []
     import onnxruntime
 
-    from timar_model.engine_onnx import PROVIDERS
+    from timar_model.engines.onnx_engine import PROVIDERS
 
     available = onnxruntime.get_available_providers()
     return [
@@ -143,7 +143,7 @@ def byte_products(flags: set[str]) -> str:
 
 def obstacles(folder: ModelFolder) -> dict[str, str]:
     """Return for each engine why it cannot run a folder here, or ""."""
-    from timar_model.engine_onnx import BACKBONE, SPEECH, variant_file
+    from timar_model.engines.onnx_engine import BACKBONE, SPEECH, variant_file
 
     needed = ["torch"]
     hears_by_wav2vec = folder.config.speech_encoder == "wav2vec2"

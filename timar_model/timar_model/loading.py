@@ -7,18 +7,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from timar_model.batch import BatchedSession
-from timar_model.checkpoint import WEIGHTS, ModelFolder, read_model
-from timar_model.config import ModelConfig, SamplingConfig
-from timar_model.engine import ENGINES, Engine
-from timar_model.session import TAKE_BACK_TURNS, Session
-from timar_model.speech import SpeechFeatures, Wav2Vec2Features, speech_features
-from timar_model.statistics import MotionStatistics
+from timar_model.architecture.config import ModelConfig, SamplingConfig
+from timar_model.architecture.inputs import (
+    MotionStatistics,
+    SpeechFeatures,
+    Wav2Vec2Features,
+    speech_features,
+)
+from timar_model.engines.engine import ENGINES, Engine
+from timar_model.model_folder import WEIGHTS, ModelFolder, read_model
+from timar_model.session.batch import BatchedSession
+from timar_model.session.session import ROLLBACK_TURNS, Session
 
 SHIPPED = Path(__file__).parent / "models"
 
 
-class Model:
+class LoadedModel:
     """A verified model folder, ready to open sessions; engines are built when first asked for."""
 
     def __init__(self, folder: ModelFolder) -> None:
@@ -56,7 +60,7 @@ class Model:
         engine: str = "torch",
         seed: int = 0,
         threads: int = 1,
-        take_back_turns: int = TAKE_BACK_TURNS,
+        rollback_turns: int = ROLLBACK_TURNS,
         window_turns: int | None = None,
         **sampling: Any,
     ) -> Session:
@@ -66,7 +70,7 @@ class Model:
             engine: One of `timar_model.engine.ENGINES`.
             seed: Of the noise, 0 or more.
             threads: Threads of the arithmetic.
-            take_back_turns: How many of the newest turns can be withdrawn.
+            rollback_turns: How many of the newest turns can be withdrawn.
             window_turns: How much of the conversation is seen, in turns of the default length; another way
                 to say `window_frames`.
             sampling: Fields of `SamplingConfig`; those not given are the model's own.
@@ -76,21 +80,21 @@ class Model:
         """
         options = self._sampling(window_turns, sampling)
         arithmetic, features = self._parts(engine, threads)
-        return Session(arithmetic, features, self.statistics, options, seed, take_back_turns)
+        return Session(arithmetic, features, self.statistics, options, seed, rollback_turns)
 
     def batch(
         self,
         seeds: Sequence[int],
         engine: str = "torch",
         threads: int = 1,
-        take_back_turns: int = TAKE_BACK_TURNS,
+        rollback_turns: int = ROLLBACK_TURNS,
         window_turns: int | None = None,
         **sampling: Any,
     ) -> BatchedSession:
         """Open several conversations that share passes, one for each seed; arguments as of `session`."""
         options = self._sampling(window_turns, sampling)
         arithmetic, features = self._parts(engine, threads)
-        return BatchedSession(arithmetic, features, self.statistics, options, seeds, take_back_turns)
+        return BatchedSession(arithmetic, features, self.statistics, options, seeds, rollback_turns)
 
     def _sampling(self, window_turns: int | None, sampling: dict[str, Any]) -> SamplingConfig:
         known = [field.name for field in dataclasses.fields(SamplingConfig)]
@@ -116,7 +120,7 @@ class Model:
         return self._engines[key], self._features[key]
 
 
-def load_model(folder: str | Path) -> Model:
+def load_model(folder: str | Path) -> LoadedModel:
     """Read and verify a model folder.
 
     Args:
@@ -126,7 +130,7 @@ def load_model(folder: str | Path) -> Model:
         FileNotFoundError: The folder, or a file of it, is not there.
         ValueError: A file is not what its manifest says.
     """
-    return Model(read_model(find_model(folder)))
+    return LoadedModel(read_model(find_model(folder)))
 
 
 def find_model(name_or_path: str | Path) -> Path:
@@ -153,12 +157,12 @@ def _build_engine(name: str, folder: ModelFolder, threads: int) -> Engine:
         import torch
         from safetensors.torch import load_file
 
-        from timar_model.engine_torch import TorchEngine, load_network
+        from timar_model.engines.torch_engine import TorchEngine, load_network
 
         network = load_network(folder.config, load_file(folder.path / WEIGHTS))
         return TorchEngine(network, threads, torch.float32 if name == "torch" else torch.bfloat16)
     if name.startswith("onnx") and name in ENGINES:
-        from timar_model.engine_onnx import OnnxEngine
+        from timar_model.engines.onnx_engine import OnnxEngine
 
         return OnnxEngine.from_folder(folder.path, folder.config, threads, _variant(name))
     raise ValueError(f"the engine is {name!r}, expected one of {', '.join(ENGINES)}")
@@ -172,7 +176,7 @@ def _build_features(name: str, folder: ModelFolder, threads: int) -> SpeechFeatu
     """Return the features beside an engine: the exported encoder where the folder has it, else torch."""
     config = folder.config
     if config.speech_encoder == "wav2vec2" and name.startswith("onnx"):
-        from timar_model.engine_onnx import OnnxSpeechEncoder
+        from timar_model.engines.onnx_engine import OnnxSpeechEncoder
 
         encoder = OnnxSpeechEncoder.from_folder(folder.path, threads, _variant(name))
         return Wav2Vec2Features(encoder, config.loudness)

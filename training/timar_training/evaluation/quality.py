@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import signal
 from timar_common.clock import FRAMES_PER_SECOND
-from timar_model.metrics_head import jerk_by_phase
+from timar_model.metrics.movement import jerk_by_phase
 
 from ..corpora.dyads import JAW, NECK
 from ..corpora.levels import frame_level_db

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from timar_common.clock import FRAMES_PER_SECOND
 from timar_model.metrics import clip_metrics, energy_score
-from timar_model.metrics_head import (
+from timar_model.metrics.movement import (
     as_shown,
     dips,
     event_timing,

@@ -12,8 +12,8 @@ import math
 
 import torch
 import torch.nn.functional as F
-from timar_model.config import MOTION_DIM, ModelConfig
-from timar_model.model import Loss, TrainingBatch
+from timar_model.architecture.config import MOTION_DIM, ModelConfig
+from timar_model.architecture.model import Loss, TrainingBatch
 from torch import Tensor, nn
 
 VELOCITY_WEIGHT = 0.5

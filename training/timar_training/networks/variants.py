@@ -8,15 +8,15 @@ import dataclasses
 from collections.abc import Sequence
 
 import torch
-from timar_model.attention import History
-from timar_model.config import MOTION_DIM, ModelConfig, ObjectiveConfig
-from timar_model.diffusion import DiffusionHead
-from timar_model.inputs import TurnInputs
-from timar_model.model import Places, TimarModel, TrainingBatch
-from timar_model.schedule import Schedule, drawing_schedule
-from timar_model.shown import ShownTurns
-from timar_model.turn_head import TurnHead
-from timar_model.turns import Band, layout_of, turn_sequence
+from timar_model.architecture.attention import LayerCache
+from timar_model.architecture.config import MOTION_DIM, ModelConfig, ObjectiveConfig
+from timar_model.architecture.diffusion import DiffusionHead
+from timar_model.architecture.inputs import TurnInputs, layout_of
+from timar_model.architecture.model import TimarModel, TokenPositions, TrainingBatch
+from timar_model.architecture.perturbed_context import PerturbedContext
+from timar_model.architecture.schedule import Schedule, drawing_schedule
+from timar_model.architecture.sequences import SlidingWindow, turn_sequence
+from timar_model.architecture.turn_head import TurnHead
 from torch import Tensor, nn
 
 from .dualtalk import DualTalkNetwork
@@ -65,19 +65,19 @@ class FullAttentionTimar(TimarModel):
     def encode(
         self,
         inputs: TurnInputs[Tensor],
-        places: Places,
-        visible: Tensor | None,
-        history: Sequence[History] | None,
+        positions: TokenPositions,
+        attention_mask: Tensor | None,
+        cache: Sequence[LayerCache] | None,
     ) -> Tensor:
         """Run the backbone as `TimarModel.encode` does, with nothing hidden."""
-        return super().encode(inputs, places, None, history)
+        return super().encode(inputs, positions, None, cache)
 
-    def encode_band(
-        self, inputs: TurnInputs[Tensor], band: Band, device: torch.device | str = "cpu"
+    def encode_sequence(
+        self, inputs: TurnInputs[Tensor], window: SlidingWindow, device: torch.device | str = "cpu"
     ) -> Tensor:
-        """Run the backbone over a sequence in which there is no band: the whole is seen."""
-        layout = layout_of(band.layout.turns, self.config.past_tokens)
-        return self.encode(inputs, self.places(layout, device), None, None)
+        """Run the backbone over a sequence without a sliding window: the whole is seen."""
+        layout = layout_of(window.layout.turns, self.config.past_tokens)
+        return self.encode(inputs, self.token_positions(layout, device), None, None)
 
     @torch.no_grad()
     def draw_window(self, batch: TrainingBatch, noise: Tensor, schedule: Schedule) -> Tensor:
@@ -98,7 +98,7 @@ class FullAttentionTimar(TimarModel):
             inputs = self._training_inputs(batch, turns_layout=layout, generator=None)
         finally:
             self.config = trained
-        z = self.encode(inputs, self.places(layout, noise.device), None, None)
+        z = self.encode(inputs, self.token_positions(layout, noise.device), None, None)
         if not isinstance(self.head, DiffusionHead):
             raise ValueError(
                 f"a window is drawn frame by frame, but ModelConfig.draws is {self.config.draws!r}"
@@ -134,7 +134,7 @@ class DistilledTimar(TimarModel):
         self.head.requires_grad_(True)
 
     def turn_losses(
-        self, head: TurnHead, z: Tensor, turns: ShownTurns, generator: torch.Generator | None
+        self, head: TurnHead, z: Tensor, turns: PerturbedContext, generator: torch.Generator | None
     ) -> Tensor:
         """Return (B * N,) how far the motion of each turn lies from the teacher's."""
         count, frames = z.shape[0] * z.shape[1], z.shape[2]

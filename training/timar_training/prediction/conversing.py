@@ -8,9 +8,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 from timar_common.clock import SAMPLES_PER_FRAME
-from timar_model.batch import BatchedSession, TurnArguments
-from timar_model.config import ModelConfig
-from timar_model.turns import next_turn
+from timar_model.architecture.config import ModelConfig
+from timar_model.architecture.inputs import next_turn
+from timar_model.session.batch import BatchedSession, TurnArguments
 
 from ..corpora.dyads import MOTION_SIZE, Motion
 

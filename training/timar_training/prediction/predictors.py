@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from timar_model.checkpoint import read_model
-from timar_model.config import ModelConfig
-from timar_model.loading import Model, find_model
+from timar_model.architecture.config import ModelConfig
+from timar_model.loading import LoadedModel, find_model
+from timar_model.model_folder import read_model
 
 from ..corpora import dyads
 from .baselines import BASELINES, fit_baseline
@@ -36,7 +36,7 @@ class SessionPredictor:
 
     def __init__(
         self,
-        model: Model,
+        model: LoadedModel,
         history_turns: int | None = None,
         threads: int = 1,
         sampling: dict[str, Any] | None = None,
@@ -114,7 +114,7 @@ def open_predictors(
     architecture = settings.get("architecture", "timar")
     if architecture in ("dualtalk", "timar-full-attention"):
         return [(None, open_whole_sequence(folder, architecture, settings, sampling or {}))]
-    model: Model = Model(folder)
+    model: LoadedModel = LoadedModel(folder)
     if architecture == "timar-mlp-head":
         model = RegressingModel(folder)
     return [

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from timar_model.checkpoint import ModelFolder
-from timar_model.engine import Engine
-from timar_model.engine_torch import TorchEngine
-from timar_model.loading import Model
-from timar_model.model import TrainingBatch
-from timar_model.schedule import respaced
-from timar_model.speech import SpeechFeatures, speech_features
-from timar_model.turns import lead_frames
+from timar_model.architecture.inputs import SpeechFeatures, speech_features
+from timar_model.architecture.model import TrainingBatch
+from timar_model.architecture.schedule import respaced
+from timar_model.architecture.sequences import lead_frames
+from timar_model.engines.engine import Engine
+from timar_model.engines.torch_engine import TorchEngine
+from timar_model.loading import LoadedModel
+from timar_model.model_folder import ModelFolder
 from torch import Tensor
 
 from ..corpora.dyads import MOTION_SIZE
@@ -26,7 +26,7 @@ from .predictor import Dyad, Predictor
 FloatArray = npt.NDArray[np.float32]
 
 
-class RegressingModel(Model):
+class RegressingModel(LoadedModel):
     """TIMAR with a regression head through the ordinary session; only the torch engine knows this head."""
 
     def _parts(self, name: str, threads: int) -> tuple[Engine, SpeechFeatures]:

@@ -20,8 +20,9 @@ from pathlib import Path
 
 import numpy as np
 from timar_common.clock import SAMPLES_PER_FRAME
-from timar_model.config import ModelConfig
-from timar_model.speech import SpeechFeatures, clip_features, speech_features
+from timar_model.architecture.config import ModelConfig
+from timar_model.architecture.inputs import SpeechFeatures, speech_features
+from timar_model.architecture.sequences import clip_features
 
 from ..corpora import dyads
 from ..corpora.dyads import AGENT_SPEAKER, MOTION_SIZE, USER_SPEAKER, Clip, Motion

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from timar_model.config import MOTION_DIM, ModelConfig
-from timar_model.model import TrainingBatch
-from timar_model.statistics import MotionStatistics
-from timar_model.turns import lead_frames
+from timar_model.architecture.config import MOTION_DIM, ModelConfig
+from timar_model.architecture.inputs import MotionStatistics
+from timar_model.architecture.model import TrainingBatch
+from timar_model.architecture.sequences import lead_frames
 from torch import Tensor
 
 from .prepare import Prepared

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from timar_model.checkpoint import ModelFolder, add_files, read_model, save_model
-from timar_model.config import SamplingConfig
-from timar_model.export import export_onnx
-from timar_model.model import TimarModel
+from timar_model.architecture.config import SamplingConfig
+from timar_model.architecture.model import TimarModel
+from timar_model.engines.export import export_onnx
+from timar_model.model_folder import ModelFolder, add_files, read_model, save_model
 
 CARD = "README.md"
 MAX_BYTES = 15_000_000

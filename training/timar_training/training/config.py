@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from timar_model.config import ModelConfig, ObjectiveConfig, SamplingConfig
+from timar_model.architecture.config import ModelConfig, ObjectiveConfig, SamplingConfig
 
 from ..preparation.windows import Augmentation
 

@@ -16,9 +16,9 @@ from typing import Any, cast
 import numpy as np
 import torch
 from accelerate import Accelerator
-from timar_model.checkpoint import read_model, save_model
-from timar_model.model import TimarModel, TrainingBatch
-from timar_model.statistics import MotionStatistics
+from timar_model.architecture.inputs import MotionStatistics
+from timar_model.architecture.model import TimarModel, TrainingBatch
+from timar_model.model_folder import read_model, save_model
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 

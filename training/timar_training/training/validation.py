@@ -7,12 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from timar_common.clock import SAMPLE_RATE_HZ
-from timar_model.engine_torch import TorchEngine
+from timar_model.architecture.inputs import MotionStatistics, speech_features
+from timar_model.architecture.model import TimarModel
+from timar_model.engines.torch_engine import TorchEngine
 from timar_model.metrics import clip_metrics, energy_score
-from timar_model.model import TimarModel
-from timar_model.session import Session
-from timar_model.speech import speech_features
-from timar_model.statistics import MotionStatistics
+from timar_model.session.session import Session
 
 from ..corpora import dyads
 from ..corpora.dyads import AGENT_SPEAKER, USER_SPEAKER, Clip

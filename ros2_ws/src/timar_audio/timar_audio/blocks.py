@@ -39,23 +39,26 @@ class AudioBlock:
         )
 
 
-def check_block(message: Message) -> None:
-    """Reject an AudioChunk that cannot be audio of the conversation.
+def check_block(sample_rate_hz: int, first_sample: int, samples: int, filled_samples: int) -> None:
+    """Reject a block that cannot be audio of the conversation.
+
+    Args:
+        sample_rate_hz: Rate it claims [Hz].
+        first_sample: Position of its first sample on the conversation clock [samples].
+        samples: How many it has.
+        filled_samples: How many of them it says are silence that stands for lost audio.
 
     Raises:
         ValueError: A value is impossible; the message names it and what was expected.
     """
-    samples = message.samples.size
-    if message.sample_rate != SAMPLE_RATE_HZ:
-        raise ValueError(f"sample_rate is {message.sample_rate} Hz, expected {SAMPLE_RATE_HZ}")
-    if message.first_sample < 0:
-        raise ValueError(f"first_sample is {message.first_sample}, expected 0 or later")
+    if sample_rate_hz != SAMPLE_RATE_HZ:
+        raise ValueError(f"sample_rate is {sample_rate_hz} Hz, expected {SAMPLE_RATE_HZ}")
+    if first_sample < 0:
+        raise ValueError(f"first_sample is {first_sample}, expected 0 or later")
     if not 0 < samples <= SAMPLE_RATE_HZ:
         raise ValueError(f"a block has {samples} samples, expected 1..{SAMPLE_RATE_HZ}")
-    if message.filled_samples > samples:
-        raise ValueError(
-            f"filled_samples is {message.filled_samples}, expected at most the block's {samples}"
-        )
+    if filled_samples > samples:
+        raise ValueError(f"filled_samples is {filled_samples}, expected at most the block's {samples}")
 
 
 class BlockFilter:
@@ -76,7 +79,7 @@ class BlockFilter:
         Raises:
             ValueError: It cannot be true; nothing has changed then.
         """
-        check_block(message)
+        check_block(message.sample_rate, message.first_sample, message.samples.size, message.filled_samples)
         first, end = message.first_sample, message.first_sample + message.samples.size
         # Before the watch sees it: it would take the blocks after a broken index for a restarted counter.
         if topic in self._ends and first - self._ends[topic] > MAX_JUMP_SAMPLES:

@@ -6,13 +6,11 @@ import collections
 
 import numpy as np
 import numpy.typing as npt
-from timar_common.clock import SAMPLES_PER_MS, SAMPLE_RATE_HZ, SampleClock
-from timar_common.config import check, option
+from timar_common.clock import SAMPLE_RATE_HZ, SAMPLES_PER_MS, SampleClock
 from timar_common.diagnostics import Level, Report
 
-from timar_audio.foreign_sound import GSTREAMER_FORMATS, Layout
+from timar_audio.blocks import AudioBlock
 from timar_audio.levels import level_dbfs, peak_dbfs
-from timar_audio.resample import MIX
 from timar_audio.sources import Sound
 
 

@@ -1,4 +1,4 @@
-"""Capture component: the user's audio on the conversation clock, checked, and without the head's own speech."""
+"""Capture component: the user's audio on the conversation clock, checked and without echo."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from timar_audio.sources import Sound
 class CaptureComponent(Component):
     """Put what a source captured on user/audio_raw and, with echo suppressed, on user/audio.
 
-    The source (a microphone, a file, another node's topic) is read by a thread of the node. It hands what was
-    captured to `blocks_of`, and each block to `publish` under the host's lock. With `echo_suppression: webrtc`
-    a block of user/audio waits for agent/audio of its position.
+    The source (a microphone, a file, another node's topic) is read by a thread of the node: it hands what was
+    captured to `blocks_of`, and each block to `publish` under the host's lock. With echo suppression a block
+    of user/audio waits for agent/audio of its position.
 
     Raises:
         OSError: The package for echo suppression is not installed.

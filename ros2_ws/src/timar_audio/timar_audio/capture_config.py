@@ -30,90 +30,82 @@ class CaptureConfig:
         "What the bytes of ros-drivers' AudioData mean while no audio_info came.",
         choices=tuple(GSTREAMER_FORMATS),
     )
-    topic_rate_hz: int = option(
-        16_000, "Their rate, while none came.", unit="Hz", minimum=1_000, maximum=384_000
-    )
-    topic_channels: int = option(1, "Their channels, while none came.", minimum=1, maximum=64)
-    channel: int = option(
+    topic_rate_hz: int = number(16_000, "Their rate, while none came.", 1_000, 384_000, "Hz")
+    topic_channels: int = number(1, "Their channels, while none came.", 1, 64)
+    channel: int = number(
         MIX,
         "Channel of microphone, file or topic, from 0; -1 mixes all (of a microphone, the first two).",
-        minimum=-1,
-        maximum=63,
+        -1,
+        63,
     )
-    native_rate_hz: int = option(
-        0, "Rate the microphone is opened at; 0: the device's own.", unit="Hz", minimum=0, maximum=384_000
+    native_rate_hz: int = number(
+        0, "Rate the microphone is opened at; 0: the device's own.", 0, 384_000, "Hz"
     )
-    buffer_ms: int = option(
+    buffer_ms: int = number(
         100,
         "The device's own buffer: for so long this process may be held up without losing sound.",
-        unit="ms",
-        minimum=20,
-        maximum=2000,
+        20,
+        2000,
+        "ms",
     )
-    block_ms: int = option(20, "Length of a published block.", unit="ms", minimum=10, maximum=100)
-    wait_for_listeners: int = option(
+    block_ms: int = number(20, "Length of a published block.", 10, 100, "ms")
+    wait_for_subscribers: int = number(
         0,
         "A file starts only when so many subscriptions to user/audio have matched; a microphone never waits.",
-        minimum=0,
-        maximum=100,
+        0,
+        100,
+        formerly=("wait_for_listeners",),
     )
-    wait_for_raw_listeners: int = option(
+    wait_for_raw_subscribers: int = number(
         0,
         "The same for subscriptions to user/audio_raw, which is the clock of playback.",
-        minimum=0,
-        maximum=100,
-    )
-    wait_for_nodes: int = option(
         0,
-        "A file also waits until so many nodes are configured, the body among them; seen by /diagnostics.",
-        minimum=0,
-        maximum=100,
+        100,
+        formerly=("wait_for_raw_listeners",),
     )
-    wait_timeout_s: float = option(
-        10.0,
-        "After so long a file starts without them, with a warning.",
-        unit="s",
-        minimum=0.0,
-        maximum=300.0,
+    wait_for_nodes: int = number(
+        0,
+        "A file also waits until so many nodes publish /diagnostics, which they do once configured.",
+        0,
+        100,
     )
-    vanished_after_ms: int = option(
-        800, "A microphone that brings nothing for so long is gone.", unit="ms", minimum=100, maximum=60_000
+    wait_timeout_s: float = number(
+        10.0, "After so long a file starts without them, with a warning.", 0.0, 300.0, "s"
     )
-    first_sound_within_ms: int = option(
-        5000, "How long a microphone may take to its first sound.", unit="ms", minimum=100, maximum=60_000
+    vanished_after_ms: int = number(
+        800, "A microphone that brings nothing for so long is gone.", 100, 60_000, "ms"
     )
-    reopen_every_ms: int = option(
-        500, "A microphone that is gone is looked for so often.", unit="ms", minimum=100, maximum=60_000
+    first_sound_within_ms: int = number(
+        5000, "How long a microphone may take to its first sound.", 100, 60_000, "ms"
     )
-    device_latency_ms: float = option(
+    reopen_every_ms: int = number(500, "A microphone that is gone is looked for so often.", 100, 60_000, "ms")
+    device_latency_ms: float = number(
         0.0,
-        "From the ear to the device's counter, subtracted from every stamp; `timar audio check` measures it.",
-        unit="ms",
-        minimum=0.0,
-        maximum=500.0,
+        "From the sound to the device's counter, taken off every stamp; `timar audio check` measures it.",
+        0.0,
+        500.0,
+        "ms",
     )
     echo_suppression: str = option(
         "none",
-        "How the head's own voice is taken out of user/audio; hardware: the microphone does it itself.",
+        "How the head's own speech is taken out of user/audio; hardware: the microphone does it itself.",
         choices=("none", "webrtc", "hardware"),
     )
-    echo_tail_ms: int = option(
+    echo_tail_ms: int = number(
         320,
         "Echo that is modelled, from the loudspeaker's buffer to the end of the room's answer.",
-        unit="ms",
-        minimum=20,
-        maximum=2000,
+        20,
+        2000,
+        "ms",
     )
-    echo_wait_ms: int = option(
-        40,
-        "How long a block of user/audio waits for agent/audio of its place.",
-        unit="ms",
-        minimum=0,
-        maximum=500,
+    echo_wait_ms: int = number(
+        40, "How long a block of user/audio waits for agent/audio of its place.", 0, 500, "ms"
     )
 
     def __post_init__(self) -> None:
         check(self)
+        if self.source == "file" and not self.file:
+            raise ValueError("source is 'file' but file is empty; give the path of a WAV file as file")
 
     @property
     def block_samples(self) -> int:

@@ -21,8 +21,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from timar_audio.levels import FULL_SCALE
+from timar_common.pcm import float_to_int16
 
 GSTREAMER_FORMATS = {
     "S8": "i1", "U8": "u1", "S16LE": "<i2", "S16BE": ">i2", "S32LE": "<i4", "S32BE": ">i4",
@@ -61,7 +60,7 @@ class Layout:
 
 
 @dataclasses.dataclass(frozen=True)
-class ForeignSound:
+class ExternalAudio:
     """A run of sound that came in a message."""
 
     samples: npt.NDArray[np.float32]
@@ -90,7 +89,7 @@ def read_layout(info: Any) -> Layout:
     return Layout(info.sample_format, int(info.channels), int(info.sample_rate))
 
 
-def read_sound(message: Any, layout: Layout | None = None) -> ForeignSound:
+def read_sound(message: Any, layout: Layout | None = None) -> ExternalAudio:
     """Read any message of sound of either package.
 
     Args:
@@ -115,7 +114,7 @@ def read_sound(message: Any, layout: Layout | None = None) -> ForeignSound:
         )
     if not np.isfinite(samples).all():
         raise ValueError("the sound holds numbers that are not finite")
-    return ForeignSound(samples, rate_hz, first_ros_ns)
+    return ExternalAudio(samples, rate_hz, first_ros_ns)
 
 
 def fill_audio_data(message: Any, samples: npt.NDArray[np.int16]) -> Any:
@@ -149,10 +148,9 @@ def fill_info(message: Any, rate_hz: int, samples: int) -> Any:
     return message
 
 
-def to_int16_mono(sound: ForeignSound) -> npt.NDArray[np.int16]:
+def to_int16_mono(sound: ExternalAudio) -> npt.NDArray[np.int16]:
     """Return the mean of its channels as (n,) int16, at its own rate."""
-    mono = sound.samples.mean(axis=1, dtype=np.float32)
-    return np.clip(np.rint(mono * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+    return float_to_int16(sound.samples.mean(axis=1, dtype=np.float32))
 
 
 def _stamp_ns(message: Any) -> int | None:

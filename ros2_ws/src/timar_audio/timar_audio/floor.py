@@ -13,7 +13,7 @@ import dataclasses
 import enum
 from collections.abc import Callable
 
-from timar_common.clock import SAMPLES_PER_MS, SAMPLE_RATE_HZ
+from timar_common.clock import SAMPLE_RATE_HZ, SAMPLES_PER_MS
 
 from timar_audio.activity import Activity, Started, State, Stopped
 from timar_audio.turns_config import TurnsConfig

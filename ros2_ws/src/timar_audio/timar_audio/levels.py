@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 import numpy.typing as npt
+from timar_common.pcm import FULL_SCALE
 
-FULL_SCALE = 32_768.0
 SILENCE_DBFS = -120.0
 
 
@@ -33,9 +33,3 @@ def peak_dbfs(samples: npt.NDArray[np.int16]) -> float:
         return SILENCE_DBFS
     peak = float(np.abs(samples.astype(np.int32)).max())
     return max(SILENCE_DBFS, 20.0 * math.log10(max(peak, 1e-6) / FULL_SCALE))
-
-
-def to_int16(samples: npt.NDArray[np.floating]) -> npt.NDArray[np.int16]:
-    """Write sound in [-1, 1] as int16; what is louder is clipped, what is not a number becomes silence."""
-    scaled = np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0) * FULL_SCALE
-    return np.clip(np.rint(scaled), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)

@@ -17,13 +17,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import soxr
-from timar_common.clock import NS_PER_S, SAMPLES_PER_MS, SAMPLE_RATE_HZ, SampleClock
+from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ, SAMPLES_PER_MS, SampleClock
 from timar_common.diagnostics import Level, Report
+from timar_common.pcm import float_to_int16, int16_to_float
 
 from timar_audio.devices import OPEN_STREAMS, find_device, import_portaudio
-from timar_audio.levels import to_int16
 
-_FULL_SCALE = np.float32(32_768.0)
 _POLL_S = 0.004
 _PATIENCE_NS = 3 * NS_PER_S
 """A sound server may take up to two seconds to begin [ns]."""
@@ -61,7 +60,7 @@ class VariableResampler:
     def push(self, samples: npt.NDArray[np.int16], ratio: float) -> npt.NDArray[np.float32]:
         """Take sound in and return what is ready."""
         self._stream.set_io_ratio(ratio, 1.0)
-        return self._stream.resample_chunk(samples.astype(np.float32) / _FULL_SCALE)
+        return self._stream.resample_chunk(int16_to_float(samples))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,7 +262,7 @@ class Loudspeaker:
             if not room:
                 return
             with self._lock:
-                sound = to_int16(self._drive.render(room, self._voice))
+                sound = float_to_int16(self._drive.render(room, self._voice))
             if self._stream.write(sound.tobytes()):
                 self.underruns += 1
                 self._drive.forget()

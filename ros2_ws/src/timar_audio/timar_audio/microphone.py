@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ
+from timar_common.pcm import int16_to_float
+from timar_common.resample import ToConversationRate, pick_channel
 
 from timar_audio.devices import OPEN_STREAMS, find_device, import_portaudio
-from timar_audio.resample import ToConversationRate, pick_channel
 from timar_audio.sources import Sound
 
 _POLL_S = 0.005
 _READ_LIMIT_S = 0.1
-_FULL_SCALE = np.float32(32_768.0)
 
 
 class MicrophoneSource:
@@ -119,7 +119,7 @@ class MicrophoneSource:
         sounds: list[Sound] = []
         if has_overflowed:
             sounds.append(self._tail(now_ns, counter - frames * SAMPLE_RATE_HZ / self._rate_hz))
-        native = np.frombuffer(data, np.int16).reshape(-1, self._channels).astype(np.float32) / _FULL_SCALE
+        native = int16_to_float(np.frombuffer(data, np.int16)).reshape(-1, self._channels)
         samples = self._resampler.push(pick_channel(native, self._channel))
         sounds.append(Sound(samples, counter, now_ns, has_overflowed=bool(has_overflowed)))
         return sounds

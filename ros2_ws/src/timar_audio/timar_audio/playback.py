@@ -180,7 +180,9 @@ class Playback:
         earliest = max(self._heard_end + self.config.start_lead_ms * SAMPLES_PER_MS, self._given_end)
         self._planned_end = max(self._planned_end, self._given_end)
         while self._planned_end < self._heard_end + self._ahead:
-            speech = self._source.next_chunk(self._planned_end, earliest, self.config.plan_chunk_ms * SAMPLES_PER_MS)
+            speech = self._source.next_chunk(
+                self._planned_end, earliest, self.config.plan_chunk_ms * SAMPLES_PER_MS
+            )
             if speech is None:
                 break
             first, samples = speech

@@ -11,13 +11,13 @@ from timar_common.component import Component, Log, Output, Publish
 from timar_common.diagnostics import Level, Report
 from timar_common.messages import Header, Message, constants, new
 from timar_common.restarts import Belongs
+from timar_common.wav import SoundWriter
 
 from timar_audio.blocks import BlockFilter
 from timar_audio.plan import PlannedChunk
 from timar_audio.playback import Playback
 from timar_audio.playback_config import PlaybackConfig
 from timar_audio.speech import Outcome, SpeechQueue, Spoken, make_speech_source
-from timar_audio.wav import SoundWriter
 
 
 class PlaybackComponent(Component):

@@ -89,4 +89,6 @@ class PlaybackConfig:
         check(self)
         for choice, path in (("source", "file"), ("sink", "sink_file")):
             if getattr(self, choice) == "file" and not getattr(self, path):
-                raise ValueError(f"{choice} is 'file' but {path} is empty; give the path of a WAV file as {path}")
+                raise ValueError(
+                    f"{choice} is 'file' but {path} is empty; give the path of a WAV file as {path}"
+                )

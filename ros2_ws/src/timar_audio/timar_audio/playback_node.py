@@ -48,8 +48,8 @@ class PlaybackNode(ComponentNode):
     def start(self) -> None:
         """Open the sink and join the clock, a file as soon as it has its subscribers.
 
-        Who has not matched yet misses what is planned and heard. Capture waits for this node's subscription in
-        turn, so that a conversation from files begins when everybody receives it.
+        Who has not matched yet misses what is planned and heard. Capture waits for this node's subscription,
+        so that a conversation from files begins when everybody receives it.
         """
         super().start()
         if self.config.sink == "speaker":

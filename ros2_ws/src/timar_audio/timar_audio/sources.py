@@ -14,8 +14,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ
-
-from timar_audio.wav import SoundFile
+from timar_common.wav import SoundFile
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,14 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from timar_common.clock import NS_PER_S, SAMPLES_PER_MS, SAMPLE_RATE_HZ
+from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ, SAMPLES_PER_MS
 from timar_common.component import Log
 from timar_common.diagnostics import Level
 from timar_common.extensions import load_extension
+from timar_common.pcm import int16_to_float
+from timar_common.resample import ToConversationRate
+from timar_common.wav import SoundFile
 
 from timar_audio.playback_config import PlaybackConfig
-from timar_audio.resample import ToConversationRate
-from timar_audio.wav import SoundFile
 
 MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 192_000
 _REMEMBERED = 256
@@ -141,7 +142,7 @@ class _Utterance:
                 f"utterance {self.id!r} began at {self._rate_hz} Hz and goes on at {rate_hz} Hz; "
                 "one utterance has one rate"
             )
-        sound = self._resampler.push(samples.astype(np.float32) / np.float32(32_768), is_last=is_last)
+        sound = self._resampler.push(int16_to_float(samples), is_last=is_last)
         if sound.size:
             self._parts.append(sound)
             self.end += sound.size

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import webrtcvad
-from timar_common.clock import SAMPLES_PER_MS, SAMPLE_RATE_HZ
+from timar_common.clock import SAMPLE_RATE_HZ, SAMPLES_PER_MS
+from timar_common.pcm import int16_to_float
 
 from timar_audio.background import Background, BackgroundConfig
 from timar_audio.levels import level_dbfs
@@ -100,7 +101,7 @@ class SileroDetector:
             )
         # The network wants the end of the frame before in front of each frame.
         self._input[0, :_SILERO_CONTEXT] = self._input[0, -_SILERO_CONTEXT:]
-        self._input[0, _SILERO_CONTEXT:] = frame / np.float32(32_768)
+        self._input[0, _SILERO_CONTEXT:] = int16_to_float(frame)
         inputs = {"input": self._input, "state": self._state, "sr": self._rate}
         probability, self._state = self._session.run(None, inputs)
         return float(probability[0, 0])

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import soundfile
-from timar_audio.wav import SoundFile
 from timar_common.clock import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from timar_common.stream import SampleStream
 from timar_common.user_motion import user_motion_from
+from timar_common.wav import SoundFile
 
 from timar_bag.bag import BagReader
 from timar_bag.make_bag import Track, write_bag

@@ -33,7 +33,7 @@ TRACKER_DELAY_FRAMES = 1
 
 
 class Voice(Protocol):
-    """What a bag asks of a sound: the next samples, fewer at its end; `timar_audio.wav.SoundFile` is one."""
+    """What a bag asks of a sound: the next samples, fewer at its end; `timar_common.wav.SoundFile` is one."""
 
     def read(self, samples: int) -> npt.NDArray[np.int16]:
         """Return the next samples at 16 kHz, none after the end."""

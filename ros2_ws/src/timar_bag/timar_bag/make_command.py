@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from timar_audio.wav import SoundFile
+from timar_common.wav import SoundFile
 
 from timar_bag.dualtalk import DualTalkClip, from_dualtalk, read_track, to_dualtalk
 from timar_bag.make_bag import read_labels, write_bag

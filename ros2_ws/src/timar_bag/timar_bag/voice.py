@@ -8,6 +8,7 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 from timar_common.clock import NOMINAL_NS_PER_SAMPLE, SAMPLE_RATE_HZ
+from timar_common.pcm import FULL_SCALE
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -15,7 +16,6 @@ Integers = npt.NDArray[np.int64]
 HOP_SAMPLES = SAMPLE_RATE_HZ // 100
 """Resolution of the envelope: 10 ms."""
 LEVEL_HOPS = 5
-FULL_SCALE = 32767.0
 LONGEST_GAP_SAMPLES = 3600 * SAMPLE_RATE_HZ
 """A jump forward beyond this is a broken index and no gap."""
 SILENCE_DBFS = -60.0

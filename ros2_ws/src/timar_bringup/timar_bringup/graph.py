@@ -196,7 +196,7 @@ NODES: tuple[Node, ...] = (
         name="playback",
         package="timar_audio",
         component="timar_audio.playback_node:PlaybackNode",
-        config="timar_audio.playback:PlaybackConfig",
+        config="timar_audio.playback_config:PlaybackConfig",
         process="sound",
         listens=("user/audio_raw",),
         parameters={"file": "agent_file"},
@@ -206,7 +206,7 @@ NODES: tuple[Node, ...] = (
         name="capture",
         package="timar_audio",
         component="timar_audio.capture_node:CaptureNode",
-        config="timar_audio.capture:CaptureConfig",
+        config="timar_audio.capture_config:CaptureConfig",
         process="sound",
         parameters={"source": "source", "device": "device", "file": "user_file"},
         not_if="replay",
@@ -347,13 +347,13 @@ def plan(arguments: Mapping[str, ParameterValue]) -> Plan:
             if arguments[argument] != ""
         }
         if node.name == "capture" and arguments["source"] == "file":
-            parameters["wait_for_listeners"] = count_listeners(chosen, "user/audio")
-            parameters["wait_for_raw_listeners"] = count_listeners(chosen, "user/audio_raw")
+            parameters["wait_for_subscribers"] = count_listeners(chosen, "user/audio")
+            parameters["wait_for_raw_subscribers"] = count_listeners(chosen, "user/audio_raw")
             parameters["wait_for_nodes"] = len(chosen)
         if node.name == "playback" and arguments["agent_file"]:
             parameters["source"] = "file"
-            parameters["wait_for_listeners"] = count_listeners(chosen, "agent/audio")
-            parameters["wait_for_plan_listeners"] = count_listeners(chosen, "agent/audio_planned")
+            parameters["wait_for_subscribers"] = count_listeners(chosen, "agent/audio")
+            parameters["wait_for_plan_subscribers"] = count_listeners(chosen, "agent/audio_planned")
         if node.name == "perception":
             parameters |= _picture_source(arguments)
         if not arguments["autostart"]:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from rclpy.logging import LoggingSeverity
 from std_srvs.srv import Trigger
 
 from timar_common.base_node import BaseNode, message_type, qos_of
@@ -18,10 +17,15 @@ from timar_common.diagnostics import Level, Report
 from timar_common.hosting import ComponentHost
 from timar_common.topics import TOPICS
 
-_SEVERITIES = {
-    Level.OK: LoggingSeverity.INFO,
-    Level.WARN: LoggingSeverity.WARN,
-    Level.ERROR: LoggingSeverity.ERROR,
+_THROTTLE_S = 5.0
+# rclpy knows callers by where they stand in the code, and lets each keep one severity and one throttle.
+_WRITERS: dict[tuple[Level, bool], Callable[[Any, str], None]] = {
+    (Level.OK, False): lambda logger, text: logger.info(text),
+    (Level.WARN, False): lambda logger, text: logger.warning(text),
+    (Level.ERROR, False): lambda logger, text: logger.error(text),
+    (Level.OK, True): lambda logger, text: logger.info(text, throttle_duration_sec=_THROTTLE_S),
+    (Level.WARN, True): lambda logger, text: logger.warning(text, throttle_duration_sec=_THROTTLE_S),
+    (Level.ERROR, True): lambda logger, text: logger.error(text, throttle_duration_sec=_THROTTLE_S),
 }
 
 
@@ -71,6 +75,8 @@ class ComponentNode(BaseNode):
 
     def report(self) -> Report:
         """Return the health of the component and of its host."""
+        self.host.bad_messages += self.bad_messages  # Of external topics, which the node itself counts.
+        self.bad_messages = 0
         return self.host.report()
 
     def subscribe_input(self, topic_name: str) -> None:
@@ -94,8 +100,7 @@ class ComponentNode(BaseNode):
         self._publishers_by_topic[topic].publish(data)
 
     def _log(self, level: Level, text: str, is_repeated: bool = False) -> None:
-        throttle = {"throttle_duration_sec": 5.0} if is_repeated else {}
-        self.get_logger().log(text, _SEVERITIES[level], **throttle)
+        _WRITERS[level, is_repeated](self.get_logger(), text)
 
     def _server(self, name: str) -> Callable[[Any, Any], Any]:
         def answer(_request: Any, response: Any) -> Any:

@@ -7,11 +7,12 @@ nothing of this project is edited.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any
+
+from timar_common.suggest import nearest
 
 
 def load_extension(group: str, name: str, built_in: Mapping[str, Any] | None = None, what: str = "") -> Any:
@@ -39,8 +40,8 @@ def load_extension(group: str, name: str, built_in: Mapping[str, Any] | None = N
     except (ImportError, AttributeError) as error:
         raise ValueError(f"{said} and cannot be imported: {error}; is it installed?") from error
     names = extension_names(group, built_in)
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    near = nearest(name, names)
+    hint = f"; did you mean {near}?" if near else ""
     raise ValueError(
         f"{said}, expected one of {', '.join(names) or '(none is installed)'}, or module:attribute, "
         f"for example my_robot.audio:MyModel{hint}"

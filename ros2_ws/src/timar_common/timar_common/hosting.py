@@ -101,19 +101,19 @@ class ComponentHost:
             self.bad_messages += 1
             self._log(Level.ERROR, f"{topic}: {error}", is_repeated=True)
             return
-        self._feed()
+        self.feed()
 
     def tick(self) -> None:
         """Let time pass."""
         self.call(self.component.tick)
-        self._feed()
+        self.feed()
 
     def serve(self, service: str) -> ServiceReply:
         """Answer one of the component's services."""
         with self.lock:
             reply = self.component.services[service](self._clock.now_ns())
             self._emit_all(reply.outputs)
-        self._feed()
+        self.feed()
         return reply
 
     def report(self) -> Report:
@@ -146,12 +146,16 @@ class ComponentHost:
         for output in outputs:
             self.emit(output)
 
-    def _feed(self) -> None:
+    def feed(self) -> None:
+        """Let the worker take what the component wants done; a device's thread calls it after `call`."""
         worker = self._worker
         if worker is None:
             return
-        failure = worker.take_failure()
-        if failure is not None:
-            self._log(Level.ERROR, f"long work failed: {failure.message}\n{failure.trace}", is_repeated=True)
-            self._emit_all(self.component.on_failure(failure.message, self._clock.now_ns()))
-        worker.feed(self._clock.now_ns())
+        with self.lock:
+            failure = worker.take_failure()
+            if failure is not None:
+                self._log(
+                    Level.ERROR, f"long work failed: {failure.message}\n{failure.trace}", is_repeated=True
+                )
+                self._emit_all(self.component.on_failure(failure.message, self._clock.now_ns()))
+            worker.feed(self._clock.now_ns())

@@ -16,9 +16,9 @@ from timar_description.find import find_urdf
 
 from timar_driver.bus_driver import make_bus
 from timar_driver.hardware_file import BusDescription, hardware_file_of, read_hardware
-from timar_driver.models import MODELS
 from timar_driver.pty_bus import PtyBus
 from timar_driver.servo_bus import BusError
+from timar_driver.servo_models import MODELS
 from timar_driver.simulated_bus import Faults, SimulatedBus
 from timar_driver.simulated_servo import MotorConfig, SimulatedServo
 from timar_driver.urdf import read_driven_joints

@@ -8,17 +8,17 @@ from collections.abc import Callable
 
 import numpy as np
 
+from timar_driver.command_limiter import CommandLimiter
 from timar_driver.driver import Array, JointDriver, Measurement
 from timar_driver.dynamixel import DynamixelBus
 from timar_driver.feetech import FeetechBus
-from timar_driver.governor import Governor
 from timar_driver.hardware_file import BusDescription, ServoSpec
 from timar_driver.servo_bus import BusCounters, BusError, ServoBus
 from timar_driver.servo_health import ServoHealth
 from timar_driver.servo_setup import ServoSetup
-from timar_driver.wire import SerialWire, Wire
+from timar_driver.transport import SerialTransport, Transport
 
-_BUSES: dict[str, Callable[[Callable[[], Wire], int, float], ServoBus]] = {
+_BUSES: dict[str, Callable[[Callable[[], Transport], int, float], ServoBus]] = {
     "dynamixel": DynamixelBus,
     "feetech": FeetechBus,
 }
@@ -26,9 +26,9 @@ _MINUTE_NS = 60_000_000_000
 _LONGEST_ASKED_NS = 50_000_000
 
 
-def make_bus(description: BusDescription, open_wire: Callable[[], Wire] | None = None) -> ServoBus:
+def make_bus(description: BusDescription, open_wire: Callable[[], Transport] | None = None) -> ServoBus:
     """Return the bus of a description, not yet open; `open_wire` stands in for its serial port."""
-    opener = open_wire or (lambda: SerialWire(description.port, description.baud))
+    opener = open_wire or (lambda: SerialTransport(description.port, description.baud))
     return _BUSES[description.protocol](opener, description.baud, description.reply_margin_ms)
 
 
@@ -72,7 +72,7 @@ class BusDriver(JointDriver):
         self.watchdog_stops = self.restarts = 0
         self._bus = bus or make_bus(description)
         self._setup = ServoSetup(self._bus, description.watchdog_ms)
-        self._governor = Governor(self.joint_names, self.limits)
+        self._governor = CommandLimiter(self.joint_names, self.limits)
         self._health = ServoHealth(description.servos)
         self._joints = [_Joint(spec) for spec in description.servos]
         self._by_id = {joint.spec.servo_id: row for row, joint in enumerate(self._joints)}

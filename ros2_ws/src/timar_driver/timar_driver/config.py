@@ -6,8 +6,8 @@ import dataclasses
 
 from timar_common.config import check, option
 
-from timar_driver.simulated import ServoConfig
-from timar_driver.stopping import CATEGORIES
+from timar_driver.simulated_driver import ServoConfig
+from timar_driver.stop_sequence import CATEGORIES
 
 _SERVO = ServoConfig()
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from dynamixel_sdk import COMM_RX_CORRUPT, COMM_SUCCESS, PacketHandler, PortHandler
 
-from timar_driver.models import DYNAMIXEL_X
-from timar_driver.registers import Block, Register
+from timar_driver.registers import Register, RegisterBlock
 from timar_driver.servo_bus import BusCounters, BusError, BusGoneError, ServoBus
-from timar_driver.wire import Wire
+from timar_driver.servo_models import DYNAMIXEL_X
+from timar_driver.transport import Transport
 
 _STATUS_ERRORS = {
     1: "could not do it", 2: "does not know the instruction", 3: "received a broken packet",
@@ -21,9 +21,9 @@ _ERROR_AT, _DATA_AT = 8, 9
 
 
 class _SdkPort(PortHandler):  # type: ignore[misc]
-    """The SDK's port on a `Wire`: waits asleep instead of polling, and by the wire's time."""
+    """The SDK's port on a `Transport`: waits asleep instead of polling, and by the wire's time."""
 
-    def __init__(self, wire: Wire, baud: int, reply_margin_ms: float) -> None:
+    def __init__(self, wire: Transport, baud: int, reply_margin_ms: float) -> None:
         super().__init__("wire")
         self.baudrate, self.is_open = baud, True
         self.tx_time_per_byte = 10e3 / baud
@@ -70,7 +70,7 @@ class DynamixelBus(ServoBus):
         reply_margin_ms: A reply may take this much longer than its bytes need on the line.
     """
 
-    def __init__(self, open_wire: Callable[[], Wire], baud: int, reply_margin_ms: float = 4.0) -> None:
+    def __init__(self, open_wire: Callable[[], Transport], baud: int, reply_margin_ms: float = 4.0) -> None:
         self.family = DYNAMIXEL_X
         self.counters = BusCounters()
         self._open_wire, self._baud, self._margin_ms = open_wire, baud, reply_margin_ms
@@ -131,7 +131,7 @@ class DynamixelBus(ServoBus):
         rows = [byte for key, value in values.items() for byte in (key, *register.to_bytes(value))]
         self._ask(self._sdk.syncWriteTxOnly, register.address, register.size, rows, len(rows))
 
-    def sync_read(self, block: Block, servo_ids: Sequence[int]) -> dict[int, dict[str, int]]:
+    def sync_read(self, block: RegisterBlock, servo_ids: Sequence[int]) -> dict[int, dict[str, int]]:
         """Read the same registers of many servos.
 
         The SDK's own group reader gives up at the first servo that stays silent; its packet layer is used
@@ -154,7 +154,7 @@ class DynamixelBus(ServoBus):
         return found
 
     def _take(
-        self, packet: Sequence[int], block: Block, ids: list[int], found: dict[int, dict[str, int]]
+        self, packet: Sequence[int], block: RegisterBlock, ids: list[int], found: dict[int, dict[str, int]]
     ) -> None:
         servo_id, data = int(packet[4]), packet[_DATA_AT : _DATA_AT + block.size]
         is_whole = int(packet[5]) + 256 * int(packet[6]) == block.size + 4

@@ -19,10 +19,10 @@ from timar_driver.feetech_packets import (
     Packet,
     PacketReader,
 )
-from timar_driver.models import FEETECH_STS
-from timar_driver.registers import Block, Register
+from timar_driver.registers import Register, RegisterBlock
 from timar_driver.servo_bus import BusCounters, BusError, BusGoneError, ServoBus
-from timar_driver.wire import Wire
+from timar_driver.servo_models import FEETECH_STS
+from timar_driver.transport import Transport
 
 _MODEL_NUMBER = FEETECH_STS.register("model_number")
 
@@ -36,12 +36,12 @@ class FeetechBus(ServoBus):
         reply_margin_ms: A reply may take this much longer than its bytes need on the line.
     """
 
-    def __init__(self, open_wire: Callable[[], Wire], baud: int, reply_margin_ms: float = 4.0) -> None:
+    def __init__(self, open_wire: Callable[[], Transport], baud: int, reply_margin_ms: float = 4.0) -> None:
         self.family = FEETECH_STS
         self.counters = BusCounters()
         self._open_wire, self._s_per_byte = open_wire, 10.0 / baud
         self._margin_s = reply_margin_ms * 1e-3
-        self._wire: Wire | None = None
+        self._wire: Transport | None = None
 
     def open(self) -> None:
         """Open the line."""
@@ -109,7 +109,7 @@ class FeetechBus(ServoBus):
         rows = b"".join(bytes([key]) + register.to_bytes(value) for key, value in values.items())
         self._send(Packet(BROADCAST, SYNC_WRITE, bytes([register.address, register.size]) + rows))
 
-    def sync_read(self, block: Block, servo_ids: Sequence[int]) -> dict[int, dict[str, int]]:
+    def sync_read(self, block: RegisterBlock, servo_ids: Sequence[int]) -> dict[int, dict[str, int]]:
         """Read the same registers of many servos."""
         request = Packet(BROADCAST, SYNC_READ, bytes([block.address, block.size, *servo_ids]))
         replies = self._ask(request, list(servo_ids), block.size)
@@ -130,14 +130,14 @@ class FeetechBus(ServoBus):
         self.counters.missing += len(servo_ids) - len(found)
         return found
 
-    def _send(self, request: Packet) -> Wire:
+    def _send(self, request: Packet) -> Transport:
         wire = self._open()
         self.counters.requests += 1
         self._guarded(wire.discard)
         self._guarded(lambda: wire.write(request.to_bytes()))
         return wire
 
-    def _open(self) -> Wire:
+    def _open(self) -> Transport:
         if self._wire is None:
             raise BusGoneError("the servo bus is not open; call open() first")
         return self._wire

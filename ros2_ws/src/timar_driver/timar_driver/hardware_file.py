@@ -10,8 +10,8 @@ import numpy as np
 from timar_common.yaml_map import YamlMap, read_yaml_map
 
 from timar_driver.driver import Array, JointLimits
-from timar_driver.models import MODELS, PROTOCOLS, Family, Model
-from timar_driver.stopping import CATEGORIES, StopConfig, check_parking
+from timar_driver.servo_models import MODELS, PROTOCOLS, ServoFamily, ServoModel
+from timar_driver.stop_sequence import CATEGORIES, StopConfig, check_parking
 
 BAUDS = (57_600, 115_200, 500_000, 1_000_000, 2_000_000, 3_000_000, 4_000_000)
 SUFFIX = ".hardware.yaml"
@@ -23,7 +23,7 @@ class ServoSpec:
 
     joint: str
     servo_id: int
-    model: Model
+    model: ServoModel
     zero_tick: int
     """Where the servo stands when the joint is at 0."""
     sign: int
@@ -72,7 +72,7 @@ class BusDescription:
     servos: tuple[ServoSpec, ...]
 
     @property
-    def family(self) -> Family:
+    def family(self) -> ServoFamily:
         """What the servos share."""
         return PROTOCOLS[self.protocol]
 
@@ -187,7 +187,7 @@ def _bus(document: YamlMap, joint_names: tuple[str, ...], limits: JointLimits) -
     return BusDescription(protocol, port, baud, reply_margin_ms, watchdog_ms, lost_after_ms, restarts, servos)
 
 
-def _watchdog_ms(line: YamlMap, family: Family) -> float:
+def _watchdog_ms(line: YamlMap, family: ServoFamily) -> float:
     unit_ms = family.watchdog_unit_ms
     if not unit_ms:
         if "watchdog_ms" in line.keys():  # noqa: SIM118 - a YamlMap is no mapping
@@ -213,7 +213,7 @@ def _stop(entry: YamlMap) -> StopConfig:
 
 
 def _servos(
-    document: YamlMap, family: Family, joint_names: tuple[str, ...], limits: JointLimits
+    document: YamlMap, family: ServoFamily, joint_names: tuple[str, ...], limits: JointLimits
 ) -> tuple[ServoSpec, ...]:
     entries = document.child("servos")
     unknown = [name for name in entries.keys() if name not in joint_names]  # noqa: SIM118
@@ -239,7 +239,7 @@ def _servos(
     return tuple(servos)
 
 
-def _servo(name: str, entry: YamlMap, family: Family, ends: tuple[float, float, float]) -> ServoSpec:
+def _servo(name: str, entry: YamlMap, family: ServoFamily, ends: tuple[float, float, float]) -> ServoSpec:
     known = tuple(key for key, model in MODELS.items() if model.family is family)
     servo_id = entry.integer("id", minimum=0, maximum=252)
     model = MODELS[entry.text("model", choices=known)]

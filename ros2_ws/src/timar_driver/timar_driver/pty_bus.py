@@ -11,8 +11,8 @@ import time
 import tty
 from pathlib import Path
 
+from timar_driver.fixed_rate_loop import ask_for_priority
 from timar_driver.simulated_bus import SimulatedBus
-from timar_driver.steady import ask_for_priority
 
 _READY_WITHIN_S = 20.0
 

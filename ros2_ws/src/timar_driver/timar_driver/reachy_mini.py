@@ -17,8 +17,8 @@ import numpy as np
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
+from timar_driver.command_limiter import CommandLimiter
 from timar_driver.driver import Array, HardwareGoneError, JointDriver, JointLimits, Measurement
-from timar_driver.governor import Governor
 
 JOINTS = (
     "body_yaw", "head_x", "head_z", "neck_yaw", "neck_pitch", "neck_roll", "left_antenna", "right_antenna",
@@ -93,7 +93,7 @@ class ReachyMiniDriver(JointDriver):
             )
         self.joint_names, self.limits = joint_names, limits
         self._address = f"{host}:{port}"
-        self._governor = Governor(joint_names, limits)
+        self._governor = CommandLimiter(joint_names, limits)
         self._commands: ClientConnection | None = None
         self._states: ClientConnection | None = None
         self._reader: threading.Thread | None = None

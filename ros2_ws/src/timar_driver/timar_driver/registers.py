@@ -76,7 +76,7 @@ class Register:
 
 
 @dataclasses.dataclass(frozen=True)
-class Block:
+class RegisterBlock:
     """Registers that are read in one piece, from the first one's address to the last one's end."""
 
     registers: tuple[Register, ...]

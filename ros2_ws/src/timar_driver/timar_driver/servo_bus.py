@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from timar_driver.driver import HardwareGoneError
-from timar_driver.models import Family
-from timar_driver.registers import Block, Register
+from timar_driver.registers import Register, RegisterBlock
+from timar_driver.servo_models import ServoFamily
 
 _Result = TypeVar("_Result")
 
@@ -40,7 +40,7 @@ class ServoBus(abc.ABC):
     QUIET_S = 0.03
     """After a failure the line rests for so long: a late answer must not pass for the next one [s]."""
 
-    family: Family
+    family: ServoFamily
     counters: BusCounters
     attempts: int = 3
     """How often a single read or write is tried; a running loop has time for one only."""
@@ -70,7 +70,7 @@ class ServoBus(abc.ABC):
         """Write one register of many servos (value by id) in one packet, unconfirmed."""
 
     @abc.abstractmethod
-    def sync_read(self, block: Block, servo_ids: Sequence[int]) -> dict[int, dict[str, int]]:
+    def sync_read(self, block: RegisterBlock, servo_ids: Sequence[int]) -> dict[int, dict[str, int]]:
         """Read the same registers of many servos; those that did not answer whole are left out."""
 
     @abc.abstractmethod

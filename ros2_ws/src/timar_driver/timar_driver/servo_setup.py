@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from timar_driver.hardware_file import ServoSpec
-from timar_driver.models import MODELS
 from timar_driver.servo_bus import BusError, ServoBus
+from timar_driver.servo_models import MODELS
 
 
 class ServoSetup:

@@ -166,7 +166,7 @@ class SimulatedBus:
         return data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :]
 
 
-class DirectWire:
+class SimulatedTransport:
     """A wire straight into a simulated bus, in simulated time: waiting costs no time of ours.
 
     Args:

@@ -7,8 +7,8 @@ import math
 
 from timar_common.config import check, option
 
-from timar_driver.models import Family, Model
 from timar_driver.registers import Register
+from timar_driver.servo_models import ServoFamily, ServoModel
 
 _ERROR_BIT = {"voltage": 0, "overheated": 2, "overload": 5}
 
@@ -42,10 +42,10 @@ class SimulatedServo:
     """
 
     def __init__(
-        self, servo_id: int, model: Model, start_tick: int = 2048, config: MotorConfig | None = None
+        self, servo_id: int, model: ServoModel, start_tick: int = 2048, config: MotorConfig | None = None
     ) -> None:
         self.servo_id, self.model, self.config = servo_id, model, config or MotorConfig()
-        self.family: Family = model.family
+        self.family: ServoFamily = model.family
         self.position = float(start_tick)
         """[ticks]"""
         self.velocity = 0.0

@@ -8,6 +8,7 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, SampleClock
+from timar_common.pcm import int16_to_float
 from timar_common.stream import SampleStream
 
 from timar_inference.alignment import Alignment
@@ -17,7 +18,6 @@ from timar_inference.planned import PlannedSpeech
 from timar_inference.user_motion import MotionTrack
 
 MAX_BLOCK_SAMPLES = SAMPLE_RATE_HZ
-FULL_SCALE = 32_767
 ARRIVALS_KEPT = 8_192
 """Blocks whose arrival is remembered, for the queue's share of the latency; more than any gap allowed."""
 LEAPS_BELIEVED = 5
@@ -287,7 +287,7 @@ class Conversation:
             frames=frames,
             user_first_frame=user_first,
             user_frames=user_end - user_first,
-            user_speech=as_float(user_speech),
+            user_speech=int16_to_float(user_speech),
             user_samples_filled=filled,
             user_motion=motion,
             user_motion_valid=valid,
@@ -319,7 +319,7 @@ class Conversation:
 
     def _planned(self, first_frame: int, frames: int) -> npt.NDArray[np.float32]:
         first_sample = SAMPLES_PER_FRAME * first_frame
-        return as_float(self._plan.read(first_sample, first_sample + SAMPLES_PER_FRAME * frames))
+        return int16_to_float(self._plan.read(first_sample, first_sample + SAMPLES_PER_FRAME * frames))
 
     def _preview(self, first_frame: int, user_frames: int) -> PreviewRequest | None:
         """Return what is known of the frames after a turn; the next turn takes `user_frames` of the user."""
@@ -406,12 +406,6 @@ class Conversation:
                 f"a block of sound starts at sample {first_sample} while {self._user.end_sample} was "
                 "expected; has the microphone's counter started anew? reset_conversation accepts the new one"
             )
-
-
-def as_float(samples: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
-    """Return PCM as float32 in [-1, 1]; full scale is +-32767, as in the messages."""
-    scaled = np.maximum(samples, -FULL_SCALE).astype(np.float32)
-    return scaled / np.float32(FULL_SCALE)
 
 
 def _require_rate(sample_rate_hz: int) -> None:

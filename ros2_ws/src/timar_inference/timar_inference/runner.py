@@ -75,7 +75,7 @@ class Session(Protocol):
     ) -> object:
         """Commit a turn to the history without sampling."""
 
-    def take_back(self, first_frame: int) -> None:
+    def rollback(self, first_frame: int) -> None:
         """Restore the state from before the turn that starts at `first_frame`."""
 
     def reset(self, seed: int | None = None) -> None:
@@ -215,7 +215,7 @@ class Runner:
     def _take_back(self, job: TakeBack) -> Outcome:
         first_frame = job.first_frame - self._frame_offset
         if first_frame < self._session.next_frame:
-            self._session.take_back(first_frame)
+            self._session.rollback(first_frame)
         self.counters.taken_back += 1
         return self._logged(Decision.TAKE_BACK, job, job.revision, job.planned_revision)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from timar_common.clock import FRAMES_PER_SECOND, SAMPLES_PER_FRAME
 from timar_common.user_motion import MOTION_CHANNELS, PARTS
-from timar_model.config import ModelConfig
+from timar_model.architecture.config import ModelConfig
 from timar_model.loading import find_model, load_model
 
 from timar_inference.alignment import Alignment

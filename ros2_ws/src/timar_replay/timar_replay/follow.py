@@ -15,9 +15,9 @@ from timar_bag.bag_time import BagTime
 from timar_bag.conversation import stamp_ns
 from timar_bag.out_bag import OutBag
 from timar_common.clock import NOMINAL_NS_PER_SAMPLE, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
+from timar_common.pcm import int16_to_float
 from timar_common.stream import SampleStream
 from timar_common.user_motion import PARTS, user_motion_from
-from timar_inference.conversation import as_float
 from timar_inference.decisions import (
     Decision,
     MotionRun,
@@ -270,7 +270,7 @@ class Follower(Replayer):
         if recorded is None:
             return
         first, end = turn.end_frame, turn.end_frame + int(recorded.frames)
-        speech = as_float(plan.read(SAMPLES_PER_FRAME * first, SAMPLES_PER_FRAME * end))
+        speech = int16_to_float(plan.read(SAMPLES_PER_FRAME * first, SAMPLES_PER_FRAME * end))
         run = self._runner.preview(dataclasses.replace(turn, preview=PreviewRequest(speech, 0, NEVER_NS)))
         if run is not None:
             data = self._write_motion(run, recorded)
@@ -301,11 +301,11 @@ class Follower(Replayer):
             frames=int(decision.frames),
             user_first_frame=user_first,
             user_frames=user_end - user_first,
-            user_speech=as_float(heard),
+            user_speech=int16_to_float(heard),
             user_samples_filled=self._user.count_filled(begin, end),
             user_motion=motion,
             user_motion_valid=valid,
-            agent_speech=as_float(
+            agent_speech=int16_to_float(
                 plan.read(int(decision.agent_first_sample), int(decision.agent_end_sample))
             ),
             planned_revision=int(decision.planned_revision),

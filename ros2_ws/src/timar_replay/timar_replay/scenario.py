@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import yaml
-from timar_audio.wav import SoundFile
 from timar_bag.damage import DAMAGES, damage_bag
 from timar_bag.dualtalk import read_track
 from timar_bag.make_bag import Samples, Track, write_bag
 from timar_common.clock import SAMPLE_RATE_HZ
+from timar_common.pcm import float_to_int16, int16_to_float
+from timar_common.wav import SoundFile
 from timar_report.fail_if import Condition, UnknownValueError
 from timar_report.score_files import read_score
 
@@ -29,7 +30,6 @@ KEYS = {
 }  # fmt: skip
 MAKE_KEYS = {"seconds", "user", "agent", "user_motion", "noise_dbfs"}
 VOICE_KEYS = {"file", "begin_s", "gain_db"}
-FULL_SCALE = 32_767
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,8 +199,9 @@ def _voice(said: dict[str, Any] | None, folder: Path, count: int) -> npt.NDArray
         heard = file.read(count)
     finally:
         file.close()
-    loud = heard.astype(np.float64) * 10 ** (float(said.get("gain_db", 0.0)) / 20)
-    samples[: heard.size] = np.clip(np.rint(loud), -FULL_SCALE, FULL_SCALE).astype(np.int16)
+    samples[: heard.size] = float_to_int16(
+        int16_to_float(heard) * 10 ** (float(said.get("gain_db", 0.0)) / 20)
+    )
     return samples
 
 
@@ -210,8 +211,8 @@ def _noisy(samples: npt.NDArray[np.int16], level_dbfs: float) -> npt.NDArray[np.
     spectrum = np.fft.rfft(random.standard_normal(samples.size))
     spectrum /= np.sqrt(np.maximum(np.arange(spectrum.size), 20.0))
     noise = np.fft.irfft(spectrum, samples.size)
-    noise *= FULL_SCALE * 10 ** (level_dbfs / 20) / np.sqrt(np.mean(np.square(noise)))
-    return np.clip(np.rint(samples + noise), -FULL_SCALE, FULL_SCALE).astype(np.int16)
+    noise *= 10 ** (level_dbfs / 20) / np.sqrt(np.mean(np.square(noise)))
+    return float_to_int16(int16_to_float(samples) + noise)
 
 
 def _failures(scenario: Scenario, numbers: dict[str, Any]) -> list[str]:

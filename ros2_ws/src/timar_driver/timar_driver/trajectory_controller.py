@@ -1,0 +1,204 @@
+"""The driver's core: follow trajectories; when asked, or when something breaks, stop as the robot should."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import threading
+
+import numpy as np
+
+from timar_driver.driver import Array, HardwareGoneError, JointDriver, JointLimits, Measurement
+from timar_driver.stop_sequence import StopConfig, StopSequence, StopStage
+from timar_driver.trajectory_follower import Trajectory, TrajectoryFollower
+
+
+class Phase(enum.Enum):
+    """What the drive does."""
+
+    FOLLOWING = "following trajectories"
+    STOPPING = "stopping"
+    HELD = "stopped, torque on"
+    RELEASED = "stopped, torque off"
+    GONE = "the hardware is gone"
+
+
+@dataclasses.dataclass(frozen=True)
+class StateSample:
+    """Where the joints were at one instant."""
+
+    now_ns: int
+    measured: Measurement
+
+
+class TrajectoryController:
+    """Joints that follow trajectories until they are stopped.
+
+    One thread calls `step` at a steady rate, and only it touches the hardware; the other methods may be
+    called from any thread and take effect with the next step.
+
+    Args:
+        driver: The hardware.
+        limits: Of its joints.
+        stop: How the robot stops.
+        park_rad: (J,) its parking pose [rad].
+        period_ns: Time between two steps.
+    """
+
+    def __init__(
+        self, driver: JointDriver, limits: JointLimits, stop: StopConfig, park_rad: Array, period_ns: int
+    ) -> None:
+        self.driver, self.limits, self.stop_config = driver, limits, stop
+        self.phase = Phase.RELEASED
+        self.fault = ""
+        """Why the drive stopped by itself; empty when nothing broke."""
+        self.cause = ""
+        """Why it last stopped."""
+        self._park, self._half_ns = np.asarray(park_rad, np.float64), period_ns // 2
+        self._lock = threading.Lock()
+        self._follower: TrajectoryFollower | None = None
+        self._stop: StopSequence | None = None
+        self._effort = 0.0
+        self._is_stop_wanted = self._is_resume_wanted = False
+        self._positions: Array = np.zeros(len(driver.joint_names))
+        self._velocities: Array = np.zeros(len(driver.joint_names))
+        self._measured = Measurement(self._positions, self._velocities)
+
+    @property
+    def accepted(self) -> int:
+        """Trajectories taken over."""
+        return 0 if self._follower is None else self._follower.accepted
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a stop has ended."""
+        with self._lock:
+            return not self._is_stop_wanted and self.phase in (Phase.HELD, Phase.RELEASED, Phase.GONE)
+
+    def start(self, now_ns: int) -> None:
+        """Open the hardware; every joint holds where it stands.
+
+        Raises:
+            RuntimeError: The hardware is not fit to move.
+        """
+        self._activate(now_ns)
+
+    def accept(self, trajectory: Trajectory, now_ns: int) -> bool:
+        """Take a trajectory over.
+
+        Returns:
+            False when the drive is stopped and leaves it out.
+
+        Raises:
+            ValueError: It is refused; the message says why.
+        """
+        with self._lock:
+            if self._follower is None or self.phase is not Phase.FOLLOWING:
+                return False
+            self._follower.accept(trajectory, now_ns)
+            return True
+
+    def hold(self, now_ns: int) -> bool:
+        """Forget every trajectory and hold; return False when nothing moves anyway."""
+        with self._lock:
+            if self._follower is None or self.phase is not Phase.FOLLOWING:
+                return False
+            self._follower.hold(now_ns + self._half_ns)
+            return True
+
+    def stop(self, cause: str) -> None:
+        """Stop as the robot's category says."""
+        with self._lock:
+            if self.phase is Phase.FOLLOWING:
+                self._is_stop_wanted, self.cause = True, cause
+
+    def resume(self) -> bool:
+        """Set the hardware up anew and follow again; return False when it does so already."""
+        with self._lock:
+            if self.phase in (Phase.FOLLOWING, Phase.STOPPING):
+                return False
+            self._is_resume_wanted = True
+            return True
+
+    def step(self, now_ns: int) -> StateSample | None:
+        """Do what is due now; return where the joints are, or None when that cannot be known."""
+        try:
+            self._obey(now_ns)
+            if self.phase is Phase.GONE:
+                return None
+            self._command(now_ns)
+            self._measured = self.driver.read(now_ns)
+        except HardwareGoneError as error:
+            self._break(str(error))
+            self.phase = Phase.GONE
+            self.driver.deactivate(now_ns)
+            return None
+        except RuntimeError as error:
+            self._break(str(error))
+            with self._lock:
+                self._is_stop_wanted |= self.phase is Phase.FOLLOWING
+        return StateSample(now_ns, self._measured)
+
+    def finish(self, now_ns: int) -> None:
+        """Let go of the hardware as it stands."""
+        self.driver.deactivate(now_ns)
+        with self._lock:
+            self._follower = None
+            if self.phase is Phase.FOLLOWING:
+                self.phase = Phase.HELD
+
+    def _break(self, fault: str) -> None:
+        self.fault = f"{self.fault}; {fault}" if self.fault else fault
+        self.cause = self.fault
+
+    def _obey(self, now_ns: int) -> None:
+        with self._lock:
+            wants_resume, self._is_resume_wanted = self._is_resume_wanted, False
+            wants_stop, self._is_stop_wanted = self._is_stop_wanted, False
+            if wants_stop and self.phase is Phase.FOLLOWING:
+                self._stop = StopSequence(
+                    self.stop_config, self.limits, self._park, self._positions, self._velocities, now_ns
+                )
+                self.phase = Phase.STOPPING
+        if wants_resume:
+            self._activate(now_ns)
+
+    def _activate(self, now_ns: int) -> None:
+        measured = self.driver.activate(now_ns)
+        with self._lock:
+            self._measured = measured
+            self._follower = TrajectoryFollower(self.driver.joint_names, measured.positions)
+            self._positions, self._velocities = measured.positions.copy(), np.zeros_like(measured.positions)
+            self._stop, self._effort = None, 1.0
+            self.fault = self.cause = ""
+            self.phase = Phase.FOLLOWING
+
+    def _command(self, now_ns: int) -> None:
+        if self.phase is Phase.STOPPING and self._stop is not None:
+            self._go_on_stopping(self._stop, now_ns)
+        elif self.phase is Phase.FOLLOWING and self._follower is not None:
+            with self._lock:
+                # A command is in force until the next: half a period ahead is right on average.
+                positions, self._velocities = self._follower.sample(now_ns + self._half_ns)
+            self._positions = self.driver.send(positions, now_ns)
+        elif self.phase is Phase.HELD:
+            # The servos' watchdogs want to hear from us as long as we are there.
+            self.driver.send(self._positions, now_ns)
+
+    def _go_on_stopping(self, stop: StopSequence, now_ns: int) -> None:
+        step = stop.step(self._measured.positions, now_ns)
+        if step.effort < self._effort:
+            self._effort = step.effort
+            self.driver.set_effort(step.effort, now_ns)
+        if step.effort > 0.0:
+            self._positions = self.driver.send(step.positions, now_ns)
+        if not stop.is_over:
+            return
+        with self._lock:
+            self.phase = Phase.HELD if step.stage is StopStage.HELD else Phase.RELEASED
+        if step.stage is StopStage.HELD and self.stop_config.category == "park_then_release":
+            far = int(np.argmax(stop.shortfall_rad))
+            self._break(
+                f"not parked: {self.driver.joint_names[far]} stands {stop.shortfall_rad[far]:.2f} rad off "
+                "its parking pose, so the torque stays on; free it, or support the head and release it"
+            )

@@ -1,0 +1,86 @@
+"""The wire under a servo bus: bytes out, bytes in, and the time between them."""
+
+from __future__ import annotations
+
+import logging
+import select
+import termios
+import time
+from typing import Protocol
+
+import serial
+
+_LOG = logging.getLogger(__name__)
+
+
+class Transport(Protocol):
+    """A half-duplex line; an `OSError` means that it is gone."""
+
+    def write(self, data: bytes) -> None:
+        """Send everything."""
+
+    def read(self, size: int, timeout_s: float) -> bytes:
+        """Return 1 to `size` bytes as soon as there are any; nothing when none came in time."""
+
+    def discard(self) -> None:
+        """Forget what came and was not read."""
+
+    def now_s(self) -> float:
+        """Return the time by which replies are waited for [s]."""
+
+    def close(self) -> None:
+        """Let go of the line."""
+
+
+class SerialTransport:
+    """A serial port, or one end of a pseudo-terminal; the port is open from here on.
+
+    Args:
+        port: Its path.
+        baud: Bits a second.
+
+    Raises:
+        OSError: It cannot be opened; the message says what to look at.
+    """
+
+    def __init__(self, port: str, baud: int) -> None:
+        try:
+            self._serial = serial.Serial(port, baud, timeout=0, write_timeout=0.1, exclusive=True)
+        except (serial.SerialException, ValueError) as error:
+            raise OSError(
+                f"the servo bus {port} cannot be opened at {baud} baud: {error}; check the plug, the path "
+                "and that this user is in the group of the port (often dialout)"
+            ) from error
+        try:
+            # A USB adapter otherwise keeps replies back for up to 16 ms.
+            self._serial.set_low_latency_mode(True)
+        except (ValueError, OSError, NotImplementedError) as error:
+            _LOG.debug("no low-latency mode on %s: %s", port, error)
+
+    def write(self, data: bytes) -> None:
+        """Send everything."""
+        self._serial.write(data)
+
+    def read(self, size: int, timeout_s: float) -> bytes:
+        """Return 1 to `size` bytes as soon as there are any."""
+        if size <= 0 or not select.select([self._serial.fileno()], [], [], max(0.0, timeout_s))[0]:
+            return b""
+        # The port itself never waits, so this takes what is there.
+        data: bytes = self._serial.read(size)
+        return data
+
+    def discard(self) -> None:
+        """Forget what came and was not read."""
+        try:
+            self._serial.reset_input_buffer()
+        except termios.error as error:
+            # The one error of a vanished port that is no OSError by itself.
+            raise OSError(*error.args) from error
+
+    def now_s(self) -> float:
+        """Return monotonic time [s]."""
+        return time.monotonic()
+
+    def close(self) -> None:
+        """Close the port."""
+        self._serial.close()

@@ -1,0 +1,1 @@
+"""The published network and its streaming variant: configuration, tokens, attention, heads, training."""

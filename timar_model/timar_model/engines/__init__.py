@@ -1,0 +1,1 @@
+"""What computes a model: torch, onnxruntime, int8; and the export of graphs."""

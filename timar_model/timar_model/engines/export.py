@@ -1,0 +1,319 @@
+"""Write a model's ONNX graphs: a pass of the backbone on top of a ring, and all of drawing (needs torch)."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from timar_model.architecture.config import MOTION_DIM, MOTION_GROUPS, ModelConfig
+from timar_model.architecture.inputs import TurnInputs
+from timar_model.architecture.model import TimarModel, TokenPositions
+from timar_model.architecture.schedule import drawing_schedule
+from timar_model.engines.graphs import attach, read_as_stored, trace
+from timar_model.engines.onnx_engine import BACKBONE, HEAD, PAST_INPUTS, SPEECH, backbone_inputs, ring_names
+from timar_model.engines.torch_engine import load_network
+from timar_model.model_folder import WEIGHTS, ModelFolder, add_files, read_model
+
+SPEECH_WEIGHTS = "speech.safetensors"
+VARIANTS = ("float32", "int8", "float16")
+Say = Callable[[str], None]
+
+
+def export_onnx(
+    folder: str | Path, variants: tuple[str, ...] = ("float32",), say: Say = lambda line: None
+) -> ModelFolder:
+    """Add the ONNX graphs of a model to its folder; float graphs take their weights from its safetensors.
+
+    A model with the frozen wav2vec 2.0 gets that as a graph too (from `speech_source`, by transformers), so
+    that what is exported runs without torch and without transformers.
+
+    Args:
+        folder: A whole model folder; its manifest lists the graphs afterwards.
+        variants: Of "float32" (any provider), "int8" (CPU) and "float16" (CUDA and TensorRT).
+        say: Is told what is being done.
+
+    Returns:
+        The folder as read back.
+
+    Raises:
+        ValueError: A variant is unknown.
+    """
+    if unknown := sorted(set(variants) - set(VARIANTS)):
+        raise ValueError(f"there is no variant {unknown[0]!r}, expected some of {', '.join(VARIANTS)}")
+    found = read_model(folder)
+    with tempfile.TemporaryDirectory(dir=found.path.absolute().parent, prefix=".export.") as scratch:
+        target = Path(scratch)
+        paths, facts = write_graphs(found, target, variants, say)
+        say("adding the graphs to the folder")
+        return add_files(folder, *paths, engines={**found.manifest.get("engines", {}), **facts})
+
+
+def write_graphs(
+    found: ModelFolder, target: Path, variants: tuple[str, ...], say: Say
+) -> tuple[list[Path], dict[str, Any]]:
+    """Write the graphs of a folder into another; return their paths and what the manifest says of them."""
+    from timar_model.engines.quantise import quantise_graphs, to_float16
+
+    model = load_network(found.config, found.weights()).eval()
+    weights = found.path / WEIGHTS
+    speech_weights = target / SPEECH_WEIGHTS
+    graphs: dict[str, onnx.ModelProto] = {}
+    speech: nn.Module | None = None
+    if found.config.speech_encoder == "wav2vec2":
+        say("tracing the speech encoder")
+        speech = _speech(found.config, speech_weights)
+        graphs[SPEECH] = _trace_speech(speech, found.config, target)
+    say("tracing the backbone and the head")
+    graphs[BACKBONE] = _trace_backbone(model, target, is_fused=True)
+    graphs[HEAD] = _trace_head(model, target)
+    files = [weights, speech_weights] if speech is not None else [weights]
+    for graph in graphs.values():
+        attach(graph, "model.", *files)
+    paths = [speech_weights] if speech is not None else []
+    facts: dict[str, Any] = {}
+    if "int8" in variants:
+        written, facts["onnx-int8"] = quantise_graphs(graphs, model, speech, files, target, say)
+        paths += written
+    if "float16" in variants:
+        say("writing float16 graphs")
+        plain = _trace_backbone(model, target, is_fused=False)
+        attach(plain, "model.", *files)
+        paths += to_float16({**graphs, BACKBONE: plain}, files, target)
+    if "float32" in variants:
+        for name, graph in graphs.items():
+            # The head runs on devices too, where the operator would part it.
+            if name != HEAD:
+                read_as_stored(graph)
+        paths += [_write(graph, target / name) for name, graph in graphs.items()]
+    (target / "traced.onnx").unlink()
+    return paths, facts
+
+
+def _write(graph: onnx.ModelProto, path: Path) -> Path:
+    path.write_bytes(graph.SerializeToString())
+    return path
+
+
+class _Scatter(torch.autograd.Function):
+    """Write new tokens into a ring; where input and output are one buffer, nothing else is touched."""
+
+    @staticmethod
+    def forward(ctx: Any, ring: Tensor, index: Tensor, new: Tensor) -> Tensor:
+        written = ring.clone()
+        written[index[..., 0], index[..., 1], index[..., 2]] = new
+        return written
+
+    @staticmethod
+    def symbolic(g: Any, ring: Any, index: Any, new: Any) -> Any:
+        return g.op("ScatterND", ring, index, new).setType(ring.type())
+
+
+class _FusedAttention(torch.autograd.Function):
+    """Attention by onnxruntime's own operator, which never writes the scores down."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, keys: Tensor, values: Tensor, heads: int, scale: float) -> Tensor:
+        batch, length, _ = q.shape
+        split = q.view(batch, length, heads, -1).transpose(1, 2)
+        weights = (split @ keys.transpose(-1, -2) * scale).softmax(-1)
+        return (weights @ values).transpose(1, 2).reshape(batch, length, -1)
+
+    @staticmethod
+    def symbolic(g: Any, q: Any, keys: Any, values: Any, heads: int, scale: float) -> Any:
+        made = g.op("com.microsoft::MultiHeadAttention", q, keys, values, num_heads_i=heads, scale_f=scale)
+        return made.setType(q.type().with_sizes([None, None, None]))
+
+
+# Torch gives these no types.
+_scatter: Any = _Scatter.apply
+_fused_attention: Any = _FusedAttention.apply
+
+
+class _TracedHistory:
+    """A layer's ring in a graph.
+
+    Fused, keys have one value more: 0 where a slot may be seen, far below all scores where not. The queries
+    have a 1 there, so hiding needs no mask and the operator keeps its fast way.
+    """
+
+    def __init__(
+        self, config: ModelConfig, keys: Tensor, values: Tensor, index: Tensor, bias: Tensor | None
+    ) -> None:
+        self.keys, self.values, self._index, self._bias = keys, values, index, bias
+        # Read off a traced tensor these would be part of the graph.
+        self._heads, self._head_dim = config.heads, config.head_dim
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        batch, length = q.shape[:2]
+        heads, head_dim = self._heads, self._head_dim
+        scale = float(head_dim) ** -0.5
+        if self._bias is None:
+            q = nn.functional.pad(q, (0, 1), value=1.0)
+            # The operator wants keys and values of equal width.
+            k, v = nn.functional.pad(k, (0, 1)), nn.functional.pad(v, (0, 1))
+        self.keys = _scatter(self.keys, self._index, k.transpose(1, 2))
+        self.values = _scatter(self.values, self._index, v.transpose(1, 2))
+        if self._bias is None:
+            packed = q.reshape(batch, length, heads * (head_dim + 1))
+            mixed = _fused_attention(packed, self.keys, self.values, heads, scale)
+            return mixed.view(batch, length, heads, head_dim + 1)[..., :head_dim]
+        scores = (q.transpose(1, 2) * scale) @ self.keys.transpose(-1, -2) + self._bias
+        return (scores.softmax(dim=-1) @ self.values).transpose(1, 2)
+
+
+class _Backbone(nn.Module):
+    """The pass of the backbone with every input as a tensor of its own."""
+
+    def __init__(self, model: TimarModel, is_fused: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.is_fused = is_fused
+        self.names = backbone_inputs(model.config, is_fused)
+
+    def forward(self, *arrays: Tensor) -> tuple[Tensor, ...]:
+        given = dict(zip(self.names, arrays, strict=True))
+        inputs = TurnInputs(**{name: given.get(name, arrays[0]) for name in TurnInputs.__dataclass_fields__})
+        unused = given["source"]
+        places = TokenPositions(
+            **{name: given.get(name, unused) for name in TokenPositions.__dataclass_fields__}
+        )
+        bias = None if self.is_fused else given["ring_bias"]
+        history = [
+            _TracedHistory(self.model.config, given[keys], given[values], given["ring_index"], bias)
+            for keys, values in ring_names(self.model.config)
+        ]
+        conditions = self.model.encode(inputs, places, None, history)
+        return conditions, *(tensor for layer in history for tensor in (layer.keys, layer.values))
+
+
+class _Head(nn.Module):
+    """Drawing by the default number of steps."""
+
+    def __init__(self, model: TimarModel) -> None:
+        super().__init__()
+        self.model = model
+        self.schedule = drawing_schedule(model.config, model.config.sampling.steps)
+
+    def forward(self, conditions: Tensor, noise: Tensor, guidance: Tensor, *past: Tensor) -> Tensor:
+        # A head that draws frames is given no past.
+        return self.model.head.sample(conditions, noise, self.schedule, guidance, *past)
+
+
+class _Named(nn.Module):
+    """Put a module under the name `model`, as the files' names expect."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.model(x)
+        return found
+
+
+def _trace_backbone(model: TimarModel, scratch: Path, is_fused: bool) -> onnx.ModelProto:
+    config = model.config
+    names = backbone_inputs(config, is_fused)
+    rings = [name for pair in ring_names(config) for name in pair]
+    outputs = ["conditions", *(f"{name}.out" for name in rings)]
+    axes: dict[str, dict[int, str]] = {
+        "motion_rows": {0: "frames"},
+        "ring_index": {0: "rows", 2: "tokens"},
+        "ring_bias": {0: "rows", 3: "slots"},
+        "conditions": {0: "rows", 1: "frames"},
+        "source": {0: "tokens"},
+        "kind": {0: "tokens"},
+    }
+    for name in ("index", "cos", "sin"):
+        axes[name] = {0: "rows", 1: "tokens"}
+    for name in rings:
+        axes[name] = axes[f"{name}.out"] = {0: "rows", 2: "slots"}
+    for name in names:
+        if name.startswith(("user", "agent", "past")):
+            axes[name] = {0: "rows", 1: name.split("_")[0] + "_frames"}
+    return trace(_Backbone(model, is_fused), _example(config, is_fused), names, outputs, axes, scratch)
+
+
+def _trace_head(model: TimarModel, scratch: Path) -> onnx.ModelProto:
+    config = model.config
+    branches = 1 if config.draws == "turns" else 2
+    example: tuple[Tensor, ...] = (
+        torch.zeros(branches, 3, config.width),
+        torch.zeros(config.sampling.steps + 1, 3, MOTION_DIM),
+        torch.tensor(1.5),
+    )
+    axes = {"conditions": {0: "branches", 1: "frames"}, "noise": {1: "frames"}, "motion": {0: "frames"}}
+    names = ["conditions", "noise", "guidance"]
+    if config.draws == "turns":
+        example += (torch.zeros(1, config.past_frames, MOTION_DIM), torch.ones(1, config.past_frames))
+        names += PAST_INPUTS
+        axes.update({name: {0: "turns"} for name in PAST_INPUTS})
+    return trace(_Head(model), example, names, ["motion"], axes, scratch)
+
+
+def _speech(config: ModelConfig, weights: Path) -> nn.Module:
+    """Load the frozen encoder and write its weights as the graphs name them."""
+    from safetensors.torch import save_file
+
+    from timar_model.architecture.speech_encoder import TorchSpeechEncoder
+
+    encoder = TorchSpeechEncoder.from_pretrained(config.speech_source).encoder
+    save_file({f"speech_encoder.{n}": t.contiguous() for n, t in encoder.state_dict().items()}, weights)
+    weights.chmod(0o644)
+    return encoder
+
+
+def _trace_speech(encoder: nn.Module, config: ModelConfig, scratch: Path) -> onnx.ModelProto:
+    example = (torch.zeros(2, config.turn_frames * 640),)
+    axes = {"sound": {0: "voices"}, "features": {0: "voices"}}
+    graph = trace(_Named(encoder), example, ["sound"], ["features"], axes, scratch)
+    for value in graph.graph.input:
+        if value.name.startswith("model."):
+            _rename(graph, value.name, "model.speech_encoder." + value.name.removeprefix("model."))
+    return graph
+
+
+def _rename(graph: onnx.ModelProto, old: str, new: str) -> None:
+    for value in graph.graph.input:
+        if value.name == old:
+            value.name = new
+    for node in graph.graph.node:
+        for place, name in enumerate(node.input):
+            if name == old:
+                node.input[place] = new
+
+
+def _example(config: ModelConfig, is_fused: bool) -> tuple[Tensor, ...]:
+    """Return inputs of different sizes, so that no length is taken for another."""
+    rows, user, agent, past, slots = 1, 3, 4, config.past_tokens, 37
+    tokens = 2 * user + 2 * agent + past + 10
+    key_dim = config.head_dim + is_fused
+    shapes: dict[str, Tensor] = {
+        "user_speech": torch.zeros(rows, user, config.speech_dim),
+        "user_speech_seen": torch.ones(rows, user),
+        "user_motion": torch.zeros(rows, user, MOTION_DIM),
+        "user_motion_seen": torch.ones(rows, user, len(MOTION_GROUPS)),
+        "agent_speech": torch.zeros(rows, agent, config.speech_dim),
+        "agent_motion": torch.zeros(rows, agent, MOTION_DIM),
+        "agent_motion_known": torch.zeros(rows, agent),
+        "past_motion": torch.zeros(rows, past, MOTION_DIM),
+        "past_motion_known": torch.zeros(rows, past),
+        "source": torch.arange(tokens),
+        "kind": torch.zeros(tokens, dtype=torch.int64),
+        "index": torch.arange(tokens)[None],
+        "cos": torch.ones(rows, tokens, config.head_dim // 2),
+        "sin": torch.zeros(rows, tokens, config.head_dim // 2),
+        "motion_rows": torch.arange(agent),
+        "ring_index": torch.zeros(rows, config.heads, tokens, 3, dtype=torch.int64),
+        "ring_bias": torch.zeros(rows, 1, 1, slots),
+    }
+    for keys, values in ring_names(config):
+        shapes[keys] = torch.zeros(rows, config.heads, slots, key_dim)
+        shapes[values] = torch.zeros(rows, config.heads, slots, key_dim)
+    return tuple(shapes[name] for name in backbone_inputs(config, is_fused))

@@ -1,0 +1,311 @@
+"""Graphs in fewer bits: int8 products for the CPU, float16 for CUDA; layers that suffer stay float.
+
+An int8 layer holds its weights as signed bytes with one scale per output; its input is turned into unsigned
+bytes with one scale per call, where the call is made. Attention, norms and everything between stay float32.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from onnx import helper
+from torch import Tensor, nn
+
+from timar_model.architecture.config import SAMPLES_PER_FRAME
+from timar_model.architecture.model import TimarModel
+from timar_model.engines.graphs import (
+    MICROSOFT,
+    external_tensor,
+    import_microsoft,
+    read_as_stored,
+    tensor_places,
+)
+from timar_model.engines.onnx_engine import HEAD, variant_file
+from timar_model.engines.torch_engine import TorchEngine
+
+INT8_WEIGHTS = "model.int8.safetensors"
+LARGEST_ERROR = 0.03
+"""Above this error of its output, relative to the output's size, a layer stays float."""
+CALIBRATION_TURNS = 3
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Product:
+    """A product with a weight, as it stands in a graph."""
+
+    layer: str
+    node: onnx.NodeProto
+    source: str
+    weight: str
+    bias: str
+    output: str
+    replaced: tuple[int, ...]
+    """Places of the nodes that the int8 product takes the place of."""
+
+
+def quantise_graphs(
+    graphs: dict[str, onnx.ModelProto],
+    model: TimarModel,
+    speech: nn.Module | None,
+    files: Sequence[Path],
+    target: Path,
+    say: Any,
+) -> tuple[list[Path], dict[str, Any]]:
+    """Write the int8 form of graphs, layer by layer, so that memory holds one layer's weights at a time.
+
+    Args:
+        graphs: By file name; they read their parameters from `files`.
+        model: The network, run to measure what its layers suffer.
+        speech: The frozen encoder, if the model has one.
+        files: Safetensors with all parameters.
+        target: Where to write.
+        say: Is told what is being done.
+
+    Returns:
+        The files written, and what the manifest says of them: the layers left float with their errors.
+    """
+    say("measuring what each layer suffers")
+    errors = layer_errors(model, speech)
+    kept = {layer: round(error, 4) for layer, error in sorted(errors.items()) if error > LARGEST_ERROR}
+    products = {name: list(_products(graph)) for name, graph in graphs.items()}
+    chosen = {name: [p for p in found if p.layer not in kept] for name, found in products.items()}
+    layers = sorted({product.layer for found in chosen.values() for product in found})
+    say(f"writing {len(layers)} layers as int8; {len(kept)} stay float")
+    parameters = {name: (file, place) for file in files for name, place in tensor_places(file)}
+    _write_weights(target / INT8_WEIGHTS, layers, parameters)
+    quantised = dict(tensor_places(target / INT8_WEIGHTS))
+    paths = [target / INT8_WEIGHTS]
+    for name, graph in graphs.items():
+        path = target / variant_file(name, "int8")
+        path.write_bytes(_replaced(graph, chosen[name], quantised).SerializeToString())
+        paths.append(path)
+    worst = max((error for layer, error in errors.items() if layer not in kept), default=0.0)
+    return paths, {
+        "weights": "int8, one scale per output",
+        "activations": "uint8, one scale per call",
+        "int8_layers": len(layers),
+        "largest_error_int8": round(worst, 4),
+        "float_layers": kept,
+    }
+
+
+def to_float16(graphs: dict[str, onnx.ModelProto], files: Sequence[Path], target: Path) -> list[Path]:
+    """Write backbone and speech encoder in float16; the head stays float32, for its angles are large."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+    from safetensors.numpy import load_file, save_file
+
+    paths = []
+    parameters = {name: array for file in files for name, array in load_file(file).items()}
+    for name, graph in graphs.items():
+        if name == HEAD:
+            path = target / HEAD
+            path.write_bytes(graph.SerializeToString())
+            paths.append(path)
+            continue
+        whole = onnx.ModelProto()
+        whole.CopyFrom(graph)
+        held = {}
+        for tensor in whole.graph.initializer:
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                held[tensor.name] = parameters[tensor.name.removeprefix("model.")].astype(np.float16)
+                tensor.CopyFrom(external_tensor(tensor.name, _nowhere(held[tensor.name])))
+        inside = convert_float_to_float16(whole, keep_io_types=False, disable_shape_infer=True)
+        weights = target / variant_file(name, "float16").replace(".onnx", ".safetensors")
+        save_file(held, weights)
+        weights.chmod(0o644)
+        places = dict(tensor_places(weights))
+        for tensor in inside.graph.initializer:
+            if tensor.name in places:
+                tensor.CopyFrom(external_tensor(tensor.name, places[tensor.name]))
+        path = target / variant_file(name, "float16")
+        path.write_bytes(inside.SerializeToString())
+        paths += [weights, path]
+    return paths
+
+
+def quantise_weight(weight: Array) -> tuple[npt.NDArray[np.int8], Array]:
+    """Return a weight (out, in) as bytes (in, out), and the scale of each output (out,)."""
+    scale = np.maximum(np.abs(weight).max(axis=1), np.float32(1e-12)) / np.float32(127.0)
+    levels = np.rint(weight / scale[:, None]).astype(np.int8)
+    return np.ascontiguousarray(levels.T), scale.astype(np.float32)
+
+
+def layer_errors(model: TimarModel, speech: nn.Module | None) -> dict[str, float]:
+    """Return by how much int8 changes each layer's output, relative to its size, in a short conversation."""
+    named = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    if speech is not None:
+        for name, module in speech.named_modules():
+            if isinstance(module, nn.Linear):
+                named[f"speech_encoder.{name}"] = module
+    errors = dict.fromkeys(named, 0.0)
+
+    def measure(layer: str, module: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        found = _int8_product(module, inputs[0])
+        size = float(output.norm())
+        errors[layer] = max(errors[layer], float((found - output).norm()) / size if size else 0.0)
+
+    session, turn = _rehearsal(model, speech)
+    for _ in range(CALIBRATION_TURNS - 1):
+        session.step(*turn(session))
+    hooks = [
+        module.register_forward_hook(functools.partial(_call, measure, name))
+        for name, module in named.items()
+    ]
+    try:
+        session.step(*turn(session))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return errors
+
+
+def _call(measure: Any, layer: str, module: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    measure(layer, module, inputs, output)
+
+
+def _int8_product(module: nn.Linear, x: Tensor) -> Tensor:
+    """Compute a layer as the int8 graph does."""
+    low, high = float(x.min().clamp(max=0)), float(x.max().clamp(min=0))
+    step = max((high - low) / 255.0, 1e-12)
+    zero = round(-low / step)
+    rounded = ((x / step).round() + zero).clamp(0, 255).sub(zero) * step
+    scale = module.weight.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / 127.0
+    return nn.functional.linear(rounded, (module.weight / scale).round() * scale, module.bias)
+
+
+def _rehearsal(model: TimarModel, speech: nn.Module | None) -> tuple[Any, Any]:
+    """Return a session of the network and what to say in its turns: noise with the rhythm of syllables."""
+    from timar_model.architecture.inputs import MotionStatistics, Wav2Vec2Features, speech_features
+    from timar_model.architecture.speech_encoder import SpeechEncoder, TorchSpeechEncoder
+    from timar_model.session.session import Session
+
+    config, random = model.config, np.random.default_rng(0)
+    if isinstance(speech, SpeechEncoder):
+        features: Any = Wav2Vec2Features(TorchSpeechEncoder(speech), config.loudness)
+    else:
+        features = speech_features(config)
+    engine = TorchEngine(model, threads=torch.get_num_threads())
+    session = Session(engine, features, MotionStatistics(), config.sampling, rollback_turns=1)
+
+    def voice(frames: int) -> Array:
+        samples = np.arange(frames * SAMPLES_PER_FRAME)
+        rhythm = 0.5 - 0.5 * np.cos(2 * np.pi * 4.0 * samples / 16_000)
+        return (0.1 * rhythm * random.standard_normal(samples.size)).astype(np.float32)
+
+    def turn(session: Session) -> tuple[Array, Array, Array]:
+        frames = config.turn_frames
+        user = session.user_frames(frames)
+        motion = random.standard_normal((user, 56)).astype(np.float32)
+        return voice(user), motion, voice(frames)
+
+    return session, turn
+
+
+def _products(graph: onnx.ModelProto) -> Iterator[_Product]:
+    """Yield every product of something computed with a weight from outside."""
+    outside = {
+        tensor.name for tensor in graph.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL
+    }
+    nodes = list(graph.graph.node)
+    turned = {
+        node.output[0]: node.input[0]
+        for node in nodes
+        if node.op_type == "Transpose" and node.input[0] in outside
+    }
+    users: dict[str, list[int]] = {}
+    for place, node in enumerate(nodes):
+        for name in node.input:
+            users.setdefault(name, []).append(place)
+    for place, node in enumerate(nodes):
+        if node.op_type == "Gemm" and node.input[1] in outside:
+            bias = node.input[2] if len(node.input) > 2 else ""
+            yield _product(node, node.input[1], bias, node.output[0], (place,))
+        elif node.op_type == "MatMul" and node.input[1] in turned:
+            after = users.get(node.output[0], [])
+            adds = [n for n in after if nodes[n].op_type == "Add"]
+            if len(after) == 1 and adds:
+                add = nodes[adds[0]]
+                biases = [name for name in add.input if name in outside]
+                if biases:
+                    both = (place, adds[0])
+                    yield _product(node, turned[node.input[1]], biases[0], add.output[0], both)
+                    continue
+            yield _product(node, turned[node.input[1]], "", node.output[0], (place,))
+
+
+def _product(
+    node: onnx.NodeProto, weight: str, bias: str, output: str, replaced: tuple[int, ...]
+) -> _Product:
+    layer = weight.removeprefix("model.").removesuffix(".weight")
+    return _Product(layer, node, node.input[0], weight, bias, output, replaced)
+
+
+def _replaced(
+    graph: onnx.ModelProto, products: list[_Product], quantised: dict[str, dict[str, Any]]
+) -> onnx.ModelProto:
+    """Return a graph with int8 products; what only the float ones read is left out."""
+    whole = onnx.ModelProto()
+    whole.CopyFrom(graph)
+    at = {product.replaced[-1]: product for product in products}
+    gone = {place for product in products for place in product.replaced}
+    nodes, tensors = [], {}
+    for place, node in enumerate(graph.graph.node):
+        if place in at:
+            product = at[place]
+            names = [f"{product.layer}.int8", f"{product.layer}.scale"]
+            tensors.update({name: external_tensor(name, quantised[name]) for name in names})
+            inputs = [product.source, *names, "", product.bias]
+            nodes.append(
+                helper.make_node("DynamicQuantizeMatMul", inputs, [product.output], domain=MICROSOFT)
+            )
+        elif place not in gone:
+            nodes.append(node)
+    used = {name for node in nodes for name in node.input}
+    nodes = [node for node in nodes if node.op_type != "Transpose" or node.output[0] in used]
+    used = {name for node in nodes for name in node.input}
+    del whole.graph.node[:], whole.graph.initializer[:]
+    whole.graph.node.extend(nodes)
+    whole.graph.initializer.extend(t for t in graph.graph.initializer if t.name in used)
+    whole.graph.initializer.extend(tensors.values())
+    import_microsoft(whole)
+    read_as_stored(whole)
+    return whole
+
+
+def _write_weights(path: Path, layers: list[str], parameters: dict[str, tuple[Path, dict[str, Any]]]) -> None:
+    """Write layers' bytes and scales as safetensors, one layer in memory at a time."""
+    header: dict[str, Any] = {}
+    offset = 0
+    for layer in layers:
+        out, into = parameters[f"{layer}.weight"][1]["shape"]
+        for name, dtype, shape, size in (
+            (f"{layer}.int8", "I8", [into, out], into * out),
+            (f"{layer}.scale", "F32", [out], 4 * out),
+        ):
+            header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + size]}
+            offset += size
+    raw = json.dumps(header).encode()
+    raw += b" " * (-len(raw) % 8)
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(raw)) + raw)
+        for layer in layers:
+            source, place = parameters[f"{layer}.weight"]
+            weight = np.fromfile(source, "<f4", place["length"] // 4, offset=place["offset"])
+            levels, scale = quantise_weight(weight.reshape(place["shape"]))
+            file.write(levels.tobytes() + scale.tobytes())
+
+
+def _nowhere(array: npt.NDArray[Any]) -> dict[str, Any]:
+    return {"dtype": "F16", "shape": array.shape, "location": "", "offset": 0, "length": array.nbytes}
