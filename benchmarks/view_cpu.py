@@ -21,7 +21,7 @@ import rclpy
 from timar_common.base_node import message_type, qos_of
 from timar_common.topics import TOPICS
 from timar_description import find_urdf
-from timar_view.body import load_body
+from timar_description.urdf import read_drawable_urdf
 from timar_view.browser import HeadlessBrowser
 
 PORT = 18_500
@@ -36,7 +36,7 @@ class Feed:
 
     def __init__(self, node: rclpy.node.Node) -> None:
         self._step = 0
-        self._joints = [joint.name for joint in load_body(find_urdf()).actuated]
+        self._joints = [joint.name for joint in read_drawable_urdf(find_urdf()).actuated]
         self._publishers = {
             name: node.create_publisher(message_type(TOPICS[name].type_name), name, qos_of(TOPICS[name]))
             for name in ("joint_states", "voice_activity", "agent/motion")

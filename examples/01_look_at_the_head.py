@@ -17,7 +17,7 @@ from pathlib import Path
 
 from timar_common.clock import NS_PER_S
 from timar_description import find_urdf
-from timar_view.body import load_body
+from timar_description.urdf import read_drawable_urdf
 from timar_view.browser import HeadlessBrowser
 from timar_view.config import ViewConfig
 from timar_view.conversation import Floor, Mark, Speaker
@@ -36,7 +36,7 @@ def main() -> int:
     """Play until Ctrl-C, or until the picture is taken."""
     arguments = read_arguments()
     view = HeadView(
-        ViewConfig(robot=arguments.robot, port=arguments.port), load_body(find_urdf(arguments.robot))
+        ViewConfig(robot=arguments.robot, port=arguments.port), read_drawable_urdf(find_urdf(arguments.robot))
     )
     try:
         print(f"the head is to be seen at {(url := view.open())}")

@@ -75,7 +75,7 @@ def test_a_command_gets_its_arguments_and_gives_its_status() -> None:
 @pytest.mark.usefixtures("one_command")
 def test_an_unknown_command_is_named_with_those_there_are(capsys: pytest.CaptureFixture) -> None:
     assert cli.main(["great"]) == 2
-    assert "no command 'great'; the commands are: greet" in capsys.readouterr().err
+    assert "no command 'great'; did you mean 'greet'? The commands are: greet" in capsys.readouterr().err
 
 
 def test_help_of_the_installed_commands_loads_nothing_heavy_and_leaves_none_without_a_line() -> None:

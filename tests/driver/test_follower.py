@@ -80,7 +80,7 @@ def test_hold_forgets_the_future(follower):
 
 
 BAD = {
-    "unknown joint 'tail'": {"joint_names": ("pan", "tail")},
+    "there is no joint 'tail'": {"joint_names": ("pan", "tail")},
     "at most once": {"joint_names": ("pan", "pan")},
     "position of tilt at point 3 is not finite": {"positions": np.where(
         (np.arange(11)[:, None] == 3) & (np.arange(2) == 1), np.nan, 0.0)},

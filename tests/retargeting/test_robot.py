@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from timar_description.find import find_joint_map, find_urdf
+from timar_description.urdf import read_urdf
 from timar_retargeting.robot import load_robot
-from timar_retargeting.urdf import read_urdf_joints
 
 CONTRACT = {
     "neck_yaw", "neck_pitch", "neck_roll", "jaw", "eyes_yaw", "eyes_pitch", "left_upper_lid",
@@ -57,7 +57,7 @@ def write(tmp_path):
 def test_the_default_head_has_the_joints_of_the_contract_and_agrees_with_its_urdf():
     robot = load_robot(find_joint_map())
     assert set(robot.joint_names) == CONTRACT
-    driven = {name for name, joint in read_urdf_joints(find_urdf()).items() if not joint.mimics}
+    driven = {joint.name for joint in read_urdf(find_urdf()).driven}
     assert driven == CONTRACT
 
 
@@ -72,7 +72,7 @@ def test_sign_mimic_delays_and_channels_are_taken_in(write):
 @pytest.mark.parametrize(
     ("old", "new", "line", "message"),
     [
-        ("  pan:\n", "  pann:\n", 7, "no movable joint 'pann'; it has: pan, tilt"),
+        ("  pan:\n", "  pann:\n", 7, "no movable joint 'pann'; did you mean 'pan'? It has: pan, tilt"),
         ("[-0.9, 0.9]", "[-1.2, 0.9]", 7, "wider than the URDF's"),
         ("velocity_rad_s: 2.0\n    acceleration_rad_s2: 20.0\n    servo", "velocity_rad_s: 9\n"
          "    acceleration_rad_s2: 20.0\n    servo", 7, "above the URDF's 3"),

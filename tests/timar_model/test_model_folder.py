@@ -145,7 +145,10 @@ def test_hostile_manifest_is_refused(name, folder):
 def test_unknown_engine_and_option_are_refused_with_the_known_ones(folder):
     with pytest.raises(ValueError, match=r"the engine is .abacus., expected one of torch, torch-bf16, onnx"):
         load_model(folder).session(engine="abacus")
-    with pytest.raises(ValueError, match=r"no sampling option .temprature.; the options are window_turns"):
+    with pytest.raises(
+        ValueError,
+        match=r"no sampling option .temprature.; did you mean .temperature",
+    ):
         load_model(folder).session(temprature=0.5)
 
 

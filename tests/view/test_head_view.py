@@ -5,12 +5,12 @@ import urllib.request
 
 import pytest
 from timar_description import find_urdf
-from timar_view.body import load_body
+from timar_description.urdf import read_drawable_urdf
 from timar_view.config import ViewConfig
 from timar_view.scene import RobotScene
 from timar_view.view import HeadView
 
-BODY = load_body(find_urdf())
+BODY = read_drawable_urdf(find_urdf())
 
 
 class FakeFrame:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 from timar_description import find_urdf
-from timar_view.body import load_body
+from timar_description.urdf import read_drawable_urdf
 
 BRINGUP = Path(__file__).resolve().parents[2] / "ros2_ws" / "src" / "timar_bringup"
 LAYOUT = yaml.safe_load((BRINGUP / "rviz" / "head.rviz").read_text(encoding="utf-8"))
@@ -27,7 +27,7 @@ def test_rviz_has_frames_at_hand_and_no_grid() -> None:
 
 
 def test_rviz_looks_at_the_face_of_a_robot_whose_frames_exist() -> None:
-    body = load_body(find_urdf())
+    body = read_drawable_urdf(find_urdf())
     view = LAYOUT["Visualization Manager"]["Views"]["Current"]
     assert LAYOUT["Visualization Manager"]["Global Options"]["Fixed Frame"] == body.root
     assert view["Target Frame"] == body.root

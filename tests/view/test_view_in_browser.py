@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from timar_description import find_urdf
-from timar_view.body import load_body
+from timar_description.urdf import read_drawable_urdf
 from timar_view.browser import HeadlessBrowser
 from timar_view.config import ViewConfig
 from timar_view.view import HeadView
@@ -26,7 +26,7 @@ EYES = (slice(205, 258), slice(205, 380))
 
 @pytest.fixture(scope="module")
 def view() -> Iterator[HeadView]:
-    view = HeadView(ViewConfig(port=18_100), load_body(find_urdf()))
+    view = HeadView(ViewConfig(port=18_100), read_drawable_urdf(find_urdf()))
     ended = threading.Event()
 
     def draw() -> None:

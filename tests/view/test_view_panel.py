@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import numpy as np
-from timar_view.body import Joint
+from timar_description.urdf import UrdfJoint
 from timar_view.conversation import Conversation, Floor, Mark, Speaker
 from timar_view.panel import WARN_COLOR, health_html, joints_html, latency_html, voices_html
 
 
-def joint(name: str, lower: float, upper: float) -> Joint:
-    return Joint(name, "a", "b", "revolute", np.eye(4), np.array([0.0, 0.0, 1.0]), lower, upper, name)
+def joint(name: str, lower: float, upper: float) -> UrdfJoint:
+    return UrdfJoint(name, "a", "b", "revolute", np.eye(4), np.array([0.0, 0.0, 1.0]), lower, upper, name)
 
 
 def test_the_floor_and_both_voices_are_written() -> None:

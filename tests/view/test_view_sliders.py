@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import viser
-from timar_view.body import Joint
+from timar_description.urdf import UrdfJoint
 from timar_view.sliders import REPEAT_NS, JointSliders
 
 
-def joint(name: str, lower: float, upper: float) -> Joint:
-    return Joint(name, "a", "b", "revolute", np.eye(4), np.array([0.0, 0.0, 1.0]), lower, upper, name)
+def joint(name: str, lower: float, upper: float) -> UrdfJoint:
+    return UrdfJoint(name, "a", "b", "revolute", np.eye(4), np.array([0.0, 0.0, 1.0]), lower, upper, name)
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from timar_common.suggest import refuse_unknown
+
 from timar_model.architecture.config import ModelConfig, SamplingConfig
 from timar_model.architecture.inputs import (
     MotionStatistics,
@@ -97,12 +99,8 @@ class LoadedModel:
         return BatchedSession(arithmetic, features, self.statistics, options, seeds, rollback_turns)
 
     def _sampling(self, window_turns: int | None, sampling: dict[str, Any]) -> SamplingConfig:
-        known = [field.name for field in dataclasses.fields(SamplingConfig)]
-        if unknown := sorted(set(sampling) - set(known)):
-            raise ValueError(
-                f"a session has no sampling option {unknown[0]!r}; "
-                f"the options are window_turns, {', '.join(known)}"
-            )
+        known = ["window_turns", *(field.name for field in dataclasses.fields(SamplingConfig))]
+        refuse_unknown("sampling option", sampling, known)
         if window_turns is not None:
             if sampling.get("window_frames"):
                 raise ValueError(

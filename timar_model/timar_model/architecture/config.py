@@ -15,6 +15,8 @@ import json
 import math
 from typing import Any
 
+from timar_common.suggest import refuse_unknown
+
 SAMPLE_RATE_HZ = 16_000
 FRAMES_PER_SECOND = 25
 SAMPLES_PER_FRAME = SAMPLE_RATE_HZ // FRAMES_PER_SECOND
@@ -239,11 +241,7 @@ class ModelConfig:
         """
         if size not in SIZES:
             raise ValueError(f"the model size is {size!r}, expected one of {', '.join(SIZES)}")
-        known = {field.name for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(changes) - known):
-            raise ValueError(
-                f"ModelConfig has no field {unknown[0]!r}; its fields are {', '.join(sorted(known))}"
-            )
+        refuse_unknown("field", changes, [field.name for field in dataclasses.fields(cls)], "ModelConfig")
         return cls(**{**_SIZES[size], **changes})
 
     def to_json(self) -> str:
@@ -369,10 +367,7 @@ def _fields_of(config_type: type, values: Any) -> dict[str, Any]:
     for name in names:
         if name not in values and name not in _ADDED_LATER:
             raise ValueError(f"{config_type.__name__}.{name} is missing in the model's config.json")
-    if unknown := sorted(set(values) - set(names)):
-        raise ValueError(
-            f"{config_type.__name__} has no field {unknown[0]!r}, written in the model's config.json"
-        )
+    refuse_unknown("field", values, names, f"{config_type.__name__}, which config.json holds,")
     return dict(values)
 
 

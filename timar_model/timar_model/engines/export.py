@@ -9,6 +9,7 @@ from typing import Any
 
 import onnx
 import torch
+from timar_common.suggest import refuse_unknown
 from torch import Tensor, nn
 
 from timar_model.architecture.config import MOTION_DIM, MOTION_GROUPS, ModelConfig
@@ -44,8 +45,7 @@ def export_onnx(
     Raises:
         ValueError: A variant is unknown.
     """
-    if unknown := sorted(set(variants) - set(VARIANTS)):
-        raise ValueError(f"there is no variant {unknown[0]!r}, expected some of {', '.join(VARIANTS)}")
+    refuse_unknown("variant", variants, VARIANTS)
     found = read_model(folder)
     with tempfile.TemporaryDirectory(dir=found.path.absolute().parent, prefix=".export.") as scratch:
         target = Path(scratch)

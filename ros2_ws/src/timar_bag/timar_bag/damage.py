@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rosbags.rosbag2 import StoragePlugin, Writer
+from timar_common.suggest import unknown_name
 
 from timar_bag.bag import BagReader
 from timar_bag.message_types import standard_types
@@ -37,7 +38,7 @@ def damage_bag(bag: Path, name: str) -> None:
         ValueError: There is no such damage.
     """
     if name not in DAMAGES:
-        raise ValueError(f"there is no damage {name!r}, expected one of {', '.join(DAMAGES)}")
+        raise ValueError(unknown_name("damage", name, DAMAGES))
     DAMAGES[name](bag)
 
 

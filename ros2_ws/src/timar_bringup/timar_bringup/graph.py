@@ -7,8 +7,9 @@ The launch file (on a machine with a ROS 2 distribution) and the composer (every
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
+
+from timar_common import suggest
 
 ParameterValue = bool | int | float | str
 
@@ -320,12 +321,7 @@ def refuse_unknown(names: Iterable[str]) -> None:
     Raises:
         UsageError: The message names it, the nearest argument and all arguments.
     """
-    known = [argument.name for argument in ARGUMENTS]
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise UsageError(f"there is no argument {name!r}; {hint}The arguments are: {_known()}")
+    suggest.refuse_unknown("argument", names, [argument.name for argument in ARGUMENTS], error=UsageError)
 
 
 def plan(arguments: Mapping[str, ParameterValue]) -> Plan:

@@ -30,6 +30,7 @@ from std_msgs.msg import Header
 from timar_common.clock import RosAnchor, SimClock
 from timar_common.config import Description, describe
 from timar_common.diagnostics import Level, Report
+from timar_common.suggest import refuse_unknown
 from timar_common.topics import TOPICS, Topic
 
 _ANCHOR_READINGS = 5
@@ -316,16 +317,8 @@ class BaseNode(LifecycleNode):
     def _refuse_unknown_parameters(self) -> None:
         """ROS ignores a misspelt parameter; a robot must not."""
         known = set(self._parameters) | {"use_sim_time"}
-        unknown = sorted(
-            name
-            for name in self._parameter_overrides
-            if name not in known and not name.startswith("qos_overrides.")
-        )
-        if unknown:
-            raise ValueError(
-                f"{self.get_name()} has no parameter {', '.join(map(repr, unknown))}; "
-                f"it has: {', '.join(sorted(known))}"
-            )
+        given = sorted(name for name in self._parameter_overrides if not name.startswith("qos_overrides."))
+        refuse_unknown("parameter", given, sorted(known), owner=self.get_name())
 
     def _open_diagnostics(self) -> None:
         topic = TOPICS["/diagnostics"]

@@ -13,6 +13,8 @@ import sys
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
+from timar_common.suggest import unknown_name
+
 GROUP = "timar.commands"
 OF_TRAINING = ("accelerate", "onnx", "tensorboard", "torch", "transformers")
 """What requirements/train.txt and torch bring, and running the head does not need."""
@@ -34,9 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     name, rest = arguments[0], arguments[1:]
     if name not in known:
-        sys.stderr.write(
-            f"timar: there is no command {name!r}; the commands are: {', '.join(known) or 'none'}\n"
-        )
+        sys.stderr.write(f"timar: {unknown_name('command', name, known)}\n")
         return 2
     try:
         return int(known[name].load()(rest) or 0)

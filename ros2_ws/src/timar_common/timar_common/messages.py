@@ -20,6 +20,8 @@ import numpy as np
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+from timar_common.suggest import unknown_name
+
 PACKAGE = "timar_msgs"
 BASE, NAME, ARRAY, SEQUENCE = 1, 2, 3, 4
 """Kinds of a field in rosbags' type definitions."""
@@ -99,7 +101,7 @@ def new(type_name: str, types: Typestore | None = None, **fields: Any) -> Messag
     name = full_name(type_name)
     plan = _plan(store, name)
     if unknown := fields.keys() - plan.keys():
-        raise TypeError(f"{name} has no field {', '.join(sorted(unknown))}; it has: {', '.join(plan)}")
+        raise TypeError(unknown_name("field", min(unknown), plan, owner=name))
     return store.types[name](
         **{key: convert(fields[key]) if key in fields else empty() for key, (empty, convert) in plan.items()}
     )

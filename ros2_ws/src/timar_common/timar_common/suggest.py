@@ -11,27 +11,38 @@ def nearest(name: object, known: Iterable[object]) -> str:
     return next(iter(difflib.get_close_matches(str(name), [str(one) for one in known], n=1)), "")
 
 
-def unknown_name(what: str, name: object, known: Iterable[object], *, plural: str = "") -> str:
-    """Return the sentence that refuses an unknown name.
+def unknown_name(what: str, name: object, known: Iterable[object], owner: str = "") -> str:
+    """Return the sentence that rejects an unknown name.
 
     Args:
         what: What it was meant to be, such as "joint".
         name: As it was given.
         known: All names that would do.
-        plural: Of `what`; empty: with an s.
+        owner: What should have it, such as "the robot"; empty: nothing in particular.
 
     Example:
         >>> unknown_name("joint", "nek_yaw", ["jaw", "neck_yaw"])
         "there is no joint 'nek_yaw'; did you mean 'neck_yaw'? The joints are: jaw, neck_yaw"
+        >>> unknown_name("field", "widht", ["width"], "ModelConfig")
+        "ModelConfig has no field 'widht'; did you mean 'width'? It has: width"
     """
     names = [str(one) for one in known]
     near = nearest(name, names)
-    hint = f"did you mean {near!r}? The" if near else "the"
-    return f"there is no {what} {name!r}; {hint} {plural or what + 's'} are: {', '.join(names) or 'none'}"
+    start = f"{owner} has no {what} {name!r}" if owner else f"there is no {what} {name!r}"
+    listing = f"it has: {', '.join(names)}" if owner else f"the {what}s are: {', '.join(names) or 'none'}"
+    return (
+        f"{start}; did you mean {near!r}? {listing[0].upper() + listing[1:]}"
+        if near
+        else f"{start}; {listing}"
+    )
 
 
 def refuse_unknown(
-    what: str, names: Iterable[object], known: Iterable[object], *, plural: str = "", error: type = ValueError
+    what: str,
+    names: Iterable[object],
+    known: Iterable[object],
+    owner: str = "",
+    error: type[Exception] = ValueError,
 ) -> None:
     """Raise an error that names the first of some names that is unknown; pass when all are known.
 
@@ -39,7 +50,7 @@ def refuse_unknown(
         what: As of `unknown_name`.
         names: As they were given.
         known: All names that would do.
-        plural: As of `unknown_name`.
+        owner: As of `unknown_name`.
         error: Class of the exception raised.
 
     Raises:
@@ -48,4 +59,4 @@ def refuse_unknown(
     everything = list(known)
     for name in names:
         if name not in everything:
-            raise error(unknown_name(what, name, everything, plural=plural))
+            raise error(unknown_name(what, name, everything, owner))

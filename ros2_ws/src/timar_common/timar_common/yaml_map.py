@@ -8,6 +8,8 @@ from pathlib import Path
 
 import yaml
 
+from timar_common.suggest import nearest
+
 
 class YamlMap:
     """One mapping of a YAML file; what was asked for is ticked off, the rest can be refused."""
@@ -133,7 +135,9 @@ class YamlMap:
         """
         for key in self._entries:
             if key not in self._asked:
-                raise self.error(f"unknown key {key!r}; known here: {', '.join(sorted(self._asked))}", key)
+                near = nearest(key, self._asked)
+                hint = f"; did you mean {near!r}? Known here: " if near else "; known here: "
+                raise self.error(f"unknown key {key!r}{hint}{', '.join(sorted(self._asked))}", key)
 
     def _take(self, key: str, *, optional: bool = False) -> yaml.Node | None:
         self._asked.add(key)

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+from timar_common.suggest import refuse_unknown, unknown_name
 from timar_common.yaml_map import YamlMap, read_yaml_map
 
 from timar_driver.driver import Array, JointLimits
@@ -155,9 +156,7 @@ def read_hardware(path: Path, joint_names: tuple[str, ...], limits: JointLimits)
 
 def _park_rad(entry: YamlMap, joint_names: tuple[str, ...], limits: JointLimits) -> Array:
     given = entry.number_by_key()
-    unknown = [name for name in given if name not in joint_names]
-    if unknown:
-        raise entry.error(f"the URDF drives no joint {unknown[0]!r}; it drives: {', '.join(joint_names)}")
+    refuse_unknown("driven joint", given, joint_names, owner="the URDF", error=entry.error)
     nearest_zero = np.clip(0.0, limits.lower, limits.upper)
     return np.array([given.get(name, nearest_zero[row]) for row, name in enumerate(joint_names)])
 
@@ -216,11 +215,9 @@ def _servos(
     document: YamlMap, family: ServoFamily, joint_names: tuple[str, ...], limits: JointLimits
 ) -> tuple[ServoSpec, ...]:
     entries = document.child("servos")
-    unknown = [name for name in entries.keys() if name not in joint_names]  # noqa: SIM118
-    if unknown:
-        raise entries.error(
-            f"the URDF drives no joint {unknown[0]!r}; it drives: {', '.join(joint_names)}", unknown[0]
-        )
+    for name in entries.keys():  # noqa: SIM118
+        if name not in joint_names:
+            raise entries.error(unknown_name("driven joint", name, joint_names, owner="the URDF"), name)
     missing = [name for name in joint_names if name not in entries.keys()]  # noqa: SIM118
     if missing:
         raise entries.error(f"no servo is given for {', '.join(missing)}; every driven joint needs one")

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from timar_common.suggest import refuse_unknown
 
 from timar_driver.driver import Array
 
@@ -92,9 +93,7 @@ class TrajectoryFollower:
 
     def _checked(self, trajectory: Trajectory) -> _ActiveTrajectory:
         names = trajectory.joint_names
-        unknown = [name for name in names if name not in self._places]
-        if unknown:
-            raise ValueError(f"unknown joint {unknown[0]!r}; the joints are: {', '.join(self._places)}")
+        refuse_unknown("joint", names, self._places)
         if not names or len(set(names)) != len(names):
             raise ValueError(
                 f"the trajectory's joints are {list(names)}, expected each at most once and at least one"

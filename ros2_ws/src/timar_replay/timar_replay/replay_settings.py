@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 from timar_audio.turns_config import TurnsConfig
+from timar_common.suggest import unknown_name
 from timar_inference.config import InferenceConfig
 from timar_retargeting.config import RetargetingConfig
 
@@ -70,7 +71,7 @@ class ReplaySettings:
             config = getattr(settings, node)
             hints = typing.get_type_hints(type(config))
             if name not in hints:
-                raise ValueError(f"{node} has no parameter {name!r}; it has: {', '.join(sorted(hints))}")
+                raise ValueError(unknown_name("parameter", name, sorted(hints), owner=node))
             value = _read(text, hints[name], place)
             settings = dataclasses.replace(settings, **{node: dataclasses.replace(config, **{name: value})})
         return settings

@@ -16,6 +16,7 @@ from timar_bag.dualtalk import read_track
 from timar_bag.make_bag import Samples, Track, write_bag
 from timar_common.clock import SAMPLE_RATE_HZ
 from timar_common.pcm import float_to_int16, int16_to_float
+from timar_common.suggest import refuse_unknown, unknown_name
 from timar_common.wav import SoundFile
 from timar_report.fail_if import Condition, UnknownValueError
 from timar_report.score_files import read_score
@@ -148,7 +149,7 @@ def _scenario(path: Path, content: dict[str, Any], model: str | None, engine: st
     damage = tuple(content.get("damage", ()))
     for name in damage:
         if name not in DAMAGES:
-            raise ValueError(f"there is no damage {name!r}, expected some of {', '.join(DAMAGES)}")
+            raise ValueError(unknown_name("damage", name, DAMAGES))
     typed = [f"inference.{name}={content[name]}" for name in ("model", "engine", "seed") if name in content]
     typed += [f"retargeting.robot={content['robot']}"] if "robot" in content else []
     typed += [f"{name}={value}" for name, value in (content.get("set") or {}).items()]
@@ -168,9 +169,7 @@ def _scenario(path: Path, content: dict[str, Any], model: str | None, engine: st
 def _require_keys(mapping: Any, known: set[str], what: str) -> None:
     if not isinstance(mapping, dict):
         raise ValueError(f"{what} is {mapping!r}, expected a mapping of {', '.join(sorted(known))}")
-    unknown = sorted(set(mapping) - known)
-    if unknown:
-        raise ValueError(f"{what} has no key {unknown[0]!r}; expected some of {', '.join(sorted(known))}")
+    refuse_unknown("key", mapping, sorted(known), owner=what)
 
 
 def _make(scenario: Scenario, target: Path) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from timar_common.suggest import nearest
 
 COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.Gt: operator.gt, ast.GtE: operator.ge, ast.Lt: operator.lt, ast.LtE: operator.le,
@@ -119,8 +120,8 @@ def _look_up(name: str, numbers: Mapping[str, Any]) -> float:
     found: Any = numbers
     for word in name.split("."):
         if not isinstance(found, Mapping) or word not in found:
-            near = difflib.get_close_matches(name, list(_names(numbers)), n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            near = nearest(name, _names(numbers))
+            hint = f"; did you mean {near}?" if near else ""
             raise ValueError(f"a score has no number {name!r}{hint}")
         found = found[word]
     if found is None:

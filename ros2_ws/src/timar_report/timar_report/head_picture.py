@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import trimesh
 from PIL import Image, ImageDraw
-from timar_view.body import Body, Shape, load_body
+from timar_description.urdf import RobotModel, VisualShape, read_drawable_urdf
 
 Floats = npt.NDArray[np.float64]
 
@@ -36,7 +36,7 @@ class HeadPainter:
     """
 
     def __init__(self, urdf: Path) -> None:
-        self._body: Body = load_body(urdf)
+        self._body: RobotModel = read_drawable_urdf(urdf)
         self._meshes = [_mesh(shape) for shape in self._body.shapes]
         corners = np.concatenate([vertices for vertices, _ in self._placed({})])
         seen = corners @ _camera().T
@@ -91,7 +91,7 @@ def _camera() -> Floats:
     return np.stack([right, np.cross(towards, right), towards])
 
 
-def _mesh(shape: Shape) -> tuple[Floats, npt.NDArray[np.int64]]:
+def _mesh(shape: VisualShape) -> tuple[Floats, npt.NDArray[np.int64]]:
     if shape.kind == "box":
         mesh = trimesh.creation.box(extents=shape.size_m)
         mesh = mesh.subdivide()
@@ -104,7 +104,7 @@ def _mesh(shape: Shape) -> tuple[Floats, npt.NDArray[np.int64]]:
         mesh = trimesh.creation.cylinder(radius=shape.size_m[0], height=shape.size_m[1], sections=16)
     else:
         if shape.mesh is None:
-            raise ValueError(f"the mesh of link {shape.link} was not loaded")
-        mesh = shape.mesh.copy()
+            raise ValueError(f"the mesh of link {shape.link} has no file")
+        mesh = trimesh.load_mesh(shape.mesh)
         mesh.vertices = np.asarray(mesh.vertices) * np.asarray(shape.size_m)
     return np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces, np.int64)

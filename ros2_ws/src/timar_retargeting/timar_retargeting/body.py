@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from timar_common.suggest import unknown_name
 
 from timar_retargeting.config import BodyConfig
 from timar_retargeting.fit import State, grid_fit
@@ -238,7 +239,7 @@ class Body:
         names = self.robot.joint_names
         for name, position in positions.items():
             if name not in names:
-                raise ValueError(f"there is no joint {name!r}; the joints are: {', '.join(names)}")
+                raise ValueError(unknown_name("joint", name, names))
             if not math.isfinite(position):
                 raise ValueError(f"{name} is asked to go to {position}; send a finite number")
         if self._planner is None or self.mode is Mode.STOPPED:

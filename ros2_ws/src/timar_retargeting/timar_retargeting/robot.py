@@ -8,14 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from timar_common.suggest import unknown_name
 from timar_common.yaml_map import YamlMap, read_yaml_map
+from timar_description.urdf import MOVABLE, UrdfJoint, read_urdf
 
 from timar_retargeting.life import LIFE_SIGNALS
 from timar_retargeting.limits import Limits
 from timar_retargeting.mapping import JointMap, JointMapper, Platform
 from timar_retargeting.robot_joints import check_platforms, read_joint, read_platforms
 from timar_retargeting.signals import EXPRESSION, MOTION_SIGNALS, Array, Channel, Neutral
-from timar_retargeting.urdf import UrdfJoint, read_urdf_joints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,12 +82,11 @@ class RobotDescription:
         return self.mapper.gains(signal_names)
 
 
-def load_robot(path: Path, urdf_joints: Mapping[str, UrdfJoint] | None = None) -> RobotDescription:
+def load_robot(path: Path) -> RobotDescription:
     """Read a joint map and check it against its URDF.
 
     Args:
         path: The YAML; its `urdf` key is relative to it.
-        urdf_joints: The URDF's joints, when they are known already.
 
     Raises:
         ValueError: Something is misspelt, missing, out of range, or wider than the URDF; the message names
@@ -104,7 +104,7 @@ def load_robot(path: Path, urdf_joints: Mapping[str, UrdfJoint] | None = None) -
     platforms_map = document.child("kinematics", optional=True)
     document.refuse_rest()
     known = (*MOTION_SIGNALS, *LIFE_SIGNALS, *expressions)
-    allowed = read_urdf_joints(urdf) if urdf_joints is None else urdf_joints
+    allowed = {name: joint for name, joint in read_urdf(urdf).joints_by_name.items() if joint.kind in MOVABLE}
     platforms = read_platforms(platforms_map, known)
     moved_by = {joint: platform.name for platform in platforms for joint in platform.joints}
     joints: dict[str, JointMap] = {}
@@ -161,22 +161,22 @@ def _check_against_urdf(
 ) -> None:
     name = joint.name
     if name not in allowed:
-        driven = ", ".join(key for key, value in allowed.items() if not value.mimics)
-        raise entry.error(f"{urdf.name} has no movable joint {name!r}; it has: {driven}", name)
+        driven = [key for key, value in allowed.items() if value.is_actuated]
+        raise entry.error(unknown_name("movable joint", name, driven, owner=urdf.name), name)
     limit = allowed[name]
-    if limit.mimics:
+    if not limit.is_actuated:
         raise entry.error(
-            f"{urdf.name} lets {name!r} follow {limit.mimics!r} mechanically; leave it out here", name
+            f"{urdf.name} lets {name!r} follow {limit.driver!r} mechanically; leave it out here", name
         )
-    if joint.lower_rad < limit.lower_rad or joint.upper_rad > limit.upper_rad:
+    if joint.lower_rad < limit.lower or joint.upper_rad > limit.upper:
         raise entry.error(
             f"position_rad of {name!r} is [{joint.lower_rad:g}, {joint.upper_rad:g}], "
-            f"wider than the URDF's [{limit.lower_rad:g}, {limit.upper_rad:g}]: narrow it",
+            f"wider than the URDF's [{limit.lower:g}, {limit.upper:g}]: narrow it",
             name,
         )
-    if joint.velocity_rad_s > limit.velocity_rad_s:
+    if joint.velocity_rad_s > limit.velocity:
         raise entry.error(
             f"velocity_rad_s of {name!r} is {joint.velocity_rad_s:g}, "
-            f"above the URDF's {limit.velocity_rad_s:g}: lower it",
+            f"above the URDF's {limit.velocity:g}: lower it",
             name,
         )

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from timar_common.suggest import refuse_unknown
 from timar_common.yaml_map import YamlMap, read_yaml_map
 from timar_description.find import find_joint_map
 
@@ -100,9 +101,7 @@ def _delay(arguments: argparse.Namespace) -> int:
     from timar_retargeting.delay_node import measure_delays
 
     robot = _robot_of(arguments)
-    unknown = [name for name in arguments.joint if name not in robot.joint_names]
-    if unknown:
-        raise ValueError(f"there is no joint {unknown[0]!r}; the joints are: {', '.join(robot.joint_names)}")
+    refuse_unknown("joint", arguments.joint, robot.joint_names)
     if not 0.02 <= arguments.step <= 1.0:
         raise ValueError(f"--step is {arguments.step:g}, expected 0.02 to 1 rad")
     results = measure_delays(robot, arguments.namespace, tuple(arguments.joint), arguments.step)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
+from timar_common.suggest import unknown_name
 from timar_common.yaml_map import YamlMap
 
 from timar_retargeting.kinematics import find_kinematics
@@ -134,9 +135,7 @@ def _axis(name: str, entry: YamlMap, known: tuple[str, ...]) -> AxisMap:
     gains = {key: sign * gain for key, gain in gains_entry.number_by_key().items()}
     for signal in gains:
         if signal not in known:
-            raise gains_entry.error(
-                f"there is no signal {signal!r}; the signals are: {', '.join(known)}", signal
-            )
+            raise gains_entry.error(unknown_name("signal", signal, known), signal)
     lower, upper = entry.numbers("position_rad", 2)
     if not lower < upper:
         raise entry.error(f"position_rad is [{lower:g}, {upper:g}], expected lower < upper", "position_rad")

@@ -6,6 +6,8 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 from pathlib import Path
 
+from timar_common.suggest import refuse_unknown
+
 from timar_retargeting.robot import RobotDescription
 
 CONTROLLER = "head_controller"
@@ -37,9 +39,7 @@ def dynamixel_tag(robot: RobotDescription, port: str, baud: int, ids: Mapping[st
         ValueError: An unknown joint, or an id that is no id of a servo or is given twice.
     """
     names = robot.joint_names
-    unknown = [name for name in ids if name not in names]
-    if unknown:
-        raise ValueError(f"there is no joint {unknown[0]!r}; the joints are: {', '.join(names)}")
+    refuse_unknown("joint", ids, names)
     servos = {name: ids.get(name, number) for number, name in enumerate(names, 1)}
     for name, servo in servos.items():
         if not 0 <= servo <= 252:

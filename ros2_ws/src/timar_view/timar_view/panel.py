@@ -9,8 +9,8 @@ import viser
 import viser.uplot
 from timar_common.clock import SAMPLE_RATE_HZ
 from timar_common.diagnostics import Level
+from timar_description.urdf import UrdfJoint
 
-from timar_view.body import Joint
 from timar_view.conversation import QUIET_DBFS, Conversation, Floor, Speaker
 from timar_view.sliders import JointSliders
 
@@ -40,7 +40,7 @@ class Panel:
         joints: The joints to list.
     """
 
-    def __init__(self, server: viser.ViserServer, joints: Sequence[Joint]) -> None:
+    def __init__(self, server: viser.ViserServer, joints: Sequence[UrdfJoint]) -> None:
         gui = server.gui
         self._joints = joints
         self._sent: dict[int, str] = {}
@@ -118,13 +118,13 @@ def health_html(conversation: Conversation) -> str:
     return f'<div style="{_BOX}">{lines}</div>'
 
 
-def joints_html(joints: Sequence[Joint], positions: Mapping[str, float]) -> str:
+def joints_html(joints: Sequence[UrdfJoint], positions: Mapping[str, float]) -> str:
     """Show every joint's place between its limits; one at a limit is red."""
     rows = "".join(_joint_row(joint, positions.get(joint.name)) for joint in joints)
     return f'<div style="{_BOX};display:grid;grid-template-columns:auto 1fr auto;gap:.15em .6em">{rows}</div>'
 
 
-def _joint_row(joint: Joint, position: float | None) -> str:
+def _joint_row(joint: UrdfJoint, position: float | None) -> str:
     if position is None:
         return f"<span>{html.escape(joint.name)}</span><span></span><span>not heard of</span>"
     span = max(joint.upper - joint.lower, 1e-9)

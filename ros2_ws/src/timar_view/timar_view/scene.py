@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import trimesh
 import viser
 import viser.transforms
-
-from timar_view.body import Body, Shape, Transform
+from timar_description.urdf import RobotModel, Transform, VisualShape
 
 SMALLEST_STEP_RAD = 2e-4
 """A joint that moved less is not sent again: it could not be seen."""
@@ -23,7 +23,7 @@ class RobotScene:
         path: Name of the robot's root in the scene.
     """
 
-    def __init__(self, server: viser.ViserServer, body: Body, path: str = "/robot") -> None:
+    def __init__(self, server: viser.ViserServer, body: RobotModel, path: str = "/robot") -> None:
         self._body = body
         self._sent: dict[str, float] = {}
         names = {body.root: path}
@@ -92,7 +92,7 @@ def light_the_stage(server: viser.ViserServer) -> None:
     camera.far = 20.0
 
 
-def _draw(scene: viser.SceneApi, name: str, shape: Shape) -> None:
+def _draw(scene: viser.SceneApi, name: str, shape: VisualShape) -> None:
     wxyz, position = _pose(shape.link_from_shape)
     color = shape.color_rgb
     if shape.kind == "sphere":
@@ -106,10 +106,11 @@ def _draw(scene: viser.SceneApi, name: str, shape: Shape) -> None:
         scene.add_box(name, color, size_m, wxyz=wxyz, position=position)
     elif shape.mesh is not None:
         scale = (shape.size_m[0], shape.size_m[1], shape.size_m[2])
+        mesh = trimesh.load_mesh(shape.mesh)
         scene.add_mesh_simple(
             name,
-            shape.mesh.vertices,
-            shape.mesh.faces,
+            mesh.vertices,
+            mesh.faces,
             color=color,
             scale=scale,
             wxyz=wxyz,

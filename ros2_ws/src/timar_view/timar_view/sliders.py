@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import viser
-
-from timar_view.body import Joint
+from timar_description.urdf import UrdfJoint
 
 STEP = 0.005
 """Of a slider [rad or m]."""
@@ -26,7 +25,7 @@ class JointSliders:
         joints: The joints to move.
     """
 
-    def __init__(self, gui: viser.GuiApi, joints: Sequence[Joint]) -> None:
+    def __init__(self, gui: viser.GuiApi, joints: Sequence[UrdfJoint]) -> None:
         self._positions: dict[str, float] = {}
         self._sent: dict[str, float] = {}
         self._due_ns = 0
@@ -75,5 +74,5 @@ class JointSliders:
         return wanted
 
 
-def _within(joint: Joint, position: float) -> float:
+def _within(joint: UrdfJoint, position: float) -> float:
     return min(max(position, joint.lower), joint.upper)

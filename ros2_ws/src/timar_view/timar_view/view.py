@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import viser
 from timar_common.clock import NS_PER_S
+from timar_description.urdf import RobotModel
 
-from timar_view.body import Body
 from timar_view.config import ViewConfig
 from timar_view.conversation import Conversation
 from timar_view.panel import Panel
@@ -27,7 +27,7 @@ class HeadView:
         body: The robot to draw.
     """
 
-    def __init__(self, config: ViewConfig, body: Body) -> None:
+    def __init__(self, config: ViewConfig, body: RobotModel) -> None:
         self.config = config
         self.body = body
         self.conversation = Conversation(config.history_s)

@@ -12,8 +12,8 @@ from sensor_msgs.msg import JointState
 from timar_common.base_node import BaseNode, run
 from timar_common.diagnostics import Level, Report
 from timar_description import find_urdf
+from timar_description.urdf import read_drawable_urdf
 
-from timar_view.body import load_body
 from timar_view.config import ViewConfig
 from timar_view.view import HeadView
 
@@ -27,7 +27,7 @@ class ViewNode(BaseNode):
 
     def build(self) -> None:
         """Read the robot and subscribe."""
-        self._view = HeadView(self.config, load_body(find_urdf(self.config.robot)))
+        self._view = HeadView(self.config, read_drawable_urdf(find_urdf(self.config.robot)))
         self.create_topic_subscription("joint_states", self._on_joint_states)
         self.create_topic_subscription("voice_activity", self._on_voice_activity)
         self.create_topic_subscription("turn_events", self._on_turn_event)
