@@ -159,14 +159,6 @@ def test_a_cut_withdraws_what_is_planned_but_not_what_was_heard(ramp):
     assert not sound[8000:16_000].any()
 
 
-@pytest.mark.parametrize("first", [-5, 2**62])
-def test_an_impossible_place_is_refused(first):
-    run = Run(Playback(PlaybackConfig(), SpeechSource()))
-    run.user_block(0)
-    with pytest.raises(ValueError, match=f"a block starts at sample {first}"):
-        run.playback.observe_user(first, FRAME, START_NS, START_NS)
-
-
 def test_a_jump_of_the_clock_is_skipped_and_counted(ramp):
     run = Run(Playback(PlaybackConfig(), FileSpeech(SoundFile(ramp))))
     run.user_block(0)

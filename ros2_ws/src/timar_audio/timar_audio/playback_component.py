@@ -40,13 +40,13 @@ class PlaybackComponent(Component):
         self.tick_s = config.free_run_after_ms / 1000
         self.on_spoken: Callable[[Spoken], None] = lambda spoken: None
         """Called with every utterance that is over; the action `speak` answers then."""
-        self._filter = BlockFilter()
         self._writer: SoundWriter | None = None
         self._reset()
         self.inputs = ("user/audio_raw", "agent/speech", "turn_events")[: None if self.queue else 1]
 
     def _reset(self) -> None:
         """Begin a plan on a clock that is not known yet, from the start of the speech source."""
+        self._filter = BlockFilter()
         self._source = make_speech_source(self.config)
         self.queue = self._source if isinstance(self._source, SpeechQueue) else None
         """The utterances of a synthesiser; None with another speech source."""
