@@ -191,12 +191,12 @@ def test_a_pair_of_files_of_different_length_runs_through_all_three_nodes(probe,
     assert logs[1].count("agent.wav is planned to its end; silence follows") == 1
 
 
-def test_a_file_starts_without_its_listeners_after_a_warning(probe, tmp_path):
+def test_a_file_starts_without_its_subscribers_after_a_warning(probe, tmp_path):
     file = write(tmp_path / "user.wav", bursts(1.0))
     capture = start("capture", source="file", file=file, wait_for_subscribers=7, wait_timeout_s=0.5)
     with running(capture) as logs:
         probe.spin_until(lambda: len(probe.heard["user/audio"]) >= 10)
-    assert "of 7 to user/audio listeners came within 0.5 s; the file starts without the others" in logs[0]
+    assert "of 7 to user/audio subscribers came within 0.5 s; the file starts without the others" in logs[0]
 
 
 @pytest.mark.parametrize(
