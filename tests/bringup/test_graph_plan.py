@@ -130,7 +130,7 @@ def test_argument_that_cannot_be_meant_is_refused(typed, sentence):
     [
         ("/**/captur:\n  ros__parameters:\n    file: a\n", "the graph has no such node"),
         ("/**/capture:\n  file: a\n", "has no mapping 'ros__parameters'"),
-        ("- a\n", "holds no sections"),
+        ("- a\n", "must be a mapping"),
         ("a: [\n", "is not YAML"),
     ],
 )

@@ -58,3 +58,19 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path, text, message):
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         read_yaml_map(path)
+
+
+def test_values_are_pythons_with_merges_and_no_key_twice_at_any_depth(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("base: &base {a: 1, b: [x, 2.5]}\nother: {<<: *base, a: true}\n", encoding="utf-8")
+    document = read_yaml_map(path)
+    assert document.values() == {"base": {"a": 1, "b": ["x", 2.5]}, "other": {"a": True, "b": ["x", 2.5]}}
+    document.refuse_rest()
+    path.write_text("a:\n  b: {c: 1, c: 2}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="line 2: 'c' is said twice"):
+        read_yaml_map(path).values()
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_known_one(document):
+    with pytest.raises(ValueError, match=r"line 2, top level: unknown key 'speed'; did you mean 'speeds'\?"):
+        document.refuse_unknown(["name", "speeds", "count", "limits", "nested"])

@@ -15,11 +15,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from timar_common.clock import SAMPLES_PER_FRAME
+from timar_common.processes import process_pool
 from timar_model.architecture.config import ModelConfig
 from timar_model.architecture.inputs import SpeechFeatures, speech_features
 from timar_model.architecture.sequences import clip_features
@@ -194,11 +194,8 @@ def _all_streams(
         yield from map(_work, clips)
         return
     # Not forked: the fork of a process in which wav2vec 2.0 has run waits for threads that it does not have.
-    with ProcessPoolExecutor(
-        processes,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_keep_features,
-        initargs=(config, lead),
+    with process_pool(
+        processes, multiprocessing.get_context("spawn"), _keep_features, (config, lead)
     ) as pool:
         yield from pool.map(_work, clips, chunksize=2)
 

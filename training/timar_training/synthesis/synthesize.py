@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from timar_common.processes import process_pool
 
 from ..corpora import dyads
 from ..corpora.dyads import AGENT_SPEAKER, USER_SPEAKER, Motion
@@ -82,9 +83,7 @@ def synthesize(
     folder.mkdir(parents=True, exist_ok=True)
     voices = available_voices(say)
     jobs = list(_jobs(folder, config))
-    with ProcessPoolExecutor(
-        processes or os.cpu_count(), initializer=_keep_voices, initargs=(voices,)
-    ) as pool:
+    with process_pool(processes or None, multiprocessing.get_context(), _keep_voices, (voices,)) as pool:
         records = []
         for done, record in enumerate(pool.map(_make_clip, jobs, chunksize=2), start=1):
             records.append(record)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+from timar_common.config_file import read_parameters
+from timar_common.yaml_map import read_yaml_map
 
 from timar_bringup.graph import NODES, ParameterValue, Plan, UsageError
 
@@ -69,9 +71,9 @@ def with_urdf(arguments: Mapping[str, ParameterValue]) -> dict[str, ParameterVal
         return dict(arguments)
     if not robot.endswith(".yaml"):
         return {**arguments, "urdf": robot}
-    content = _read_yaml(Path(robot), "robot file")
-    named = content.get("urdf") if isinstance(content, dict) else None
-    if not isinstance(named, str):
+    with _refusing("robot file", Path(robot)):
+        named = read_yaml_map(Path(robot)).text("urdf", default="-")
+    if named == "-":
         raise UsageError(f"the robot file {robot} names no URDF; expected a line 'urdf: FILE.urdf'")
     return {**arguments, "urdf": str(Path(robot).absolute().parent / named)}
 
@@ -100,30 +102,27 @@ def node_parameters(path: Path) -> dict[str, dict[str, Any]]:
     Raises:
         UsageError: The file is missing, is no YAML, has another layout, or names a node the graph has not.
     """
-    content = _read_yaml(path, "parameters file")
-    if not isinstance(content, dict):
-        raise UsageError(
-            f"the parameters file {path} holds no sections; expected '/**/NODE:' at its top level"
-        )
+    with _refusing("parameters file", path):
+        sections = read_parameters(path)
     known = [node.name for node in NODES]
     found: dict[str, dict[str, Any]] = {}
-    for section, body in content.items():
-        name = str(section).rpartition("/")[2]
+    for section, parameters in sections.items():
+        name = section.rpartition("/")[2]
         if name not in known:
             raise UsageError(
                 f"the parameters file {path} has a section {section!r}, and the graph has no such node; "
                 f"expected '/**/NODE' with one of {', '.join(known)}"
             )
-        if not isinstance(body, dict) or not isinstance(body.get("ros__parameters"), dict):
-            raise UsageError(f"section {section!r} of {path} has no mapping 'ros__parameters'")
-        found.setdefault(name, {}).update(body["ros__parameters"])
+        found.setdefault(name, {}).update(parameters)
     return found
 
 
-def _read_yaml(path: Path, what: str) -> Any:
+@contextlib.contextmanager
+def _refusing(what: str, path: Path) -> Iterator[None]:
+    """Turn what reading a file raises into a usage error that names it."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        yield
     except OSError as error:
         raise UsageError(f"the {what} {path} cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"the {what} {path} is not YAML: {error}") from error
+    except ValueError as error:
+        raise UsageError(f"the {what} cannot be used: {error}") from error

@@ -181,7 +181,7 @@ NODES: tuple[Node, ...] = (
         package="timar_perception",
         component="timar_perception.perception_node:PerceptionNode",
         config="timar_perception.config:PerceptionConfig",
-        process="eyes",
+        process="perception",
         listens=("user/audio",),
         only_if="perception",
     ),
@@ -361,7 +361,7 @@ def plan(arguments: Mapping[str, ParameterValue]) -> Plan:
 
 
 def _picture_source(arguments: Mapping[str, ParameterValue]) -> dict[str, ParameterValue]:
-    """Return the eyes' parameters: a recorded video, a topic, or a camera of this machine."""
+    """Return the parameters of face tracking: a recorded video, a topic, or a camera of this machine."""
     if arguments["user_video"]:
         return {"source": "file", "file": arguments["user_video"]}
     if arguments["camera"] == "topic":

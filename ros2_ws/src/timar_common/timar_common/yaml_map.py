@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -15,7 +16,7 @@ class YamlMap:
     """One mapping of a YAML file; what was asked for is ticked off, the rest can be refused."""
 
     def __init__(self, node: yaml.MappingNode | None, path: Path, place: str, line: int) -> None:
-        self._path, self._place, self._line = path, place, line
+        self._node, self._path, self._place, self._line = node, path, place, line
         self._entries: dict[str, yaml.Node] = {}
         self._lines: dict[str, int] = {}
         self._asked: set[str] = set()
@@ -127,6 +128,21 @@ class YamlMap:
         self._asked.update(self._entries)
         return {key: self._number(node, key) for key, node in self._entries.items()}
 
+    def values(self) -> dict[str, Any]:
+        """Return all entries as the Python values that YAML means by them; every key counts as known."""
+        self._asked.update(self._entries)
+        values: dict[str, Any] = {} if self._node is None else _Values("").construct_document(self._node)
+        return {str(key): value for key, value in values.items()}
+
+    def refuse_unknown(self, known: Iterable[str]) -> None:
+        """Refuse a key that is not one of the known ones.
+
+        Raises:
+            ValueError: There is such a key.
+        """
+        self._asked.update(known)
+        self.refuse_rest()
+
     def refuse_rest(self) -> None:
         """Refuse every key nobody asked for: a misspelt one must not pass in silence.
 
@@ -153,6 +169,16 @@ class YamlMap:
         if not math.isfinite(value):
             raise self.error(f"{key!r} must be a finite number", key)
         return value
+
+
+class _Values(yaml.SafeLoader):
+    """Makes Python values of nodes; a mapping may not say a key twice, at any depth."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [str(key.value) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        if twice := next((key for key in keys if keys.count(key) > 1), None):
+            raise ValueError(f"line {node.start_mark.line + 1}: {twice!r} is said twice")
+        return super().construct_mapping(node, deep)
 
 
 def read_yaml_map(path: Path) -> YamlMap:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import signal
 import sys
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from timar_common.processes import stop_signals
 from timar_description.find import find_urdf
 
 from timar_driver.bus_driver import make_bus
@@ -127,9 +127,7 @@ def _simulate(bus: BusDescription, arguments: argparse.Namespace) -> None:
     goals_ns: list[int] = []
     simulated.on_goal = lambda now_ns: goals_ns.append(now_ns) if len(goals_ns) < 200_000 else None
     wanted_end = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: wanted_end.set())
-    with PtyBus(simulated, bus.baud, _PRIORITY) as pty:
+    with stop_signals(lambda _: wanted_end.set()), PtyBus(simulated, bus.baud, _PRIORITY) as pty:
         sys.stdout.write(f"{len(bus.servos)} simulated {bus.protocol} servos on {pty.path}\n")
         sys.stdout.flush()
         threading.Thread(target=_obey_lines, args=(pty, wanted_end), daemon=True).start()

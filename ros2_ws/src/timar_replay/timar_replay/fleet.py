@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from timar_common.processes import process_pool
 from timar_inference.runtime import Runtime, open_runtime
 from timar_report.score_files import RUN_NAME, SCORE_NAME, read_score
 from timar_report.summary import write_json
@@ -190,7 +191,7 @@ def _executor(workers: int, cluster: str) -> Iterator[Any]:
         # engine would not survive a fork.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__])
-        with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+        with process_pool(workers, context) as pool:
             yield pool
         return
     try:

@@ -19,11 +19,11 @@ from timar_report.fail_if import Condition, UnknownValueError
 from timar_report.score_files import SCORE_NAME, read_score
 from timar_report.summary import write_json
 
-from timar_replay.desk import Policy
 from timar_replay.fleet import SUITABLE, Finished, find_bags, jobs_for, run_fleet, write_summary, write_table
 from timar_replay.replay_settings import ReplaySettings
 from timar_replay.runs import BAG_NAME, REPORT_NAME, ReplayJob, run_job
 from timar_replay.scenario import run_scenarios
+from timar_replay.virtual_worker import ComputeTimePolicy
 
 FAILED, BROKEN = 1, 2
 """Exit status: a condition held or something became worse; it could not be done or told."""
@@ -105,7 +105,7 @@ def settings_of(arguments: argparse.Namespace) -> ReplaySettings:
         ValueError: A value does not fit; the message names it.
     """
     settings = ReplaySettings(
-        policy=Policy.read(arguments.policy),
+        policy=ComputeTimePolicy.read(arguments.policy),
         is_following=arguments.follow_log,
         namespace=arguments.namespace,
         user_sound=arguments.user_sound,

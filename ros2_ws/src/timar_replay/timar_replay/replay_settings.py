@@ -11,13 +11,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import yaml
 from timar_audio.turns_config import TurnsConfig
+from timar_common.config_file import read_parameters
 from timar_common.suggest import unknown_name
 from timar_inference.config import InferenceConfig
 from timar_retargeting.config import RetargetingConfig
 
-from timar_replay.desk import Policy
+from timar_replay.virtual_worker import ComputeTimePolicy
 
 FORMAT = 1
 """Grows when the same settings would give other bytes."""
@@ -31,7 +31,7 @@ class ReplaySettings:
     inference: InferenceConfig = dataclasses.field(default_factory=lambda: InferenceConfig(warmup_turns=0))
     turns: TurnsConfig = dataclasses.field(default_factory=TurnsConfig)
     retargeting: RetargetingConfig = dataclasses.field(default_factory=RetargetingConfig)
-    policy: Policy = dataclasses.field(default_factory=Policy)
+    policy: ComputeTimePolicy = dataclasses.field(default_factory=ComputeTimePolicy)
     is_following: bool = False
     """Whether the recorded turn_log is repeated instead of turns being scheduled anew."""
     namespace: str | None = None
@@ -83,18 +83,9 @@ class ReplaySettings:
             ValueError: The file is no parameters file, or a value does not fit.
             OSError: It cannot be read.
         """
-        try:
-            content = yaml.safe_load(path.read_text("utf-8"))
-        except yaml.YAMLError as error:
-            raise ValueError(f"the parameters file {path} is not YAML: {error}") from error
-        if not isinstance(content, dict):
-            raise ValueError(f"the parameters file {path} holds no sections like '/**/NODE:'")
         settings = self
-        for section, body in content.items():
-            node = str(section).rpartition("/")[2]
-            values = body.get("ros__parameters") if isinstance(body, dict) else None
-            if not isinstance(values, dict):
-                raise ValueError(f"section {section!r} of {path} has no mapping 'ros__parameters'")
+        for section, values in read_parameters(path).items():
+            node = section.rpartition("/")[2]
             if node in NODES:
                 texts = [f"{node}.{name}={_text(value)}" for name, value in values.items()]
                 settings = settings.changed(texts)

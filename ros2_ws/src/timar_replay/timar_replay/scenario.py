@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 from timar_bag.damage import DAMAGES, damage_bag
 from timar_bag.dualtalk import read_track
 from timar_bag.make_bag import Samples, Track, write_bag
@@ -18,13 +17,14 @@ from timar_common.clock import SAMPLE_RATE_HZ
 from timar_common.pcm import float_to_int16, int16_to_float
 from timar_common.suggest import refuse_unknown, unknown_name
 from timar_common.wav import SoundFile
+from timar_common.yaml_map import read_yaml_map
 from timar_report.fail_if import Condition, UnknownValueError
 from timar_report.score_files import read_score
 
-from timar_replay.desk import Policy
 from timar_replay.fleet import run_fleet
 from timar_replay.replay_settings import ReplaySettings
 from timar_replay.runs import ReplayJob
+from timar_replay.virtual_worker import ComputeTimePolicy
 
 KEYS = {
     "description", "bag", "make", "damage", "model", "engine", "robot", "seed", "policy", "set", "fail_if",
@@ -78,12 +78,7 @@ def read_scenario(path: Path, model: str | None = None, engine: str | None = Non
         ValueError: A key is unknown or a value does not fit; the message names file and key.
         OSError: It cannot be read.
     """
-    try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"the scenario {path} is not YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"the scenario {path} holds no keys; expected some of {', '.join(sorted(KEYS))}")
+    content = read_yaml_map(path).values()
     try:
         return _scenario(path, content, model, engine)
     except (ValueError, TypeError) as error:
@@ -155,7 +150,9 @@ def _scenario(path: Path, content: dict[str, Any], model: str | None, engine: st
     typed += [f"{name}={value}" for name, value in (content.get("set") or {}).items()]
     typed += [f"inference.model={model}"] if model else []
     typed += [f"inference.engine={engine}"] if engine else []
-    settings = ReplaySettings(policy=Policy.read(str(content.get("policy", "ideal")))).changed(typed)
+    settings = ReplaySettings(policy=ComputeTimePolicy.read(str(content.get("policy", "ideal")))).changed(
+        typed
+    )
     return Scenario(
         path=path,
         bag=path.parent / content["bag"] if "bag" in content else None,

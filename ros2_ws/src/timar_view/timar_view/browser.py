@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from timar_common.processes import start_child
 from websockets.sync.client import ClientConnection, connect
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -53,7 +54,7 @@ class HeadlessBrowser:
         """
         executable = find_browser()
         self._profile = tempfile.TemporaryDirectory(prefix="timar-browser-", ignore_cleanup_errors=True)
-        self._process = subprocess.Popen(
+        self._process = start_child(
             [
                 executable,
                 "--headless",
