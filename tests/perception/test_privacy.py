@@ -55,8 +55,11 @@ def test_the_graph_without_perception_needs_nothing_of_its_libraries():
         "import sys\n"
         f"sys.modules.update(dict.fromkeys({OF_PERCEPTION!r}))\n"
         "from timar_bringup.graph import plan, read_arguments\n"
-        "import importlib\n"
+        "import importlib, pkgutil\n"
         "for planned in plan(read_arguments([])).nodes:\n"
-        "    importlib.import_module(planned.node.config.partition(':')[0])\n"
+        "    package = importlib.import_module(planned.node.package)\n"
+        "    for module in pkgutil.iter_modules(package.__path__, planned.node.package + '.'):\n"
+        "        if not module.name.endswith('_node'):\n"
+        "            importlib.import_module(module.name)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})

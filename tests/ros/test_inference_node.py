@@ -170,9 +170,7 @@ class Table:
         return {pair.key: pair.value for pair in self.diagnostics[-1].status[0].values}
 
     def turns(self) -> list[TurnLog]:
-        return [
-            entry for entry in self.log if entry.decision in (Decision.GENERATE, Decision.COMMIT_SKIPPED)
-        ]
+        return [entry for entry in self.log if entry.decision in (Decision.GENERATE, Decision.COMMIT_SKIPPED)]
 
     def close(self) -> None:
         self.node.close()

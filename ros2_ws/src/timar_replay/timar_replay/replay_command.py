@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from timar_bag.bag import BagReader
 from timar_bag.live import LiveConfig
+from timar_common.folder_lock import folder_lock
 from timar_report.compare import compare_runs, table
 from timar_report.fail_if import Condition, UnknownValueError
 from timar_report.score_files import SCORE_NAME, read_score
@@ -184,9 +185,8 @@ def _one(job: ReplayJob) -> dict[str, Any]:
 def _many(job: ReplayJob, workers: int, cluster: str) -> dict[str, dict[str, Any]]:
     bags = find_bags(job.bag)
     jobs = jobs_for(bags, job.bag, job.out, job)
-    job.out.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True, highlight=False)
-    with _progress(console) as progress:
+    with folder_lock(job.out), _progress(console) as progress:
         task = progress.add_task(f"{len(jobs)} bags", total=len(jobs))
 
         def advance(finished: Finished) -> None:
@@ -253,9 +253,10 @@ def _scenarios(argv: list[str]) -> int:
     parser.add_argument("--model", help="in place of the scenarios' own")
     parser.add_argument("--engine", help="in place of the scenarios' own")
     arguments = parser.parse_args(argv)
-    outcomes = run_scenarios(
-        arguments.scenarios, arguments.out, arguments.workers, arguments.model, arguments.engine
-    )
+    with folder_lock(arguments.out):
+        outcomes = run_scenarios(
+            arguments.scenarios, arguments.out, arguments.workers, arguments.model, arguments.engine
+        )
     for outcome in outcomes:
         sys.stdout.write(f"{'passed' if outcome.is_passed else 'FAILED':<7} {outcome.name}\n")
         sys.stdout.write("".join(f"        {line}\n" for line in outcome.failures))

@@ -1,26 +1,26 @@
-"""Life is a function of time: seeded, repeatable in the middle of a blink, and at a human pace."""
+"""IdleBehavior is a function of time: seeded, repeatable in the middle of a blink, and at a human pace."""
 
 import numpy as np
 import pytest
-from timar_retargeting.glide import Glide
-from timar_retargeting.life import LIFE_SIGNALS, Life, LifeConfig
-from timar_retargeting.look import look_direction
+from timar_retargeting.idle_behavior import IDLE_SIGNALS, IdleBehavior, IdleConfig
+from timar_retargeting.interpolation import TargetInterpolator
+from timar_retargeting.robot import Eyes
 
 
 def test_a_stretch_asked_for_again_is_the_same():
-    life, whole = Life(seed=3), Life(seed=3)
+    life, whole = IdleBehavior(seed=3), IdleBehavior(seed=3)
     times = 100.0 + 0.02 * np.arange(3000)
     expected = whole.signals(times)
     for first in range(0, 2900, 10):
         part = life.signals(times[first : first + 100])
-        for name in LIFE_SIGNALS:
+        for name in IDLE_SIGNALS:
             np.testing.assert_allclose(
                 part[name], expected[name][first : first + 100], atol=1e-9, err_msg=name
             )
 
 
 def test_people_blink_ten_to_twenty_five_times_a_minute():
-    blink = Life(seed=1).signals(0.01 * np.arange(60_000))["blink"]
+    blink = IdleBehavior(seed=1).signals(0.01 * np.arange(60_000))["blink"]
     assert blink.min() == 0.0
     assert blink.max() == pytest.approx(1.0)
     count = np.sum(np.diff((blink > 0.5).astype(int)) == 1)
@@ -28,14 +28,14 @@ def test_people_blink_ten_to_twenty_five_times_a_minute():
 
 
 def test_gaze_is_still_between_small_quick_shifts():
-    gaze = Life(seed=2).signals(0.005 * np.arange(20_000))["gaze_yaw"]
+    gaze = IdleBehavior(seed=2).signals(0.005 * np.arange(20_000))["gaze_yaw"]
     speed = np.abs(np.diff(gaze)) / 0.005
     assert np.mean(speed == 0.0) > 0.9
     assert 0.01 < np.std(gaze) < 0.1
 
 
 def test_signals_stay_in_their_ranges():
-    signals = Life(seed=5).signals(0.02 * np.arange(30_000))
+    signals = IdleBehavior(seed=5).signals(0.02 * np.arange(30_000))
     assert (np.abs(signals["breath"]) <= 1.0).all()
     for name in ("blink", "brow_raise", "smile"):
         assert (signals[name] >= 0.0).all()
@@ -43,13 +43,13 @@ def test_signals_stay_in_their_ranges():
 
 
 def test_a_head_that_is_not_to_live_is_still():
-    signals = Life(LifeConfig(enabled=False)).signals(np.arange(10.0))
-    assert set(signals) == set(LIFE_SIGNALS)
+    signals = IdleBehavior(IdleConfig(enabled=False)).signals(np.arange(10.0))
+    assert set(signals) == set(IDLE_SIGNALS)
     assert all((values == 0.0).all() for values in signals.values())
 
 
 def test_memory_stays_small_over_an_hour():
-    life = Life(seed=0)
+    life = IdleBehavior(seed=0)
     for second in range(3600):
         life.signals(second + np.array([0.0, 0.5]))
     assert len(life._gazes._times) < 100
@@ -62,21 +62,21 @@ def blinks_a_minute(life, minutes=20):
 
 def test_a_speaker_blinks_more_than_a_listener_as_people_do():
     """17 a minute at rest, 26 in conversation (Bentivoglio 1997)."""
-    speaker = Life(seed=1)
+    speaker = IdleBehavior(seed=1)
     speaker.take_floor(True, 0.0)
-    assert blinks_a_minute(Life(seed=1)) == pytest.approx(17, abs=3)
+    assert blinks_a_minute(IdleBehavior(seed=1)) == pytest.approx(17, abs=3)
     assert blinks_a_minute(speaker) == pytest.approx(26, abs=4)
 
 
 def test_no_blink_follows_another_within_the_refractory_time():
-    blink = Life(LifeConfig(blink_interval_s=0.5), seed=2).signals(0.01 * np.arange(60_000))["blink"]
+    blink = IdleBehavior(IdleConfig(blink_interval_s=0.5), seed=2).signals(0.01 * np.arange(60_000))["blink"]
     starts = np.flatnonzero(np.diff((blink > 0.5).astype(int)) == 1) * 0.01
     assert np.diff(starts).min() >= 0.8
 
 
 def test_eyes_jump_to_a_point_and_the_neck_takes_its_share_over():
-    config = LifeConfig(gaze_weight=0.0, sway_weight=0.0, look_head_share=0.5)
-    life, times = Life(config), 10.0 + 0.01 * np.arange(200)
+    config = IdleConfig(gaze_weight=0.0, sway_weight=0.0, look_head_share=0.5)
+    life, times = IdleBehavior(config), 10.0 + 0.01 * np.arange(200)
     life.look_at(0.4, -0.2, 10.5)
     signals = life.signals(times)
     np.testing.assert_array_equal(signals["gaze_yaw"][:50], 0.0)
@@ -89,8 +89,8 @@ def test_eyes_jump_to_a_point_and_the_neck_takes_its_share_over():
 
 
 def test_posture_shifts_when_the_floor_changes_and_not_else():
-    config = LifeConfig(gaze_weight=0.0, sway_weight=0.0)
-    life, times = Life(config, seed=1), np.arange(0.0, 30.0, 0.05)
+    config = IdleConfig(gaze_weight=0.0, sway_weight=0.0)
+    life, times = IdleBehavior(config, seed=1), np.arange(0.0, 30.0, 0.05)
     life.take_floor(True, 5.0)
     life.take_floor(True, 10.0)
     life.take_floor(False, 20.0)
@@ -113,19 +113,19 @@ def test_posture_shifts_when_the_floor_changes_and_not_else():
 )
 def test_a_layer_of_weight_zero_is_still_and_changes_no_other(weight, signals):
     times = 0.02 * np.arange(2000)
-    without, whole = Life(LifeConfig(**{weight: 0.0})).signals(times), Life().signals(times)
-    for name in LIFE_SIGNALS:
+    without, whole = IdleBehavior(IdleConfig(**{weight: 0.0})).signals(times), IdleBehavior().signals(times)
+    for name in IDLE_SIGNALS:
         if name in signals:
             assert not without[name].any()
         else:
             np.testing.assert_array_equal(without[name], whole[name])
 
 
-def test_a_glide_told_to_turn_back_on_its_way_does_not_jump():
-    glide = Glide(1, 1.0)
-    glide.go(np.array([1.0]), 0.0)
-    glide.go(np.array([-1.0]), 0.4)
-    places = glide.at(np.arange(-0.5, 3.0, 0.01))[:, 0]
+def test_a_targets_told_to_turn_back_on_its_way_does_not_jump():
+    targets = TargetInterpolator(1, 1.0)
+    targets.set_target(np.array([1.0]), 0.0)
+    targets.set_target(np.array([-1.0]), 0.4)
+    places = targets.at(np.arange(-0.5, 3.0, 0.01))[:, 0]
     assert np.abs(np.diff(places)).max() < 0.05
     assert places[0] == 0.0
     assert places[-1] == pytest.approx(-1.0)
@@ -141,10 +141,10 @@ def test_a_glide_told_to_turn_back_on_its_way_does_not_jump():
     ],
 )
 def test_left_is_a_positive_yaw_up_a_negative_pitch_and_behind_is_as_far_as_it_goes(point, yaw, pitch):
-    assert look_direction(point, (0.062, 0.0, 0.3)) == pytest.approx((yaw, pitch))
+    assert Eyes(origin_m=(0.062, 0.0, 0.3)).direction_to(point) == pytest.approx((yaw, pitch))
 
 
 @pytest.mark.parametrize("point", [(np.nan, 0.0, 0.0), (np.inf, 0.0, 0.0), (0.07, 0.0, 0.3)])
 def test_a_point_that_cannot_be_looked_at_is_refused(point):
     with pytest.raises(ValueError, match="from the eyes"):
-        look_direction(point, (0.062, 0.0, 0.3))
+        Eyes(origin_m=(0.062, 0.0, 0.3)).direction_to(point)

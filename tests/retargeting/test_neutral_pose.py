@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from timar_retargeting.neutral import RestConfig, RunningNeutral
+from timar_retargeting.neutral_pose import NeutralConfig, NeutralPoseEstimator
 from timar_retargeting.signals import Neutral, signal_columns
 
 RESTING = np.array([0.12, -0.2, 0.05, 0.08])
@@ -22,8 +22,8 @@ def talk(seconds, rest=RESTING, seed=0):
 
 
 def run(motion, config=None, turn=5, given=None):
-    neutral = RunningNeutral(given or Neutral(), config or RestConfig())
-    rows = [neutral.follow(motion[k : k + turn]) for k in range(0, len(motion), turn)]
+    neutral = NeutralPoseEstimator(given or Neutral(), config or NeutralConfig())
+    rows = [neutral.update(motion[k : k + turn]) for k in range(0, len(motion), turn)]
     return np.concatenate(rows), neutral
 
 
@@ -70,10 +70,10 @@ def test_frames_that_are_not_finite_are_left_out():
     motion[::7, 54] = np.nan
     rest, neutral = run(motion)
     assert np.isfinite(rest).all()
-    np.testing.assert_array_equal(neutral.follow(np.full((5, 56), np.nan)), np.tile(neutral.rest, (5, 1)))
+    np.testing.assert_array_equal(neutral.update(np.full((5, 56), np.nan)), np.tile(neutral.rest, (5, 1)))
 
 
 def test_the_estimate_stays_within_its_range_of_the_given_pose():
-    config = RestConfig(neutral_range_rad=0.1)
+    config = NeutralConfig(neutral_range_rad=0.1)
     _, neutral = run(talk(200, np.array([0.0, 0.6, 0.0, 0.0])), config, given=Neutral((0.0, 0.2, 0.0)))
     assert neutral.rest[1] == pytest.approx(0.3)

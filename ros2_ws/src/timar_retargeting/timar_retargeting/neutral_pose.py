@@ -1,4 +1,4 @@
-"""A person's own resting pose, estimated while they move: slow, robust, and never a jump."""
+"""Estimates a person's own neutral pose while they move: slow, robust, and never a jump."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ Array = npt.NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True)
-class RestConfig:
-    """How a resting pose is estimated."""
+class NeutralConfig:
+    """How a person's neutral pose is estimated."""
 
     neutral_time_constant_s: float = option(
         40.0,
@@ -47,13 +47,11 @@ class RestConfig:
 
 SETTLING_S = 6.0
 """At first the estimate is this quick, for it knows nothing yet [s]."""
-
-
-JAW_HASTE = 2.0
+JAW_RATE_GAIN = 2.0
 """The jaw's estimate is this much quicker, to make up for what its openings count less."""
 
 
-class RunningNeutral:
+class NeutralPoseEstimator:
     """Neck (axis-angle) and jaw at rest, from all frames seen so far.
 
     Each frame pulls the estimate towards itself, a far one no more than one at `neutral_excursion_rad`, so
@@ -67,9 +65,9 @@ class RunningNeutral:
     """
 
     def __init__(
-        self, given: Neutral, config: RestConfig | None = None, frames_per_second: float = 25.0
+        self, given: Neutral, config: NeutralConfig | None = None, frames_per_second: float = 25.0
     ) -> None:
-        self.config = config or RestConfig()
+        self.config = config or NeutralConfig()
         self._given = given.row()
         self._frame_s = 1.0 / frames_per_second
         self._rest = self._given.copy()
@@ -85,8 +83,8 @@ class RunningNeutral:
         """(4,) neck and jaw at rest now [rad]."""
         return self._rest.copy()
 
-    def follow(self, motion: Array) -> Array:
-        """Take frames in and return the resting pose at each.
+    def update(self, motion: Array) -> Array:
+        """Take frames in and return the neutral pose at each.
 
         Args:
             motion: (frames, 56); frames that are not finite are left out.
@@ -102,7 +100,7 @@ class RunningNeutral:
             pull = np.minimum(
                 np.maximum(poses - before, -cfg.neutral_excursion_rad), cfg.neutral_excursion_rad
             )
-            pull[:, 3] *= JAW_HASTE * np.where(pull[:, 3] > 0.0, cfg.neutral_jaw_opening_weight, 1.0)
+            pull[:, 3] *= JAW_RATE_GAIN * np.where(pull[:, 3] > 0.0, cfg.neutral_jaw_opening_weight, 1.0)
             length_s = len(poses) * self._frame_s
             self._seen_s += length_s
             # At first it is as slow as what was seen is short, and settles from there on.

@@ -1,4 +1,6 @@
-"""Life laid over motion, and all there is without it: blinks, gaze, breath, sway, posture; functions of time.
+"""Idle behavior: blinks, gaze, breath, sway and posture, added to motion and all there is without it.
+
+Every signal is a seeded function of time.
 
 Facts behind the defaults. People blink about 17 times a minute at rest and 26 times in conversation (A. R.
 Bentivoglio et al., "Analysis of blink rate patterns in normal subjects", Movement Disorders 12, 1997). The
@@ -19,19 +21,19 @@ import numpy as np
 import numpy.typing as npt
 from timar_common.config import check, option
 
-from timar_retargeting.glide import Glide, smooth_step
+from timar_retargeting.interpolation import TargetInterpolator, smooth_step
 
 Array = npt.NDArray[np.float64]
 
-LIFE_SIGNALS = (
+IDLE_SIGNALS = (
     "blink", "gaze_yaw", "gaze_pitch", "breath", "sway_yaw", "sway_pitch", "sway_roll", "brow_raise", "smile",
 )  # fmt: skip
 """blink 0 open .. 1 closed; gaze and sway [rad], signs as in the neck; breath -1..1; the others 0..1."""
 
 
 @dataclasses.dataclass(frozen=True)
-class LayersConfig:
-    """How lively a head is by itself; every layer has its weight."""
+class IdleLayersConfig:
+    """How much a head moves by itself; every layer has its weight."""
 
     blink_weight: float = option(
         1.0, "How far blinks close the lids; 0: no blinks.", minimum=0.0, maximum=1.0
@@ -46,7 +48,7 @@ class LayersConfig:
         1.0, "Size of the shift of posture when the floor changes.", minimum=0.0, maximum=2.0
     )
     face_weight: float = option(
-        1.0, "Size of the slow play of brows and lip corners.", minimum=0.0, maximum=1.0
+        1.0, "Size of the slow movement of brows and lip corners.", minimum=0.0, maximum=1.0
     )
     blink_interval_s: float = option(
         2.5,
@@ -83,7 +85,7 @@ class LayersConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class LifeConfig(LayersConfig):
+class IdleConfig(IdleLayersConfig):
     """The layers, and whether there are any."""
 
     enabled: bool = option(True, "Whether the head blinks, breathes and looks about by itself.")
@@ -100,26 +102,26 @@ SLOW_HZ = np.array([
     (0.071, 0.113), (0.083, 0.131), (0.059, 0.097), (0.09, 0.17), (0.043, 0.067),
 ]).T.ravel()  # fmt: skip
 """Two frequencies, of no common multiple, for each of three sways, brows and smile [Hz]."""
-_PLACE = {name: place for place, name in enumerate(LIFE_SIGNALS)}
+_COLUMN = {name: column for column, name in enumerate(IDLE_SIGNALS)}
 
 
-class Life:
-    """Signals of life at any time; the same seed and the same calls give the same life.
+class IdleBehavior:
+    """Idle signals at any time; the same seed and the same calls give the same signals.
 
     The events (blinks, gaze shifts) are drawn once, in order, as time is asked for; a stretch that is asked
-    for again gives the same values, so that a plan may be made anew in the middle of a blink.
+    for again gives the same values, so that a plan may be made again in the middle of a blink.
 
     Args:
-        config: How lively.
+        config: Which layers, how large, how often.
         seed: Of blinks, gaze, postures and phases.
     """
 
-    def __init__(self, config: LifeConfig | None = None, seed: int = 0) -> None:
-        self.config = config or LifeConfig()
+    def __init__(self, config: IdleConfig | None = None, seed: int = 0) -> None:
+        self.config = config or IdleConfig()
         phases, blinks, gazes, postures = map(np.random.default_rng, np.random.SeedSequence(seed).spawn(4))
         cfg = self.config
         self._phases = phases.uniform(0.0, 2 * np.pi, 1 + len(SLOW_HZ))
-        self._turns_hz = 2 * np.pi * np.concatenate([[cfg.breath_hz], SLOW_HZ])
+        self._angular_hz = 2 * np.pi * np.concatenate([[cfg.breath_hz], SLOW_HZ])
         self._is_speaking = False
         self._blinks = _Events(blinks, self._blink_interval_s, BLINK_REFRACTORY_S)
         self._gazes = _Events(
@@ -129,35 +131,38 @@ class Life:
             lambda r: np.clip(r.normal(0.0, [cfg.gaze_yaw_rad, cfg.gaze_pitch_rad]), -0.4, 0.4),
         )
         self._postures = postures
-        self._posture = Glide(3, POSTURE_S)
-        self._look_line, self._look_head = Glide(2, SACCADE_S), Glide(2, LOOK_HEAD_S)
+        self._posture = TargetInterpolator(3, POSTURE_S)
+        self._look_line, self._look_head = (
+            TargetInterpolator(2, SACCADE_S),
+            TargetInterpolator(2, LOOK_HEAD_S),
+        )
 
     def signals(self, times_s: npt.ArrayLike) -> dict[str, Array]:
-        """Return every signal of LIFE_SIGNALS, each (K,), as `rows` does."""
-        return dict(zip(LIFE_SIGNALS, self.rows(np.asarray(times_s, np.float64)).T, strict=True))
+        """Return every signal of IDLE_SIGNALS, each (K,), as `rows` does."""
+        return dict(zip(IDLE_SIGNALS, self.rows(np.asarray(times_s, np.float64)).T, strict=True))
 
     def rows(self, times: Array) -> Array:
-        """Return the signals at instants.
+        """Return the idle signals at instants.
 
         Args:
             times: (K,) rising instants on one clock, not before those asked for about a minute ago [s].
 
         Returns:
-            (K, S) in the order of LIFE_SIGNALS.
+            (K, S) in the order of IDLE_SIGNALS.
         """
-        rows = np.zeros((times.size, len(LIFE_SIGNALS)))
+        rows = np.zeros((times.size, len(IDLE_SIGNALS)))
         cfg = self.config
         if not cfg.enabled or not times.size:
             return rows
-        waves = np.sin(times[:, None] * self._turns_hz + self._phases)
+        waves = np.sin(times[:, None] * self._angular_hz + self._phases)  # (K, 11)
         # Two sines that never meet again: between -1 and 1.
-        slow = 0.5 * (waves[:, 1:6] + waves[:, 6:])
-        rows[:, _PLACE["breath"]] = cfg.breath_weight * waves[:, 0]
+        slow = 0.5 * (waves[:, 1:6] + waves[:, 6:])  # (K, 5)
+        rows[:, _COLUMN["breath"]] = cfg.breath_weight * waves[:, 0]
         rows[:, SWAY] = cfg.sway_weight * cfg.sway_rad * SWAY_SHAPE * slow[:, :3]
-        rows[:, _PLACE["brow_raise"]] = cfg.face_weight * (0.5 + 0.5 * slow[:, 3])
-        rows[:, _PLACE["smile"]] = cfg.face_weight * (0.35 + 0.25 * slow[:, 4])
+        rows[:, _COLUMN["brow_raise"]] = cfg.face_weight * (0.5 + 0.5 * slow[:, 3])
+        rows[:, _COLUMN["smile"]] = cfg.face_weight * (0.35 + 0.25 * slow[:, 4])
         if cfg.blink_weight:
-            rows[:, _PLACE["blink"]] = cfg.blink_weight * self._blink(times)
+            rows[:, _COLUMN["blink"]] = cfg.blink_weight * self._blink(times)
         if cfg.gaze_weight:
             rows[:, GAZE] = cfg.gaze_weight * self._gaze(times)
         if not self._posture.is_unused:
@@ -177,8 +182,8 @@ class Life:
             time_s: Not before an earlier call [s].
         """
         line = np.array([yaw_rad, pitch_rad])
-        self._look_line.go(line, time_s)
-        self._look_head.go(self.config.look_head_share * line, time_s)
+        self._look_line.set_target(line, time_s)
+        self._look_head.set_target(self.config.look_head_share * line, time_s)
 
     def take_floor(self, is_speaking: bool, time_s: float) -> None:
         """Shift posture when the floor changes, and blink at the pace of a speaker or a listener.
@@ -194,7 +199,9 @@ class Life:
         lean = np.array([0.0, -0.4, 0.0]) if is_speaking else np.array([0.0, 0.6, 0.0])
         spread = np.array([0.6, 0.5, 0.5 if is_speaking else 1.2])
         size = self.config.posture_rad
-        self._posture.go(size * (lean + np.clip(self._postures.normal(0.0, spread), -2.0, 2.0)), time_s)
+        self._posture.set_target(
+            size * (lean + np.clip(self._postures.normal(0.0, spread), -2.0, 2.0)), time_s
+        )
 
     def _blink_interval_s(self, rng: np.random.Generator) -> float:
         cfg = self.config
@@ -213,15 +220,15 @@ class Life:
     def _gaze(self, times: Array) -> Array:
         gaze = np.empty((times.size, 2))
         gaze[:] = self._gazes.last_before(times[0])
-        for start_s, place in self._gazes.between(times[0] - SACCADE_S, times[-1]):
+        for start_s, target in self._gazes.between(times[0] - SACCADE_S, times[-1]):
             before = self._gazes.last_before(start_s)
             step = smooth_step((times - start_s) / SACCADE_S)[:, None]
-            gaze = np.where(times[:, None] >= start_s, before + step * (place - before), gaze)
+            gaze = np.where(times[:, None] >= start_s, before + step * (target - before), gaze)
         return gaze
 
 
-GAZE = slice(_PLACE["gaze_yaw"], _PLACE["gaze_pitch"] + 1)
-SWAY = slice(_PLACE["sway_yaw"], _PLACE["sway_roll"] + 1)
+GAZE = slice(_COLUMN["gaze_yaw"], _COLUMN["gaze_pitch"] + 1)
+SWAY = slice(_COLUMN["sway_yaw"], _COLUMN["sway_roll"] + 1)
 SWAY_SHAPE = np.array([1.0, 0.5, 0.7])
 
 
@@ -251,12 +258,12 @@ class _Events:
 
     def last_before(self, time_s: float) -> Array:
         """Return the value of the last event before an instant; zero when there was none."""
-        place = bisect.bisect_left(self._times, time_s)
-        return self._values[place - 1] if place else self._zero
+        index = bisect.bisect_left(self._times, time_s)
+        return self._values[index - 1] if index else self._zero
 
     def _reach(self, first_s: float, last_s: float) -> None:
         if not self._times or first_s - self._times[-1] > self.KEPT_S:
-            # A new start, or time has leapt: nothing between is worth drawing.
+            # A new start, or time has jumped: nothing between is worth drawing.
             self._times, self._values = [first_s + self._interval_s(self._rng)], [self._draw(self._rng)]
         while self._times[-1] <= last_s:
             self._times.append(self._times[-1] + self._refractory_s + self._interval_s(self._rng))

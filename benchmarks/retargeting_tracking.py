@@ -1,6 +1,6 @@
 """How closely the joints are commanded to follow, by preview, and what a frame costs.
 
-OPENBLAS_NUM_THREADS=1 python benchmarks/body_tracking.py
+OPENBLAS_NUM_THREADS=1 python benchmarks/retargeting_tracking.py
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import time
 
 import numpy as np
 from timar_description.find import find_joint_map
-from timar_retargeting.body import Body, Motion
-from timar_retargeting.config import BodyConfig
-from timar_retargeting.life import Life, LifeConfig
+from timar_retargeting.config import PlanningConfig
+from timar_retargeting.idle_behavior import IdleBehavior, IdleConfig
+from timar_retargeting.motion_timeline import MotionFrames
+from timar_retargeting.retargeting_core import RetargetingCore
 from timar_retargeting.robot import load_robot
 
 FRAME_NS = 40_000_000
@@ -25,26 +26,26 @@ CASES = ((1.0, 0.2), (2.0, 0.1), (4.0, 0.04))
 def track(frequency_hz: float, amplitude_rad: float, turn: int, early_ms: float) -> tuple[float, float]:
     """Return the neck's RMS error as a share of its motion, and microseconds a turn (median)."""
     robot = load_robot(find_joint_map())
-    body = Body(robot, BodyConfig(), Life(LifeConfig(enabled=True)))
-    body.warm_up()
+    core = RetargetingCore(robot, PlanningConfig(), IdleBehavior(IdleConfig(enabled=True)))
+    core.warm_up()
     yaw = robot.joint_names.index("neck_yaw")
     start_ns = 1_000_000_000_000
     zero_ns = start_ns + 500_000_000
-    plans, costs_us = [body.start(robot.offsets_rad, start_ns)], []
+    plans, costs_us = [core.start(robot.offsets_rad, start_ns)], []
     for first in range(0, int(SECONDS * 25), turn):
         motion = np.zeros((turn, 56))
         motion[:, 54] = amplitude_rad * np.sin(2 * np.pi * frequency_hz * (first + np.arange(turn)) / 25.0)
         due_ns = zero_ns + first * FRAME_NS
         began_s = time.perf_counter()
-        plan = body.on_motion(Motion("bench", first, due_ns, 0, motion), due_ns - int(early_ms * 1e6))
+        plan = core.on_motion(MotionFrames("bench", first, due_ns, 0, motion), due_ns - int(early_ms * 1e6))
         costs_us.append((time.perf_counter() - began_s) * 1e6)
         plans += [plan] if plan is not None else []
     commanded = {}
     for plan in plans:
-        commanded |= {plan.first_index + row: p[yaw] for row, p in enumerate(plan.curve.positions)}
+        commanded |= {plan.first_index + row: p[yaw] for row, p in enumerate(plan.positions)}
     seen_s = {k: (k * STEP_NS - zero_ns) * 1e-9 + robot.leads_s[yaw] for k in commanded}
     chosen = [k for k, seen in seen_s.items() if 2.0 < seen < SECONDS - 1.0]
-    sway = robot.gains(("sway_yaw",))[0, yaw] * body.life.signals(np.array(chosen) * 0.02)["sway_yaw"]
+    sway = robot.gains(("sway_yaw",))[0, yaw] * core.idle.signals(np.array(chosen) * 0.02)["sway_yaw"]
     phase = 2 * np.pi * frequency_hz * np.array([seen_s[k] for k in chosen])
     wanted = amplitude_rad * np.sin(phase) + sway
     error = np.array([commanded[k] for k in chosen]) - wanted

@@ -128,7 +128,13 @@ def stage() -> Iterator[Stage]:
     ros_args = ["--ros-args", "-r", f"__ns:=/{namespace}"]
     driver = subprocess.Popen([*command, "timar_driver.driver_node:DriverNode", *ros_args])
     retargeting = subprocess.Popen(
-        [*command, "timar_retargeting.retargeting_node:RetargetingNode", *ros_args, "-p", "life:=false"]
+        [
+            *command,
+            "timar_retargeting.retargeting_node:RetargetingNode",
+            *ros_args,
+            "-p",
+            "idle_behavior:=false",
+        ]
     )
     rclpy.init()
     node = Stage(namespace)

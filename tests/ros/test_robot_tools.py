@@ -80,7 +80,7 @@ def spin_until(node: Node, condition: Any, seconds: float = PATIENCE_S) -> None:
 
 def test_the_delay_of_simulated_servos_is_measured_to_a_few_milliseconds() -> None:
     slow = (DRIVER, {"servo_delay_ms": 45.0})
-    with running(slow, (RETARGETING, {"life": "false"})) as namespace:
+    with running(slow, (RETARGETING, {"idle_behavior": "false"})) as namespace:
         # Where the machine holds the driver up in the middle of a step, that is measured: then once more.
         for _ in range(3):
             results = measure_delays(ROBOT, namespace, ("neck_yaw", "jaw"), 0.2)
@@ -100,7 +100,7 @@ def test_a_head_that_does_not_run_is_told() -> None:
 
 
 def test_lines_of_a_terminal_move_a_joint_and_keep_its_limit() -> None:
-    with running((DRIVER, {}), (RETARGETING, {"life": "false"})) as namespace:
+    with running((DRIVER, {}), (RETARGETING, {"idle_behavior": "false"})) as namespace:
         read_end, write_end = os.pipe()
         os.write(write_end, b"jaw 0.3\nhigh\nquit\n")
         os.close(write_end)
@@ -171,7 +171,7 @@ def test_without_a_driver_the_head_lives_on_joint_states_and_looks_where_it_is_t
 
 
 def test_positions_come_one_by_one_in_the_robots_order_when_asked_for() -> None:
-    nodes = ((DRIVER, {}), (RETARGETING, {"output": "positions", "life": "false"}))
+    nodes = ((DRIVER, {}), (RETARGETING, {"output": "positions", "idle_behavior": "false"}))
     with running(*nodes) as namespace, listener(namespace) as node:
         commands: list[Any] = []
         topic = TOPICS["position_commands"]
