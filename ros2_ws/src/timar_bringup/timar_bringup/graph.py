@@ -178,11 +178,6 @@ NODES: tuple[Node, ...] = (
     Node(
         name="playback",
         package="timar_audio",
-<<<<<<< HEAD
-        component="timar_audio.playback_node:PlaybackNode",
-        config="timar_audio.playback_config:PlaybackConfig",
-=======
->>>>>>> main
         process="sound",
         listens=("user/audio_raw",),
         parameters={"file": "agent_file"},
@@ -191,11 +186,6 @@ NODES: tuple[Node, ...] = (
     Node(
         name="capture",
         package="timar_audio",
-<<<<<<< HEAD
-        component="timar_audio.capture_node:CaptureNode",
-        config="timar_audio.capture_config:CaptureConfig",
-=======
->>>>>>> main
         process="sound",
         parameters={"source": "source", "device": "device", "file": "user_file"},
         not_if="replay",
