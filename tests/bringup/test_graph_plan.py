@@ -30,8 +30,8 @@ CONFIGS = {
     "motion_player": "timar_bag.motion_player:MotionPlayerConfig",
     "perception": "timar_perception.config:PerceptionConfig",
     "turns": "timar_audio.turns_config:TurnsConfig",
-    "playback": "timar_audio.playback:PlaybackConfig",
-    "capture": "timar_audio.capture:CaptureConfig",
+    "playback": "timar_audio.playback_config:PlaybackConfig",
+    "capture": "timar_audio.capture_config:CaptureConfig",
 }
 
 
