@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 
-from timar_audio.capture import Capture, SoundBlock
+from timar_audio.blocks import AudioBlock
+from timar_audio.capture import Capture
+from timar_audio.external_audio import Layout, read_layout, read_sound
 from timar_audio.floor import Speaker
-from timar_audio.foreign_sound import Layout, read_layout, read_sound
 from timar_audio.topic_source import TopicSource
 from timar_common.clock import NOMINAL_NS_PER_SAMPLE
 from timar_common.messages import wire_header
@@ -67,7 +68,7 @@ class ExternalSound:
         self._voices = voices
         self._captures = {topic: _TopicCapture(topic, _layout_of(reader, topic)) for topic in voices}
         self._rejected = rejected
-        self._newest_user: SoundBlock | None = None
+        self._newest_user: AudioBlock | None = None
         self._agent_offset: int | None = None
 
     def read(self, entry: BagMessage) -> Iterator[BagMessage]:
@@ -87,7 +88,7 @@ class ExternalSound:
                 message = audio_chunk(first, block.samples, header, block.filled_samples)
                 yield BagMessage(TARGETS[speaker], entry.receive_ns, message)
 
-    def _on_user_counter(self, block: SoundBlock) -> int | None:
+    def _on_user_counter(self, block: AudioBlock) -> int | None:
         """Return where a block of the agent's begins on the user's counter; None before its begin."""
         user = self._newest_user
         if user is None:
@@ -110,7 +111,7 @@ class _TopicCapture:
         self._source.open()
         self._capture = Capture(BLOCK_SAMPLES)
 
-    def append(self, entry: BagMessage) -> list[SoundBlock]:
+    def append(self, entry: BagMessage) -> list[AudioBlock]:
         sound = read_sound(entry.message, self._layout)
         self._now_ns = entry.receive_ns
         self._source.push(sound, sound.first_ros_ns, entry.receive_ns)
