@@ -12,6 +12,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from timar_bag.bag import BagReader
 from timar_bag.graph_inputs import GraphInputs
+from timar_common.messages import stamp_ns
 
 SECONDS = 2.0
 BEGIN_NS = 1_700_000_000_000_000_000
@@ -129,7 +130,7 @@ def heard(bag: Path, topic: str = "user/audio", **named: str) -> tuple[np.ndarra
 
 
 @pytest.mark.parametrize("write", CONVENTIONS, ids=lambda write: write.__name__)
-def test_foreign_sound_is_heard_as_ours(write: Callable[[Path], None], tmp_path: Path):
+def test_external_sound_is_heard_as_ours(write: Callable[[Path], None], tmp_path: Path):
     write(tmp_path / "bag")
     samples, found, source = heard(tmp_path / "bag")
     assert any("was taken as user/audio" in note for note in source.notes)
@@ -139,12 +140,12 @@ def test_foreign_sound_is_heard_as_ours(write: Callable[[Path], None], tmp_path:
     assert count > 0.9 * len(wanted)
     lag = max(range(-200, 201), key=lambda k: float(samples[400 + k : count + k] @ wanted[400:count]))
     assert np.corrcoef(samples[400 + lag : count + lag], wanted[400:count])[0, 1] > 0.999
-    place_ms = (found[0].header.stamp - BEGIN_NS) / 1e6 - found[0].first_sample / 16 + lag / 16
+    place_ms = (stamp_ns(found[0]) - BEGIN_NS) / 1e6 - found[0].first_sample / 16 + lag / 16
     assert abs(place_ms) < 5, "stamped when it was heard"
     assert all(len(message.samples) == 320 and message.sample_rate == 16_000 for message in found)
 
 
-def test_a_lost_message_of_foreign_sound_is_silence_of_its_length(tmp_path: Path):
+def test_a_lost_message_of_external_sound_is_silence_of_its_length(tmp_path: Path):
     bag, rate = Foreign(tmp_path / "bag", DRIVERS), 16_000
     for number, (first_ns, part) in enumerate(blocks(voice(rate, 220.0), rate, 20)):
         if number not in range(40, 50):

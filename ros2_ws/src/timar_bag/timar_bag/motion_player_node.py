@@ -5,7 +5,7 @@ from __future__ import annotations
 from timar_common.base_node import run
 from timar_common.component_node import ComponentNode
 
-from timar_bag.motion_player import MotionPlayerComponent
+from timar_bag.motion_player_component import MotionPlayerComponent
 
 
 class MotionPlayerNode(ComponentNode):
