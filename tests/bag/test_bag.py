@@ -14,7 +14,7 @@ import yaml
 from rosbags.rosbag2 import StoragePlugin, Writer
 from timar_bag.bag import BagReader
 from timar_bag.bag_writer import BagWriter, offered_qos
-from timar_bag.message_types import find_message_folder, standard_types
+from timar_common.messages import find_message_folder, standard_types
 from timar_common.topics import TOPICS, Topic
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from timar_bag.conversation import read_conversation
-from timar_bag.message_types import find_message_folder
 from timar_bag.voice import VoiceTrack
+from timar_common.messages import find_message_folder
 from timar_report.joints import limits_of
 from timar_report.summary import summarize
 

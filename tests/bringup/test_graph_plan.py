@@ -20,8 +20,23 @@ def parameters(node: str, *typed: str) -> dict:
     return dict(planned[node].parameters)
 
 
+# Node -> its configuration dataclass, which can be read without ROS 2.
+CONFIGS = {
+    "inference": "timar_inference.config:InferenceConfig",
+    "recorder": "timar_bag.recorder:RecorderConfig",
+    "view": "timar_view.config:ViewConfig",
+    "driver": "timar_driver.config:DriverConfig",
+    "retargeting": "timar_retargeting.config:RetargetingConfig",
+    "motion_player": "timar_bag.motion_player:MotionPlayerConfig",
+    "perception": "timar_perception.config:PerceptionConfig",
+    "turns": "timar_audio.turns_config:TurnsConfig",
+    "playback": "timar_audio.playback:PlaybackConfig",
+    "capture": "timar_audio.capture:CaptureConfig",
+}
+
+
 def config_of(node) -> type:
-    module, _, name = node.config.partition(":")
+    module, _, name = CONFIGS[node.name].partition(":")
     return getattr(importlib.import_module(module), name)
 
 
@@ -148,5 +163,8 @@ def test_missing_parameters_file_is_named(tmp_path):
 
 def test_every_node_of_the_graph_is_an_executable_of_its_package():
     for node in NODES:
-        setup = (ROOT / "ros2_ws" / "src" / node.package / "setup.py").read_text()
-        assert f'"{node.executable} = ' in setup, f"{node.package} has no console script {node.executable}"
+        package = ROOT / "ros2_ws" / "src" / node.package
+        assert f'"{node.name} = ' in (package / "setup.py").read_text(), node.name
+        module, _, name = node.component.partition(":")
+        file = package / Path(*module.split(".")).with_suffix(".py")
+        assert f"class {name}(" in file.read_text(), node.component

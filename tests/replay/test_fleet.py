@@ -16,6 +16,7 @@ import pytest
 from pyarrow import parquet
 from synthetic_talk import voice
 from timar_bag.make_bag import Samples, write_bag
+from timar_common.folder_lock import folder_lock
 from timar_replay.fleet import find_bags, jobs_for, run_fleet, write_summary, write_table
 from timar_replay.replay_settings import ReplaySettings
 from timar_replay.runs import ReplayJob
@@ -133,6 +134,16 @@ def test_one_broken_bag_of_many_is_told_and_the_others_go_on(settings: ReplaySet
     bad, good = run_fleet(jobs(tmp_path / "bags", tmp_path / "out", settings), workers=1)
     assert "cannot be read" in bad.error
     assert good.error == ""
+
+
+def test_folder_that_another_run_writes_into_is_named(settings: ReplaySettings, tmp_path: Path):
+    """Two runs into one folder ended with a misleading message for one of them."""
+    write_bag(tmp_path / "bag", Samples(voice(1, 2)))
+    job = ReplayJob(tmp_path / "bag", tmp_path / "out", settings, has_report=False)
+    with folder_lock(job.out):
+        (finished,) = run_fleet([job], workers=1)
+    assert f"the folder {job.out} is in use by process {os.getpid()} (" in finished.error
+    assert run_fleet([job], workers=1)[0].error == ""
 
 
 def test_every_bag_has_results_of_its_own_whatever_it_is_called(settings: ReplaySettings, tmp_path: Path):

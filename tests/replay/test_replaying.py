@@ -20,11 +20,11 @@ from timar_bag.out_bag import OutBag
 from timar_bag.truth import KNOWN_TOPICS
 from timar_inference.runtime import Runtime, open_runtime
 from timar_model.metrics import clip_metrics
-from timar_replay.desk import Policy
 from timar_replay.replay import replay
 from timar_replay.replay_command import replay as command
 from timar_replay.replay_settings import ReplaySettings
 from timar_replay.runs import ReplayJob, run_job
+from timar_replay.virtual_worker import ComputeTimePolicy
 from timar_report.compare import compare_runs
 from timar_report.frames import read_frames
 from timar_report.joints import limits_of
@@ -109,7 +109,7 @@ def test_following_with_another_seed_is_told_to_differ(
 def test_slow_machine_commits_turns_unsampled_and_says_so(
     bag: Path, settings: ReplaySettings, tmp_path: Path
 ):
-    replay(bag, tmp_path / "bag", dataclasses.replace(settings, policy=Policy.read("fixed:230")))
+    replay(bag, tmp_path / "bag", dataclasses.replace(settings, policy=ComputeTimePolicy.read("fixed:230")))
     score = score_bag(tmp_path / "bag", limits_of("timar_head"))
     assert score.numbers["late_turns"] > 0
     assert score.numbers["extra"]["unsampled_turns"] > 5
@@ -257,7 +257,7 @@ def test_late_turns_alone_make_a_run_worse(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ):
-    slow = dataclasses.replace(settings, policy=Policy.read("fixed:120"))
+    slow = dataclasses.replace(settings, policy=ComputeTimePolicy.read("fixed:120"))
     run_job(ReplayJob(long_replay / "talk", tmp_path / "b", slow, has_report=False), runtime)
     assert {"late_turns", "frames.late"} <= set(compare_runs(long_replay / "a", tmp_path / "b").worse)
     typed = ["compare", str(long_replay / "a"), str(tmp_path / "b")]

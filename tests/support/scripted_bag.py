@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from rosbags.typesys.store import Typestore
 from timar_bag.bag_writer import BagWriter
-from timar_bag.message_types import standard_types
+from timar_common.messages import standard_types
 from timar_common.topics import TOPICS
 
 BEGIN_NS = 1_700_000_000_123_456_789

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from timar_common.clock import FRAMES_PER_SECOND
+from timar_common.folder_lock import folder_lock
 
 from .corpora.check import FolderReport, check_folder
 from .corpora.dyads import BadClipError
@@ -105,7 +106,7 @@ def _print_report(report: FolderReport, console: Console) -> None:
 
 def _synthesize(arguments: argparse.Namespace, console: Console) -> int:
     config = CorpusConfig(arguments.hours, arguments.clip_s, arguments.held_out, arguments.seed)
-    with Progress(console=console, transient=True) as progress:
+    with folder_lock(arguments.folder), Progress(console=console, transient=True) as progress:
         task = progress.add_task("conversing")
         synthesize(
             arguments.folder,

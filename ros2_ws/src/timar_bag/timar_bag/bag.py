@@ -16,8 +16,9 @@ from rosbags.rosbag2.storage_mcap import zstd  # type: ignore[attr-defined]  # i
 from rosbags.serde import SerdeError
 from rosbags.typesys.base import TypesysError
 from rosbags.typesys.store import Typestore
+from timar_common.messages import standard_types
 
-from timar_bag.message_types import standard_types, types_of_bag
+from timar_bag.message_types import types_of_bag
 from timar_bag.salvage import RawMessage, SalvagedFile
 from timar_bag.truth import KNOWN_TOPICS
 

@@ -40,6 +40,10 @@ class BagTime:
         """Write a monotonic time as ROS time [ns]."""
         return monotonic_ns + self._base()
 
+    def monotonic_ns(self, ros_ns: int) -> int:
+        """Read a ROS time as a monotonic one [ns]."""
+        return ros_ns - self._base()
+
     def stamped(self, topic: str, stamp_ns: int, length_ns: int = 0) -> int:
         """Return the monotonic time a stamp means, for a message that came just now.
 

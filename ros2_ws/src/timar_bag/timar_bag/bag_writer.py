@@ -20,9 +20,8 @@ from rosbags.interfaces import (
 from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 from rosbags.rosbag2.storage_mcap import McapWriter
 from rosbags.typesys.store import Typestore
+from timar_common.messages import standard_types
 from timar_common.topics import Topic
-
-from timar_bag.message_types import standard_types
 
 METADATA_VERSION: Final = 9
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

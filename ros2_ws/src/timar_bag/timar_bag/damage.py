@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rosbags.rosbag2 import StoragePlugin, Writer
+from timar_common.messages import standard_types
 from timar_common.suggest import unknown_name
 
 from timar_bag.bag import BagReader
-from timar_bag.message_types import standard_types
 from timar_bag.out_bag import OutBag
 from timar_bag.truth import KNOWN_TOPICS
 

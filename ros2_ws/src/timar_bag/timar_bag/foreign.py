@@ -10,11 +10,11 @@ from timar_audio.floor import Speaker
 from timar_audio.foreign_sound import Layout, read_layout, read_sound
 from timar_audio.topic_source import TopicSource
 from timar_common.clock import NOMINAL_NS_PER_SAMPLE
+from timar_common.messages import Header
 from timar_common.resample import MIX
 
 from timar_bag.bag import BagMessage, BagReader
-from timar_bag.message_types import standard_types
-from timar_bag.messages import FRAME_IDS, MessageMaker
+from timar_bag.out_bag import FRAME_IDS, audio_chunk
 
 SOUND_TYPES = tuple(
     f"audio_common_msgs/msg/{name}" for name in ("AudioData", "AudioDataStamped", "Audio", "AudioStamped")
@@ -58,7 +58,6 @@ class ForeignVoices:
             self.by_topic[agent_topic] = Speaker.AGENT
         self._layouts = {topic: _layout_of(reader, topic) for topic in self.by_topic}
         self._ears = {topic: _Ear(topic) for topic in self.by_topic}
-        self._make = MessageMaker(standard_types())
         self._newest_user: SoundBlock | None = None
         self._agent_offset: int | None = None
         self.refused: dict[str, str] = {}
@@ -84,8 +83,8 @@ class ForeignVoices:
                 first = placed
             else:
                 continue
-            header = self._make.header(block.monotonic_ns, FRAME_IDS[speaker])
-            message = self._make.audio(first, block.samples, header, block.filled_samples)
+            header = Header(block.monotonic_ns, FRAME_IDS[speaker])
+            message = audio_chunk(first, block.samples, header, block.filled_samples)
             yield BagMessage(TARGETS[speaker], entry.receive_ns, message)
 
     def _place(self, block: SoundBlock) -> int | None:

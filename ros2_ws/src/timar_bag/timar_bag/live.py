@@ -9,12 +9,11 @@ from typing import NamedTuple
 
 from timar_common.clock import NS_PER_S
 from timar_common.config import check, option
+from timar_common.messages import converted, encode
 
 from timar_bag.bag import BagReader
 from timar_bag.bag_time import TWO_CLOCKS_NS, BagTime
 from timar_bag.conversation import stamp_ns
-from timar_bag.message_types import standard_types
-from timar_bag.messages import MessageMaker
 from timar_bag.source import HEARD, Source
 from timar_bag.truth import KNOWN_TOPICS
 
@@ -126,14 +125,13 @@ class LiveBag:
     def messages(self) -> Iterator[LiveMessage]:
         """Yield what is published, in order."""
         time = BagTime()
-        make = MessageMaker(standard_types())
         for entry, data in self._source.messages(self.topics):
             if entry.topic not in self.topics:
                 continue
             at_ns = time.arrive(entry.receive_ns)
             if data is None:
                 type_name = KNOWN_TOPICS[entry.topic].type_name
-                data = make.serialize(make.converted(entry.message, type_name), type_name)
+                data = encode(converted(entry.message, type_name), int)
             yield LiveMessage(entry.topic, at_ns, entry.receive_ns + self._stamps_ahead_ns, data)
 
     def _find_stamps_ahead_ns(self) -> int:

@@ -16,9 +16,10 @@ from timar_common.clock import (
     SAMPLE_RATE_HZ,
     SAMPLES_PER_FRAME,
 )
+from timar_common.messages import Header, new
+from timar_common.user_motion import user_motion_message
 
-from timar_bag.messages import FRAME_IDS
-from timar_bag.out_bag import OutBag
+from timar_bag.out_bag import FRAME_IDS, OutBag, audio_chunk
 from timar_bag.truth import TRUTH_EVENTS, TRUTH_MOTION
 
 BEGIN_NS = 1_700_000_000_000_000_000
@@ -148,7 +149,7 @@ class _Conversation:
         agent_motion: Track | None,
         labels: Iterable[Label],
     ) -> None:
-        self._out, self._make = out, out.make
+        self._out = out
         self._user, self._agent = user, agent
         self._tracks = [
             (topic, track, delay)
@@ -178,21 +179,25 @@ class _Conversation:
 
     def _write_block(self, first: int, block: npt.NDArray[np.int16]) -> None:
         end_ns = ros_ns(first + block.size)
-        header = self._make.header(ros_ns(first), FRAME_IDS[Speaker.USER])
-        message = self._make.audio(first, block, header)
+        message = audio_chunk(first, block, Header(ros_ns(first), FRAME_IDS[Speaker.USER]))
         self._out.write("user/audio_raw", end_ns, message)
         self._out.write("user/audio", end_ns, message)
         if self._agent is not None or self._planned:
-            header = self._make.header(ros_ns(first), FRAME_IDS[Speaker.AGENT])
-            self._out.write("agent/audio", end_ns, self._make.audio(first, self._hear(block.size), header))
+            header = Header(ros_ns(first), FRAME_IDS[Speaker.AGENT])
+            self._out.write("agent/audio", end_ns, audio_chunk(first, self._hear(block.size), header))
 
     def _plan(self, until_sample: int) -> None:
         while self._agent is not None and self._planned_end < until_sample:
             chunk = self._agent.read(CHUNK)
             at_ns = ros_ns(max(self._planned_end - AHEAD_SAMPLES, 0))
             if chunk.size:
-                header = self._make.header(ros_ns(self._planned_end), FRAME_IDS[Speaker.AGENT])
-                message = self._make.planned(self._planned_end, chunk, header, 0)
+                message = new(
+                    "PlannedAudio",
+                    header=Header(ros_ns(self._planned_end), FRAME_IDS[Speaker.AGENT]),
+                    sample_rate=SAMPLE_RATE_HZ,
+                    first_sample=self._planned_end,
+                    samples=chunk,
+                )
                 self._out.write("agent/audio_planned", at_ns, message)
                 self._planned.append(chunk)
             else:
@@ -221,10 +226,9 @@ class _Conversation:
                 self._write_motion(topic, track, end_frame - MOTION_FRAMES, ros_ns(until_sample))
         while self._events and self._events[0][0] <= until_sample:
             sample, label, number, kind = self._events.pop(0)
-            header = self._make.header(ros_ns(sample), FRAME_IDS[Speaker(label[0])])
-            message = self._make.make(
-                "timar_msgs/msg/TurnEvent",
-                header=header,
+            message = new(
+                "TurnEvent",
+                header=Header(ros_ns(sample), FRAME_IDS[Speaker(label[0])]),
                 speaker=label[0],
                 kind=kind,
                 speech_turn=number,
@@ -237,8 +241,8 @@ class _Conversation:
         part = slice(first_frame, first_frame + MOTION_FRAMES)
         motion, valid = track.motion[part], track.valid[part]
         if len(motion) and valid.any():
-            header = self._make.header(ros_ns(first_frame * SAMPLES_PER_FRAME), "user_head")
-            self._out.write(topic, at_ns, self._make.user_motion(first_frame, motion, valid, header))
+            stamp_ns = ros_ns(first_frame * SAMPLES_PER_FRAME)
+            self._out.write(topic, at_ns, user_motion_message(first_frame, motion, valid, stamp_ns))
 
 
 def ros_ns(sample: int) -> int:

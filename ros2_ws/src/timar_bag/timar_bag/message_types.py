@@ -1,46 +1,14 @@
-"""The project's message types for reading and writing bags, without ROS."""
+"""Message types of a bag: read by the definitions it carries, for they may differ from today's."""
 
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Mapping
-from pathlib import Path
 
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.base import TypesysError
 from rosbags.typesys.store import Typestore
-
-PACKAGE = "timar_msgs"
-
-
-def find_message_folder() -> Path:
-    """Return the folder of the project's ``.msg`` files: the installed one, else the source tree's.
-
-    Raises:
-        FileNotFoundError: Neither exists; the message says what was looked for and what to do.
-    """
-    prefixes = [
-        Path(prefix) for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix
-    ]
-    candidates = [prefix / "share" / PACKAGE / "msg" for prefix in prefixes]
-    candidates.append(Path(__file__).resolve().parents[2] / PACKAGE / "msg")
-    for folder in candidates:
-        if any(folder.glob("*.msg")):
-            return folder
-    raise FileNotFoundError(
-        f"no message definitions of {PACKAGE} in any of {', '.join(map(str, candidates))}; "
-        "build the workspace and source its setup file"
-    )
-
-
-@functools.lru_cache(maxsize=1)
-def standard_types() -> Typestore:
-    """Return the types of ROS 2 Kilted and of this project; made once, for it takes a while."""
-    store = get_typestore(Stores.ROS2_KILTED)
-    for path in sorted(find_message_folder().glob("*.msg")):
-        store.register(get_types_from_msg(path.read_text("utf-8"), f"{PACKAGE}/msg/{path.stem}"))
-    return store
+from timar_common.messages import standard_types
 
 
 def types_of_bag(definitions: Mapping[str, str]) -> tuple[Typestore, list[str]]:

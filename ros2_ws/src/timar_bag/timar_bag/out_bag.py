@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from timar_audio.floor import Speaker
+from timar_common.clock import SAMPLE_RATE_HZ
+from timar_common.messages import Header, Message, encode, new, standard_types
 
 from timar_bag.bag_writer import BagWriter
-from timar_bag.message_types import standard_types
-from timar_bag.messages import MessageMaker
 from timar_bag.truth import KNOWN_TOPICS
+
+FRAME_IDS = {Speaker.USER: "microphone", Speaker.AGENT: "loudspeaker"}
 
 
 class OutBag:
@@ -23,10 +28,8 @@ class OutBag:
 
     def __init__(self, path: Path, namespace: str = "") -> None:
         self.path = path
-        types = standard_types()
-        self.make = MessageMaker(types)
         self.counts: Counter[str] = Counter()
-        self._writer = BagWriter(path, types)
+        self._writer = BagWriter(path, standard_types())
         self._names = {name: name if name.startswith("/") else f"{namespace}/{name}" for name in KNOWN_TOPICS}
         self._last_ns = 0
 
@@ -41,9 +44,9 @@ class OutBag:
         self._writer.open((self._names[name], KNOWN_TOPICS[name]) for name in names)
         return self
 
-    def write(self, topic: str, receive_ns: int, message: Any) -> bytes:
-        """Add a message at a ROS time of arrival [ns] and return its bytes."""
-        data = self.make.serialize(message, KNOWN_TOPICS[topic].type_name)
+    def write(self, topic: str, receive_ns: int, message: Message) -> bytes:
+        """Add a message, its stamp in ROS time, at a ROS time of arrival [ns]; return its bytes."""
+        data = encode(message, int)
         self.write_bytes(topic, receive_ns, data)
         return data
 
@@ -56,3 +59,24 @@ class OutBag:
     def close(self) -> None:
         """Write index and metadata."""
         self._writer.close()
+
+
+def audio_chunk(
+    first_sample: int, samples: npt.NDArray[np.int16], header: Header, filled_samples: int = 0
+) -> Message:
+    """Return a timar_msgs/AudioChunk.
+
+    Args:
+        first_sample: Index of samples[0] on the conversation clock.
+        samples: (n,) mono at 16 kHz.
+        header: Instant of samples[0], and whose sound it is (`FRAME_IDS`).
+        filled_samples: How many of them are silence that stands for lost sound.
+    """
+    return new(
+        "AudioChunk",
+        header=header,
+        sample_rate=SAMPLE_RATE_HZ,
+        first_sample=first_sample,
+        filled_samples=filled_samples,
+        samples=samples,
+    )

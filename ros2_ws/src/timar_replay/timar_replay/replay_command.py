@@ -14,16 +14,17 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from timar_bag.bag import BagReader
 from timar_bag.live import LiveConfig
+from timar_common.folder_lock import folder_lock
 from timar_report.compare import compare_runs, table
 from timar_report.fail_if import Condition, UnknownValueError
 from timar_report.score_files import SCORE_NAME, read_score
 from timar_report.summary import write_json
 
-from timar_replay.desk import Policy
 from timar_replay.fleet import SUITABLE, Finished, find_bags, jobs_for, run_fleet, write_summary, write_table
 from timar_replay.replay_settings import ReplaySettings
 from timar_replay.runs import BAG_NAME, REPORT_NAME, ReplayJob, run_job
 from timar_replay.scenario import run_scenarios
+from timar_replay.virtual_worker import ComputeTimePolicy
 
 FAILED, BROKEN = 1, 2
 """Exit status: a condition held or something became worse; it could not be done or told."""
@@ -105,7 +106,7 @@ def settings_of(arguments: argparse.Namespace) -> ReplaySettings:
         ValueError: A value does not fit; the message names it.
     """
     settings = ReplaySettings(
-        policy=Policy.read(arguments.policy),
+        policy=ComputeTimePolicy.read(arguments.policy),
         is_following=arguments.follow_log,
         namespace=arguments.namespace,
         user_sound=arguments.user_sound,
@@ -184,9 +185,8 @@ def _one(job: ReplayJob) -> dict[str, Any]:
 def _many(job: ReplayJob, workers: int, cluster: str) -> dict[str, dict[str, Any]]:
     bags = find_bags(job.bag)
     jobs = jobs_for(bags, job.bag, job.out, job)
-    job.out.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True, highlight=False)
-    with _progress(console) as progress:
+    with folder_lock(job.out), _progress(console) as progress:
         task = progress.add_task(f"{len(jobs)} bags", total=len(jobs))
 
         def advance(finished: Finished) -> None:
@@ -253,9 +253,10 @@ def _scenarios(argv: list[str]) -> int:
     parser.add_argument("--model", help="in place of the scenarios' own")
     parser.add_argument("--engine", help="in place of the scenarios' own")
     arguments = parser.parse_args(argv)
-    outcomes = run_scenarios(
-        arguments.scenarios, arguments.out, arguments.workers, arguments.model, arguments.engine
-    )
+    with folder_lock(arguments.out):
+        outcomes = run_scenarios(
+            arguments.scenarios, arguments.out, arguments.workers, arguments.model, arguments.engine
+        )
     for outcome in outcomes:
         sys.stdout.write(f"{'passed' if outcome.is_passed else 'FAILED':<7} {outcome.name}\n")
         sys.stdout.write("".join(f"        {line}\n" for line in outcome.failures))

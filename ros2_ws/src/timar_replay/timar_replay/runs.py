@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from timar_common.folder_lock import folder_lock
 from timar_inference.runtime import Runtime, open_runtime
 from timar_model.metrics import energy_score
 from timar_report.frames import read_frames
@@ -58,11 +59,17 @@ def run_job(
     Raises:
         FileNotFoundError: There is no bag or no model.
         ValueError: Nothing in the bag can be replayed.
-        RuntimeError: The engine failed.
+        RuntimeError: The engine failed, or another process writes into the folder.
         OSError: The results cannot be written.
     """
+    with folder_lock(job.out):
+        return _replay_and_score(job, runtime, advance)
+
+
+def _replay_and_score(
+    job: ReplayJob, runtime: Runtime | None, advance: Callable[[int], None]
+) -> dict[str, Any]:
     began_s, began_cpu_s = time.monotonic(), time.process_time()
-    job.out.mkdir(parents=True, exist_ok=True)
     target = job.out / BAG_NAME
     for old in (job.out / SCORE_NAME, job.out / RUN_NAME, job.out / REPORT_NAME):
         old.unlink(missing_ok=True)

@@ -21,10 +21,10 @@ from timar_common.yaml_map import read_yaml_map
 from timar_report.fail_if import Condition, UnknownValueError
 from timar_report.score_files import read_score
 
-from timar_replay.desk import Policy
 from timar_replay.fleet import run_fleet
 from timar_replay.replay_settings import ReplaySettings
 from timar_replay.runs import ReplayJob
+from timar_replay.virtual_worker import ComputeTimePolicy
 
 KEYS = {
     "description", "bag", "make", "damage", "model", "engine", "robot", "seed", "policy", "set", "fail_if",
@@ -150,7 +150,9 @@ def _scenario(path: Path, content: dict[str, Any], model: str | None, engine: st
     typed += [f"{name}={value}" for name, value in (content.get("set") or {}).items()]
     typed += [f"inference.model={model}"] if model else []
     typed += [f"inference.engine={engine}"] if engine else []
-    settings = ReplaySettings(policy=Policy.read(str(content.get("policy", "ideal")))).changed(typed)
+    settings = ReplaySettings(policy=ComputeTimePolicy.read(str(content.get("policy", "ideal")))).changed(
+        typed
+    )
     return Scenario(
         path=path,
         bag=path.parent / content["bag"] if "bag" in content else None,
