@@ -87,7 +87,7 @@ class TurnHead(nn.Module):
         self.output = nn.Linear(width, MOTION_DIM)
         for name, values in constants(config).items():
             self.register_buffer(name, values, persistent=False)
-        self.register_load_state_dict_pre_hook(_rename_weights)
+        self.register_load_state_dict_pre_hook(_rename_weights)  # type: ignore[no-untyped-call]
 
     def mixing_blocks(self) -> list[MixingBlock]:
         """Return the blocks, in order."""

@@ -13,6 +13,8 @@ from timar_common.extensions import extension_names, load_extension
 from timar_model.engines.engine import Engine
 from timar_model.model_folder import ModelFolder
 
+__all__ = ["BUILT_IN", "GROUP", "Engine", "OpenEngine", "engine_names", "find_engine", "open_engine"]
+
 GROUP = "timar.engines"
 
 OpenEngine = Callable[[ModelFolder, int], Engine]
