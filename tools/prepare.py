@@ -260,7 +260,7 @@ class Environment:
         run([*pip, "--force-reinstall", pin])
 
     def repair_cmake_files(self) -> int:
-        """Put this machine's include folders where the wheels' CMake files name their builder's, and read UTF-8.
+        """Put this machine's include folders for those of the wheels' builder, and let file lists be UTF-8.
 
         Returns:
             How many files were changed.
