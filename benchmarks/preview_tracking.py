@@ -1,7 +1,7 @@
 """What guessing the frames after each turn is worth to the jaw and the neck, and what it costs.
 
 The shipped model talks through the example conversation in simulated time, every turn arriving so much
-before it is due; a body follows what it is shown, and is compared with one that had known all final frames
+before it is due; a core follows what it is shown, and is compared with one that had known all final frames
 long before.
 
 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/preview_tracking.py --engine onnx
@@ -25,9 +25,10 @@ from timar_description.find import find_joint_map
 from timar_inference.config import InferenceConfig
 from timar_inference.inference_component import InferenceComponent
 from timar_replay.bag_host import BagHost
-from timar_retargeting.body import Body, Motion
-from timar_retargeting.config import BodyConfig
-from timar_retargeting.life import Life, LifeConfig
+from timar_retargeting.config import PlanningConfig
+from timar_retargeting.idle_behavior import IdleBehavior, IdleConfig
+from timar_retargeting.motion_timeline import MotionFrames
+from timar_retargeting.retargeting_core import RetargetingCore
 from timar_retargeting.robot import load_robot
 
 CLIP = Path(__file__).parents[1] / "examples" / "data" / "dualtalk"
@@ -44,8 +45,8 @@ FAST_HZ = 2.0
 class Shown:
     """Everything a head published, and what it took."""
 
-    turns: list[Motion]
-    previews: list[Motion]
+    turns: list[MotionFrames]
+    previews: list[MotionFrames]
     turn_ms: float
     preview_ms: float
 
@@ -97,10 +98,10 @@ def follow(shown: Shown, early_ms: float | None, uses_previews: bool) -> tuple[d
         uses_previews: Whether previews are followed too.
     """
     robot = load_robot(find_joint_map())
-    body = Body(robot, BodyConfig(), Life(LifeConfig(enabled=False)))
-    body.warm_up()
+    core = RetargetingCore(robot, PlanningConfig(), IdleBehavior(IdleConfig(enabled=False)))
+    core.warm_up()
     start_ns = shown.turns[0].due_ns - 500_000_000
-    plans, costs_ms = [body.start(robot.offsets_rad, start_ns)], []
+    plans, costs_ms = [core.start(robot.offsets_rad, start_ns)], []
     previews = {run.first_frame: run for run in shown.previews} if uses_previews else {}
     for index, turn in enumerate(shown.turns):
         end_frame = turn.first_frame + len(turn.motion)
@@ -110,19 +111,19 @@ def follow(shown: Shown, early_ms: float | None, uses_previews: bool) -> tuple[d
         now_ns = turn.due_ns - int((60.0 if early_ms is None else early_ms) * 1e6)
         for run in known:
             began_s = time.process_time()
-            plan = body.on_motion(run, now_ns + int(run.is_preview * PREVIEW_AFTER_MS * 1e6))
+            plan = core.on_motion(run, now_ns + int(run.is_preview * PREVIEW_AFTER_MS * 1e6))
             costs_ms.append(1e3 * (time.process_time() - began_s))
             plans += [plan] if plan is not None else []
     commanded: dict[int, np.ndarray] = {}
     for plan in plans:
-        commanded |= {plan.first_index + row: p for row, p in enumerate(plan.curve.positions)}
+        commanded |= {plan.first_index + row: p for row, p in enumerate(plan.positions)}
     return commanded, float(np.median(costs_ms))
 
 
-def motion_from(message: Message) -> Motion:
+def motion_from(message: Message) -> MotionFrames:
     """Return a HeadMotion message as retargeting takes it."""
     parts = [getattr(message, part).reshape(message.frames, -1) for part in PARTS]
-    return Motion(
+    return MotionFrames(
         message.conversation_id,
         message.first_frame,
         message.header.stamp,

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from timar_perception.expressions import read_expression_map
 from timar_retargeting.expressions import yaml_of
-from timar_retargeting.signals import Channel
+from timar_retargeting.signals import ExpressionChannel
 
 
 def test_what_fit_expressions_writes_is_read_backwards(tmp_path: Path):
     rng = np.random.default_rng(0)
     channels = {
-        name: Channel(rng.normal(0, 1, 50) / 7, offset)
+        name: ExpressionChannel(rng.normal(0, 1, 50) / 7, offset)
         for name, offset in (("jawOpen", 0.1), ("browInnerUp", 0.2))
     }
     path = tmp_path / "map.yaml"

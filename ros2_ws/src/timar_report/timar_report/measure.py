@@ -19,7 +19,7 @@ from timar_bag.conversation import (
     read_conversation,
 )
 from timar_common.clock import SAMPLE_RATE_HZ
-from timar_retargeting.report import read_limit_values
+from timar_retargeting.limit_report import read_limit_values
 
 from timar_report.joints import JointLimit, joint_ranges, longest_lead_ns
 from timar_report.latency import SoundToJoint, floor_ms, percentiles, sound_to_joint, stage_times_ms
