@@ -1,12 +1,14 @@
-"""`timar audio`: for people who set up a microphone and a loudspeaker."""
+"""Command `timar audio`: list sound devices, check a microphone, calibrate the servos' noise."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -149,22 +151,20 @@ def measure(device: str, rate_hz: int, seconds: float, speaker: str | None) -> M
     Raises:
         OSError: A device is missing or cannot be opened.
     """
-    defaults = CaptureConfig()
-    source = MicrophoneSource(
-        device, defaults.channel, rate_hz, defaults.buffer_ms, defaults.vanished_after_ms
-    )
+    source = MicrophoneSource(CaptureConfig(device=device, native_rate_hz=rate_hz))
     queue = SpeechQueue(4 * SAMPLE_RATE_HZ, 0)
-    playback = Playback(PlaybackConfig(), queue)
+    config = PlaybackConfig(device=speaker or "", speaker_rate_hz=rate_hz)
+    playback = Playback(config, queue)
     lock = threading.Lock()
-    horn = None if speaker is None else Loudspeaker(speaker, rate_hz, 60, playback, lock)
+    loudspeaker = None if speaker is None else Loudspeaker(config, playback, lock)
     capture, health = Capture(_FRAME), InputHealth(HealthConfig())
     blocks: list[npt.NDArray[np.int16]] = []
     said_at: int | None = None
     has_asked = False
     source.open()
     try:
-        with _running(horn, playback):
-            end_s = time.monotonic() + seconds + (_SWEEP_AT_S + 1.0 if horn else 0.0)
+        with _writing(loudspeaker, playback):
+            end_s = time.monotonic() + seconds + (_SWEEP_AT_S + 1.0 if loudspeaker else 0.0)
             while time.monotonic() < end_s:
                 for sound in source.read():
                     health.push(sound.samples)
@@ -174,7 +174,7 @@ def measure(device: str, rate_hz: int, seconds: float, speaker: str | None) -> M
                             now_ns = time.monotonic_ns()
                             playback.observe_user(block.first_sample, _FRAME, block.monotonic_ns, now_ns)
                             planned, _ = playback.advance(now_ns)
-                            if horn and not has_asked and len(blocks) * 0.02 > _SWEEP_AT_S:
+                            if loudspeaker and not has_asked and len(blocks) * 0.02 > _SWEEP_AT_S:
                                 has_asked = True
                                 queue.add("sweep", SAMPLE_RATE_HZ, sweep(), is_last=True, now_ns=now_ns)
                         if planned:
@@ -204,34 +204,32 @@ def find_sweep(heard: npt.NDArray[np.int16], said_at: int) -> float | None:
     return float(1000 * found.argmax() / SAMPLE_RATE_HZ)
 
 
-class _running:  # noqa: N801 - a context manager, used as one
+@contextlib.contextmanager
+def _writing(speaker: Loudspeaker | None, playback: Playback) -> Iterator[None]:
     """Write to the loudspeaker from a thread while the block runs."""
+    if speaker is None:
+        yield
+        return
+    ended = threading.Event()
 
-    def __init__(self, horn: Loudspeaker | None, playback: Playback) -> None:
-        self._horn, self._playback = horn, playback
-        self._ended = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def __enter__(self) -> None:
-        if self._horn is not None:
-            self._horn.open()
-            self._playback.has_loudspeaker = True
-            self._thread = threading.Thread(target=self._pump, args=(self._horn,), daemon=True)
-            self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        if self._thread is not None:
-            self._thread.join(timeout=2.0)
-
-    def _pump(self, horn: Loudspeaker) -> None:
+    def write() -> None:
         try:
-            while not self._ended.is_set():
-                horn.write()
+            while not ended.is_set():
+                speaker.write()
         except OSError as error:
             sys.stderr.write(f"timar audio: {error}\n")
         finally:
-            horn.close()
+            speaker.close()
+
+    speaker.open()
+    playback.has_loudspeaker = True
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(timeout=2.0)
 
 
 def _summary(

@@ -92,14 +92,7 @@ class PlaybackNode(ComponentNode):
     # The loudspeaker.
 
     def _open_loudspeaker(self) -> None:
-        config = self.config
-        self._loudspeaker = Loudspeaker(
-            config.device,
-            config.speaker_rate_hz,
-            config.speaker_buffer_ms,
-            self.component.playback,
-            self.host.lock,
-        )
+        self._loudspeaker = Loudspeaker(self.config, self.component.playback, self.host.lock)
         self.get_logger().info(self._loudspeaker.open())
         self.component.playback.has_loudspeaker = True
         self.run_in_thread(self._write_to_loudspeaker, "loudspeaker")
