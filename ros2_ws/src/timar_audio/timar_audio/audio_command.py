@@ -25,7 +25,7 @@ from timar_audio.health import HealthConfig, InputHealth
 from timar_audio.levels import level_dbfs, peak_dbfs
 from timar_audio.loudspeaker import Loudspeaker
 from timar_audio.microphone import MicrophoneSource
-from timar_audio.motion_noise import written
+from timar_audio.motion_noise import to_yaml
 from timar_audio.playback import Playback
 from timar_audio.playback_config import PlaybackConfig
 from timar_audio.speech import SpeechQueue
@@ -37,7 +37,7 @@ _FRAME = SAMPLE_RATE_HZ // 50
 
 
 @dataclasses.dataclass(frozen=True)
-class Measured:
+class MicrophoneCheck:
     """What a check found."""
 
     level_dbfs: float
@@ -99,8 +99,8 @@ def calibrate_motion_noise(out: str, seconds: float, namespace: str, wait_s: flo
     sys.stdout.write(f"each joint moves; please be silent for {seconds:g} s\n")
     sys.stdout.flush()
     noise = calibrate(namespace, seconds, wait_s)
-    Path(out).write_text(written(noise), encoding="utf-8")
-    sys.stdout.write(f"room without motion {noise.floor_dbfs:.1f} dBFS; at 1 rad/s:\n")
+    Path(out).write_text(to_yaml(noise), encoding="utf-8")
+    sys.stdout.write(f"noise floor without motion {noise.noise_floor_dbfs:.1f} dBFS; at 1 rad/s:\n")
     for name in noise.joints:
         sys.stdout.write(f"  {name:20} {noise.level_dbfs({name: 1.0}):6.1f} dBFS\n")
     sys.stdout.write(f"written to {out}; give it to turns as motion_noise_file\n")
@@ -125,7 +125,7 @@ def describe_devices(portaudio: Any) -> str:
     )
 
 
-def describe(measured: Measured, has_speaker: bool) -> str:
+def describe(measured: MicrophoneCheck, has_speaker: bool) -> str:
     """Return what a check found, with what to do about it."""
     rows = [
         ("level", f"{measured.level_dbfs:.1f} dBFS (speech at the usual place: about -30 to -15)"),
@@ -145,7 +145,7 @@ def describe(measured: Measured, has_speaker: bool) -> str:
     return "".join(f"{name:12} {text}\n" for name, text in rows)
 
 
-def measure(device: str, rate_hz: int, seconds: float, speaker: str | None) -> Measured:
+def measure(device: str, rate_hz: int, seconds: float, speaker: str | None) -> MicrophoneCheck:
     """Listen, play a sweep meanwhile if there is a loudspeaker, and measure.
 
     Raises:
@@ -234,10 +234,10 @@ def _writing(speaker: Loudspeaker | None, playback: Playback) -> Iterator[None]:
 
 def _summary(
     heard: npt.NDArray[np.int16], capture: Capture, health: InputHealth, said_at: int | None
-) -> Measured:
+) -> MicrophoneCheck:
     levels = [level_dbfs(frame) for frame in heard[: heard.size // _FRAME * _FRAME].reshape(-1, _FRAME)]
     report = health.report()
-    return Measured(
+    return MicrophoneCheck(
         level_dbfs=level_dbfs(heard),
         peak_dbfs=peak_dbfs(heard),
         noise_floor_dbfs=float(np.percentile(levels, 10)) if levels else level_dbfs(heard),

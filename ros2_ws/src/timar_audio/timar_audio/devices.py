@@ -1,4 +1,4 @@
-"""Sound devices through PortAudio: which there are, and which one is meant."""
+"""Audio devices through PortAudio: listing, selection by name, and one stream that can be reopened."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ, SAMPLES_PER_MS, SampleClock
+from timar_common.config import check, number
 from timar_common.diagnostics import Level, Report
 from timar_common.pcm import float_to_int16, int16_to_float
 
@@ -61,14 +62,17 @@ class VariableResampler:
 class DriveConfig:
     """How the loudspeaker is kept on the conversation's clock."""
 
-    settle_s: float = 2.0
-    """An error is mended within about so long [s]."""
-    max_correction_ppm: float = 1000.0
-    """By how much the rate may be bent for that; a thousandth is not heard [ppm]."""
-    max_difference_ppm: float = 2000.0
-    """By how much two crystals may differ; more is a wrong estimate [ppm]."""
-    jump_ms: float = 20.0
-    """An error beyond this is mended by a jump [ms]."""
+    settle_s: float = number(2.0, "An error is corrected within about so long.", 0.1, 60.0, "s")
+    max_correction_ppm: float = number(
+        1000.0, "By how much the rate may be bent for that; a thousandth is not heard.", 1.0, 1e5, "ppm"
+    )
+    max_difference_ppm: float = number(
+        2000.0, "By how much two crystals may differ; more is a wrong estimate.", 1.0, 1e5, "ppm"
+    )
+    jump_ms: float = number(20.0, "An error beyond this is corrected by a jump.", 1.0, 1000.0, "ms")
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 class SpeakerDrive:

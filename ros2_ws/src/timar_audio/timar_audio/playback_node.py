@@ -15,7 +15,7 @@ from timar_msgs.action import Speak
 
 from timar_audio.loudspeaker import Loudspeaker
 from timar_audio.playback_component import PlaybackComponent
-from timar_audio.speech import Outcome, Spoken
+from timar_audio.speech import SpeechOutcome, Spoken
 from timar_audio.subscribers import StartCondition
 
 _FEEDBACK_S = 0.1
@@ -164,7 +164,7 @@ class PlaybackNode(ComponentNode):
     async def _execute(self, handle: Any) -> Any:
         spoken: Spoken = await self._goals[handle.request.utterance_id][1]
         self._goals.pop(handle.request.utterance_id, None)
-        if spoken.outcome is Outcome.FINISHED:
+        if spoken.outcome is SpeechOutcome.FINISHED:
             handle.succeed()
         elif handle.is_cancel_requested:
             handle.canceled()

@@ -1,4 +1,4 @@
-"""Where the user's sound comes from: one interface for microphones and files.
+"""Audio sources: one interface for microphones and files.
 
 A source hands out `Sound` as it comes and says what its own counter showed at which instant. Putting the
 sound on the conversation clock is `timar_audio.capture`'s work.
@@ -55,7 +55,7 @@ class SoundSource(Protocol):
 
 
 class PacedFile:
-    """A file's sound in blocks, each due when its last sample would have been captured. Pure.
+    """A file's sound in blocks, each due when its last sample would have been captured.
 
     Args:
         file: Read forward; after its end follows silence.
