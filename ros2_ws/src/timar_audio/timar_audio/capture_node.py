@@ -111,8 +111,11 @@ class CaptureNode(ComponentNode):
 
     def _await_subscribers(self) -> None:
         wanted = {
-            "user/audio": (self.publisher_of("user/audio"), self.config.wait_for_subscribers),
-            "user/audio_raw": (self.publisher_of("user/audio_raw"), self.config.wait_for_raw_subscribers),
+            "user/audio": (self.publishers_by_topic["user/audio"], self.config.wait_for_subscribers),
+            "user/audio_raw": (
+                self.publishers_by_topic["user/audio_raw"],
+                self.config.wait_for_raw_subscribers,
+            ),
         }
         condition = StartCondition(
             wanted,

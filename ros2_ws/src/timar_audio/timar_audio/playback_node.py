@@ -58,12 +58,11 @@ class PlaybackNode(ComponentNode):
             self._join()
             return
         wanted = {
-            "agent/audio": (self.publisher_of("agent/audio"), self.config.wait_for_subscribers),
+            "agent/audio": (self.publishers_by_topic["agent/audio"], self.config.wait_for_subscribers),
             "agent/audio_planned": (
-                self.publisher_of("agent/audio_planned"),
-                self.config.wait_for_plan_subscribers,
+                self.publishers_by_topic["agent/audio_planned"], self.config.wait_for_plan_subscribers,
             ),
-        }
+        }  # fmt: skip
         self._condition = StartCondition(wanted, self.config.wait_timeout_s, time.monotonic_ns())
         self.create_steady_timer(0.02, self._join_when_received)
 
