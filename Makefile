@@ -9,29 +9,33 @@ SHELL := /bin/bash
 PYTHON ?=
 CUDA ?=
 ARGS ?=
-LOCK_PYTHONS ?= python3.10 python3.11 python3.12 python3.13
 
-prepare = tools/prepare.bash $(if $(PYTHON),--python "$(PYTHON)") $(if $(CUDA),--cuda) \
-	$(if $(findstring perception:=true,$(ARGS)),--perception)
+prepare = tools/prepare.bash $(if $(PYTHON),--python "$(PYTHON)") $(if $(CUDA),--cuda)
 env = . tools/env.bash
+pytest = $(env) && TIMAR_REQUIRE="$${REQUIRE-$$(cat .venv/components)}" exec tools/tests.bash
 
-.PHONY: help setup setup-perception setup-training setup-tests demo run train test lint format types scenarios bench bench-model bench-quantised bench-training bench-audio soak soak-audio docs lock clean distclean
+.PHONY: help setup setup-perception setup-training setup-tests setup-all-tests demo run train \
+	test test-fast test-slow test-all lint format types scenarios bench bench-model bench-quantised bench-training \
+	bench-audio soak soak-audio docs lock clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo '  Variables: PYTHON=python3.12, CUDA=1, ARGS="--headless --duration 10 --out DIR"'
 
 setup: ## Set up what the head needs: system packages, .venv, ROS 2, workspace; no torch
-	@$(prepare)
+	@$(prepare) $(if $(findstring perception:=true,$(ARGS)),perception)
 
-setup-perception: ## Set up eyes as well: MediaPipe and OpenCV
-	@$(prepare) --perception
+setup-perception: ## Set up face tracking as well: MediaPipe and OpenCV
+	@$(prepare) perception
 
 setup-training: ## Set up training as well: torch and what goes with it
-	@$(prepare) --training
+	@$(prepare) training
 
-setup-tests:
-	@$(prepare) --tests
+setup-tests: ## Set up what the tests need, without sound server and browser (make test brings those)
+	@$(prepare) tests
+
+setup-all-tests:
+	@$(prepare) tests sound browser
 
 demo: setup ## Watch the head listen and talk through a real conversation (ARGS="--help")
 	@$(env) && exec python -m timar_common.cli demo $(ARGS)
@@ -42,8 +46,17 @@ run: setup ## Run the head on the microphone (ARGS="name:=value ...", ARGS=--hel
 train: setup-training ## Train a model (ARGS="CONFIG.yaml", ARGS=--help)
 	@$(env) && exec python -m timar_common.cli train $(ARGS)
 
-test: setup-tests ## Run all tests, with ROS 2, sound and browser (ARGS="-k NAME")
-	@$(env) && TIMAR_REQUIRE="$${REQUIRE-$$(cat .venv/.timar/components)}" exec python -m pytest $(ARGS)
+test: setup-all-tests ## Run the tests, with ROS 2, sound and browser, in a quarter of an hour (ARGS="-k NAME")
+	@$(pytest) normal $(ARGS)
+
+test-fast: setup-tests ## Run the tests without ROS 2, sound and browser, in two minutes (ARGS="-k NAME")
+	@$(pytest) fast $(ARGS)
+
+test-slow: setup-all-tests ## Run what takes longer, before an issue is closed (ARGS="-k NAME")
+	@$(pytest) slow $(ARGS)
+
+test-all: setup-all-tests ## Run all tests, as continuous integration does
+	@$(pytest) all $(ARGS)
 
 lint: setup-tests ## Check style with ruff
 	@$(env) && ruff check . && ruff format --check .
@@ -81,8 +94,8 @@ soak-audio: setup ## Send an hour of coded sound through a virtual device and th
 docs: setup ## Check that every link of the documentation leads somewhere
 	@$(env) && exec python tools/check_docs.py
 
-lock: ## Choose the newest versions for every Python and write requirements/constraints.txt
-	@python3 tools/lock.py $(LOCK_PYTHONS)
+lock: setup ## Choose the newest versions for every Python and write uv.lock (ARGS="--upgrade-package NAME")
+	@$(env) && exec uv lock $(or $(ARGS),--upgrade)
 
 clean: ## Remove what was built and what tools left
 	rm -rf ros2_ws/build ros2_ws/install ros2_ws/log .pytest_cache .mypy_cache .ruff_cache .hypothesis

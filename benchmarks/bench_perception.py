@@ -1,4 +1,4 @@
-"""Measure the eyes on portraits turned by known angles, and alive; writes benchmarks/results/perception.md.
+"""Measure face tracking on turned portraits, and live; writes benchmarks/results/perception.md.
 
 python benchmarks/bench_perception.py            # all of it, some minutes; needs make setup-tests
 python benchmarks/bench_perception.py --only time
@@ -31,12 +31,12 @@ from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ  # noqa: E402
 from timar_common.motion_file import MotionTrack  # noqa: E402
 from timar_common.user_motion import PARTS  # noqa: E402
 from timar_model.loading import find_model as find_shipped  # noqa: E402
-from timar_perception.camera_model import CameraModel  # noqa: E402
 from timar_perception.config import PerceptionConfig  # noqa: E402
-from timar_perception.eyes import Eyes, angles_deg  # noqa: E402
+from timar_perception.face_tracker import FaceTracker  # noqa: E402
+from timar_perception.frame_interpolation import FrameInterpolator  # noqa: E402
+from timar_perception.head_pose import CameraModel, angles_deg  # noqa: E402
+from timar_perception.images import CameraImage  # noqa: E402
 from timar_perception.landmarks import MediaPipeLandmarker, find_model  # noqa: E402
-from timar_perception.pictures import Picture  # noqa: E402
-from timar_perception.timing import FrameMaker  # noqa: E402
 from timar_training.corpora.dyads import Dyad  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "results" / "perception.md"
@@ -86,10 +86,11 @@ def machine() -> str:
     )
 
 
-def open_eyes(**config: object) -> Eyes:
-    """Return eyes as the node has them, without the mask on a face that was just found."""
+def open_tracker(**config: object) -> FaceTracker:
+    """Return a tracker as the node has it, without the mask on a face that was just found."""
     settings = PerceptionConfig(settle_ms=0, **config)
-    return Eyes(settings, MediaPipeLandmarker(find_model(""), settings.max_faces, settings.min_confidence))
+    landmarker = MediaPipeLandmarker(find_model(""), settings.max_faces, settings.min_confidence)
+    return FaceTracker(settings, landmarker)
 
 
 def angle_at(seconds: float) -> float:
@@ -102,19 +103,20 @@ def measure_accuracy() -> dict:
     found: dict = {}
     for name in PORTRAITS:
         for axis, column in AXES.items():
-            eyes, frames = open_eyes(), FrameMaker(110, 300)
+            tracker, frames = open_tracker(), FrameInterpolator(110, 300)
             errors, truths = [], []
             for number in range(round(SWEEP_S * RATE_HZ)):
                 taken_s = number / RATE_HZ
                 neck = np.zeros(3)
                 neck[column] = np.radians(angle_at(taken_s))
-                look = eyes.look(Picture(portrait(name).draw(CAMERA, neck), round(taken_s * NS_PER_S)))
-                for run in frames.push(taken_s * SAMPLE_RATE_HZ, look.sighting):
+                image = CameraImage(portrait(name).draw(CAMERA, neck), round(taken_s * NS_PER_S))
+                result = tracker.track(image)
+                for run in frames.append(taken_s * SAMPLE_RATE_HZ, result.observation):
                     for frame, row in enumerate(run.motion, run.first_frame):
                         seen = dict(zip(AXES, angles_deg(row[PARTS["neck"]]), strict=True))
                         truths.append(angle_at(frame / 25))
                         errors.append(seen[axis] - truths[-1])
-            eyes.close()
+            tracker.close()
             gain = np.polyfit(truths, np.array(truths) + errors, 1)[0]
             found[f"{name} {axis}"] = {
                 "median_deg": float(np.median(np.abs(errors))),
@@ -126,30 +128,30 @@ def measure_accuracy() -> dict:
 
 
 def _jaws(name: str) -> list[float]:
-    eyes = open_eyes()
+    tracker = open_tracker()
     seen = []
     for number, jaw_rad in enumerate(JAWS_RAD):
         drawn = portrait(name).draw(CAMERA, jaw_rad=jaw_rad)
         for step in range(12):
-            look = eyes.look(Picture(drawn, (12 * number + step) * NS_PER_S // 30))
-        seen.append(float(look.sighting.jaw_rad))
-    eyes.close()
+            result = tracker.track(CameraImage(drawn, (12 * number + step) * NS_PER_S // 30))
+        seen.append(float(result.observation.jaw_rad))
+    tracker.close()
     return seen
 
 
-def measure_time(pictures: int = 300) -> dict:
-    """Look at pictures with one core for all of this process."""
+def measure_time(images: int = 300) -> dict:
+    """Track in images with one core for all of this process."""
     drawn = [portrait("astronaut").draw(CAMERA, (0.0, np.radians(angle), 0.0)) for angle in (-6, -2, 2, 6)]
     os.sched_setaffinity(0, {0})
-    eyes = open_eyes()
+    tracker = open_tracker()
     wall_ms, processor_ms = [], []
-    for number in range(pictures):
-        picture = Picture(drawn[(number // 3) % 4], number * NS_PER_S // 30)
+    for number in range(images):
+        image = CameraImage(drawn[(number // 3) % 4], number * NS_PER_S // 30)
         began_s, worked_s = time.perf_counter(), time.process_time()
-        eyes.look(picture)
+        tracker.track(image)
         wall_ms.append(1000 * (time.perf_counter() - began_s))
         processor_ms.append(1000 * (time.process_time() - worked_s))
-    eyes.close()
+    tracker.close()
     os.sched_setaffinity(0, range(os.cpu_count() or 1))
     return {
         "wall_ms": [float(value) for value in np.percentile(wall_ms[10:], [50, 95])],
@@ -176,7 +178,7 @@ def measure_live(seconds: float = 14.0) -> dict:
 
 def _run_graph(video: Path, seconds: float, latency_ms: int, shift: int) -> dict:
     with tempfile.TemporaryDirectory() as folder:
-        parameters = Path(folder, "eyes.yaml")
+        parameters = Path(folder, "perception.yaml")
         parameters.write_text(
             "/**/perception:\n  ros__parameters:\n"
             f"    camera_latency_ms: {float(latency_ms)}\n    shift_frames: {shift}\n",
@@ -219,7 +221,7 @@ def _read_bag(bag: Path) -> dict:
         "in_time": in_time / max(1, frames),
         "frames": frames,
         "delay_ms": [float(health.get(f"delay_ms_{key}", "nan")) for key in ("p50", "p95")],
-        "look_ms": [float(health.get(f"look_ms_{key}", "nan")) for key in ("p50", "p95")],
+        "track_ms": [float(health.get(f"track_ms_{key}", "nan")) for key in ("p50", "p95")],
     }
 
 
@@ -294,7 +296,7 @@ def dict_of(status: object) -> dict[str, str]:
 
 def page(figures: dict) -> str:
     """Write the page."""
-    lines = ["# The eyes", "", "Made by `python benchmarks/bench_perception.py`.", ""]
+    lines = ["# Face tracking", "", "Made by `python benchmarks/bench_perception.py`.", ""]
     if "accuracy" in figures:
         part = figures["accuracy"]
         lines += [
@@ -340,8 +342,8 @@ def page(figures: dict) -> str:
             "|---|---|---|---|",
         ]
         lines += [
-            f"| {name} | {row['delay_ms'][0]:.0f} / {row['delay_ms'][1]:.0f} ms | {row['look_ms'][0]:.0f} / "
-            f"{row['look_ms'][1]:.0f} ms | {100 * row['in_time']:.0f} % of {row['frames']} |"
+            f"| {name} | {row['delay_ms'][0]:.0f} / {row['delay_ms'][1]:.0f} ms | {row['track_ms'][0]:.0f} / "
+            f"{row['track_ms'][1]:.0f} ms | {100 * row['in_time']:.0f} % of {row['frames']} |"
             for name, row in part.items()
             if isinstance(row, dict)
         ]

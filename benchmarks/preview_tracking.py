@@ -1,7 +1,7 @@
 """What guessing the frames after each turn is worth to the jaw and the neck, and what it costs.
 
 The shipped model talks through the example conversation in simulated time, every turn arriving so much
-before it is due; a body follows what it is shown, and is compared with one that had known all final frames
+before it is due; a core follows what it is shown, and is compared with one that had known all final frames
 long before.
 
 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/preview_tracking.py --engine onnx
@@ -19,20 +19,21 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import soxr
+from timar_common.messages import Header, Message, new
+from timar_common.user_motion import PARTS
 from timar_description.find import find_joint_map
 from timar_inference.config import InferenceConfig
-from timar_inference.conversation import Conversation
-from timar_inference.decisions import MotionRun, TurnRequest
-from timar_inference.runner import Runner
-from timar_inference.runtime import open_runtime
-from timar_retargeting.body import Body, Motion
-from timar_retargeting.config import BodyConfig
-from timar_retargeting.life import Life, LifeConfig
+from timar_inference.inference_component import InferenceComponent
+from timar_replay.bag_host import BagHost
+from timar_retargeting.config import PlanningConfig
+from timar_retargeting.idle_behavior import IdleBehavior, IdleConfig
+from timar_retargeting.motion_timeline import MotionFrames
+from timar_retargeting.retargeting_core import RetargetingCore
 from timar_retargeting.robot import load_robot
 
 CLIP = Path(__file__).parents[1] / "examples" / "data" / "dualtalk"
 START_NS = 1_000_000_000_000
-FRAME_NS, STEP_NS, BLOCK = 40_000_000, 20_000_000, 320
+FRAME_NS, STEP_NS, BLOCK, CHUNK = 40_000_000, 20_000_000, 320, 3200
 PREVIEW_AFTER_MS = 15.0
 """How long after its turn a preview comes."""
 JOINTS = ("jaw", "neck_yaw", "neck_pitch", "neck_roll")
@@ -44,45 +45,40 @@ FAST_HZ = 2.0
 class Shown:
     """Everything a head published, and what it took."""
 
-    turns: list[MotionRun]
-    previews: list[MotionRun]
+    turns: list[MotionFrames]
+    previews: list[MotionFrames]
     turn_ms: float
     preview_ms: float
 
 
 def talk(engine: str, preview_frames: int, seconds: float) -> Shown:
-    """Hold the conversation; the computing is real, its time does not count."""
+    """Hold the conversation in the time that computing takes here."""
     config = InferenceConfig(engine=engine, preview_frames=preview_frames, late_policy="partial")
-    runtime = open_runtime(config)
-    now_ns = START_NS
-    conversation = Conversation(config, runtime.alignment, "bench")
-    runner = Runner(runtime.session, runtime.identity, lambda: now_ns)
-    user, agent = (_voice(speaker, seconds) for speaker in (1, 2))
+    component = InferenceComponent(config)
     shown = Shown([], [], 0.0, 0.0)
-    costs: dict[str, list[float]] = {"turn": [], "preview": []}
-    conversation.push_plan(0, agent, sample_rate_hz=16_000, revision=0, now_ns=now_ns)
+
+    def take(topic: str, at_ns: int, message: Message) -> None:
+        if topic == "agent/motion":
+            (shown.previews if message.is_preview else shown.turns).append(motion_from(message))
+
+    host = BagHost([component], take)
+    user, agent = (_voice(speaker, seconds) for speaker in (1, 2))
+    host.start(START_NS)
+    for first in range(0, len(agent), CHUNK):
+        samples = agent[first : first + CHUNK]
+        chunk = new("PlannedAudio", sample_rate=16_000, first_sample=first, samples=samples)
+        host.deliver("agent/audio_planned", chunk, START_NS)
     for first in range(0, len(user) - BLOCK, BLOCK):
-        now_ns = START_NS + (first + BLOCK) * 62_500
-        conversation.push_user(
-            first,
-            user[first : first + BLOCK],
-            sample_rate_hz=16_000,
-            stamp_ns=START_NS + first * 62_500,
-            now_ns=now_ns,
+        block = new(
+            "AudioChunk",
+            header=Header(START_NS + first * 62_500),
+            sample_rate=16_000,
+            first_sample=first,
+            samples=user[first : first + BLOCK],
         )
-        while (job := conversation.next_job(now_ns)) is not None:
-            began_s = time.process_time()
-            run = runner.run(job).shown
-            costs["turn"].append(time.process_time() - began_s)
-            if run is None or not isinstance(job, TurnRequest):
-                continue
-            shown.turns.append(run)
-            began_s = time.process_time()
-            preview = runner.preview(job)
-            costs["preview"].append(time.process_time() - began_s)
-            if preview is not None:
-                shown.previews.append(preview)
-    shown.turn_ms, shown.preview_ms = (1e3 * float(np.median(costs[name])) for name in ("turn", "preview"))
+        host.deliver("user/audio", block, START_NS + (first + BLOCK) * 62_500)
+    measured = component.runner.measurements()
+    shown.turn_ms, shown.preview_ms = measured["compute_p50_ms"], measured.get("preview_p50_ms", 0.0)
     return shown
 
 
@@ -102,10 +98,10 @@ def follow(shown: Shown, early_ms: float | None, uses_previews: bool) -> tuple[d
         uses_previews: Whether previews are followed too.
     """
     robot = load_robot(find_joint_map())
-    body = Body(robot, BodyConfig(), Life(LifeConfig(enabled=False)))
-    body.warm_up()
+    core = RetargetingCore(robot, PlanningConfig(), IdleBehavior(IdleConfig(enabled=False)))
+    core.warm_up()
     start_ns = shown.turns[0].due_ns - 500_000_000
-    plans, costs_ms = [body.start(robot.offsets_rad, start_ns)], []
+    plans, costs_ms = [core.start(robot.offsets_rad, start_ns)], []
     previews = {run.first_frame: run for run in shown.previews} if uses_previews else {}
     for index, turn in enumerate(shown.turns):
         end_frame = turn.first_frame + len(turn.motion)
@@ -115,17 +111,26 @@ def follow(shown: Shown, early_ms: float | None, uses_previews: bool) -> tuple[d
         now_ns = turn.due_ns - int((60.0 if early_ms is None else early_ms) * 1e6)
         for run in known:
             began_s = time.process_time()
-            plan = body.on_motion(_as_motion(run), now_ns + int(run.is_preview * PREVIEW_AFTER_MS * 1e6))
+            plan = core.on_motion(run, now_ns + int(run.is_preview * PREVIEW_AFTER_MS * 1e6))
             costs_ms.append(1e3 * (time.process_time() - began_s))
             plans += [plan] if plan is not None else []
     commanded: dict[int, np.ndarray] = {}
     for plan in plans:
-        commanded |= {plan.first_index + row: p for row, p in enumerate(plan.curve.positions)}
+        commanded |= {plan.first_index + row: p for row, p in enumerate(plan.positions)}
     return commanded, float(np.median(costs_ms))
 
 
-def _as_motion(run: MotionRun) -> Motion:
-    return Motion(run.conversation_id, run.first_frame, run.due_ns, run.revision, run.motion, run.is_preview)
+def motion_from(message: Message) -> MotionFrames:
+    """Return a HeadMotion message as retargeting takes it."""
+    parts = [getattr(message, part).reshape(message.frames, -1) for part in PARTS]
+    return MotionFrames(
+        message.conversation_id,
+        message.first_frame,
+        message.header.stamp,
+        message.revision,
+        np.concatenate(parts, axis=1),  # (frames, 56)
+        message.is_preview,
+    )
 
 
 def errors(found: dict[int, np.ndarray], wanted: dict[int, np.ndarray], joint: int) -> tuple[float, float]:

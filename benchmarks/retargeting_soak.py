@@ -21,13 +21,14 @@ from pathlib import Path
 
 import numpy as np
 from timar_description.find import find_joint_map
-from timar_retargeting.body import Body, Mode, Motion
-from timar_retargeting.config import BodyConfig
-from timar_retargeting.life import Life, LifeConfig
-from timar_retargeting.limits import hull
-from timar_retargeting.neutral import RestConfig
-from timar_retargeting.planner import Plan
+from timar_retargeting.config import PlanningConfig
+from timar_retargeting.idle_behavior import IdleBehavior, IdleConfig
+from timar_retargeting.limits import bezier_control_points
+from timar_retargeting.motion_timeline import MotionFrames
+from timar_retargeting.neutral_pose import NeutralConfig
+from timar_retargeting.retargeting_core import Mode, RetargetingCore
 from timar_retargeting.robot import load_robot
+from timar_retargeting.trajectory_planner import Plan
 
 FRAME_NS = 40_000_000
 TOLERANCE = 1e-6
@@ -61,8 +62,8 @@ LENGTHS, OFTEN = np.array([1, 5, 25, 50, 125, 250]), np.array([0.04, 0.16, 0.2, 
 class Watch:
     """The worst that was seen."""
 
-    def __init__(self, body: Body) -> None:
-        self.body, self.limits = body, body.robot.limits
+    def __init__(self, core: RetargetingCore) -> None:
+        self.core, self.limits = core, core.robot.limits
         self.worst = {"position_rad": -np.inf, "velocity_rad_s": -np.inf, "acceleration_rad_s2": -np.inf}
         self.plans = self.not_finite = self.seams = self.no_rest = 0
         self._last: Plan | None = None
@@ -72,7 +73,7 @@ class Watch:
         if plan is None:
             return
         self.plans += 1
-        p, v, a = map(np.concatenate, hull(plan.curve, plan.step_s))
+        p, v, a = bezier_control_points(plan.curve, plan.step_s)
         self.not_finite += not (np.isfinite(p).all() and np.isfinite(v).all() and np.isfinite(a).all())
         over = {
             "position_rad": max((p - self.limits.upper).max(), (self.limits.lower - p).max()),
@@ -80,7 +81,7 @@ class Watch:
             "acceleration_rad_s2": (np.abs(a) - self.limits.acceleration).max(),
         }
         self.worst = {name: max(worst, float(over[name])) for name, worst in self.worst.items()}
-        self.no_rest += bool(plan.curve.velocities[-1].any() or plan.curve.accelerations[-1].any())
+        self.no_rest += bool(plan.curve[1:, -1].any())
         if self._last is not None:
             was, begins = self._last.state_at(plan.first_index), plan.state_at(plan.first_index)
             self.seams += not (
@@ -101,10 +102,12 @@ def soak(frames: int, seed: int) -> tuple[Watch, float]:
     """Feed frames and return what was seen, and the microseconds of retargeting a frame."""
     rng = np.random.default_rng(seed)
     robot = load_robot(find_joint_map())
-    body = Body(robot, BodyConfig(), Life(LifeConfig(), seed), rest=RestConfig())
-    watch = Watch(body)
+    core = RetargetingCore(
+        robot, PlanningConfig(), IdleBehavior(IdleConfig(), seed), neutral_config=NeutralConfig()
+    )
+    watch = Watch(core)
     now_ns = zero_ns = 1_000_000_000_000
-    watch.see(body.start(robot.offsets_rad, now_ns))
+    watch.see(core.start(robot.offsets_rad, now_ns))
     names, frame, revision, sent, spent_s = list(KINDS), 0, 0, 0, 0.0
     next_word = frames // 20
     while sent < frames:
@@ -119,22 +122,22 @@ def soak(frames: int, seed: int) -> tuple[Watch, float]:
             now_ns += int(rng.uniform(0, 3e9))
             zero_ns = now_ns - frame * FRAME_NS + int(rng.uniform(0, 0.3e9))
         elif draw < 0.18:
-            watch.see(body.stop(now_ns))
-            watch.see(body.resume(now_ns))
+            watch.see(core.stop(now_ns))
+            watch.see(core.resume(now_ns))
         elif draw < 0.19:
-            watch.see(body.look_at(rng.uniform((0.2, -2.0, -2.0), 2.0), "", now_ns))
-            watch.see(body.take_floor(bool(rng.integers(2)), now_ns))
+            watch.see(core.look_at(rng.uniform((0.2, -2.0, -2.0), 2.0), "", now_ns))
+            watch.see(core.take_floor(bool(rng.integers(2)), now_ns))
         elif draw < 0.20:
             joint = str(rng.choice(robot.joint_names))
-            watch.see(body.aim({joint: float(rng.normal(0, 2))}, now_ns))
-            watch.see(body.resume(now_ns))
+            watch.see(core.move_by_hand({joint: float(rng.normal(0, 2))}, now_ns))
+            watch.see(core.resume(now_ns))
         began_s = time.perf_counter()
         due_ns = zero_ns + frame * FRAME_NS + int(rng.normal(0, 2e6))
-        plan = body.on_motion(Motion("soak", frame, due_ns, revision, motion, draw > 0.97), now_ns)
+        plan = core.on_motion(MotionFrames("soak", frame, due_ns, revision, motion, draw > 0.97), now_ns)
         spent_s += time.perf_counter() - began_s
         watch.see(plan)
-        watch.see(body.tick(now_ns))
-        assert body.mode is not Mode.STOPPED
+        watch.see(core.tick(now_ns))
+        assert core.mode is not Mode.STOPPED
         frame, sent = frame + count, sent + count
         if sent >= next_word:
             next_word += frames // 20

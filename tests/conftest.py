@@ -10,11 +10,12 @@ import functools
 import importlib.util
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["virtual_sound"]  # tests/support
+pytest_plugins = ["virtual_sound", "leftovers"]  # tests/support
 
 COMPONENTS = ("ros", "sound", "browser", "reachy")
 REQUIRED = {name for name in os.environ.get("TIMAR_REQUIRE", "").split(",") if name}
@@ -47,6 +48,8 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_configure() -> None:
+    # A shell hands SIGINT down as ignored to what it starts with `&`; tests interrupt their programs by it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if unknown := REQUIRED - set(COMPONENTS):
         raise pytest.UsageError(f"TIMAR_REQUIRE names {sorted(unknown)}; it knows {', '.join(COMPONENTS)}")
     reason = missing("ros")

@@ -1,6 +1,7 @@
 # Make this shell one in which the workspace runs: . tools/env.bash
-# (On a machine with a ROS 2 distribution source its setup and ros2_ws/install/setup.bash instead.)
+# (To use a ROS 2 distribution instead, source its setup and ros2_ws/install/setup.bash: docs/setup.md.)
 timar_root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+. "$timar_root/tools/leave_ros.bash"
 # colcon's script calls the interpreter it was built with unquoted; in a path with spaces it needs another one.
 COLCON_PYTHON_EXECUTABLE="$(PATH="/usr/bin:/bin:$PATH" command -v python3)"
 . "$timar_root/.venv/bin/activate"

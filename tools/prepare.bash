@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Find a Python to run prepare.py with; on a machine without any, install it or say the one line to type.
 set -euo pipefail
+. "$(dirname "$0")/leave_ros.bash"
 if ! command -v python3 >/dev/null; then
     line="apt-get update && apt-get install -y python3"
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

@@ -1,416 +1,381 @@
-"""Set everything up on a bare machine, once: system packages, virtual environment, ROS 2 wheels, workspace.
+"""Set up what a target of the Makefile needs: system packages, .venv by uv from uv.lock, the ROS 2 workspace.
 
-Called by the Makefile before every target that runs something; each step leaves a stamp with the hash of what
-it was made from, so that a second call only compares hashes, and a call after an interruption goes on there.
-Standard library only: this file runs before anything is installed.
+Called before every target that runs something. Each step looks at what is there and does what is missing, so
+that a second call takes under two seconds, and a call after an interruption goes on there. Standard library
+only: this file runs before anything is installed.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes.util
 import fcntl
+import functools
 import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tools"))
-
-import system_packages  # noqa: E402 - found beside this file
-
 OLDEST, NEWEST = (3, 10), (3, 13)
 CPU_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
-WORKSPACE_INPUTS = {"package.xml", "setup.py", "setup.cfg", "CMakeLists.txt"}
-INTERFACE_SUFFIXES = {".msg", ".srv", ".action"}
-TAIL_LINES = 30
-# Test marker -> the system package it stands on.
-TEST_COMPONENTS = {"ros": "cmake", "sound": "pulseaudio", "browser": "chromium"}
+# Group -> groups of uv.lock (pyproject.toml), beside what running the head needs.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "training": ("training",),
+    "perception": ("perception",),
+    "tests": ("training", "perception", "tests"),
+    "sound": (),
+    "browser": (),
+}
 
 # Paths of the machine that built the ROS 2 wheels, left in their CMake files.
 _BUILDER_INCLUDE = re.compile(r"/opt/python/[^/;\"\s]+/include/python3\.\d+t?")
 _BUILDER_NUMPY = re.compile(r"/opt/python/[^;\"\s]*?/site-packages/numpy/_?core/include")
+# They read a list of files as ASCII, which cuts the path of a folder with other letters in two.
+_ASCII_LIST = (
+    'file(STRINGS "${idl_output}" idl_tuples)',
+    'file(STRINGS "${idl_output}" idl_tuples ENCODING UTF-8)',
+)
+
+Probe = Callable[[str], bool]
+"""Tells, given the interpreter of the environment, whether something is there."""
 
 
 class SetupError(RuntimeError):
     """Set-up cannot go on; the message says why and what to do."""
 
 
-def refuse_ros_distribution(environment: Mapping[str, str]) -> None:
-    """Refuse to mix a sourced ROS 2 distribution with the wheels.
+def program(*names: str) -> Probe:
+    """Probe for one of some programs."""
+    return lambda _python: any(map(shutil.which, names))
+
+
+def library(name: str) -> Probe:
+    """Probe for a shared library."""
+    return lambda _python: ctypes.util.find_library(name) is not None
+
+
+def runs(code: str) -> Probe:
+    """Probe for what the interpreter itself must have."""
+    return lambda python: (
+        not subprocess.run([python, "-c", code], capture_output=True, check=False).returncode
+    )
+
+
+# Group -> Debian's name of a package -> how to see that what it provides is there.
+SYSTEM_PACKAGES: dict[str, dict[str, Probe]] = {
+    "run": {
+        "cmake": program("cmake"),
+        "g++": program("g++", "c++"),
+        "make": program("make"),
+        "python3-venv": runs("import ensurepip, venv"),
+        "python3-dev": runs("import os, sysconfig; os.stat(sysconfig.get_path('include') + '/Python.h')"),
+        "libportaudio2": library("portaudio"),
+    },
+    # MediaPipe is linked to both, though it computes on the processor.
+    "perception": {"libegl1": library("EGL"), "libgles2": library("GLESv2")},
+    "sound": {
+        "pulseaudio": program("pulseaudio"),
+        "pulseaudio-utils": program("paplay"),
+        "libasound2-plugins": lambda _: any(
+            Path("/usr/lib").glob("*/alsa-lib/libasound_module_pcm_pulse.so")
+        ),
+        "espeak-ng": program("espeak-ng"),
+    },
+    "browser": {"chromium": program("chromium", "chromium-browser", "google-chrome")},
+}
+# Some systems lack them (Ubuntu's Chromium is a snap): set-up goes on, and the tests that need them say so.
+OPTIONAL = {"chromium", "espeak-ng"}
+
+
+def install_system_packages(groups: Sequence[str], python: str, tried: Sequence[str] = ()) -> list[str]:
+    """Install what is missing, as root or by a sudo that asks nothing.
+
+    Args:
+        groups: Groups of `SYSTEM_PACKAGES`.
+        python: Interpreter of the environment.
+        tried: Optional packages that could not be had before.
+
+    Returns:
+        Optional packages that cannot be had here.
 
     Raises:
-        SetupError: ROS_DISTRO is set; the message says how the project is built there.
+        SetupError: That is not possible, or did not help; the message is a line to type.
     """
-    distribution = environment.get("ROS_DISTRO")
-    if distribution:
+    probes = {name: probe for group in groups for name, probe in SYSTEM_PACKAGES.get(group, {}).items()}
+
+    def missing() -> set[str]:
+        return {name for name, is_there in probes.items() if not is_there(python)}
+
+    left = missing()
+    if left <= set(tried):
+        return sorted(left)
+    has_apt = shutil.which("apt-get") is not None
+    sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    if has_apt and (not sudo or (shutil.which("sudo") and _succeeds([*sudo, "true"]))):
+        run_apt([*sudo, "apt-get", "update"])
+        # What some systems lack comes alone, so that it keeps nothing else away.
+        for names in (left - OPTIONAL, *({name} for name in sorted(left & OPTIONAL))):
+            if names:
+                run_apt([*sudo, "apt-get", "install", "-y", "--no-install-recommends", *sorted(names)])
+        left = missing()
+    listed = " ".join(sorted(left))
+    if left - OPTIONAL:
         raise SetupError(
-            f"ROS 2 {distribution} is sourced in this shell, and the wheels of this set-up do not mix with "
-            "it. Build with it: cd ros2_ws && rosdep install --from-paths src --ignore-src -y && "
-            "colcon build --symlink-install && . install/setup.bash && "
-            "ros2 launch timar_bringup robot.launch.py (docs/setup.md); "
-            "or call make from a shell that does not source it"
+            "system packages are missing and cannot be installed from here; type this, then make again:\n"
+            f"sudo apt-get update && sudo apt-get install -y {listed}"
+            if has_apt
+            else f"install these (Debian's names) by your system's installer, then make again: {listed}"
         )
+    if left:
+        say(f"going on without {listed}, which cannot be had here; the tests that need it say so")
+    return sorted(left)
+
+
+def run_apt(command: Sequence[str]) -> None:
+    """Run apt-get and write how far it is, every tenth of the way."""
+    say(" ".join(command))
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
+    shown = ""
+    with subprocess.Popen(
+        [*command, "-qq", "-o", "APT::Status-Fd=1"],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    ) as running:
+        for line in running.stdout or ():
+            # dlstatus:NUMBER:PERCENT:TEXT while downloading, pmstatus:PACKAGE:PERCENT:TEXT while installing.
+            if status := re.match(r"(dl|pm)status:[^:]*:(\d+)", line):
+                stage = "downloading" if status[1] == "dl" else "installing"
+                progress = f"{stage}, {int(status[2]) // 10 * 10} %"
+                if progress != shown:
+                    say(progress)
+                shown = progress
 
 
 def choose_python(wanted: str | None) -> str:
-    """Return the interpreter to build the virtual environment with.
-
-    Args:
-        wanted: Its name or path when it was given (PYTHON=...); it is then the only candidate.
+    """Return the interpreter to build the virtual environment with: the wanted one, else the first found.
 
     Raises:
         SetupError: There is none of a supported version.
     """
-    span = f"Python {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}"
-    names = (
-        [wanted]
-        if wanted
-        else ["python3", *(f"python3.{minor}" for minor in range(NEWEST[1], OLDEST[1] - 1, -1))]
-    )
     seen = []
-    for name in names:
+    minors = range(NEWEST[1], OLDEST[1] - 1, -1)
+    for name in [wanted] if wanted else ["python3", *(f"python3.{minor}" for minor in minors)]:
         version = python_version(name)
-        if version is not None and OLDEST <= version <= NEWEST:
+        if version and OLDEST <= version <= NEWEST:
             return name
-        seen.append(f"{name} is {'missing' if version is None else '.'.join(map(str, version))}")
+        seen.append(f"{name} is {'.'.join(map(str, version)) if version else 'missing'}")
     raise SetupError(
-        f"{span} is needed, and {'; '.join(seen)}. Install one, or name it: make PYTHON=python3.11"
+        f"Python {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]} is needed, and {'; '.join(seen)}. "
+        "Install one, or name it: make PYTHON=python3.11"
     )
 
 
-def python_version(python: str) -> tuple[int, int] | None:
-    """Return an interpreter's version, or None when it does not run."""
-    code = "import sys; print(sys.version_info[0], sys.version_info[1])"
+@functools.cache
+def python_version(python: str) -> tuple[int, ...]:
+    """Return an interpreter's version, (3, 11); empty when it does not run."""
+    command = [python, "-c", "import sys; print(*sys.version_info[:2])"]
     try:
-        done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:
-        return None
-    if done.returncode:
-        return None
-    major, minor = done.stdout.split()
-    return int(major), int(minor)
+        return ()
+    return tuple(map(int, done.stdout.split())) if done.returncode == 0 else ()
 
 
-class Steps:
-    """Run steps that are out of date, and say so."""
+class Environment:
+    """The virtual environment and the built workspace of one checkout."""
 
-    def __init__(self, stamps: Path) -> None:
-        self._stamps = stamps
-        self.ran: list[str] = []
+    def __init__(self, root: Path, *, is_cuda: bool = False) -> None:
+        self.root = root
+        self.venv = root / ".venv"
+        self.python = str(self.venv / "bin" / "python")
+        self.is_cuda = is_cuda
 
-    def run(self, name: str, said: str, digest: str, action: Callable[[], None]) -> str:
-        """Do a step unless it was already done from the same inputs; return its digest."""
-        stamp = self._stamps / name
-        if stamp.is_file() and stamp.read_text(encoding="utf-8") == digest:
-            return digest
-        stamp.unlink(missing_ok=True)
-        say(f"{said} ...")
-        began_s = time.monotonic()
-        action()
-        self._stamps.mkdir(parents=True, exist_ok=True)
-        unfinished = stamp.with_suffix(".new")
-        unfinished.write_text(digest, encoding="utf-8")
-        unfinished.replace(stamp)
-        say(f"{said}: done in {time.monotonic() - began_s:.0f} s")
-        self.ran.append(name)
-        return digest
+    def set_up(self, groups: set[str], python: str | None) -> None:
+        """Do what is missing; what else is there stays."""
+        uv_groups = {group for name in groups for group in GROUPS[name]}
+        version = python_version(self.python) if (self.venv / "bin" / "activate").is_file() else ()
+        chosen = self.python if version and python is None else choose_python(python)
+        record = self.venv / "unavailable"
+        tried = record.read_text(encoding="utf-8").split() if record.is_file() else []
+        unavailable = install_system_packages(["run", *sorted(groups | uv_groups)], chosen, tried)
+        if not version or version != python_version(chosen):
+            say(f"virtual environment .venv, by {chosen}")
+            run([chosen, "-m", "venv", "--clear", str(self.venv)])
+            python_version.cache_clear()
+        self.install_packages(uv_groups)
+        self.repair_cmake_files()
+        self.build_workspace()
+        record.write_text("\n".join({*tried, *unavailable}), encoding="utf-8")
+        # What the tests can rely on (tests/conftest.py).
+        there = {"ros": True, "sound": "sound" in groups}
+        there["browser"] = "browser" in groups and "chromium" not in unavailable
+        ready = [name for name, is_there in there.items() if is_there]
+        (self.venv / "components").write_text(",".join(ready), encoding="utf-8")
+
+    def install_packages(self, uv_groups: set[str]) -> None:
+        """Install uv, then what uv.lock says for some groups; torch, which no lock can hold, by pip."""
+        site = next(self.venv.glob("lib/python3.*/site-packages"))
+        forget_half_installed(site)
+        pip = [self.python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        uv_pin = (self.root / "requirements" / "uv.txt").read_text(encoding="utf-8").split()[-1]
+        if not (site / f"{uv_pin.replace('==', '-')}.dist-info").is_dir():
+            say(f"{uv_pin}, which installs all others ...")
+            run([*pip, uv_pin])
+        if "training" in uv_groups:
+            self._install_torch(site, pip)
+        uv = [str(self.venv / "bin" / "uv")]
+        sync = [*uv, "sync", "--frozen", "--inexact", "--python", self.python]
+        for group in sorted(uv_groups | ({"cuda"} if self.is_cuda else set())):
+            sync += ["--group", group]
+        environment = uv_environment(os.environ, self.venv)
+        if self.is_cuda or any(site.glob("onnxruntime_gpu-*.dist-info")):
+            # Both packages hold the module onnxruntime.
+            sync += ["--no-install-package", "onnxruntime"]
+            if any(site.glob("onnxruntime-*.dist-info")):
+                run([*uv, "pip", "uninstall", "--python", self.python, "onnxruntime"], None, environment)
+        if not _succeeds([*sync, "--check"], self.root, environment):
+            say("packages of uv.lock (some minutes the first time) ...")
+            run(sync, self.root, environment)
+
+    def _install_torch(self, site: Path, pip: list[str]) -> None:
+        """Install the CPU build, from the sources pip knows or PyTorch's index, else CUDA's from PyPI."""
+        pin = (self.root / "requirements" / "torch.txt").read_text(encoding="utf-8").split()[-1]
+        there = [folder.name for folder in site.glob(f"{pin.replace('==', '-')}*.dist-info")]
+        if there and not (self.is_cuda and "+cpu" in there[0]):
+            return
+        index = ["--extra-index-url", CPU_TORCH_INDEX, "--retries", "1", "--timeout", "15"]
+        for extra in () if self.is_cuda else ([], index):
+            say(f"{pin}, CPU build{', from ' + CPU_TORCH_INDEX if extra else ''} ...")
+            if _succeeds([*pip, "--no-deps", *extra, f"{pin}+cpu"]):
+                return
+        say(f"{pin} with CUDA's libraries, several GB ...")
+        run([*pip, "--force-reinstall", pin])
+
+    def repair_cmake_files(self) -> int:
+        """Put this machine's include folders for those of the wheels' builder, and let file lists be UTF-8.
+
+        Returns:
+            How many files were changed.
+        """
+        texts = {path: path.read_text(encoding="utf-8") for path in self.venv.glob("share/**/*.cmake")}
+        stale = {
+            path: text for path, text in texts.items() if "/opt/python/" in text or _ASCII_LIST[0] in text
+        }
+        if stale:
+            code = (
+                "import numpy, sysconfig as s; print(s.get_path('include'), numpy.get_include(), sep='\\n')"
+            )
+            found = subprocess.check_output([self.python, "-c", code], text=True)
+            include, numpy_include = found.splitlines()
+            for path, text in stale.items():
+                text = _BUILDER_NUMPY.sub(lambda _: numpy_include, text.replace(*_ASCII_LIST))
+                path.unlink()  # It may be a hard link into uv's cache.
+                path.write_text(_BUILDER_INCLUDE.sub(lambda _: include, text), encoding="utf-8")
+        return len(stale)
+
+    def build_workspace(self) -> None:
+        """Build the ROS 2 workspace when what a build depends on has changed since."""
+        workspace = self.root / "ros2_ws"
+        stamp = workspace / "build" / ".timar-digest"
+        wheels = sorted(path.name for path in self.venv.glob("lib/*/site-packages/ros_kilted*.dist-info"))
+        identity = f"{self.root} {python_version(self.python)} {wheels}"
+        digest = f"{identity}\n{workspace_digest(workspace / 'src')}\n"
+        built = stamp.read_text(encoding="utf-8") if stamp.is_file() else ""
+        if built == digest and (workspace / "install" / "local_setup.bash").is_file():
+            return
+        if built.partition("\n")[0] != identity:
+            for name in ("build", "install", "log"):
+                shutil.rmtree(workspace / name, ignore_errors=True)
+        stamp.parent.mkdir(parents=True, exist_ok=True)
+        stamp.write_text(f"{identity}\nunfinished\n", encoding="utf-8")
+        say("workspace ros2_ws (about a minute the first time) ...")
+        command = [self.python, "-m", "colcon", "build", "--symlink-install"]
+        command += ["--cmake-args", "-DBUILD_TESTING=OFF", f"-DPython3_EXECUTABLE={self.python}"]
+        run(command, workspace, build_environment(os.environ, self.venv))
+        stamp.write_text(digest, encoding="utf-8")
 
 
-def digest_of(*parts: str | Path) -> str:
-    """Return one hash of texts and of files' contents."""
-    total = hashlib.sha256()
-    for part in parts:
-        content = part.read_bytes() if isinstance(part, Path) else part.encode()
-        total.update(hashlib.sha256(content).digest())
-    return total.hexdigest()
+def forget_half_installed(site: Path) -> list[str]:
+    """Forget packages whose installation was interrupted: they look installed and are not.
+
+    pip and uv write INSTALLER and RECORD after everything else.
+    """
+    ended = ("INSTALLER", "RECORD")
+    half = [path for path in site.glob("*.dist-info") if not all((path / name).is_file() for name in ended)]
+    for folder in half:
+        say(f"{folder.name} was left half installed; it is installed again")
+        shutil.rmtree(folder)
+    return [folder.name for folder in half]
 
 
-def workspace_digest(source: Path, *more: str) -> str:
+def workspace_digest(source: Path) -> str:
     """Return the hash of what a colcon build depends on.
 
     Python files are linked into the build and need no new one; package descriptions and interfaces count by
     content, all other files (URDF, parameters, launch files, models) by name.
     """
-    parts: list[str | Path] = [*more, str(source)]
-    for path in sorted(_source_files(source)):
-        parts.append(str(path.relative_to(source)))
-        if path.name in WORKSPACE_INPUTS or path.suffix in INTERFACE_SUFFIXES:
-            parts.append(path)
-    return digest_of(*parts)
-
-
-def _source_files(source: Path) -> Iterator[Path]:
+    total = hashlib.sha256()
+    by_content = ("package.xml", "setup.py", "setup.cfg", "CMakeLists.txt", ".msg", ".srv", ".action")
     for folder, folders, files in os.walk(source, followlinks=True):
-        folders[:] = [
+        folders[:] = sorted(
             name for name in folders if name not in ("__pycache__", "build") and "egg-info" not in name
-        ]
-        for name in files:
-            if not name.endswith((".py", ".pyc")) or name == "setup.py" or name.endswith(".launch.py"):
-                yield Path(folder) / name
-
-
-class Setup:
-    """The set-up of one checkout."""
-
-    def __init__(
-        self,
-        root: Path,
-        python: str | None,
-        *,
-        with_training: bool,
-        with_tests: bool,
-        with_cuda: bool,
-        with_perception: bool,
-    ) -> None:
-        self.root = root
-        self.venv = root / ".venv"
-        self.workspace = root / "ros2_ws"
-        self.with_training = with_training or with_tests
-        self.with_tests = with_tests
-        self.with_cuda = with_cuda
-        self.with_perception = with_perception or with_tests
-        self.requirements = root / "requirements"
-        self._wanted_python = python
-
-    @property
-    def python(self) -> Path:
-        """The virtual environment's interpreter."""
-        return self.venv / "bin" / "python"
-
-    def run(self) -> list[str]:
-        """Do what is missing; return the steps that were done."""
-        steps = Steps(self.venv / ".timar")
-        python = self._chosen_python()
-        wanted = system_packages.needed(with_tests=self.with_tests, with_perception=self.with_perception)
-        lacking = system_packages.install_missing(wanted, python, say)
-        version = python_version(python)
-        base = steps.run(
-            "venv",
-            "virtual environment",
-            digest_of(str(self.venv), str(version)),
-            lambda: self._make_venv(python),
         )
-        constraints = self.requirements / "constraints.txt"
-        chain = steps.run(
-            "packages",
-            "ROS 2 wheels and Python packages (some minutes the first time)",
-            digest_of(base, constraints, self.requirements / "run.txt", self.requirements / "alone.txt"),
-            self._install_packages,
-        )
-        if self.with_cuda:
-            chain = steps.run(
-                "cuda",
-                "onnxruntime for CUDA",
-                digest_of(chain, self.requirements / "cuda.txt"),
-                self._install_cuda,
-            )
-        if self.with_perception:
-            steps.run(
-                "perception-packages",
-                "packages of the eyes",
-                digest_of(chain, self.requirements / "perception.txt"),
-                lambda: self._pip("--no-deps", "-r", str(self.requirements / "perception.txt")),
-            )
-        if self.with_training:
-            torch = steps.run(
-                "torch",
-                "torch",
-                digest_of(base, torch_pin(constraints), str(self.with_cuda)),
-                self._install_torch,
-            )
-            steps.run(
-                "training-packages",
-                "packages of training",
-                digest_of(torch, constraints, self.requirements / "train.txt"),
-                lambda: self._pip("-r", str(self.requirements / "train.txt")),
-            )
-        if self.with_tests:
-            steps.run(
-                "test-packages",
-                "packages of the tests",
-                digest_of(base, constraints, self.requirements / "test.txt"),
-                lambda: self._pip("-r", str(self.requirements / "test.txt")),
-            )
-        steps.run(
-            "training",
-            "commands of training",
-            digest_of(chain, str(self.root), self.root / "training" / "setup.py"),
-            self._install_training,
-        )
-        cmake = steps.run("cmake", "CMake paths of the ROS 2 wheels", digest_of(chain), self._repair_cmake)
-        digest = workspace_digest(self.workspace / "src", cmake)
-        if not (self.workspace / "install" / "local_setup.bash").is_file():
-            (self.venv / ".timar" / "workspace").unlink(missing_ok=True)
-        steps.run("workspace", "workspace (about a minute the first time)", digest, self._build)
-        if self.with_tests:
-            self._write_components({package.name for package in lacking})
-        return steps.ran
-
-    def _write_components(self, lacking: set[str]) -> None:
-        """Say which components the tests can rely on; what this system cannot have may be skipped."""
-        components = [name for name, package in TEST_COMPONENTS.items() if package not in lacking]
-        (self.venv / ".timar" / "components").write_text(",".join(components), encoding="utf-8")
-
-    def _chosen_python(self) -> str:
-        """Prefer the interpreter the environment was made with, unless another one is asked for."""
-        record = self.venv / "pyvenv.cfg"
-        if self._wanted_python is None and record.is_file() and self.python.exists():
-            return str(self.python)
-        return choose_python(self._wanted_python)
-
-    def _make_venv(self, python: str) -> None:
-        """Make the environment; one that works and has the right Python is kept."""
-        check = [str(self.python), "-m", "pip", "--version"]
-        works = (self.venv / "bin" / "activate").is_file() and (
-            subprocess.run(check, capture_output=True, check=False).returncode == 0
-        )
-        if not works or python_version(str(self.python)) != python_version(python):
-            # The old interpreter cannot make the environment it is in.
-            outside = choose_python(self._wanted_python) if python == str(self.python) else python
-            run([outside, "-m", "venv", "--clear", str(self.venv)])
-
-    def _pip(self, *arguments: str) -> None:
-        for site in self.venv.glob("lib/python3.*/site-packages"):
-            drop_half_installed(site)
-        run([*self._pip_install(), *arguments])
-
-    def _pip_install(self) -> list[str]:
-        constraints = str(self.requirements / "constraints.txt")
-        command = [str(self.python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-        return [*command, "-c", constraints]
-
-    def _install_packages(self) -> None:
-        """Install what the head runs on; what would bring torch comes without what it asks for."""
-        self._pip("-r", str(self.requirements / "run.txt"))
-        self._pip("--no-deps", "-r", str(self.requirements / "alone.txt"))
-
-    def _install_torch(self) -> None:
-        """Install the CPU build, from the sources pip knows, else from PyTorch's own index."""
-        pin = torch_pin(self.requirements / "constraints.txt")
-        if self.with_cuda:
-            run([str(self.python), "-m", "pip", "uninstall", "--quiet", "-y", "torch"])
-            self._pip(pin)
-            return
-        wanted = f"{pin}+cpu"
-        for extra in ([], ["--extra-index-url", CPU_TORCH_INDEX, "--retries", "1", "--timeout", "15"]):
-            found = subprocess.run(
-                [*self._pip_install(), "--dry-run", "--no-deps", *extra, wanted],
-                capture_output=True,
-                check=False,
-            )
-            if found.returncode == 0:
-                self._pip(*extra, wanted)
-                return
-        say(f"the CPU build {wanted} was not found; taking {pin} with CUDA's libraries, several GB")
-        self._pip(pin)
-
-    def _install_training(self) -> None:
-        """Make `timar_training` importable and its commands known by a link; nothing is fetched."""
-        source = str(self.root / "training")
-        run([*self._pip_install()[:-2], "--no-deps", "--no-build-isolation", "--no-index", "-e", source])
-
-    def _install_cuda(self) -> None:
-        # Both packages hold the module onnxruntime.
-        run([str(self.python), "-m", "pip", "uninstall", "--quiet", "-y", "onnxruntime"])
-        run([*self._pip_install()[:-2], "-r", str(self.requirements / "cuda.txt")])
-
-    def _repair_cmake(self) -> None:
-        code = "import numpy, sysconfig; print(sysconfig.get_path('include'), numpy.get_include(), sep='\\n')"
-        include, numpy_include = run([str(self.python), "-c", code]).splitlines()
-        repaired = repair_cmake_files(self.venv / "share", include, numpy_include)
-        say(f"{repaired} CMake files repaired")
-
-    def _build(self) -> None:
-        """Build the workspace; one that was built at another place or for another Python is built anew."""
-        identity = f"{self.root}\n{python_version(str(self.python))}\n"
-        mark = self.workspace / "build" / ".timar-identity"
-        if not mark.is_file() or mark.read_text(encoding="utf-8") != identity:
-            for name in ("build", "install", "log"):
-                shutil.rmtree(self.workspace / name, ignore_errors=True)
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.write_text(identity, encoding="utf-8")
-        command = [str(self.python), "-m", "colcon", "build", "--symlink-install"]
-        command += ["--cmake-args", "-DBUILD_TESTING=OFF", f"-DPython3_EXECUTABLE={self.python}"]
-        run(command, cwd=self.workspace, environment=colcon_environment(os.environ, self.venv))
+        for path in (Path(folder, name) for name in sorted(files)):
+            if path.suffix in (".py", ".pyc") and path.name != "setup.py" and ".launch" not in path.suffixes:
+                continue
+            total.update(f"{path.relative_to(source)}\0".encode())
+            if path.name.endswith(by_content):
+                total.update(hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
 
 
-def torch_pin(constraints: Path) -> str:
-    """Return the line ``torch==X`` of a constraints file.
-
-    Raises:
-        SetupError: There is none.
-    """
-    for line in constraints.read_text(encoding="utf-8").splitlines():
-        if line.startswith("torch=="):
-            return line.strip()
-    raise SetupError(f"{constraints} has no line 'torch==VERSION'; restore the file from git")
+def uv_environment(base: Mapping[str, str], venv: Path) -> dict[str, str]:
+    """Return uv's environment: this virtual environment, no other Python, a cache it can write."""
+    home = base.get("XDG_CACHE_HOME") or Path(base.get("HOME") or "/", ".cache")
+    cache = Path(base.get("UV_CACHE_DIR") or Path(home, "uv"))
+    if not os.access(next(folder for folder in (cache, *cache.parents) if folder.exists()), os.W_OK):
+        cache = venv / ".uv-cache"
+    ours = {"UV_PROJECT_ENVIRONMENT": str(venv), "UV_PYTHON_DOWNLOADS": "never", "UV_CACHE_DIR": str(cache)}
+    return {**base, **ours}
 
 
-def colcon_environment(base: Mapping[str, str], venv: Path) -> dict[str, str]:
+def build_environment(base: Mapping[str, str], venv: Path) -> dict[str, str]:
     """Return the environment of a build: the virtual environment's wheels and nothing built before."""
-    scrubbed = {"AMENT_PREFIX_PATH", "CMAKE_PREFIX_PATH", "COLCON_PREFIX_PATH", "PYTHONPATH", "PYTHONHOME"}
-    environment = {name: value for name, value in base.items() if name not in scrubbed}
-    environment["VIRTUAL_ENV"] = str(venv)
-    environment["AMENT_PREFIX_PATH"] = str(venv)
-    environment["PATH"] = f"{venv / 'bin'}{os.pathsep}{base.get('PATH', os.defpath)}"
-    return environment
+    dropped = {"CMAKE_PREFIX_PATH", "COLCON_PREFIX_PATH", "PYTHONPATH", "PYTHONHOME"}
+    environment = {name: value for name, value in base.items() if name not in dropped}
+    path = f"{venv / 'bin'}{os.pathsep}{base.get('PATH', os.defpath)}"
+    return {**environment, "VIRTUAL_ENV": str(venv), "AMENT_PREFIX_PATH": str(venv), "PATH": path}
 
 
-def repair_cmake_files(share: Path, include: str, numpy_include: str) -> int:
-    """Put this machine's include folders where the wheels' CMake files name their builder's.
-
-    Returns:
-        How many files were changed.
-    """
-    changed = 0
-    for path in sorted(share.rglob("*.cmake")):
-        text = path.read_text(encoding="utf-8")
-        repaired = _BUILDER_NUMPY.sub(lambda _: numpy_include, text)
-        repaired = _BUILDER_INCLUDE.sub(lambda _: include, repaired)
-        if repaired != text:
-            path.write_text(repaired, encoding="utf-8")
-            changed += 1
-    return changed
-
-
-def drop_half_installed(site_packages: Path) -> list[str]:
-    """Forget packages whose installation was interrupted, so that pip installs them again.
-
-    pip writes RECORD last; a package without one looks installed and is not.
-    """
-    dropped = []
-    for folder in sorted(site_packages.glob("*.dist-info")):
-        if not (folder / "RECORD").is_file():
-            shutil.rmtree(folder)
-            dropped.append(folder.name)
-    return dropped
-
-
-def run(command: Sequence[str], cwd: Path | None = None, environment: Mapping[str, str] | None = None) -> str:
-    """Run a command and return what it wrote to standard output.
+def run(
+    command: Sequence[str], cwd: Path | None = None, environment: Mapping[str, str] | None = None
+) -> None:
+    """Run a command that writes for itself.
 
     Raises:
-        SetupError: It failed; the end of what it wrote is in the message.
+        SetupError: It failed.
     """
-    done = subprocess.run(
-        list(command),
-        cwd=cwd,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        tail = "\n".join((done.stdout + done.stderr).splitlines()[-TAIL_LINES:])
-        raise SetupError(f"{' '.join(command)} ended with status {done.returncode}:\n{tail}")
-    return done.stdout
+    status = subprocess.run(
+        command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, check=False
+    ).returncode
+    if status:
+        said = " ".join(command)
+        raise SetupError(f"a command ended with status {status}, for the reason it gave above: {said}")
+
+
+def _succeeds(
+    command: Sequence[str], cwd: Path | None = None, environment: Mapping[str, str] | None = None
+) -> bool:
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, check=False)
+    return done.returncode == 0
 
 
 def say(text: str) -> None:
@@ -422,34 +387,21 @@ def say(text: str) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Do what is missing and return 0, or say why not and return 1."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--training", action="store_true", help="also torch and what training needs")
-    parser.add_argument("--tests", action="store_true", help="also what training, tests and linters need")
-    parser.add_argument("--perception", action="store_true", help="also what the eyes need")
+    parser.add_argument("groups", nargs="*", choices=[*GROUPS, []], help="beside what running the head needs")
     parser.add_argument("--cuda", action="store_true", help="CUDA builds of torch and onnxruntime")
     parser.add_argument("--python", default=None, help="interpreter of the virtual environment")
     options = parser.parse_args(argv)
-    with (ROOT / "Makefile").open(encoding="utf-8") as lock:
-        try:
-            refuse_ros_distribution(os.environ)
+    try:
+        with (ROOT / "Makefile").open(encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            Setup(
-                ROOT,
-                options.python or None,
-                with_training=options.training,
-                with_tests=options.tests,
-                with_cuda=options.cuda,
-                with_perception=options.perception,
-            ).run()
-        except (SetupError, system_packages.MissingPackagesError) as error:
-            return _fail(str(error))
-        except KeyboardInterrupt:
-            return _fail("interrupted; the next call goes on here")
+            Environment(ROOT, is_cuda=options.cuda).set_up(set(options.groups), options.python or None)
+    except SetupError as error:
+        sys.stderr.write(f"setup: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("setup: interrupted; the next call goes on here\n")
+        return 130
     return 0
-
-
-def _fail(sentence: str) -> int:
-    sys.stderr.write(f"setup: {sentence}\n")
-    return 1
 
 
 if __name__ == "__main__":

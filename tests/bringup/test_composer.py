@@ -162,6 +162,37 @@ def test_killed_composer_leaves_no_orphan(tmp_path):
     wait_until(lambda: not any(map(is_alive, pids)))
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda one: one.name)
+def test_composer_that_a_shell_started_in_the_background_stops_its_processes_gently(tmp_path, number):
+    """A shell hands SIGINT down as ignored to what it starts with `&`; nothing ended by SIGINT then."""
+    program = f"try:\n    {OBEDIENT}\nexcept KeyboardInterrupt:\n    print('stopped gently', flush=True)\n"
+    script = tmp_path / "compose.py"
+    script.write_text(
+        textwrap.dedent(f"""
+        import sys
+        from timar_bringup import composer as composing
+        composing.command_line = lambda *_: [sys.executable, "-c", {program!r}]
+        sys.exit(composing.main([]))
+        """)
+    )
+    composer = subprocess.Popen(
+        ["sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    )
+    try:
+        lines = [composer.stdout.readline() for _ in range(4)]
+        assert [line.split()[1:] for line in lines] == [["up"]] * 4
+        composer.send_signal(number)
+        rest, _ = composer.communicate(timeout=60.0)
+        assert composer.returncode == 0
+        assert rest.count("stopped gently") == 4
+    finally:
+        composer.kill()
+        composer.communicate()
+
+
 def test_command_line_names_nodes_namespace_and_parameter_files_in_order():
     nodes = GRAPH.processes()["sound"]
     command = command_line(GRAPH, nodes, [Path("/a b.yaml"), Path("/c.yaml")])

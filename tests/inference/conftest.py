@@ -7,12 +7,16 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from timar_common.component import Component
+from timar_common.jobs import JobWorker
+from timar_common.messages import Header, new
+from timar_common.user_motion import PARTS
 from timar_inference.alignment import Alignment
 from timar_inference.config import InferenceConfig
-from timar_inference.conversation import Conversation
-from timar_inference.decisions import Identity, Job, MotionRun, TurnRequest
-from timar_inference.runner import Runner
 from timar_inference.runtime import open_runtime
+from timar_inference.turn_jobs import ModelIdentity, TurnRequest
+from timar_inference.turn_runner import TurnRunner
+from timar_inference.turn_scheduler import TurnScheduler
 from timar_model.architecture.config import ModelConfig
 from timar_model.architecture.model import TimarModel
 from timar_model.model_folder import save_model
@@ -33,6 +37,101 @@ class SimulatedClock:
 
     def move_to_sample(self, sample: float) -> None:
         self.now_ns = START_NS + round(sample * NS_PER_SAMPLE)
+
+
+class WorkTime:
+    """A simulated clock as the time of long work."""
+
+    is_real = True
+
+    def __init__(self, read) -> None:
+        self.now_ns = read
+
+    def call(self, function, *arguments, **options):
+        return function(*arguments, **options)
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What a job brought: its log entry, its motion, and the preview after it."""
+
+    entry: object
+    motion: np.ndarray | None
+    shown: object = None
+    preview: object = None
+
+
+def rows(message) -> np.ndarray:
+    """Return a HeadMotion's (frames, 56) numbers."""
+    parts = [getattr(message, part).reshape(message.frames, -1) for part in PARTS]
+    return np.concatenate(parts, axis=1)
+
+
+def outcome_of(outputs) -> Outcome:
+    found = {"agent/motion": [], "turn_log": []}
+    for topic, message in outputs:
+        found[topic].append(message)
+    made = [message for message in found["agent/motion"] if not message.is_preview]
+    previews = [message for message in found["agent/motion"] if message.is_preview]
+    (entry,) = found["turn_log"]
+    shown = made[0] if made else None
+    return Outcome(entry, None if shown is None else rows(shown), shown, previews[0] if previews else None)
+
+
+class SimulatedRunner:
+    """A runner whose time is a simulated clock's; it predicts only when asked to."""
+
+    def __init__(self, session, identity, read) -> None:
+        self.runner, self.work_time = TurnRunner(session, identity), WorkTime(read)
+
+    def __getattr__(self, name):
+        return getattr(self.runner, name)
+
+    def run(self, job) -> Outcome:
+        if isinstance(job, TurnRequest):
+            job = dataclasses.replace(job, preview=None)
+        return outcome_of(self.runner.run(job, self.work_time, lambda: False))
+
+    def preview(self, request, is_busy=False):
+        message = self.runner.preview(request, self.work_time, is_busy)
+        if message is not None:
+            message.motion = rows(message)
+        return message
+
+
+class WorkingComponent(Component):
+    """A scheduler's jobs, carried out by a runner; hands out what `jobs` holds before."""
+
+    NAME = "working"
+
+    def __init__(self, runner, scheduler=None, capacity=4) -> None:
+        self.runner, self.scheduler, self.queue_capacity = runner, scheduler, capacity
+
+    def next_job(self, now_ns):
+        return self.scheduler.next_job(now_ns)
+
+    def work(self, job, clock, is_busy):
+        return self.runner.run(job, clock, is_busy)
+
+
+@pytest.fixture
+def make_worker():
+    """Start a worker of a runner; what it emits is handed on message by message."""
+    workers = []
+
+    def make(runner, capacity=4, emit=lambda _: None, scheduler=None):
+        inner = getattr(runner, "runner", runner)
+        work_time = getattr(runner, "work_time", None)
+        worker = JobWorker(
+            WorkingComponent(inner, scheduler, capacity), lambda output: emit(output.message), work_time
+        )
+        worker.start()
+        workers.append(worker)
+        return worker
+
+    yield make
+    for worker in workers:
+        worker.close(30.0)
 
 
 class FakeSession:
@@ -105,25 +204,42 @@ class FakeSession:
         return value
 
 
+def audio(first_sample, samples, stamp_ns, *, rate=16_000, filled=0):
+    return new(
+        "AudioChunk",
+        header=Header(stamp_ns, "microphone", stamp_ns),
+        sample_rate=rate,
+        first_sample=first_sample,
+        filled_samples=filled,
+        samples=samples,
+    )
+
+
+def planned(first_sample, samples, revision, *, rate=16_000):
+    return new(
+        "PlannedAudio", sample_rate=rate, first_sample=first_sample, revision=revision, samples=samples
+    )
+
+
+def user_motion(first_frame, motion, valid, fps=25.0):
+    flags = {f"{part}_valid": np.asarray(valid)[:, column] for column, part in enumerate(PARTS)}
+    parts = {part: np.asarray(motion)[:, columns].ravel() for part, columns in PARTS.items()}
+    return new("UserMotion", first_frame=first_frame, fps=fps, frames=len(motion), **parts, **flags)
+
+
 @dataclasses.dataclass
 class Stage:
-    """A conversation, its clock, and how sound is brought to it."""
+    """A scheduler, its clock, and how sound is brought to it."""
 
-    conversation: Conversation
+    scheduler: TurnScheduler
     clock: SimulatedClock
 
     def hear(
         self, first_sample: int, samples, *, stamp_ns: int | None = None, rate: int = 16_000, filled: int = 0
     ):
         stamp = START_NS + first_sample * NS_PER_SAMPLE if stamp_ns is None else stamp_ns
-        self.conversation.push_user(
-            first_sample,
-            np.asarray(samples, np.int16),
-            sample_rate_hz=rate,
-            stamp_ns=stamp,
-            now_ns=self.clock(),
-            filled_samples=filled,
-        )
+        message = audio(first_sample, np.asarray(samples, np.int16), stamp, rate=rate, filled=filled)
+        self.scheduler.push_user(message, self.clock())
 
     def hear_until(self, first_sample: int, end_sample: int) -> list:
         """Bring blocks in real time; sample n has value n % 1000; return the jobs that arose."""
@@ -135,17 +251,14 @@ class Stage:
         return jobs
 
     def plan(self, first_sample: int, samples, revision: int = 0) -> None:
-        self.conversation.push_plan(
-            first_sample,
-            np.asarray(samples, np.int16),
-            sample_rate_hz=16_000,
-            revision=revision,
-            now_ns=self.clock(),
-        )
+        self.scheduler.push_plan(planned(first_sample, np.asarray(samples, np.int16), revision), self.clock())
+
+    def see(self, first_frame: int, motion, valid, fps: float = 25.0) -> None:
+        self.scheduler.inputs.push_motion(user_motion(first_frame, motion, valid, fps))
 
     def jobs(self) -> list:
         found = []
-        while (job := self.conversation.next_job(self.clock())) is not None:
+        while (job := self.scheduler.next_job(self.clock())) is not None:
             found.append(job)
         return found
 
@@ -160,11 +273,20 @@ def make_session():
     return FakeSession
 
 
+@pytest.fixture
+def make_runner(identity):
+    def make(stage, **options):
+        session = FakeSession(stage.clock, **options)
+        return SimulatedRunner(session, identity, stage.clock), session
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def make_stage():
     def make(turn_frames: int = 5, margin_frames: int = 2, **changes) -> Stage:
         alignment = Alignment(turn_frames, margin_frames)
-        return Stage(Conversation(InferenceConfig(**changes), alignment, "test"), SimulatedClock())
+        return Stage(TurnScheduler(InferenceConfig(**changes), alignment, "test"), SimulatedClock())
 
     return make
 
@@ -175,8 +297,8 @@ def stage(make_stage) -> Stage:
 
 
 @pytest.fixture
-def identity() -> Identity:
-    return Identity("fake-float32", "0" * 64)
+def identity() -> ModelIdentity:
+    return ModelIdentity("fake-float32", "0" * 64)
 
 
 class Talk:
@@ -186,11 +308,11 @@ class Talk:
         self.now_ns = START_NS
         config = InferenceConfig(**changes)
         self.compute_ms = compute_ms
-        self.conversation = Conversation(config, runtime.alignment, "talk")
-        self.runner = Runner(runtime.session, runtime.identity, self._clock)
+        self.scheduler = TurnScheduler(config, runtime.alignment, "talk")
+        self.runner = SimulatedRunner(runtime.session, runtime.identity, self._clock)
         self.voice = (np.random.default_rng(2).normal(0, 3000, (2, 16_000 * 8))).astype(np.int16)
-        self.requests: list[Job] | None = [] if keep_requests else None
-        self.previews: list[MotionRun] = []
+        self.requests: list | None = [] if keep_requests else None
+        self.previews: list = []
         self.plan(0, self.voice.shape[1], 0)
 
     def _clock(self):
@@ -203,32 +325,27 @@ class Talk:
         return START_NS + sample * NS_PER_SAMPLE
 
     def plan(self, first, end, revision):
-        self.conversation.push_plan(
-            first, self.voice[1, first:end], sample_rate_hz=16_000, revision=revision, now_ns=self.now_ns
-        )
+        self.scheduler.push_plan(planned(first, self.voice[1, first:end], revision), self.now_ns)
+
+    def push(self, first, end):
+        self.scheduler.push_user(audio(first, self.voice[0, first:end], self.time_of(first)), self.now_ns)
 
     def hear(self, first, end):
         outcomes = []
         for place in range(first, end, BLOCK):
             self.now_ns = self.time_of(place + BLOCK)
-            self.conversation.push_user(
-                place,
-                self.voice[0, place : place + BLOCK],
-                sample_rate_hz=16_000,
-                stamp_ns=self.time_of(place),
-                now_ns=self.now_ns,
-            )
+            self.push(place, place + BLOCK)
             outcomes += self.run()
         return outcomes
 
     def run(self):
         outcomes = []
-        while (job := self.conversation.next_job(self.now_ns)) is not None:
+        while (job := self.scheduler.next_job(self.now_ns)) is not None:
             if self.requests is not None:
                 self.requests.append(job)
             outcomes.append(self.runner.run(job))
             preview = self.runner.preview(job) if isinstance(job, TurnRequest) else None
-            self.previews += [preview] if preview is not None else []
+            self.previews += [] if preview is None else [preview]
         return outcomes
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from timar_inference.alignment import Alignment
 from timar_inference.config import InferenceConfig
-from timar_inference.decisions import Decision, TurnRequest
 from timar_inference.runtime import open_runtime
+from timar_inference.turn_jobs import Decision, TurnRequest
 
 WAYS = ("user_set_back", "shown_late")
 FRAMES, MARGIN = 25, 2
@@ -109,7 +109,7 @@ def test_lips_stand_behind_the_voice_only_when_shown_late(hold, way, behind_ms):
     talk = hold(way)
     for outcome in talk.hear(0, 16_000 * SECONDS)[1:]:
         heard_ns = talk.time_of(640 * outcome.entry.first_frame)
-        assert outcome.shown.due_ns - heard_ns == behind_ms * 1_000_000
+        assert outcome.shown.header.stamp - heard_ns == behind_ms * 1_000_000
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -119,7 +119,7 @@ def test_user_is_answered_within_a_turn_and_the_margin(hold, way):
     waits_ms = []
     for outcome, turn in zip(talk.hear(0, 16_000 * SECONDS)[1:], turns_of(talk), strict=True):
         for frame in range(max(0, turn.user_first_frame), turn.user_end_frame):
-            waits_ms.append((outcome.shown.due_ns - talk.time_of(640 * (frame + 1))) / 1e6)
+            waits_ms.append((outcome.shown.header.stamp - talk.time_of(640 * (frame + 1))) / 1e6)
     assert (min(waits_ms), max(waits_ms)) == (80.0, 1040.0)
     assert np.mean(waits_ms) == pytest.approx(560.0, abs=15.0)
 
@@ -128,10 +128,10 @@ def test_user_is_answered_within_a_turn_and_the_margin(hold, way):
 def test_previews_stand_where_the_next_turn_will(hold, way):
     talk = hold(way)
     outcomes = talk.hear(0, 16_000 * SECONDS)
-    due = {each.entry.first_frame: each.due_ns for each in outcomes[1:]}
+    due = {each.entry.first_frame: each.shown.header.stamp for each in outcomes[1:]}
     matched = [preview for preview in talk.previews if preview.first_frame in due]
     assert len(matched) == len(due) - 1
-    assert all(preview.due_ns == due[preview.first_frame] for preview in matched)
+    assert all(preview.header.stamp == due[preview.first_frame] for preview in matched)
 
 
 @pytest.mark.parametrize("way", WAYS)

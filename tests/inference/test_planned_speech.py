@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from timar_inference.planned import PlannedSpeech
+from timar_inference.planned_speech import PlannedSpeech
 
 
 def pcm(value: int, count: int) -> np.ndarray:

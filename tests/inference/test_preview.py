@@ -1,29 +1,19 @@
 """Previews: made of what is known, after the turn was shown, never at a turn's cost, and without a trace."""
 
-import dataclasses
 import threading
 import time
 
 import numpy as np
 import pytest
-from timar_inference.decisions import Decision, TurnRequest
-from timar_inference.runner import Runner
-from timar_inference.worker import Worker
+from timar_common.messages import encode
+from timar_inference.turn_jobs import Decision, TurnRequest
 
 WAIT_S = 30.0
+MEASURED = ("queue_ms", "speech_ms", "backbone_ms", "head_ms", "compute_ms")
 
 
 def turns_of(jobs):
     return [job for job in jobs if isinstance(job, TurnRequest)]
-
-
-@pytest.fixture
-def make_runner(make_session, identity):
-    def make(stage, **options):
-        session = make_session(stage.clock, **options)
-        return Runner(session, identity, stage.clock), session
-
-    return make
 
 
 @pytest.mark.parametrize(("asked", "frames"), [(-1, 5), (3, 3), (12, 12)])
@@ -61,7 +51,7 @@ def test_preview_belongs_to_the_frames_after_its_turn_and_is_no_decision(make_st
     assert not first.shown.is_preview
     assert (preview.first_frame, preview.motion.shape, preview.revision) == (10, (5, 56), 0)
     assert preview.conversation_id == first.entry.conversation_id
-    assert preview.due_ns == turn.due_ns + 200_000_000
+    assert preview.header.stamp == turn.due_ns + 200_000_000
     assert preview.compute_ms == pytest.approx(20.0)
     assert session.calls[-2:] == [("step", 0), ("preview", 5)]
     (following,) = turns_of(stage.hear_until(1920, 5120))
@@ -136,20 +126,6 @@ def test_preview_that_is_not_finite_is_never_passed_on(make_stage, make_runner):
         runner.preview(turn)
 
 
-@pytest.fixture
-def make_worker():
-    workers = []
-
-    def make(*arguments):
-        workers.append(Worker(*arguments))
-        workers[-1].start()
-        return workers[-1]
-
-    yield make
-    for worker in workers:
-        worker.close(WAIT_S)
-
-
 def wait_for(condition):
     end = time.monotonic() + WAIT_S
     while not condition():
@@ -161,11 +137,18 @@ def test_worker_shows_a_turn_before_it_guesses_on(make_stage, make_runner, make_
     stage = make_stage()
     runner, session = make_runner(stage)
     calls_before, previews = [], []
-    worker = make_worker(runner, 8, lambda _: calls_before.append(session.calls[-1]), previews.append)
+
+    def take(message):
+        if getattr(message, "is_preview", False):
+            previews.append(message)
+        else:
+            calls_before.append(session.calls[-1])
+
+    worker = make_worker(runner, 8, take)
     for job in stage.hear_until(0, 1920):
-        worker.submit(job)
+        worker.submit(job, stage.clock())
     wait_for(lambda: previews)
-    assert [name for name, _ in calls_before] == ["reset", "step"]
+    assert [name for name, _ in calls_before] == ["reset", "step", "step"]
     assert previews[0].first_frame == 10
 
 
@@ -175,30 +158,22 @@ def test_worker_guesses_nothing_while_another_turn_waits(make_stage, make_runner
     previews, is_open = [], threading.Event()
     outcomes = []
 
-    def take(outcome):
+    def take(message):
         assert is_open.wait(WAIT_S)
-        outcomes.append(outcome)
+        if hasattr(message, "sequence"):
+            outcomes.append(message)
+        elif message.is_preview:
+            previews.append(message)
 
-    worker = make_worker(runner, 8, take, previews.append)
+    worker = make_worker(runner, 8, take)
     for job in stage.hear_until(0, 6400):
-        worker.submit(job)
+        worker.submit(job, stage.clock())
     stage.clock.move_to_sample(1920)
     is_open.set()
     wait_for(lambda: previews)
-    assert [each.entry.first_frame for each in outcomes] == [5, 5, 10]
+    assert [each.first_frame for each in outcomes] == [5, 5, 10]
     assert [preview.first_frame for preview in previews] == [15]
     assert runner.counters.previews_dropped == 1
-
-
-def test_worker_without_a_taker_guesses_nothing(make_stage, make_runner, make_worker):
-    stage = make_stage()
-    runner, session = make_runner(stage)
-    outcomes = []
-    worker = make_worker(runner, 8, outcomes.append)
-    for job in stage.hear_until(0, 6400):
-        worker.submit(job)
-    wait_for(lambda: len(outcomes) == 3)
-    assert "preview" not in {name for name, _ in session.calls}
 
 
 def test_previews_leave_no_trace_in_turns_or_log(open_small, make_talk):
@@ -209,10 +184,12 @@ def test_previews_leave_no_trace_in_turns_or_log(open_small, make_talk):
         outcomes = talk.hear(0, 16_000 - 1280)
         talk.plan(16_640, 16_640, 1)
         outcomes += talk.run() + talk.hear(16_000 - 1280, 48_000)
-        entries = [dataclasses.replace(each.entry, timings=None) for each in outcomes]
+        for each in outcomes:
+            vars(each.entry).update(dict.fromkeys(MEASURED, 0.0))
+        entries = [encode(each.entry, int) for each in outcomes]
         motion = [None if each.motion is None else each.motion.tobytes() for each in outcomes]
         found.append((entries, motion))
-        assert Decision.TAKE_BACK in [entry.decision for entry in entries]
+        assert Decision.ROLLBACK in [each.entry.decision for each in outcomes]
         assert (talk.runner.counters.previews > 10) == bool(preview_frames)
     for entries, motion in found[1:]:
         assert entries == found[0][0]

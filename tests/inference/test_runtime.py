@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 from timar_inference.config import InferenceConfig
-from timar_inference.decisions import Decision
 from timar_inference.runtime import open_runtime
+from timar_inference.turn_jobs import Decision
 
 
 def test_warming_leaves_no_trace_in_the_conversation(open_small):
@@ -72,7 +72,7 @@ def test_model_folder_that_is_not_whole_is_refused(folder, tmp_path, name, damag
 
 def test_room_without_an_engine_imports_no_torch():
     """A head that runs the exported graph has no torch installed."""
-    code = "import sys, timar_inference.runtime, timar_inference.worker; sys.exit('torch' in sys.modules)"
+    code = "import sys, timar_inference.inference_component; sys.exit('torch' in sys.modules)"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
 
@@ -104,14 +104,12 @@ def test_conversation_is_the_same_every_time_it_is_held(open_small, make_talk):
 def test_turn_taken_back_and_made_again_equals_one_made_so_at_once(open_small, make_talk):
     """The session must not remember the speech that was withdrawn: compare with a talk that never had it."""
     changed, straight = make_talk(open_small()), make_talk(open_small())
-    straight.conversation.push_plan(
-        16_640, np.zeros(0, np.int16), sample_rate_hz=16_000, revision=1, now_ns=straight.now_ns
-    )
+    straight.plan(16_640, 16_640, 1)
     expected = motion_of(straight.hear(0, 32_000))
     before = motion_of(changed.hear(0, 16_000 - 1280))
     changed.plan(16_640, 16_640, 1)
     after = changed.run() + changed.hear(16_000 - 1280, 32_000)
-    assert after[0].entry.decision == Decision.TAKE_BACK
+    assert after[0].entry.decision == Decision.ROLLBACK
     assert not np.array_equal(before[25], expected[25])
     found = before | motion_of(after)
     assert list(found) == list(expected)
@@ -121,17 +119,11 @@ def test_turn_taken_back_and_made_again_equals_one_made_so_at_once(open_small, m
 def test_turn_that_came_too_late_is_history_for_the_next(open_small, make_talk):
     talk = make_talk(open_small())
     talk.hear(0, 16_000)
-    talk.conversation.push_user(
-        16_000,
-        talk.voice[0, 16_000:32_000],
-        sample_rate_hz=16_000,
-        stamp_ns=talk.time_of(16_000),
-        now_ns=talk.now_ns,
-    )
+    talk.push(16_000, 32_000)
     talk.now_ns = talk.time_of(32_000)
     outcomes = talk.run()
     assert [each.entry.first_frame for each in outcomes] == [30, 35, 40, 45, 50]
-    assert [each.entry.decision for each in outcomes] == [Decision.COMMIT_UNSAMPLED] * 4 + [Decision.GENERATE]
+    assert [each.entry.decision for each in outcomes] == [Decision.COMMIT_SKIPPED] * 4 + [Decision.GENERATE]
     assert outcomes[-1].entry.is_late
 
 

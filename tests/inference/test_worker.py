@@ -5,20 +5,9 @@ import time
 
 import numpy as np
 import pytest
-from timar_inference.decisions import Decision, StartConversation, TurnRequest
-from timar_inference.runner import Runner
-from timar_inference.worker import Worker
+from timar_inference.turn_jobs import Decision, StartConversation, TurnRequest
 
 WAIT_S = 30.0
-
-
-@pytest.fixture
-def make_runner(make_session, identity):
-    def make(stage, **options):
-        session = make_session(stage.clock, **options)
-        return Runner(session, identity, stage.clock), session
-
-    return make
 
 
 def talk(stage, runner, first_sample, end_sample):
@@ -39,12 +28,12 @@ def test_turn_in_time_is_generated_and_logged_with_all_it_was_made_from(make_sta
     assert (entry.decision, entry.sequence, entry.first_frame, entry.frames) == (Decision.GENERATE, 1, 5, 5)
     assert (entry.user_first_sample, entry.user_end_sample) == (-1280, 1920)
     assert (entry.agent_first_sample, entry.agent_end_sample) == (3200, 6400)
-    assert (entry.planned_revision, entry.seed, entry.user_motion_valid) == (2, 3, ())
+    assert (entry.planned_revision, entry.seed, entry.user_motion_valid.size) == (2, 3, 0)
     assert (entry.engine, entry.model_sha256) == ("fake-float32", "0" * 64)
     assert not entry.is_late
-    assert entry.timings.compute_ms == pytest.approx(30.0)
-    assert entry.timings.queue_ms == 0.0
-    assert (entry.timings.speech_ms, entry.timings.backbone_ms, entry.timings.head_ms) == (1.0, 2.0, 3.0)
+    assert entry.compute_ms == pytest.approx(30.0)
+    assert entry.queue_ms == 0.0
+    assert (entry.speech_ms, entry.backbone_ms, entry.head_ms) == (1.0, 2.0, 3.0)
     assert turn.motion.shape == (5, 56)
     assert session.calls[1:] == [("reset", 3), ("step", 0)]
     assert runner.measurements()["compute_p50_ms"] == pytest.approx(30.0)
@@ -59,7 +48,7 @@ def test_turn_finished_after_its_first_frame_was_due_is_late_and_shown(make_stag
     assert turn.motion is not None
     session.step_ms = 77.5
     assert not talk(stage, runner, 1920, 5120)[0].entry.is_late
-    assert (runner.counters.late, runner.counters.unsampled, runner.counters.generated) == (1, 0, 2)
+    assert (runner.counters.late, runner.counters.skipped, runner.counters.generated) == (1, 0, 2)
 
 
 def test_turn_whose_frames_are_all_past_is_committed_unsampled_and_none_is_skipped(make_stage, make_runner):
@@ -72,11 +61,11 @@ def test_turn_whose_frames_are_all_past_is_committed_unsampled_and_none_is_skipp
     frames = [outcome.entry.first_frame for outcome in before + after]
     assert frames == list(range(5, frames[-1] + 1, 5))
     decisions = [outcome.entry.decision for outcome in after]
-    hopeless = decisions.count(Decision.COMMIT_UNSAMPLED)
+    hopeless = decisions.count(Decision.COMMIT_SKIPPED)
     assert hopeless == 4
-    assert decisions == [Decision.COMMIT_UNSAMPLED] * hopeless + [Decision.GENERATE] * (len(after) - hopeless)
+    assert decisions == [Decision.COMMIT_SKIPPED] * hopeless + [Decision.GENERATE] * (len(after) - hopeless)
     assert all(outcome.motion is None for outcome in after[:hopeless])
-    assert runner.counters.unsampled == hopeless
+    assert runner.counters.skipped == hopeless
     assert [outcome.entry.sequence for outcome in before + after] == list(range(1, 1 + len(before + after)))
     committed = [frame for name, frame in session.calls if name in ("step", "commit")]
     assert committed == list(range(0, committed[-1] + 1, 5))
@@ -92,7 +81,7 @@ def test_engine_that_is_too_slow_falls_behind_by_less_than_two_turns(make_stage,
         stage.clock.now_ns = max(stage.clock.now_ns, 5_000_000_000 + sample * 62_500)
         stage.hear(sample - 320, np.ones(320))
         while stage.clock.now_ns < 5_000_000_000 + (sample + 320) * 62_500:
-            job = stage.conversation.next_job(stage.clock())
+            job = stage.scheduler.next_job(stage.clock())
             if job is None:
                 break
             outcomes.append(runner.run(job))
@@ -100,7 +89,7 @@ def test_engine_that_is_too_slow_falls_behind_by_less_than_two_turns(make_stage,
     frames = [outcome.entry.first_frame for outcome in turns]
     assert frames == list(range(5, frames[-1] + 1, 5))
     assert frames[-1] > 25 * 20 - 15
-    assert runner.counters.unsampled > 10
+    assert runner.counters.skipped > 10
     assert runner.counters.late == runner.counters.generated
 
 
@@ -115,7 +104,7 @@ def test_history_is_the_same_whether_turns_came_late_or_not(make_stage, make_run
         stage.clock.move_to_sample(60_000 if is_stalled else 9000)
         for job in jobs:
             runner.run(job)
-        assert runner.counters.unsampled == (len(jobs) if is_stalled else 0)
+        assert runner.counters.skipped == (len(jobs) if is_stalled else 0)
         motions.append(talk(stage, runner, 16_000, 19_200)[-1].motion)
     assert motions[0].tobytes() == motions[1].tobytes()
 
@@ -127,11 +116,11 @@ def test_take_back_restores_the_session_and_makes_the_turn_again(make_stage, mak
     outcomes = talk(stage, runner, 0, 16_000 - 1280)
     stage.plan(16_640, np.zeros(0), revision=1)
     back, again = (runner.run(job) for job in stage.jobs())
-    assert (back.entry.decision, back.entry.first_frame, back.entry.revision) == (Decision.TAKE_BACK, 25, 1)
+    assert (back.entry.decision, back.entry.first_frame, back.entry.revision) == (Decision.ROLLBACK, 25, 1)
     assert (again.entry.decision, again.entry.first_frame, again.entry.revision) == (Decision.GENERATE, 25, 1)
     assert session.calls[-2:] == [("rollback", 20), ("step", 20)]
     assert not np.array_equal(again.motion, outcomes[-1].motion)
-    assert runner.counters.taken_back == 1
+    assert runner.counters.rollbacks == 1
 
 
 def test_turn_that_does_not_follow_is_refused(make_stage, make_runner):
@@ -180,31 +169,12 @@ class Gate:
         self.ran = []
         self.is_running = threading.Event()
         self.open = threading.Event()
-        self.fail_next: Exception | None = None
 
-    def run(self, job):
+    def run(self, job, clock, is_busy):
         self.is_running.set()
         assert self.open.wait(WAIT_S)
-        error, self.fail_next = self.fail_next, None
-        if error is not None:
-            raise error
         self.ran.append(job)
-        return job
-
-
-@pytest.fixture
-def make_worker():
-    workers = []
-
-    def make(runner, capacity=4, on_outcome=lambda _: None):
-        worker = Worker(runner, capacity, on_outcome)
-        worker.start()
-        workers.append(worker)
-        return worker
-
-    yield make
-    for worker in workers:
-        worker.close(WAIT_S)
+        return iter(())
 
 
 def wait_for(condition):
@@ -216,29 +186,29 @@ def wait_for(condition):
 
 def test_full_queue_refuses_and_counts_and_the_conversation_keeps_its_turns(make_stage, make_worker):
     stage, gate = make_stage(), Gate()
-    worker = make_worker(gate, capacity=3)
+    worker = make_worker(gate, 3, scheduler=stage.scheduler)
     for first in range(0, 32_000, 320):
         stage.clock.move_to_sample(first + 320)
         stage.hear(first, np.ones(320))
-        worker.feed(stage.conversation, stage.clock())
+        worker.feed(stage.clock())
         if first == 0:
             assert gate.is_running.wait(WAIT_S)
     assert worker.waiting == 3
-    assert not worker.submit(stage.jobs()[0])
+    assert not worker.submit(stage.jobs()[0], stage.clock())
     assert worker.counters.dropped == 1
     gate.open.set()
 
 
 def test_turns_held_back_by_a_full_queue_all_come_in_order(make_stage, make_worker):
     stage, gate = make_stage(), Gate()
-    worker = make_worker(gate, capacity=2)
+    worker = make_worker(gate, 2, scheduler=stage.scheduler)
     stage.clock.move_to_sample(16_000)
     stage.hear(0, np.ones(16_000))
-    worker.feed(stage.conversation, stage.clock())
+    worker.feed(stage.clock())
     gate.open.set()
 
     def is_done():
-        worker.feed(stage.conversation, stage.clock())
+        worker.feed(stage.clock())
         return len(gate.ran) == 6
 
     wait_for(is_done)
@@ -248,13 +218,13 @@ def test_turns_held_back_by_a_full_queue_all_come_in_order(make_stage, make_work
 
 def test_new_conversation_withdraws_what_waits_and_always_finds_room(make_stage, make_worker):
     stage, gate = make_stage(), Gate()
-    worker = make_worker(gate, capacity=2)
+    worker = make_worker(gate, 2)
     jobs = stage.hear_until(0, 16_000)
-    worker.submit(jobs[0])
+    worker.submit(jobs[0], stage.clock())
     assert gate.is_running.wait(WAIT_S)
-    assert worker.submit(jobs[1])
-    assert worker.submit(jobs[2])
-    assert worker.submit(StartConversation("next", 1, 30))
+    assert worker.submit(jobs[1], stage.clock())
+    assert worker.submit(jobs[2], stage.clock())
+    assert worker.submit(StartConversation("next", 1, 30), stage.clock())
     assert worker.counters.withdrawn == 2
     gate.open.set()
     wait_for(lambda: len(gate.ran) == 2)
@@ -267,22 +237,24 @@ def test_error_in_the_worker_is_told_once_and_a_new_conversation_mends_it(
     stage = make_stage()
     runner, session = make_runner(stage)
     outcomes = []
-    worker = make_worker(runner, capacity=50, on_outcome=outcomes.append)
+    worker = make_worker(
+        runner, 50, lambda message: hasattr(message, "sequence") and outcomes.append(message)
+    )
     session.fail_at[5] = ZeroDivisionError("the engine is on fire")
     for job in stage.hear_until(0, 16_000):
-        worker.submit(job)
+        worker.submit(job, stage.clock())
     wait_for(lambda: worker.counters.failures + worker.counters.dropped == 4)
     assert (worker.counters.failures, worker.counters.dropped) == (1, 3)
     failure = worker.take_failure()
     assert failure.message == "ZeroDivisionError: the engine is on fire"
     assert "_fail_if_asked" in failure.trace
     assert worker.take_failure() is None
-    stage.conversation.restart()
+    stage.scheduler.restart()
     for job in stage.hear_until(16_000, 22_400):
-        worker.submit(job)
-    wait_for(lambda: len([each for each in outcomes if each.entry.conversation_id == "test-1"]) == 3)
-    assert [each.entry.first_frame for each in outcomes] == [5, 5, 30, 30, 35]
-    assert [each.entry.sequence for each in outcomes] == [0, 1, 2, 3, 4]
+        worker.submit(job, stage.clock())
+    wait_for(lambda: len([each for each in outcomes if each.conversation_id == "test-1"]) == 3)
+    assert [each.first_frame for each in outcomes] == [5, 5, 30, 30, 35]
+    assert [each.sequence for each in outcomes] == [0, 1, 2, 3, 4]
 
 
 def test_error_while_publishing_is_told_too(make_stage, make_runner, make_worker):
@@ -290,20 +262,20 @@ def test_error_while_publishing_is_told_too(make_stage, make_runner, make_worker
         raise RuntimeError("the topic is gone")
 
     stage = make_stage()
-    worker = make_worker(make_runner(stage)[0], on_outcome=refuse)
-    worker.submit(stage.hear_until(0, 320)[0])
+    worker = make_worker(make_runner(stage)[0], emit=refuse)
+    worker.submit(stage.hear_until(0, 320)[0], stage.clock())
     wait_for(lambda: worker.counters.failures == 1)
     assert "the topic is gone" in worker.take_failure().message
 
 
 def test_feeding_never_waits_for_the_engine(make_stage, make_worker):
     stage, gate = make_stage(), Gate()
-    worker = make_worker(gate)
+    worker = make_worker(gate, scheduler=stage.scheduler)
     stage.clock.move_to_sample(16_000 * 10)
     stage.hear(0, np.ones(16_000))
     started = time.perf_counter()
     for _ in range(100):
-        worker.feed(stage.conversation, stage.clock())
+        worker.feed(stage.clock())
     assert time.perf_counter() - started < WAIT_S
     gate.open.set()
 
@@ -312,9 +284,9 @@ def test_closing_finishes_the_job_at_hand_and_leaves_the_rest(make_stage, make_w
     stage, gate = make_stage(), Gate()
     worker = make_worker(gate)
     for job in stage.hear_until(0, 6400)[:3]:
-        worker.submit(job)
+        worker.submit(job, stage.clock())
     assert gate.is_running.wait(WAIT_S)
-    with pytest.raises(RuntimeError, match="did not finish"):
+    with pytest.raises(RuntimeError, match="did not end"):
         worker.close(0.02)
     gate.open.set()
     worker.close(WAIT_S)

@@ -8,29 +8,29 @@ import numpy as np
 import pytest
 from timar_perception.expressions import read_expression_map
 from timar_retargeting.expressions import yaml_of
-from timar_retargeting.signals import Channel
+from timar_retargeting.signals import ExpressionChannel
 
 
 def test_what_fit_expressions_writes_is_read_backwards(tmp_path: Path):
     rng = np.random.default_rng(0)
     channels = {
-        name: Channel(rng.normal(0, 1, 50) / 7, offset)
+        name: ExpressionChannel(rng.normal(0, 1, 50) / 7, offset)
         for name, offset in (("jawOpen", 0.1), ("browInnerUp", 0.2))
     }
     path = tmp_path / "map.yaml"
     path.write_text(yaml_of(channels))
     expressions = read_expression_map(path)
     wanted = {"jawOpen": 0.6, "browInnerUp": 0.4, "mouthPucker": 0.3}
-    numbers = expressions.numbers(wanted)
-    assert numbers.shape == (50,)
+    coefficients = expressions.coefficients(wanted)
+    assert coefficients.shape == (50,)
     for name, channel in channels.items():
-        assert numbers @ channel.weights + channel.offset == pytest.approx(wanted[name], abs=0.02)
+        assert coefficients @ channel.weights + channel.offset == pytest.approx(wanted[name], abs=0.02)
 
 
 def test_a_channel_that_was_not_seen_leaves_expression_unseen(tmp_path: Path):
     path = tmp_path / "map.yaml"
     path.write_text("expressions:\n  smile: {0: 1.0}\n")
-    assert read_expression_map(path).numbers({"jawOpen": 0.5}) is None
+    assert read_expression_map(path).coefficients({"jawOpen": 0.5}) is None
 
 
 @pytest.mark.parametrize(

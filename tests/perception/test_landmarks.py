@@ -1,4 +1,4 @@
-"""What the eyes lack is named with the line that brings it."""
+"""What face tracking lacks is named with the command that brings it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from timar_perception.landmarks import MediaPipeLandmarker, find_model, import_m
 
 def test_a_missing_mediapipe_is_named_with_what_brings_it(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "mediapipe", None)
-    with pytest.raises(RuntimeError, match=r"the eyes need MediaPipe.*make setup-perception brings it"):
+    with pytest.raises(RuntimeError, match=r"face tracking needs MediaPipe.*make setup-perception brings it"):
         import_mediapipe()
 
 

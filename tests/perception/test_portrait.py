@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 from portrait import portrait
 from projected_face import CAMERA
-from timar_perception.eyes import angles_deg
-from timar_perception.head_pose import find_head_pose
-from timar_perception.jaw import find_jaw_opening
-from timar_perception.landmarks import Face, MediaPipeLandmarker, find_model
+from timar_perception.head_pose import angles_deg, find_head_pose, find_jaw_opening
+from timar_perception.landmarks import FaceLandmarks, MediaPipeLandmarker, find_model
 
 ANGLES_DEG = (-25.0, -12.0, 12.0, 25.0)
 AXES = {"yaw": 1, "pitch": 0, "roll": 2}
@@ -30,7 +28,7 @@ class Clock:
     now_ms = 0
 
 
-def find(landmarker: MediaPipeLandmarker, pixels: np.ndarray) -> Face:
+def find(landmarker: MediaPipeLandmarker, pixels: np.ndarray) -> FaceLandmarks:
     # Each picture is shown twice: the first finds the face, the second follows it, as in a video.
     for _ in range(2):
         Clock.now_ms += 1000

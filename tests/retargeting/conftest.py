@@ -7,11 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 from timar_description.find import find_joint_map
-from timar_retargeting.body import Body, Motion
-from timar_retargeting.config import BodyConfig
-from timar_retargeting.life import Life, LifeConfig
-from timar_retargeting.planner import Plan
+from timar_retargeting.config import PlanningConfig
+from timar_retargeting.idle_behavior import IdleBehavior, IdleConfig
+from timar_retargeting.motion_timeline import MotionFrames
+from timar_retargeting.retargeting_core import RetargetingCore
 from timar_retargeting.robot import RobotDescription, load_robot
+from timar_retargeting.trajectory_planner import Plan
 
 FRAME_NS = 40_000_000
 START_NS = 1_000_000_000_000
@@ -19,15 +20,15 @@ START_NS = 1_000_000_000_000
 
 @dataclasses.dataclass
 class Puppet:
-    """A body, its clock, and the record of what was commanded."""
+    """A retargeting core, its clock, and the record of what was commanded."""
 
-    body: Body
+    core: RetargetingCore
     now_ns: int = START_NS
     plans: list[Plan] = dataclasses.field(default_factory=list)
 
     @property
     def robot(self) -> RobotDescription:
-        return self.body.robot
+        return self.core.robot
 
     def take(self, plan: Plan | None) -> Plan | None:
         if plan is not None:
@@ -38,13 +39,13 @@ class Puppet:
         return plan
 
     def start(self, positions: np.ndarray | None = None) -> Puppet:
-        self.take(self.body.start(self.robot.offsets_rad if positions is None else positions, self.now_ns))
+        self.take(self.core.start(self.robot.offsets_rad if positions is None else positions, self.now_ns))
         return self
 
     def wait(self, seconds: float) -> None:
         for _ in range(round(seconds / 0.05)):
             self.now_ns += 50_000_000
-            self.take(self.body.tick(self.now_ns))
+            self.take(self.core.tick(self.now_ns))
 
     def motion(
         self,
@@ -55,8 +56,8 @@ class Puppet:
         talk: str = "a",
         is_preview: bool = False,
     ) -> Plan | None:
-        motion = Motion(talk, first_frame, due_ns, revision, frames, is_preview)
-        return self.take(self.body.on_motion(motion, self.now_ns))
+        motion = MotionFrames(talk, first_frame, due_ns, revision, frames, is_preview)
+        return self.take(self.core.on_motion(motion, self.now_ns))
 
     def commanded(self, times_ns: np.ndarray) -> np.ndarray:
         """(K, J) positions in force at instants, by the cubic between points."""
@@ -65,12 +66,12 @@ class Puppet:
         for time_ns in times_ns:
             plan = self.plans[int(np.searchsorted(starts, time_ns, side="right")) - 1]
             place = min(time_ns / 20_000_000, plan.last_index) - plan.first_index
-            k = min(int(place), len(plan.curve.positions) - 2)
+            k = min(int(place), len(plan.positions) - 2)
             t, p, v, a = (
                 (place - k) * 0.02,
-                plan.curve.positions,
-                plan.curve.velocities,
-                plan.curve.accelerations,
+                plan.positions,
+                plan.curve[1],
+                plan.curve[2],
             )
             jerk = (a[k + 1] - a[k]) / 0.02
             rows.append(p[k] + t * (v[k] + t * (a[k] / 2 + t * jerk / 6)))
@@ -79,7 +80,7 @@ class Puppet:
     def check(self, plan: Plan, tolerance: float = 1e-6) -> None:
         """Every limit at every instant, not only at the points; at rest in the end."""
         limits, h = self.robot.limits, 0.02
-        p, v, a = plan.curve.positions, plan.curve.velocities, plan.curve.accelerations
+        p, v, a = plan.curve
         assert np.isfinite(p).all()
         assert np.isfinite(v).all()
         assert np.isfinite(a).all()
@@ -104,9 +105,7 @@ class Puppet:
     def check_seam(earlier: Plan, later: Plan) -> None:
         """The new plan begins in the very state in which the old one is."""
         was, begins = earlier.state_at(later.first_index), later.state_at(later.first_index)
-        np.testing.assert_array_equal(begins.position, was.position)
-        np.testing.assert_array_equal(begins.velocity, was.velocity)
-        np.testing.assert_array_equal(begins.acceleration, was.acceleration)
+        np.testing.assert_array_equal(begins, was)
 
 
 @pytest.fixture(scope="session")
@@ -116,8 +115,10 @@ def robot() -> RobotDescription:
 
 @pytest.fixture
 def make_puppet(robot):
-    def make(life: bool = False, seed: int = 0, **config) -> Puppet:
-        return Puppet(Body(robot, BodyConfig(**config), Life(LifeConfig(enabled=life), seed)))
+    def make(idles: bool = False, seed: int = 0, **config) -> Puppet:
+        return Puppet(
+            RetargetingCore(robot, PlanningConfig(**config), IdleBehavior(IdleConfig(enabled=idles), seed))
+        )
 
     return make
 

@@ -9,11 +9,12 @@ import pytest
 from timar_common.component import Component, Log, Publish
 from timar_common.diagnostics import Level
 from timar_common.messages import Header, constants, decode, encode, new
-from timar_retargeting.body import Body, Motion
 from timar_retargeting.config import RetargetingConfig
-from timar_retargeting.life import Life
-from timar_retargeting.planner import Plan
+from timar_retargeting.idle_behavior import IdleBehavior
+from timar_retargeting.motion_timeline import MotionFrames
 from timar_retargeting.retargeting_component import RetargetingComponent
+from timar_retargeting.retargeting_core import RetargetingCore
+from timar_retargeting.trajectory_planner import Plan
 
 START_NS = 1_000_000_000_000
 FRAME_NS = 40_000_000
@@ -63,18 +64,18 @@ def assert_is_plan(message: Any, plan: Plan | None, component: RetargetingCompon
     assert plan is not None
     assert message.header.stamp == plan.first_index * 20_000_000
     assert message.joint_names == list(component.robot.joint_names)
-    for field in ("positions", "velocities", "accelerations"):
-        np.testing.assert_array_equal(
-            [getattr(point, field) for point in message.points], getattr(plan.curve, field)
-        )
+    rows = [(point.positions, point.velocities, point.accelerations) for point in message.points]
+    np.testing.assert_array_equal(np.stack(rows, axis=1), plan.curve)
     times_ns = [point.time_from_start.sec * 10**9 + point.time_from_start.nanosec for point in message.points]
-    assert times_ns == [20_000_000 * k for k in range(len(plan.curve.positions))]
+    assert times_ns == [20_000_000 * k for k in range(len(plan.positions))]
 
 
 def test_messages_move_the_head_as_the_core_would_to_the_last_bit() -> None:
     component = make()
     config, robot = component.config, component.robot
-    core = Body(robot, config.body(), Life(config.liveliness(), 3), None, config.rest())
+    core = RetargetingCore(
+        robot, config.planning(), IdleBehavior(config.idle(), 3), None, config.neutral_estimate()
+    )
     measured = robot.offsets_rad + 0.01
     (message,) = planned(
         component.handle("joint_states", joint_states(robot.joint_names, measured), START_NS)
@@ -86,7 +87,7 @@ def test_messages_move_the_head_as_the_core_would_to_the_last_bit() -> None:
         due_ns, first = now_ns + 60_000_000, 5 * turn
         rows = motion_rows(first).astype(np.float64)
         (message,) = planned(component.handle("agent/motion", motion_message(first, due_ns), now_ns))
-        assert_is_plan(message, core.on_motion(Motion("a", first, due_ns, 0, rows), now_ns), component)
+        assert_is_plan(message, core.on_motion(MotionFrames("a", first, due_ns, 0, rows), now_ns), component)
         if turn == 4:
             event = new("TurnEvent", kind=TURN["START"], speaker=TURN["AGENT"])
             assert planned(component.handle("turn_events", event, now_ns)) == []
@@ -109,7 +110,7 @@ def test_messages_move_the_head_as_the_core_would_to_the_last_bit() -> None:
     (message,) = planned(component.handle(*events[0][:2], now_ns))
     assert_is_plan(message, core.look_at((1.0, 0.4, 0.0), "", now_ns), component)
     (message,) = planned(component.handle(*events[1][:2], now_ns))
-    assert_is_plan(message, core.aim({"neck_yaw": 0.2}, now_ns), component)
+    assert_is_plan(message, core.move_by_hand({"neck_yaw": 0.2}, now_ns), component)
     (message,) = planned(component.stop(now_ns))
     assert_is_plan(message, core.stop(now_ns), component)
 

@@ -101,7 +101,7 @@ def run(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     with BagReader(bag) as reader:
         for message in reader.messages():
             messages[message.topic].append(message)
-        losses = list(reader.losses)
+        losses = list(reader.issues)
     return Run(composer, statuses, living(pids), shared_memory, listeners, progress, lines, messages, losses)
 
 
@@ -144,10 +144,10 @@ def test_no_process_can_be_held_up_by_the_death_of_another(run: Run):
 def test_file_waited_for_exactly_the_subscribers_the_graph_has(run: Run):
     waited = {planned.node.name: planned.parameters for planned in run.composer.plan.nodes}
     assert run.listeners == {
-        "user/audio": waited["capture"]["wait_for_listeners"],
-        "user/audio_raw": waited["capture"]["wait_for_raw_listeners"],
-        "agent/audio": waited["playback"]["wait_for_listeners"],
-        "agent/audio_planned": waited["playback"]["wait_for_plan_listeners"],
+        "user/audio": waited["capture"]["wait_for_subscribers"],
+        "user/audio_raw": waited["capture"]["wait_for_raw_subscribers"],
+        "agent/audio": waited["playback"]["wait_for_subscribers"],
+        "agent/audio_planned": waited["playback"]["wait_for_plan_subscribers"],
     }
 
 
@@ -379,7 +379,7 @@ def test_unknown_parameter_key_ends_the_start_with_its_name(tmp_path: Path, rand
     params.write_text("/**/turns:\n  ros__parameters:\n    start_msec: 60\n")
     done = refused(*FILES, f"model:={random_model}", f"params:={params}")
     assert done.returncode == 1
-    assert "turns has no parameter 'start_msec'; it has:" in done.stdout
+    assert "turns has no parameter 'start_msec'; did you mean 'start_ms'? It has:" in done.stdout
 
 
 def test_missing_model_folder_ends_the_start_with_its_name(tmp_path: Path):

@@ -19,8 +19,8 @@ from rclpy.time import Time  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 from timar_common.base_node import message_type, qos_of  # noqa: E402
 from timar_common.topics import TOPICS  # noqa: E402
-from timar_inference.decisions import Decision  # noqa: E402
 from timar_inference.inference_node import InferenceNode  # noqa: E402
+from timar_inference.turn_jobs import Decision  # noqa: E402
 from timar_model.architecture.config import ModelConfig  # noqa: E402
 from timar_model.architecture.model import TimarModel  # noqa: E402
 from timar_model.loading import load_model  # noqa: E402
@@ -111,8 +111,8 @@ class Table:
         self.spin_until(
             lambda: (
                 all(talker.get_subscription_count() == 1 for talker in self.talkers.values())
-                and self.node._motion.get_subscription_count() == 1
-                and self.node._log.get_subscription_count() == 1
+                and self.node.publishers_by_topic["agent/motion"].get_subscription_count() == 1
+                and self.node.publishers_by_topic["turn_log"].get_subscription_count() == 1
                 and self.reset.service_is_ready()
             )
         )
@@ -170,9 +170,7 @@ class Table:
         return {pair.key: pair.value for pair in self.diagnostics[-1].status[0].values}
 
     def turns(self) -> list[TurnLog]:
-        return [
-            entry for entry in self.log if entry.decision in (Decision.GENERATE, Decision.COMMIT_UNSAMPLED)
-        ]
+        return [entry for entry in self.log if entry.decision in (Decision.GENERATE, Decision.COMMIT_SKIPPED)]
 
     def close(self) -> None:
         self.node.close()
@@ -263,9 +261,9 @@ def test_conversation_of_three_seconds_gives_every_turn_its_motion_and_its_log(o
     table.spin_until(lambda: len(table.previews) >= int(values["previews"]))
     stages = ("queue", "speech", "backbone", "head", "publish", "compute")
     assert {f"{stage}_p95_ms" for stage in stages} | {"real_time_factor"} <= set(values)
-    assert (float(values["turn_fill_ms"]), float(values["floor_ms"])) == (200.0, 280.0)
+    assert (float(values["turn_fill_ms"]), float(values["reaction_floor_ms"])) == (200.0, 280.0)
     assert (values["samples_lost"], values["dropped"]) == ("0", "0")
-    assert int(values["unsampled"]) == 15 - len(drawn)
+    assert int(values["skipped"]) == 15 - len(drawn)
     assert int(values["cached_tokens"]) > 0
 
 
@@ -275,13 +273,13 @@ def test_turns_too_late_to_be_shown_are_told_in_the_log_and_the_node_lives_on(op
     table.speak(0.6)
     time.sleep(0.9)
     table.speak(1.2)
-    table.spin_until(lambda: Decision.COMMIT_UNSAMPLED in [turn.decision for turn in table.turns()])
+    table.spin_until(lambda: Decision.COMMIT_SKIPPED in [turn.decision for turn in table.turns()])
     behind = table.turns()[-1].first_frame
     table.speak(0.4)
     table.spin_until(lambda: table.turns()[-1].first_frame > behind)
     frames = [turn.first_frame for turn in table.turns()]
     assert frames == list(range(5, frames[-1] + 1, 5))
-    late = next(turn for turn in table.turns() if turn.decision == Decision.COMMIT_UNSAMPLED)
+    late = next(turn for turn in table.turns() if turn.decision == Decision.COMMIT_SKIPPED)
     assert late.head_ms == 0.0
 
 
@@ -313,9 +311,9 @@ def test_user_motion_that_cannot_be_is_refused_and_what_can_be_is_used(open_tabl
     table.speak(0.1)
     table.show_user(4, 2, neck=array("f", [float("nan")] * 6))
     table.show_user(4, 2, jaw=array("f", [0.0] * 5))
-    table.spin_until(lambda: table.node.bad_messages == 2)
+    table.spin_until(lambda: table.node.host.bad_messages == 2)
     table.show_user(6, 2)
-    table.spin_until(lambda: 6 in table.node._conversation._motion._frames)
+    table.spin_until(lambda: 6 in table.node.component.scheduler.inputs.motion._frames)
     table.speak(0.5)
     table.spin_until(lambda: len(table.turns()) >= 3)
     seen = {entry.first_frame: list(entry.user_motion_valid) for entry in table.turns()}
@@ -332,7 +330,7 @@ def test_cut_of_the_plan_takes_an_unseen_turn_back(open_table, folder):
     table.plan(16_000, np.zeros(0), revision=1)
     table.spin_until(lambda: table.turns()[-1].revision == 1)
     table.speak(0.3)
-    back = next(entry for entry in table.log if entry.decision == TurnLog.TAKE_BACK)
+    back = next(entry for entry in table.log if entry.decision == TurnLog.ROLLBACK)
     assert (back.first_frame, back.revision, back.planned_revision) == (25, 1, 1)
     again = [message for message in table.motions if message.first_frame == 25]
     assert [message.revision for message in again] == [0, 1]
@@ -341,7 +339,7 @@ def test_cut_of_the_plan_takes_an_unseen_turn_back(open_table, folder):
 def test_failing_engine_is_told_and_the_conversation_starts_anew(open_table, folder, capfd):
     table = open_table(make_node(model=str(folder), engine="torch"))
     table.speak(0.5)
-    session = table.node._runtime.session
+    session = table.node.component.runtime.session
     original = session.step
 
     def fail(*_arguments: object, **_options: object) -> None:

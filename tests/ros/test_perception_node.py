@@ -1,4 +1,4 @@
-"""The eyes over topics, with MediaPipe and a real portrait: in the whole graph, and through every trouble."""
+"""Face tracking over topics, with MediaPipe and a portrait: in the whole graph, and through every trouble."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from timar_retargeting.signals import motion_signals
 pytestmark = pytest.mark.ros
 
 BLOCK = 320
-# A busy machine sees few pictures a second: here that must not count as blindness.
-PATIENT = {"max_gap_ms": 1000, "give_up_ms": 5000, "settle_ms": 0}
+# A busy machine tracks few images a second: here that must not count as unseen.
+PATIENT = {"max_gap_ms": 1000, "frame_timeout_ms": 5000, "settle_ms": 0}
 NOD_HZ, NOD_RAD = 0.4, 0.3
 
 
@@ -43,8 +43,8 @@ def head() -> np.ndarray:
     return portrait("astronaut").draw(CAMERA, (0.2, 0.0, 0.0))
 
 
-class Room:
-    """The eyes' node, a microphone that counts, and somebody who shows pictures."""
+class Stage:
+    """The node, a microphone that counts, and a camera driver that publishes images."""
 
     def __init__(self, **parameters: object) -> None:
         overrides = [Parameter(name, value=value) for name, value in {**PATIENT, **parameters}.items()]
@@ -53,26 +53,26 @@ class Room:
         self.executor = rclpy.executors.SingleThreadedExecutor()
         self.executor.add_node(self.node)
         self.executor.add_node(self.peer)
-        self.sound = self._talker("user/audio")
-        self.pictures = self.peer.create_publisher(Image, "image", rclpy.qos.qos_profile_sensor_data)
-        self.told: list[UserMotion] = []
+        self.sound = self._publisher_of("user/audio")
+        self.images = self.peer.create_publisher(Image, "image", rclpy.qos.qos_profile_sensor_data)
+        self.motion: list[UserMotion] = []
         self.messages: list[str] = []
         """Level and sentence of each diagnosis."""
         self.values: dict[str, str] = {}
         """Numbers of the newest one."""
         topic = TOPICS["user/motion"]
-        self.peer.create_subscription(UserMotion, topic.name, self.told.append, qos_of(topic))
+        self.peer.create_subscription(UserMotion, topic.name, self.motion.append, qos_of(topic))
         self.peer.create_subscription(
             DiagnosticArray, "/diagnostics", lambda array: self._note(array), qos_of(TOPICS["/diagnostics"])
         )
         self.shown: Image | None = None
         self.offset_ns = 0
-        """By how much the pictures' stamps are wrong."""
+        """By how much the images' stamps are wrong."""
         self._began_ns = time.monotonic_ns()
         self._blocks = 0
         self._shown_ns = 0
 
-    def _talker(self, name: str):
+    def _publisher_of(self, name: str):
         return self.peer.create_publisher(AudioChunk, name, qos_of(TOPICS[name]))
 
     def _note(self, array: DiagnosticArray) -> None:
@@ -81,10 +81,10 @@ class Room:
             self.values = {value.key: value.value for value in status.values}
 
     def until(self, condition: Callable[[], bool]) -> None:
-        """Let time pass, with sound and pictures, until something is so."""
+        """Let time pass, with sound and images, until a condition holds."""
         end_s = time.monotonic() + PATIENCE_S
         while not condition():
-            assert time.monotonic() < end_s, (self.messages[-3:], self.told[-1:])
+            assert time.monotonic() < end_s, (self.messages[-3:], self.motion[-1:])
             now_ns = time.monotonic_ns()
             while self._began_ns + (self._blocks + 1) * 20_000_000 <= now_ns:
                 self.sound.publish(
@@ -99,21 +99,23 @@ class Room:
             if self.shown is not None and now_ns - self._shown_ns > 60_000_000:
                 self._shown_ns = now_ns
                 self.shown.header = self.node.header(now_ns + self.offset_ns)
-                self.pictures.publish(self.shown)
+                self.images.publish(self.shown)
             self.executor.spin_once(timeout_sec=0.01)
 
-    def until_said(self, text: str) -> None:
+    def until_reported(self, text: str) -> None:
         self.messages.clear()
         self.until(lambda: any(text in message for message in self.messages))
 
     def until_seen(self) -> UserMotion:
-        self.told.clear()
-        self.until(lambda: any(any(message.neck_valid) for message in self.told))
-        return next(message for message in self.told if any(message.neck_valid))
+        self.motion.clear()
+        self.until(lambda: any(any(message.neck_valid) for message in self.motion))
+        return next(message for message in self.motion if any(message.neck_valid))
 
     def until_masked(self) -> None:
         """Wait until frames come that are unseen, ten in a row."""
-        self.until(lambda: len(self.told) > 10 and not any(any(told.neck_valid) for told in self.told[-10:]))
+        self.until(
+            lambda: len(self.motion) > 10 and not any(any(told.neck_valid) for told in self.motion[-10:])
+        )
 
     def close(self) -> None:
         self.executor.shutdown()
@@ -123,21 +125,21 @@ class Room:
 
 
 @pytest.fixture
-def open_room() -> Iterator[Callable[..., Room]]:
+def open_stage() -> Iterator[Callable[..., Stage]]:
     rclpy.init()
-    rooms: list[Room] = []
+    stages: list[Stage] = []
 
-    def make(**parameters: object) -> Room:
-        room = Room(**parameters)
-        rooms.append(room)
-        room.node.trigger_configure()
-        room.node.trigger_activate()
-        assert room.node.is_active
-        return room
+    def make(**parameters: object) -> Stage:
+        stage = Stage(**parameters)
+        stages.append(stage)
+        stage.node.trigger_configure()
+        stage.node.trigger_activate()
+        assert stage.node.is_active
+        return stage
 
     yield make
-    for room in rooms:
-        room.close()
+    for stage in stages:
+        stage.close()
     rclpy.try_shutdown()
 
 
@@ -155,57 +157,60 @@ def pitch_of(message: UserMotion) -> float:
     return float(motion_signals(motion)["neck_pitch"][seen].mean())
 
 
-def test_pictures_on_a_topic_are_seen_and_every_trouble_is_named_masked_and_over_when_it_is_over(
-    open_room: Callable[..., Room], head: np.ndarray
+def test_images_on_a_topic_are_tracked_and_every_trouble_is_named_masked_and_over_when_it_is_over(
+    open_stage: Callable[..., Stage], head: np.ndarray
 ):
-    room = open_room(source="topic", silent_after_ms=500)
-    room.until_said("2 no picture from image for")
-    room.until_masked()
+    stage = open_stage(source="topic", image_timeout_ms=500)
+    stage.until_reported("2 no image from image for")
+    stage.until_masked()
 
-    room.shown = image_of(head)
-    seen = room.until_seen()
+    stage.shown = image_of(head)
+    seen = stage.until_seen()
     assert pitch_of(seen) == pytest.approx(0.2, abs=0.1)
     assert any(seen.jaw_valid)
     assert not any(seen.expression_valid)
 
-    room.shown = image_of(np.zeros_like(head))
-    room.until_said("1 too dark: brightness 0 of 255")
-    room.until_masked()
-    room.shown = image_of(head)
-    room.until_seen()
+    stage.shown = image_of(np.zeros_like(head))
+    stage.until_reported("1 too dark: brightness 0 of 255")
+    stage.until_masked()
+    stage.shown = image_of(head)
+    stage.until_seen()
 
-    room.offset_ns = -30_000_000_000
-    room.until(lambda: int(room.values.get("stamps_disbelieved", "0")) > 0)
-    room.until_seen()
-    room.offset_ns = 0
+    stage.offset_ns = -30_000_000_000
+    stage.until(lambda: int(stage.values.get("implausible_stamps", "0")) > 0)
+    stage.until_seen()
+    stage.offset_ns = 0
 
-    before = room.node.bad_messages
-    room.shown = image_of(head, encoding="32FC1")
-    room.until(lambda: room.node.bad_messages > before)
-    room.shown = Image(encoding="rgb8", height=2**31, width=2**31, step=3)
-    room.until(lambda: room.node.bad_messages > before + 2)
-    room.until_said("2 no picture from image for")
-    room.shown = image_of(head)
-    room.until_seen()
+    def bad_messages() -> int:
+        return int(stage.values.get("bad_messages", "0"))
+
+    before = bad_messages()
+    stage.shown = image_of(head, encoding="32FC1")
+    stage.until(lambda: bad_messages() > before)
+    stage.shown = Image(encoding="rgb8", height=2**31, width=2**31, step=3)
+    stage.until(lambda: bad_messages() > before + 2)
+    stage.until_reported("2 no image from image for")
+    stage.shown = image_of(head)
+    stage.until_seen()
 
 
 def test_a_camera_that_is_missing_or_unplugged_is_named_and_seen_again_when_it_is_back(
-    open_room: Callable[..., Room], head: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    open_stage: Callable[..., Stage], head: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ):
     camera = FakeCapture(is_there=False, frame=head[:, :, ::-1].copy())
-    monkeypatch.setattr("timar_perception.sources.cv2.VideoCapture", lambda device: camera)
-    room = open_room(source="camera", device="7", reopen_every_ms=100)
-    room.until_said("2 the camera 7 cannot be opened")
-    room.until_masked()
+    monkeypatch.setattr("timar_perception.image_sources.cv2.VideoCapture", lambda device: camera)
+    stage = open_stage(source="camera", device="7", reopen_every_ms=100)
+    stage.until_reported("2 the camera 7 cannot be opened")
+    stage.until_masked()
     for _ in range(2):
         camera.is_there = True
-        assert pitch_of(room.until_seen()) == pytest.approx(0.2, abs=0.1)
+        assert pitch_of(stage.until_seen()) == pytest.approx(0.2, abs=0.1)
         camera.is_there = False
-        room.until_said("2 the camera 7 cannot be opened")
-        room.until_masked()
+        stage.until_reported("2 the camera 7 cannot be opened")
+        stage.until_masked()
 
 
-def test_eyes_that_cannot_be_had_refuse_the_start_with_what_is_missing(tmp_path: Path):
+def test_the_node_does_not_start_without_its_model_or_video(tmp_path: Path):
     rclpy.init()
     try:
         for parameters in ({"model": str(tmp_path / "no.task")}, {"source": "file", "file": "no.mp4"}):
@@ -238,7 +243,7 @@ def nod(seconds: float | np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_in_the_whole_graph_a_nod_in_a_video_reaches_the_model_and_no_picture_the_bag(
+def test_in_the_whole_graph_a_nod_in_a_video_reaches_the_model_and_no_image_the_bag(
     random_model: Path, nodding: tuple[Path, Path], tmp_path: Path
 ):
     video, sound = nodding
@@ -246,14 +251,14 @@ def test_in_the_whole_graph_a_nod_in_a_video_reaches_the_model_and_no_picture_th
     (tmp_path / "patient.yaml").write_text(f"/**/perception:\n  ros__parameters:\n{parameters}")
     arguments = [
         "source:=file", f"user_file:={sound}", "perception:=true", f"user_video:={video}",
-        f"model:={random_model}", "record:=true", f"out:={tmp_path / 'bag'}", "namespace:=eyes1",
+        f"model:={random_model}", "record:=true", f"out:={tmp_path / 'bag'}", "namespace:=perception1",
         f"params:={tmp_path / 'patient.yaml'}",
     ]  # fmt: skip
     rclpy.init()
     told: list[UserMotion] = []
     lines: list[tuple[str, str]] = []
     try:
-        peer = rclpy.create_node("peer", namespace="eyes1")
+        peer = rclpy.create_node("peer", namespace="perception1")
         peer.create_subscription(UserMotion, "user/motion", told.append, qos_of(TOPICS["user/motion"]))
         with Composer(
             plan(with_urdf(read_arguments(arguments))), lambda *line: lines.append(line)
@@ -267,7 +272,7 @@ def test_in_the_whole_graph_a_nod_in_a_video_reaches_the_model_and_no_picture_th
         peer.destroy_node()
     finally:
         rclpy.try_shutdown()
-    assert statuses["eyes"] == 0, lines
+    assert statuses["perception"] == 0, lines
     frames = np.concatenate([message.first_frame + np.arange(message.frames) for message in told])
     assert (np.diff(frames) > 0).all(), "each frame is told once"
     seen = np.concatenate([message.neck_valid for message in told]).astype(bool)
@@ -280,4 +285,4 @@ def test_in_the_whole_graph_a_nod_in_a_video_reaches_the_model_and_no_picture_th
     with BagReader(tmp_path / "bag") as bag:
         topics = {message.topic for message in bag.messages()}
     assert "user/motion" in topics
-    assert topics <= set(TOPICS), "what is recorded is in the table, which holds no pictures"
+    assert topics <= set(TOPICS), "what is recorded is in the table, which holds no images"

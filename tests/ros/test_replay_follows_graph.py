@@ -44,7 +44,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_following_the_log_equals_what_was_published_byte_for_byte(recorded: Path, tmp_path: Path):
     settings = ReplaySettings(inference=InferenceConfig(warmup_turns=0), is_following=True)
     report = replay(recorded, tmp_path / "bag", settings)
-    assert report.losses == []
+    assert report.issues == []
     agreement = report.agreement
     assert agreement["is_exact"], agreement
     assert agreement["motions"] >= (DURATION_S - 1.5) * 5
@@ -68,9 +68,9 @@ def test_scheduling_anew_makes_the_same_turns_from_the_same_sound(recorded: Path
 
 
 def test_recorded_policy_takes_as_long_as_the_live_machine_did(recorded: Path, tmp_path: Path):
-    from timar_replay.desk import Policy
+    from timar_replay.virtual_worker import ComputeTimePolicy
 
-    settings = ReplaySettings(inference=InferenceConfig(warmup_turns=0), policy=Policy("recorded"))
+    settings = ReplaySettings(inference=InferenceConfig(warmup_turns=0), policy=ComputeTimePolicy("recorded"))
     replay(recorded, tmp_path / "bag", dataclasses.replace(settings))
     medians = []
     for bag in (recorded, tmp_path / "bag"):

@@ -23,8 +23,7 @@ from PIL import Image
 from scipy.interpolate import LinearNDInterpolator
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
-from timar_perception.camera_model import CameraModel
-from timar_perception.head_pose import CAMERA_FROM_FACING
+from timar_perception.head_pose import CAMERA_FROM_FACING, CameraModel
 from timar_perception.landmarks import MediaPipeLandmarker, find_model
 
 Array = npt.NDArray[np.float64]
@@ -121,7 +120,7 @@ def _open_jaw(points: Array, share: Array, jaw_rad: float) -> Array:
 def _splat(
     points: Array, colours: npt.NDArray[np.uint8], camera: CameraModel, picture: npt.NDArray[np.uint8]
 ):
-    pixels = np.rint(points[:, :2] / points[:, 2:] * camera.focal_px + camera.centre_px).astype(int)
+    pixels = np.rint(points[:, :2] / points[:, 2:] * camera.focal_px + camera.center_px).astype(int)
     inside = (pixels >= 0).all(1) & (pixels[:, 0] < camera.width) & (pixels[:, 1] < camera.height)
     places, depth, colours = pixels[inside], points[inside, 2], colours[inside]
     order = np.argsort(-depth, kind="stable")

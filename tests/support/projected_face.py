@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial.transform import Rotation
-from timar_perception.camera_model import CameraModel
 from timar_perception.canonical_face import (
     INNER_LOWER_LIP,
     INNER_UPPER_LIP,
@@ -17,8 +16,8 @@ from timar_perception.canonical_face import (
     RIGID_LANDMARKS,
     RIGID_POINTS_M,
 )
-from timar_perception.head_pose import CAMERA_FROM_FACING
-from timar_perception.landmarks import Face
+from timar_perception.head_pose import CAMERA_FROM_FACING, CameraModel
+from timar_perception.landmarks import FaceLandmarks
 
 CAMERA = CameraModel.from_field_of_view(640, 480, 60.0)
 MS = 1_000_000
@@ -30,7 +29,7 @@ def project(
     place_m: npt.ArrayLike = (0.0, 0.0, 0.6),
     camera: CameraModel = CAMERA,
     blendshapes: dict[str, float] | None = None,
-) -> Face:
+) -> FaceLandmarks:
     """Return the landmarks of the canonical face, turned, with its jaw open."""
     points = np.tile(RIGID_POINTS_M.mean(0), (LANDMARKS, 1))
     points[list(RIGID_LANDMARKS)] = RIGID_POINTS_M
@@ -40,17 +39,17 @@ def project(
     )
     turned = Rotation.from_rotvec(np.asarray(neck, np.float64)).apply(points)
     seen = turned @ CAMERA_FROM_FACING.T + np.asarray(place_m, np.float64)
-    return Face(seen[:, :2] / seen[:, 2:] * camera.focal_px + camera.centre_px, blendshapes or {})
+    return FaceLandmarks(seen[:, :2] / seen[:, 2:] * camera.focal_px + camera.center_px, blendshapes or {})
 
 
 @dataclasses.dataclass
 class ScriptedLandmarker:
-    """Sees in each picture the faces it was told of."""
+    """Finds in each image the faces that the test has set."""
 
-    faces: tuple[Face, ...] = ()
+    faces: tuple[FaceLandmarks, ...] = ()
     times_ms: list[int] = dataclasses.field(default_factory=list)
 
-    def find(self, pixels: npt.NDArray[np.uint8], taken_ms: int) -> tuple[Face, ...]:
+    def find(self, pixels: npt.NDArray[np.uint8], taken_ms: int) -> tuple[FaceLandmarks, ...]:
         assert not self.times_ms or taken_ms > self.times_ms[-1], "MediaPipe refuses times that do not grow"
         self.times_ms.append(taken_ms)
         return self.faces

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from rosbags.typesys.store import Typestore
 from timar_bag.bag_writer import BagWriter
-from timar_bag.message_types import standard_types
+from timar_common.messages import standard_types
 from timar_common.topics import TOPICS
 
 BEGIN_NS = 1_700_000_000_123_456_789
@@ -98,7 +98,7 @@ class BagMaker:
     def write(self, path: Path) -> Path:
         prefix = self.script.namespace
         names = {n: n if n.startswith("/") else f"{prefix}/{n}" for n in TOPICS if n not in self.script.omit}
-        writer = BagWriter(path, self._types)
+        writer = BagWriter(path)
         writer.open((full, TOPICS[name]) for name, full in names.items())
         for receive_ns, _, topic, data in sorted(self._entries):
             if topic in names:

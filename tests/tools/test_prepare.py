@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,14 +13,42 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 prepare = importlib.import_module("prepare")
-system_packages = importlib.import_module("system_packages")
-lock = importlib.import_module("lock")
 
 
-def test_sourced_ros_distribution_is_refused_with_the_way_to_build_there():
-    with pytest.raises(prepare.SetupError, match=r"ROS 2 jazzy .* colcon build .* ros2 launch timar_bringup"):
-        prepare.refuse_ros_distribution({"ROS_DISTRO": "jazzy"})
-    prepare.refuse_ros_distribution({})
+def test_sourced_ros_distribution_is_left_aside_and_what_else_was_set_stays(tmp_path):
+    """A person whose .bashrc sources ROS 2 types `make demo` as everybody does."""
+    underlay, overlay = "/opt/ros/jazzy", tmp_path / "ws" / "install"
+    sourced = {
+        "ROS_DISTRO": "jazzy",
+        "ROS_VERSION": "2",
+        "RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp",
+        "ROS_DOMAIN_ID": "7",
+        "AMENT_PREFIX_PATH": f"{overlay / 'pkg'}:{underlay}",
+        "COLCON_PREFIX_PATH": str(overlay),
+        "CMAKE_PREFIX_PATH": f"{overlay / 'pkg'}:/my/cmake",
+        "PYTHONPATH": f"{overlay}/pkg/lib/python3.12:{underlay}/lib/python3.12/site-packages:/my lib",
+        "LD_LIBRARY_PATH": f"{underlay}/opt/rviz_ogre_vendor/lib:{underlay}/lib",
+        "PATH": f"{underlay}/bin:{os.environ['PATH']}",
+    }
+    shell = f". '{ROOT}/tools/leave_ros.bash'; env -0"
+    done = subprocess.run(["bash", "-c", shell], env=sourced, capture_output=True, text=True, check=True)
+    assert "ROS 2 jazzy is sourced in this shell; it is left aside here" in done.stderr
+    left = dict(line.split("=", 1) for line in done.stdout.split("\0") if line)
+    assert left["PATH"] == os.environ["PATH"]
+    assert (left["PYTHONPATH"], left["CMAKE_PREFIX_PATH"], left["ROS_DOMAIN_ID"]) == (
+        "/my lib",
+        "/my/cmake",
+        "7",
+    )
+    assert not {"ROS_DISTRO", "ROS_VERSION", "RMW_IMPLEMENTATION", "AMENT_PREFIX_PATH"} & set(left)
+    assert left["LD_LIBRARY_PATH"] == ""
+
+
+def test_shell_without_a_ros_distribution_is_left_as_it_is():
+    shell = f"set -eu; . '{ROOT}/tools/leave_ros.bash'; echo \"$PATH\""
+    plain = {"PATH": f"{os.environ['PATH']}:/a b"}
+    done = subprocess.run(["bash", "-c", shell], env=plain, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == (f"{plain['PATH']}\n", "")
 
 
 def test_python_that_is_missing_or_too_old_is_named(tmp_path):
@@ -34,52 +63,43 @@ def test_python_that_is_missing_or_too_old_is_named(tmp_path):
         prepare.choose_python("no-such-python")
 
 
-def test_cmake_files_of_the_wheels_get_this_machines_include_folders(tmp_path):
-    share = tmp_path / "share with spaces" / "rclpy" / "cmake"
+def test_cmake_files_of_the_wheels_get_this_machines_include_folders_and_uvs_cache_stays(
+    tmp_path, monkeypatch
+):
+    """uv links files of a wheel to its cache: what is written into one would be in every environment."""
+    environment = prepare.Environment(tmp_path / "with spaces")
+    share = environment.venv / "share" / "rclpy" / "cmake"
     share.mkdir(parents=True)
     left = "/opt/python/cp312-cp312"
-    file = share / "export.cmake"
-    file.write_text(
-        f'set(_inc "{left}/include/python3.12;/usr/include")\n'
-        f'"{left}/lib/python3.12/site-packages/numpy/_core/include"\n'
-    )
+    numpy_left = f"{left}/lib/python3.12/site-packages/numpy/_core/include"
+    text = f'set(_inc "{left}/include/python3.12;/usr/include")\n"{numpy_left}"\n'
+    cached = tmp_path / "cached.cmake"
+    cached.write_text(text)
+    os.link(cached, share / "export.cmake")
     (share / "other.cmake").write_text("set(_inc /usr/include)\n")
+    listing = share / "rosidl_adapt_interfaces.cmake"
+    listing.write_text('  file(STRINGS "${idl_output}" idl_tuples)\n')
     include, numpy_include = r"/py\1/include/python3.11", "/venv with spaces/numpy/_core/include"
-    assert prepare.repair_cmake_files(tmp_path / "share with spaces", include, numpy_include) == 1
-    assert file.read_text() == f'set(_inc "{include};/usr/include")\n"{numpy_include}"\n'
-    assert prepare.repair_cmake_files(tmp_path / "share with spaces", include, numpy_include) == 0
+    monkeypatch.setattr(prepare.subprocess, "check_output", lambda *_, **__: f"{include}\n{numpy_include}\n")
+    assert environment.repair_cmake_files() == 2
+    assert listing.read_text() == '  file(STRINGS "${idl_output}" idl_tuples ENCODING UTF-8)\n'
+    assert (share / "export.cmake").read_text() == f'set(_inc "{include};/usr/include")\n"{numpy_include}"\n'
+    assert cached.read_text() == text
+    assert environment.repair_cmake_files() == 0
 
 
-def test_half_installed_package_is_forgotten_so_that_pip_installs_it_again(tmp_path):
-    whole, half = tmp_path / "whole-1.0.dist-info", tmp_path / "half-1.0.dist-info"
-    for folder in (whole, half):
+def test_half_installed_package_is_forgotten_so_that_it_is_installed_again(tmp_path):
+    names = ("whole-1.0", "half-1.0", "no_record-1.0")
+    for name, files in zip(names, (("INSTALLER", "RECORD"), ("RECORD",), ("INSTALLER",)), strict=True):
+        folder = tmp_path / f"{name}.dist-info"
         folder.mkdir()
-        (folder / "METADATA").write_text("Name: x\n")
-    (whole / "RECORD").write_text("")
-    assert prepare.drop_half_installed(tmp_path) == ["half-1.0.dist-info"]
-    assert whole.is_dir()
-    assert not half.exists()
-
-
-def test_step_runs_again_only_when_its_inputs_change(tmp_path):
-    ran = []
-    for digest in ("a", "a", "b", "b"):
-        prepare.Steps(tmp_path).run("step", "a step", digest, lambda digest=digest: ran.append(digest))
-    assert ran == ["a", "b"]
-
-
-def test_step_that_was_interrupted_is_done_again(tmp_path):
-    def interrupted() -> None:
-        raise KeyboardInterrupt
-
-    steps = prepare.Steps(tmp_path)
-    steps.run("step", "a step", "a", lambda: None)
-    with pytest.raises(KeyboardInterrupt):
-        steps.run("step", "a step", "b", interrupted)
-    for digest in ("a", "b"):
-        ran = []
-        prepare.Steps(tmp_path).run("step", "a step", digest, lambda ran=ran: ran.append(1))
-        assert ran == [1], digest
+        for file in ("METADATA", *files):
+            (folder / file).write_text("Name: x\n")
+    assert sorted(prepare.forget_half_installed(tmp_path)) == [
+        "half-1.0.dist-info",
+        "no_record-1.0.dist-info",
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["whole-1.0.dist-info"]
 
 
 def test_workspace_is_built_again_for_new_interfaces_and_data_files_but_not_for_python(tmp_path):
@@ -103,116 +123,142 @@ def test_workspace_is_built_again_for_new_interfaces_and_data_files_but_not_for_
     assert digest() != changed
 
 
-def test_running_brings_no_torch_and_tests_add_it_without_doing_anything_twice(tmp_path, monkeypatch):
-    for name in ("run", "alone", "perception", "train", "test", "cuda", "constraints"):
-        (tmp_path / "requirements").mkdir(exist_ok=True)
-        (tmp_path / "requirements" / f"{name}.txt").write_text(
-            "torch==1.0\n" if name == "constraints" else ""
-        )
-    (tmp_path / "training").mkdir()
-    (tmp_path / "training" / "setup.py").write_text("")
+def test_workspace_is_built_once_and_again_after_an_interruption(tmp_path, monkeypatch):
+    (tmp_path / "ros2_ws" / "src").mkdir(parents=True)
     install = tmp_path / "ros2_ws" / "install"
-    install.mkdir(parents=True)
-    (install / "local_setup.bash").write_text("")
-    monkeypatch.setattr(system_packages, "install_missing", lambda *_: [])
-    for action in ("make_venv", "pip", "install_torch", "install_training", "repair_cmake", "build"):
-        monkeypatch.setattr(prepare.Setup, f"_{action}", lambda self, *_: None)
+    calls = []
 
-    def steps(*, training: bool = False, perception: bool = False, tests: bool = False) -> list[str]:
-        setup = prepare.Setup(
-            tmp_path,
-            sys.executable,
-            with_training=training,
-            with_tests=tests,
-            with_cuda=False,
-            with_perception=perception,
-        )
-        return setup.run()
+    def build(command, *_):
+        calls.append(command)
+        install.mkdir(exist_ok=True)
+        (install / "local_setup.bash").touch()
+        if len(calls) == 1:
+            raise KeyboardInterrupt
 
-    assert steps() == ["venv", "packages", "training", "cmake", "workspace"]
-    assert steps() == []
-    assert steps(perception=True) == ["perception-packages"]
-    assert steps(training=True) == ["torch", "training-packages"]
-    assert steps(tests=True) == ["test-packages"]
-    assert steps() == steps(training=True) == steps(tests=True) == []
-    (tmp_path / "requirements" / "train.txt").write_text("transformers\n")
-    assert steps() == []
-    assert steps(tests=True) == ["training-packages"]
+    monkeypatch.setattr(prepare, "run", build)
+    environment = prepare.Environment(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        environment.build_workspace()
+    for _ in range(3):
+        environment.build_workspace()
+    assert len(calls) == 2
 
 
-def test_missing_system_packages_are_said_in_one_line_to_type(monkeypatch):
-    monkeypatch.setattr(system_packages.os, "geteuid", lambda: 1000)
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """An environment whose commands are only noted."""
+    site = tmp_path / ".venv" / "lib" / "python3.11" / "site-packages"
+    site.mkdir(parents=True)
+    (tmp_path / "requirements").mkdir()
+    for name in ("uv", "torch"):
+        (tmp_path / "requirements" / f"{name}.txt").write_text(f"# why\n{name}==1.0\n")
+    commands: list[str] = []
+    monkeypatch.setattr(prepare, "run", lambda command, *_: commands.append(" ".join(map(str, command))))
+    monkeypatch.setattr(prepare, "_succeeds", lambda *_: False)
+    return tmp_path, site, commands
+
+
+def installed_dist(site: Path, name: str) -> None:
+    folder = site / f"{name}.dist-info"
+    folder.mkdir()
+    for file in ("INSTALLER", "RECORD"):
+        (folder / file).touch()
+
+
+def test_running_brings_no_torch_and_nothing_takes_away_what_is_there(installed):
+    root, site, commands = installed
+    prepare.Environment(root).install_packages(set())
+    assert "torch==" not in " ".join(commands)
+    assert commands[0].endswith("uv==1.0")
+    assert "uv sync --frozen --inexact" in commands[1]
+    assert "--group" not in commands[1]
+    installed_dist(site, "uv-1.0")
+    commands.clear()
+    prepare.Environment(root).install_packages({"training", "tests"})
+    assert next(command.split()[-1] for command in commands) == "torch==1.0", "no CPU build was found"
+    assert "--group tests --group training" in commands[1]
+    installed_dist(site, "torch-1.0+cpu")
+    commands.clear()
+    prepare.Environment(root).install_packages({"training"})
+    assert len(commands) == 1
+
+
+def test_cuda_takes_the_place_of_the_builds_for_the_processor(installed):
+    root, site, commands = installed
+    for name in ("uv-1.0", "torch-1.0+cpu", "onnxruntime-1.0"):
+        installed_dist(site, name)
+    prepare.Environment(root, is_cuda=True).install_packages({"training"})
+    torch, uninstall, sync = commands
+    assert "--force-reinstall torch==1.0" in torch
+    assert uninstall.endswith("uninstall --python " + str(root / ".venv/bin/python") + " onnxruntime")
+    assert "--group cuda" in sync
+    assert "--no-install-package onnxruntime" in sync
+
+
+def test_what_is_complete_is_not_installed_again(installed, monkeypatch):
+    root, site, commands = installed
+    installed_dist(site, "uv-1.0")
+    monkeypatch.setattr(prepare, "_succeeds", lambda *_: True)
+    prepare.Environment(root).install_packages({"perception"})
+    assert commands == []
+
+
+def test_cache_lies_in_the_environment_where_home_cannot_be_written(tmp_path, monkeypatch):
+    writable = prepare.uv_environment({"HOME": str(tmp_path)}, tmp_path / ".venv")
+    assert writable["UV_CACHE_DIR"] == str(tmp_path / ".cache" / "uv")
+    monkeypatch.setattr(prepare.os, "access", lambda *_: False)
+    sealed = prepare.uv_environment({"HOME": "/"}, tmp_path / ".venv")
+    assert sealed["UV_CACHE_DIR"] == str(tmp_path / ".venv" / ".uv-cache")
+
+
+def absent(names, monkeypatch, programs):
+    monkeypatch.setattr(prepare.os, "geteuid", lambda: 1000)
     monkeypatch.setattr(
-        system_packages.shutil, "which", lambda name: "/usr/bin/apt-get" if name == "apt-get" else None
+        prepare.shutil, "which", lambda name: f"/usr/bin/{name}" if name in programs else None
     )
-    absent = [
-        system_packages.SystemPackage("cmake", lambda python: False),
-        system_packages.SystemPackage("libportaudio2", lambda python: False),
-        system_packages.SystemPackage("make", lambda python: True),
-    ]
-    with pytest.raises(system_packages.MissingPackagesError) as error:
-        system_packages.install_missing(absent, sys.executable, lambda text: None)
+    monkeypatch.setattr(prepare, "SYSTEM_PACKAGES", {"run": {name: lambda _: False for name in names}})
+
+
+def test_missing_system_packages_are_listed_in_one_line_to_type(monkeypatch):
+    absent(["cmake", "libportaudio2"], monkeypatch, ["apt-get"])
+    with pytest.raises(prepare.SetupError) as error:
+        prepare.install_system_packages(["run"], sys.executable)
     last = str(error.value).splitlines()[-1]
     assert last == "sudo apt-get update && sudo apt-get install -y cmake libportaudio2"
 
 
-def test_optional_package_that_cannot_be_had_does_not_stop_the_setup(monkeypatch):
-    monkeypatch.setattr(system_packages.os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(system_packages.shutil, "which", lambda name: None)
-    said: list[str] = []
-    browser = system_packages.SystemPackage("chromium", lambda python: False, is_optional=True)
-    assert system_packages.install_missing([browser], sys.executable, said.append) == [browser]
-    assert "chromium" in said[-1]
+def test_optional_package_that_cannot_be_had_does_not_stop_the_setup_and_is_tried_once(monkeypatch, capsys):
+    absent(["chromium"], monkeypatch, [])
+    assert prepare.install_system_packages(["run"], sys.executable) == ["chromium"]
+    assert "going on without chromium" in capsys.readouterr().out
+    assert prepare.install_system_packages(["run"], sys.executable, ["chromium"]) == ["chromium"]
+    assert capsys.readouterr().out == ""
 
 
-def test_what_the_test_components_stand_on_is_installed_for_the_tests():
-    names = {package.name for package in system_packages.needed(with_tests=True, with_perception=True)}
-    assert set(prepare.TEST_COMPONENTS.values()) <= names
-
-
-def test_locked_versions_that_differ_between_pythons_carry_a_marker():
-    lines = lock.merge(
-        {"3.10": {"numpy": "2.2.6", "rich": "14.0"}, "3.11": {"numpy": "2.4.6", "rich": "14.0"}}
+def test_big_packages_of_the_tests_are_fetched_with_progress(tmp_path, capsys):
+    apt = tmp_path / "apt-get"
+    apt.write_text(
+        "#!/bin/sh\nprintf '%s\\n' dlstatus:1:4.5:x dlstatus:1:9.9:x dlstatus:2:55.0:x - pmstatus:a:100:x\n"
     )
-    assert lines == [
-        'numpy==2.2.6; python_version == "3.10"',
-        'numpy==2.4.6; python_version == "3.11"',
-        "rich==14.0",
-    ]
+    apt.chmod(0o755)
+    prepare.run_apt([str(apt), "install", "chromium"])
+    shown = capsys.readouterr().out.splitlines()[1:]
+    assert shown == ["setup: downloading, 0 %", "setup: downloading, 50 %", "setup: installing, 100 %"]
 
 
-def test_every_requirement_is_pinned_for_every_python():
-    folder = ROOT / "requirements"
-    pins: dict[str, list[str]] = {}
-    for line in (folder / "constraints.txt").read_text().splitlines():
-        if line and not line.startswith("#"):
-            name, _, rest = line.partition("==")
-            pins.setdefault(name, []).append(rest)
-    for file in ("run.txt", "test.txt"):
-        for line in (folder / file).read_text().splitlines():
-            if not line or line.startswith(("#", "-")):
-                continue
-            name = line.partition(";")[0].partition("<")[0].strip().lower()
-            assert name in pins, f"{file}: {name} has no pin; make lock"
-            marked = " ".join(pins[name])
-            if "python_version" in marked:
-                for python in ("3.10", "3.11", "3.12", "3.13"):
-                    assert f'"{python}"' in marked, (name, python)
+def test_browser_and_sound_server_come_only_with_the_tests_that_need_them():
+    for group, packages in prepare.SYSTEM_PACKAGES.items():
+        assert ("chromium" in packages) == (group == "browser")
+        assert ("pulseaudio" in packages) == (group == "sound")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "\ntest-fast: setup-tests " in makefile
+    assert "\ntest: setup-all-tests " in makefile
 
 
 def test_make_alone_lists_every_target_with_its_meaning():
     shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for target in (
-        "setup",
-        "demo",
-        "run",
-        "test",
-        "lint",
-        "format",
-        "types",
-        "bench",
-        "docs",
-        "lock",
-        "clean",
-    ):
+        "setup", "demo", "run", "test", "test-fast", "test-slow", "lint", "format", "types", "bench", "docs",
+        "lock", "clean",
+    ):  # fmt: skip
         assert f"  make {target} " in shown

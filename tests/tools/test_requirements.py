@@ -1,8 +1,9 @@
-"""Whatever the project imports is in a requirements file, and running the head needs no torch."""
+"""Whatever the project imports is in pyproject.toml and uv.lock, and running the head needs no torch."""
 
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -37,13 +38,30 @@ ROS = {"rclpy", "launch", "launch_ros", "ament_index_python", "rcl_interfaces", 
 OF_THE_WORKSPACE_BUILD = {"colcon-common-extensions", "setuptools"}
 
 
-def required(*names: str) -> set[str]:
+# pytest brings tomli for Python 3.10.
+tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+LOCK = tomllib.loads((ROOT / "uv.lock").read_text("utf-8"))
+
+
+def names(requirements: list) -> set[str]:
+    """Return the distributions that some requirements name."""
+    return {re.split(r"[<>=; ]", one)[0].lower() for one in requirements if isinstance(one, str)}
+
+
+def required(*groups: str) -> set[str]:
+    """Return the distributions of what runs the head ("run") and of groups of pyproject.toml."""
     found = set()
-    for name in names:
-        for line in (ROOT / "requirements" / f"{name}.txt").read_text("utf-8").splitlines():
-            if line and not line.startswith(("#", "-")):
-                found.add(re.split(r"[<>=; ]", line)[0].lower())
+    for group in groups:
+        found |= names(
+            PROJECT["project"]["dependencies"] if group == "run" else PROJECT["dependency-groups"][group]
+        )
     return found
+
+
+def native() -> set[str]:
+    lines = (ROOT / "requirements" / "native.txt").read_text("utf-8").splitlines()
+    return names([line for line in lines if line and not line.startswith(("#", "-"))])
 
 
 def files(*folders: Path) -> Iterator[Path]:
@@ -74,64 +92,72 @@ def third_party(paths: Iterator[Path]) -> dict[str, list[str]]:
     return found
 
 
-def rooms() -> list[Path]:
+def packages() -> list[Path]:
     return [path for path in sorted(SOURCE.iterdir()) if not path.is_symlink()]
 
 
-def test_rooms_of_the_head_import_only_what_running_it_brings():
-    heads = third_party(files(*(room for room in rooms() if room.name != "timar_model")))
-    missing = {name: where for name, where in heads.items() if name not in required("run", "extra")}
-    eyes = {"mediapipe", "opencv-python-headless"}
-    assert set(missing) == eyes & required("perception"), "the eyes alone may need more, and only themselves"
-    assert all("timar_perception" in file for name in eyes for file in missing[name])
+def test_packages_of_the_head_import_only_what_running_it_brings():
+    heads = third_party(files(*(package for package in packages() if package.name != "timar_model")))
+    missing = {name: where for name, where in heads.items() if name not in required("run", "cluster")}
+    tracking = {"mediapipe", "opencv-python-headless"}
+    assert set(missing) == tracking & required("perception"), "face tracking alone may need more"
+    assert all("timar_perception" in file for name in tracking for file in missing[name])
 
 
 def test_model_and_training_import_only_what_training_brings():
     found = third_party(files(ROOT / "timar_model" / "timar_model", ROOT / "training"))
-    missing = {
-        name: where for name, where in found.items() if name not in required("run", "train") | {"torch"}
-    }
-    assert missing == {}
+    listed = required("run", "training") | {"torch"}
+    assert {name: where for name, where in found.items() if name not in listed} == {}
 
 
 def test_tests_benchmarks_and_examples_import_only_what_is_listed():
-    listed = required("run", "perception", "train", "test", "extra") | {"torch"}
+    listed = required("run", "perception", "training", "tests", "cluster") | {"torch"}
     found = third_party(files(*(ROOT / name for name in ("tests", "benchmarks", "examples", "tools"))))
     assert {name: where for name, where in found.items() if name not in listed} == {}
 
 
 def test_running_the_head_brings_no_torch():
-    assert not (required("run", "native") & {"torch", "accelerate", "transformers", "onnx"})
+    assert not ((required("run") | native()) & {"torch", "accelerate", "transformers", "onnx"})
 
 
-def test_what_comes_without_its_dependencies_is_pinned_and_asked_for_nowhere_else():
-    """pip would bring torch with silero-vad; the lock would then hold it as well."""
-    lock = (ROOT / "tools" / "lock.py").read_text("utf-8")
-    assert required("alone") == {name for name in required("alone") if f'"{name}==' in lock}
-    assert not required("alone") & required("run", "train", "test", "extra", "native")
-    assert required("perception") - {"absl-py", "flatbuffers"} == {
-        name for name in required("perception") if f"{name}==" in lock
-    }
+def test_lock_holds_neither_build_of_torch_and_no_second_opencv():
+    """A lock that held PyPI's torch would bring gigabytes of CUDA to machines without a GPU."""
+    locked = {package["name"] for package in LOCK["package"]}
+    assert not {name for name in locked if re.match(r"torch|nvidia-|triton|opencv-(?!python-headless)", name)}
+    needs_of_torch = {"filelock", "fsspec", "jinja2", "networkx", "sympy", "typing-extensions"}
+    assert needs_of_torch <= required("training"), "what torch needs comes by the lock"
+
+
+def test_every_requirement_is_locked_for_every_python():
+    versions: dict[str, list[dict]] = {}
+    for package in LOCK["package"]:
+        versions.setdefault(package["name"], []).append(package)
+    listed = required("run", *PROJECT["dependency-groups"])
+    assert {name.replace("_", "-") for name in listed} <= set(versions)
+    assert LOCK["requires-python"].replace(" ", "") == PROJECT["project"]["requires-python"]
+    forks = " ".join(LOCK["resolution-markers"])
+    for python in ("< '3.11'", "== '3.11.*'", "== '3.12.*'", ">= '3.13'"):
+        assert f"python_full_version {python}" in forks
+    for machine in ("x86_64", "aarch64"):
+        assert f"platform_machine == '{machine}'" in forks
 
 
 def test_what_rosdep_lacks_is_all_the_head_needs_without_wheels_and_what_rosdep_brings():
     """The line of docs/setup.md once lacked half of it."""
     keys = {
         element.text
-        for room in rooms()
-        for element in ElementTree.parse(room / "package.xml").getroot()
+        for package in packages()
+        for element in ElementTree.parse(package / "package.xml").getroot()
         if element.tag.endswith("depend") and element.text
     }
     by_rosdep = {name for key, name in BY_ROSDEP.items() if key in keys}
-    needed = {name for name in required("run") if not name.startswith("ros-")} - OF_THE_WORKSPACE_BUILD
-    assert required("native") - {"numpy"} == needed - by_rosdep
+    ours = {"timar-training", "silero-vad"}
+    needed = {name for name in required("run") if not name.startswith("ros-")} - OF_THE_WORKSPACE_BUILD - ours
+    assert native() - {"numpy"} == needed - by_rosdep
     assert "-r requirements/native.txt" in (ROOT / "docs" / "setup.md").read_text("utf-8")
 
 
-def test_every_third_party_import_has_a_pin():
-    pinned = {
-        line.partition("==")[0]
-        for line in (ROOT / "requirements" / "constraints.txt").read_text("utf-8").splitlines()
-        if line and not line.startswith("#")
-    }
-    assert required("run", "alone", "perception", "train", "test", "extra") | {"torch"} <= pinned
+def test_releases_of_the_installer_and_of_torch_are_pinned():
+    for name in ("uv", "torch"):
+        lines = (ROOT / "requirements" / f"{name}.txt").read_text("utf-8").split()
+        assert re.fullmatch(rf"{name}==\d+\.\d+\.\d+", lines[-1])

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 from timar_common.clock import FRAMES_PER_SECOND
+from timar_common.folder_lock import folder_lock
 from timar_common.progress import progress_bars
 
 from .corpora.check import check_folder
@@ -96,7 +97,7 @@ def _index(arguments: argparse.Namespace, console: Console) -> int:
 
 def _synthesize(arguments: argparse.Namespace, console: Console) -> int:
     config = CorpusConfig(arguments.hours, arguments.clip_s, arguments.held_out, arguments.seed)
-    with progress_bars(console) as bars:
+    with folder_lock(arguments.folder), progress_bars(console) as bars:
         synthesize(
             arguments.folder,
             config,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from timar_common.folder_lock import folder_lock
 from timar_common.progress import progress_bars
 
 if TYPE_CHECKING:
@@ -38,7 +40,10 @@ def main(argv: list[str]) -> int:
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     try:
         config = TrainConfig.from_yaml(arguments.config, **given)
-        return _train(config, arguments.processes, shlex.join(["timar", "train", *argv]), console)
+        # Of the processes of one run (accelerate launch) the first holds the folder for all.
+        is_first = os.environ.get("RANK", "0") == "0"
+        with folder_lock(Path(config.out)) if is_first else contextlib.nullcontext():
+            return _train(config, arguments.processes, shlex.join(["timar", "train", *argv]), console)
     except (NonFiniteLossError, ValueError, OSError) as error:
         console.print(f"timar train: {error}", style="red", markup=False)
         return 1

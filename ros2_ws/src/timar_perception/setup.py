@@ -5,7 +5,7 @@ NAME = "timar_perception"
 setup(
     name=NAME,
     version="0.1.0",
-    description="Eyes of the head: a camera's pictures become the user's neck and jaw.",
+    description="Face tracking: the user's head pose, jaw and expression from camera images.",
     license="Apache-2.0",
     packages=find_packages(),
     data_files=[

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from timar_common.motion_file import PART_SIZES
 from timar_common.user_motion import MOTION_CHANNELS
-from timar_model.architecture.inputs import SpeechFeatures, speech_features
+from timar_model.architecture.inputs import speech_features
 from timar_model.architecture.model import TrainingBatch
 from timar_model.architecture.schedule import respaced
 from timar_model.architecture.sequences import lead_frames
@@ -32,10 +32,10 @@ def load_weights(network: nn.Module, folder: ModelFolder) -> None:
 class RegressingModel(LoadedModel):
     """TIMAR with a regression head through the ordinary session; only the torch engine knows this head."""
 
-    def _parts(self, name: str, threads: int) -> tuple[Engine, SpeechFeatures]:
+    def _engine(self, name: str, threads: int) -> Engine:
         network = RegressingTimar(self.config)
         load_weights(network, self._folder)
-        return TorchEngine(network, threads), speech_features(self.config)
+        return TorchEngine(network, threads)
 
 
 class WholeSequencePredictor:

@@ -12,13 +12,13 @@ import hashlib
 import json
 import multiprocessing
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from timar_common.atomic import replacing_folder
 from timar_common.clock import SAMPLES_PER_FRAME
 from timar_common.motion_file import MotionTrack
+from timar_common.processes import process_pool
 from timar_common.units import Frames, samples_of
 from timar_model.architecture.config import ModelConfig
 from timar_model.architecture.inputs import SpeechFeatures, speech_features
@@ -179,9 +179,8 @@ def _all_streams(
         yield from map(_work, clips)
         return
     # Not forked: the fork of a process in which wav2vec 2.0 has run waits for threads that it does not have.
-    with ProcessPoolExecutor(
-        processes, multiprocessing.get_context("spawn"), initializer=_keep_features, initargs=(config, lead)
-    ) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with process_pool(processes, spawn, _keep_features, (config, lead)) as pool:
         yield from pool.map(_work, clips, chunksize=2)
 
 

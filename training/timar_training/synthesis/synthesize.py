@@ -7,9 +7,9 @@ many processes made it.
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +17,7 @@ import numpy as np
 from timar_common.atomic import write_json
 from timar_common.config import Count, CountOrZero, Positive, Probability, Range, check
 from timar_common.motion_file import PART_SIZES, MotionTrack
+from timar_common.processes import process_pool
 
 from ..corpora.dyads import SPEAKERS, Clip, write_motion, write_voice
 from ..corpora.splits import SPLITS
@@ -85,8 +86,7 @@ def synthesize(
     folder.mkdir(parents=True, exist_ok=True)
     voices = available_voices(log)
     jobs = list(_jobs(folder, config))
-    workers = processes or os.cpu_count()
-    with ProcessPoolExecutor(workers, initializer=_keep_voices, initargs=(voices,)) as pool:
+    with process_pool(processes or None, multiprocessing.get_context(), _keep_voices, (voices,)) as pool:
         records = []
         for done, record in enumerate(pool.map(_make_clip, jobs, chunksize=2), start=1):
             records.append(record)

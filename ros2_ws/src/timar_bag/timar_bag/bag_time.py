@@ -40,6 +40,10 @@ class BagTime:
         """Write a monotonic time as ROS time [ns]."""
         return monotonic_ns + self._base()
 
+    def monotonic_ns(self, ros_ns: int) -> int:
+        """Read a ROS time as a monotonic one [ns]."""
+        return ros_ns - self._base()
+
     def stamped(self, topic: str, stamp_ns: int, length_ns: int = 0) -> int:
         """Return the monotonic time a stamp means, for a message that came just now.
 
@@ -58,8 +62,8 @@ class BagTime:
             time_ns = self._now_ns - length_ns
         return time_ns
 
-    def losses(self) -> list[str]:
-        """Say what was wrong with the clocks, one sentence each."""
+    def issues(self) -> list[str]:
+        """Return what was wrong with the clocks, one sentence each."""
         found = [
             f"{topic}: stamps are of another clock, {-self._shifts[topic] / 1e9:+.3f} s from the times of "
             f"arrival; they were moved{f' ({count} times)' if count > 1 else ''}"

@@ -41,7 +41,7 @@ def _nodes(context: LaunchContext) -> list[Node]:
     return [
         Node(
             package=planned.node.package,
-            executable=planned.node.executable,
+            executable=planned.node.name,
             namespace=graph.namespace,
             parameters=[*files, dict(planned.parameters)],
             ros_arguments=["--log-level", values["log_level"]],

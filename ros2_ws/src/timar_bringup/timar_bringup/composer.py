@@ -7,7 +7,6 @@ ends them in order. If the composer itself is killed, the kernel sends each of t
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import dataclasses
 import os
 import signal
@@ -21,15 +20,13 @@ from pathlib import Path
 from types import TracebackType
 
 import yaml
+from timar_common.processes import start_child, stop_signals
 
 from timar_bringup.files import middleware_environment, parameter_files, with_urdf
 from timar_bringup.graph import STOP_WITHIN_S, STOPS_LAST, Plan, PlannedNode, UsageError, plan, read_arguments
 
 LineSink = Callable[[str, str], None]
 """Takes a process's name and one line it wrote."""
-
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,14 +156,7 @@ class Composer:
         return {name: child.wait() for name, child in self._children.items()}
 
     def _start_process(self, name: str, command: list[str]) -> None:
-        parent = os.getpid()
-
-        def tie_to_parent() -> None:
-            _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
-            if os.getppid() != parent:
-                os._exit(1)
-
-        child = subprocess.Popen(
+        child = start_child(
             command,
             env=self._environment,
             stdin=subprocess.DEVNULL,
@@ -176,7 +166,6 @@ class Composer:
             errors="replace",
             bufsize=1,
             start_new_session=True,
-            preexec_fn=tie_to_parent,
         )
         self._children[name] = child
         reader = threading.Thread(target=self._read, args=(name, child), name=f"read-{name}", daemon=True)
@@ -249,9 +238,7 @@ def main(argv: list[str] | None = None) -> int:
     wanted_end = threading.Event()
     try:
         composer = Composer(plan(with_urdf(read_arguments(typed))), _write_line)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: wanted_end.set())
-        with composer:
+        with stop_signals(lambda _: wanted_end.set()), composer:
             while not wanted_end.wait(0.1):
                 ended = composer.poll()
                 if ended is not None:

@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import signal
 import sys
 import threading
 import time
@@ -18,6 +17,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+from timar_common.processes import stop_signals
 
 from timar_bringup.composer import Composer, ros_environment
 from timar_bringup.files import with_urdf
@@ -168,7 +168,7 @@ def run_graph(graph: Plan, options: DemoOptions, console: Console) -> Outcome:
     progress = Progress()
     wanted_end = threading.Event()
     log = (options.out / "graph.log").open("w", encoding="utf-8")
-    with log, _signals(wanted_end.set), _shown(console) as show:
+    with log, stop_signals(lambda _: wanted_end.set()), _shown(console) as show:
 
         def on_line(process: str, line: str) -> None:
             log.write(f"{time.time():.3f} [{process}] {line}\n")
@@ -263,16 +263,6 @@ def _rounded(value: float | None, form: str) -> str:
 
 def _unix_s(monotonic_ns: int | None) -> float | None:
     return None if monotonic_ns is None else time.time() - (time.monotonic_ns() - monotonic_ns) / 1e9
-
-
-@contextlib.contextmanager
-def _signals(end: Callable[[], None]) -> Iterator[None]:
-    previous = {number: signal.signal(number, lambda *_: end()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -59,11 +59,8 @@ class Node:
     """One node of the graph and how the launch arguments reach it."""
 
     name: str
+    """Also the name of its console script."""
     package: str
-    component: str
-    """``module:Class`` of its BaseNode."""
-    config: str
-    """``module:Class`` of its configuration dataclass, in the room's core."""
     process: str
     """Nodes of one process share an interpreter; sound and driver stand alone (see docs/architecture.md)."""
     listens: tuple[str, ...] = ()
@@ -76,9 +73,10 @@ class Node:
     """A launch argument; while it is true the node is not started."""
 
     @property
-    def executable(self) -> str:
-        """Name of its console script."""
-        return self.name
+    def component(self) -> str:
+        """``module:Class`` of its BaseNode: ``timar_audio.turns_node:TurnsNode`` for turns of timar_audio."""
+        class_name = "".join(word.capitalize() for word in self.name.split("_"))
+        return f"{self.package}.{self.name}_node:{class_name}Node"
 
 
 ENGINES = ("auto", "torch", "onnx")
@@ -125,8 +123,6 @@ NODES: tuple[Node, ...] = (
     Node(
         name="inference",
         package="timar_inference",
-        component="timar_inference.inference_node:InferenceNode",
-        config="timar_inference.config:InferenceConfig",
         process="inference",
         listens=("user/audio", "agent/audio_planned"),
         parameters={"model": "model", "engine": "engine"},
@@ -134,8 +130,6 @@ NODES: tuple[Node, ...] = (
     Node(
         name="recorder",
         package="timar_bag",
-        component="timar_bag.recorder_node:RecorderNode",
-        config="timar_bag.recorder:RecorderConfig",
         process="recorder",
         listens=("user/audio", "user/audio_raw", "agent/audio", "agent/audio_planned"),
         parameters={"out": "out"},
@@ -144,8 +138,6 @@ NODES: tuple[Node, ...] = (
     Node(
         name="view",
         package="timar_view",
-        component="timar_view.view_node:ViewNode",
-        config="timar_view.config:ViewConfig",
         process="view",
         parameters={"robot": "urdf", "port": "view_port", "open_browser": "open_browser"},
         only_if="view",
@@ -153,24 +145,18 @@ NODES: tuple[Node, ...] = (
     Node(
         name="driver",
         package="timar_driver",
-        component="timar_driver.driver_node:DriverNode",
-        config="timar_driver.config:DriverConfig",
         process="driver",
         parameters={"robot": "urdf"},
     ),
     Node(
         name="retargeting",
         package="timar_retargeting",
-        component="timar_retargeting.retargeting_node:RetargetingNode",
-        config="timar_retargeting.config:RetargetingConfig",
         process="motion",
         parameters={"robot": "robot"},
     ),
     Node(
         name="motion_player",
         package="timar_bag",
-        component="timar_bag.motion_player_node:MotionPlayerNode",
-        config="timar_bag.motion_player:MotionPlayerConfig",
         process="motion",
         listens=("user/audio",),
         parameters={"file": "user_motion_file"},
@@ -179,25 +165,19 @@ NODES: tuple[Node, ...] = (
     Node(
         name="perception",
         package="timar_perception",
-        component="timar_perception.perception_node:PerceptionNode",
-        config="timar_perception.config:PerceptionConfig",
-        process="eyes",
+        process="perception",
         listens=("user/audio",),
         only_if="perception",
     ),
     Node(
         name="turns",
         package="timar_audio",
-        component="timar_audio.turns_node:TurnsNode",
-        config="timar_audio.turns_config:TurnsConfig",
         process="sound",
         listens=("user/audio", "agent/audio"),
     ),
     Node(
         name="playback",
         package="timar_audio",
-        component="timar_audio.playback_node:PlaybackNode",
-        config="timar_audio.playback:PlaybackConfig",
         process="sound",
         listens=("user/audio_raw",),
         parameters={"file": "agent_file"},
@@ -206,8 +186,6 @@ NODES: tuple[Node, ...] = (
     Node(
         name="capture",
         package="timar_audio",
-        component="timar_audio.capture_node:CaptureNode",
-        config="timar_audio.capture:CaptureConfig",
         process="sound",
         parameters={"source": "source", "device": "device", "file": "user_file"},
         not_if="replay",
@@ -297,11 +275,11 @@ def read_values(values: Mapping[str, str]) -> dict[str, ParameterValue]:
             raise UsageError(
                 f"{name} is {read[name]!r} with replay:=true, which hears a bag alone; leave it out"
             )
-    _check_eyes(read)
+    _check_perception(read)
     return read
 
 
-def _check_eyes(read: Mapping[str, ParameterValue]) -> None:
+def _check_perception(read: Mapping[str, ParameterValue]) -> None:
     if read["user_video"] and not read["perception"]:
         raise UsageError(f"user_video is {read['user_video']!r} and nobody looks at it; add perception:=true")
     if read["user_video"] and read["source"] == "microphone":
@@ -343,15 +321,15 @@ def plan(arguments: Mapping[str, ParameterValue]) -> Plan:
             if arguments[argument] != ""
         }
         if node.name == "capture" and arguments["source"] == "file":
-            parameters["wait_for_listeners"] = count_listeners(chosen, "user/audio")
-            parameters["wait_for_raw_listeners"] = count_listeners(chosen, "user/audio_raw")
+            parameters["wait_for_subscribers"] = count_listeners(chosen, "user/audio")
+            parameters["wait_for_raw_subscribers"] = count_listeners(chosen, "user/audio_raw")
             parameters["wait_for_nodes"] = len(chosen)
         if node.name == "playback" and arguments["agent_file"]:
             parameters["source"] = "file"
-            parameters["wait_for_listeners"] = count_listeners(chosen, "agent/audio")
-            parameters["wait_for_plan_listeners"] = count_listeners(chosen, "agent/audio_planned")
+            parameters["wait_for_subscribers"] = count_listeners(chosen, "agent/audio")
+            parameters["wait_for_plan_subscribers"] = count_listeners(chosen, "agent/audio_planned")
         if node.name == "perception":
-            parameters |= _picture_source(arguments)
+            parameters |= _image_source(arguments)
         if not arguments["autostart"]:
             parameters["autostart"] = False
         if arguments["replay"]:
@@ -360,8 +338,8 @@ def plan(arguments: Mapping[str, ParameterValue]) -> Plan:
     return Plan(tuple(planned), dict(arguments))
 
 
-def _picture_source(arguments: Mapping[str, ParameterValue]) -> dict[str, ParameterValue]:
-    """Return the eyes' parameters: a recorded video, a topic, or a camera of this machine."""
+def _image_source(arguments: Mapping[str, ParameterValue]) -> dict[str, ParameterValue]:
+    """Return perception's parameters: a recorded video, a topic, or a camera of this machine."""
     if arguments["user_video"]:
         return {"source": "file", "file": arguments["user_video"]}
     if arguments["camera"] == "topic":

@@ -63,7 +63,7 @@ class Watcher:
         return int(self._node.count_subscribers(f"{self._namespace}/{topic}"))
 
     def _on_turn(self, message: Any) -> None:
-        if message.decision in (TurnLog.GENERATE, TurnLog.COMMIT_UNSAMPLED):
+        if message.decision in (TurnLog.GENERATE, TurnLog.COMMIT_SKIPPED):
             self._progress.take_turn(
                 time.monotonic_ns(),
                 message.user_end_sample,

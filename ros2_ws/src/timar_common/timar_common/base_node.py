@@ -30,6 +30,7 @@ from std_msgs.msg import Header
 from timar_common.clock import RosAnchor, SimClock
 from timar_common.config import Description, describe
 from timar_common.diagnostics import Level, Report
+from timar_common.processes import end_with_parent, stop_signals
 from timar_common.suggest import refuse_unknown
 from timar_common.topics import TOPICS, Topic
 
@@ -348,9 +349,9 @@ class BaseNode(LifecycleNode):
 def run(node_types: Sequence[type[BaseNode]], args: Sequence[str] | None = None) -> int:
     """Run nodes in this process until a signal, and return the exit status.
 
-    SIGINT and SIGTERM end the spinning between two callbacks; every node is then stopped and destroyed,
-    within `END_WITHIN_S`. The status is 1 when a node refused to start, after saying why, or hung while it
-    ended, else what the nodes have set.
+    SIGINT and SIGTERM, and the end of who started the process, end the spinning between two callbacks; every
+    node is then stopped and destroyed, within `END_WITHIN_S`. The status is 1 when a node refused to start,
+    after saying why, or hung while it ended, else what the nodes have set.
     """
     rclpy.init(args=args, signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     wanted_end = threading.Event()
@@ -360,8 +361,12 @@ def run(node_types: Sequence[type[BaseNode]], args: Sequence[str] | None = None)
             wanted_end.set()
             _end_soon()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
+    end_with_parent(within_s=END_WITHIN_S + 1.0)
+    with stop_signals(end):
+        return _spin(node_types, wanted_end)
+
+
+def _spin(node_types: Sequence[type[BaseNode]], wanted_end: threading.Event) -> int:
     executor = None
     nodes: list[BaseNode] = []
     try:

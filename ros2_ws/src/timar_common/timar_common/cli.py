@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import signal
 import sys
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
+from timar_common.processes import stop_signals
 from timar_common.suggest import unknown_name
 
 GROUP = "timar.commands"
 OF_TRAINING = ("accelerate", "onnx", "tensorboard", "torch", "transformers")
-"""What requirements/train.txt and torch bring, and running the head does not need."""
+"""What the group training of pyproject.toml and torch bring, and running the head does not need."""
 OF_PERCEPTION = ("cv2", "mediapipe")
-"""What requirements/perception.txt brings, and only the eyes need."""
+"""What the group perception of pyproject.toml brings."""
 
 
 def commands() -> dict[str, EntryPoint]:
@@ -39,7 +41,11 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.write(f"timar: {unknown_name('command', name, known)}\n")
         return 2
     try:
-        return int(known[name].load()(rest) or 0)
+        with stop_signals(_interrupt):
+            return int(known[name].load()(rest) or 0)
+    except _Interrupted as stopped:
+        sys.stderr.write(f"timar {name}: stopped by {stopped.number.name}\n")
+        return 128 + stopped.number
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if not missing or missing.startswith("timar_"):
@@ -48,11 +54,23 @@ def main(argv: list[str] | None = None) -> int:
         return 1
 
 
+class _Interrupted(KeyboardInterrupt):
+    """A stop signal; commands that clean up after Ctrl-C do so after each of them."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__()
+        self.number = number
+
+
+def _interrupt(number: signal.Signals) -> None:
+    raise _Interrupted(number)
+
+
 def _remedy(package: str) -> str:
     if package in OF_TRAINING:
         return "it comes with training: make setup-training"
     if package in OF_PERCEPTION:
-        return "it comes with the eyes: make setup-perception"
+        return "it comes with face tracking: make setup-perception"
     return "make setup brings what the head needs, make setup-training what training needs"
 
 

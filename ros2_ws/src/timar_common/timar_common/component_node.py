@@ -51,7 +51,7 @@ class ComponentNode(BaseNode):
         """Make the component, its topics, timer and services."""
         self.component = self.make_component()
         self.host = ComponentHost(self.component, _NodeClock(self), self._publish, self._log)
-        self._publishers_by_topic = {
+        self.publishers_by_topic = {
             topic: self.create_topic_publisher(topic) for topic in self.component.outputs
         }
         for topic in self.component.inputs:
@@ -92,8 +92,12 @@ class ComponentNode(BaseNode):
         )
         self._owned.append((self.destroy_subscription, subscription))
 
+    def publisher_of(self, topic_name: str) -> Any:
+        """Return the publisher of an output of the component."""
+        return self._publishers_by_topic[topic_name]
+
     def _publish(self, topic: str, data: bytes) -> None:
-        self._publishers_by_topic[topic].publish(data)
+        self.publishers_by_topic[topic].publish(data)
 
     def _log(self, level: Level, text: str, is_repeated: bool = False) -> None:
         _WRITERS[level, is_repeated](self.get_logger(), text)

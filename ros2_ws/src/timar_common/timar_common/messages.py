@@ -121,13 +121,19 @@ def encode(message: Message, ros_ns: Callable[[int], int]) -> bytes:
     """
     header = getattr(message, "header", None)
     if isinstance(header, Header):
-        stamp_ns = ros_ns(header.stamp) if header.stamp else 0
-        message.header = wire_header(stamp_ns, header.frame_id)
+        message.header = wire_header(_stamp_to_send_ns(header, ros_ns), header.frame_id)
     try:
         return bytes(standard_types().serialize_cdr(message, message.__msgtype__))
     finally:
         if isinstance(header, Header):
             message.header = header
+
+
+def _stamp_to_send_ns(header: Header, ros_ns: Callable[[int], int]) -> int:
+    """Return the ROS time to write: that of a header that came from the wire goes out as it came."""
+    if header.wire_ns:
+        return header.wire_ns
+    return ros_ns(header.stamp) if header.stamp else 0
 
 
 def decode(data: bytes | memoryview, type_name: str, monotonic_ns: Callable[[int], int]) -> Message:
@@ -167,9 +173,12 @@ def stamp_ns(message: Message) -> int:
 
 def wire_header(ros_ns: int, frame_id: str = "") -> Any:
     """Return a std_msgs/Header of a ROS time [ns]."""
-    types = standard_types().types
-    stamp = types["builtin_interfaces/msg/Time"](sec=ros_ns // 10**9, nanosec=ros_ns % 10**9)
-    return types["std_msgs/msg/Header"](stamp=stamp, frame_id=frame_id)
+    return standard_types().types["std_msgs/msg/Header"](stamp=wire_time(ros_ns), frame_id=frame_id)
+
+
+def wire_time(ros_ns: int) -> Any:
+    """Return a builtin_interfaces/Time [ns]."""
+    return standard_types().types["builtin_interfaces/msg/Time"](sec=ros_ns // 10**9, nanosec=ros_ns % 10**9)
 
 
 def duration(ns: int) -> Any:
@@ -189,6 +198,8 @@ def converted(message: Any, type_name: str, types: Typestore | None = None) -> M
 
 def _converted_field(store: Typestore, value: Any, kind: Any) -> Any:
     node, detail = int(kind[0]), kind[1]
+    if isinstance(value, Header):
+        return value
     if node == NAME:
         return converted(value, detail, store)
     if node in (ARRAY, SEQUENCE) and int(detail[0][0]) == NAME:

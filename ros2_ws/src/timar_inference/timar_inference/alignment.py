@@ -46,7 +46,7 @@ class Alignment:
         return MS_PER_FRAME * self.turn_frames
 
     @property
-    def floor_ms(self) -> float:
+    def reaction_floor_ms(self) -> float:
         """The longest that a sample waits to be seen, however fast the computer [ms]."""
         return MS_PER_FRAME * (self.turn_frames + self.margin_frames)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import Any
 
 from timar_common.config import check, option
@@ -46,7 +47,7 @@ class InferenceConfig:
     )
     preview_frames: int = option(
         WHOLE_TURN,
-        "How many frames after a turn are guessed, so that joints need not brake where it ends; 0 guesses "
+        "How many frames after a turn are predicted, so that joints need not brake where it ends; 0 predicts "
         "none, -1 as many as a turn has.",
         unit="frames",
         minimum=WHOLE_TURN,
@@ -102,10 +103,10 @@ class InferenceConfig:
         choices=("partial", "strict"),
     )
     plan_change: str = option(
-        "take_back",
-        "When planned speech changes under a turn already made: take_back withdraws it and makes it again if "
-        "it is not yet seen; next_turn leaves it.",
-        choices=("take_back", "next_turn"),
+        "rollback",
+        "When planned speech changes under a turn already made: rollback withdraws it and generates it again "
+        "if it is not yet seen; next_turn leaves it.",
+        choices=("rollback", "next_turn"),
     )
     publication_ms: float = option(
         2.0, "Time a finished turn needs to reach the joints' node.", unit="ms", minimum=0.0, maximum=100.0
@@ -138,6 +139,9 @@ class InferenceConfig:
     )
 
     def __post_init__(self) -> None:
+        if self.plan_change == "take_back":
+            warnings.warn("plan_change take_back is now called rollback", DeprecationWarning, stacklevel=3)
+            object.__setattr__(self, "plan_change", "rollback")
         check(self)
         for name in FLOAT_SAMPLING:
             value = getattr(self, name)

@@ -1,4 +1,4 @@
-"""Load a model and make it ready to talk: its session, warm, and how its turns stand on the clock."""
+"""Load a model and make it ready to run: its session, warm, and how its turns stand on the clock."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from timar_model.loading import find_model, load_model
 
 from timar_inference.alignment import Alignment
 from timar_inference.config import MARGIN_DEFAULT, WHOLE_TURN, InferenceConfig
-from timar_inference.decisions import Identity
-from timar_inference.runner import Session
+from timar_inference.turn_jobs import ModelIdentity
+from timar_inference.turn_runner import ModelSession
 
 PUBLISHED_MARGIN_FRAMES = 2
 """For a model that was trained without a user lag: what it is given for sound on its way and computing."""
@@ -23,10 +23,10 @@ PUBLISHED_MARGIN_FRAMES = 2
 
 @dataclasses.dataclass(frozen=True)
 class Runtime:
-    """A model that is ready to talk."""
+    """A model that is ready to run."""
 
-    session: Session
-    identity: Identity
+    session: ModelSession
+    identity: ModelIdentity
     alignment: Alignment
     notes: tuple[str, ...]
     """What a person should know about it, for the log."""
@@ -66,7 +66,7 @@ def open_runtime(config: InferenceConfig) -> Runtime:
             f"a turn took {slowest_ms:.0f} ms to compute, but a margin of {alignment.margin_frames} frames "
             f"leaves {margin_ms:.0f} ms: turns will be late; choose a faster engine or a larger margin_frames"
         )
-    return Runtime(session, Identity(session.engine_name, model.sha256), alignment, tuple(notes))
+    return Runtime(session, ModelIdentity(session.engine_name, model.sha256), alignment, tuple(notes))
 
 
 def _way_of_lag_zero(alignment: Alignment) -> str:
@@ -94,7 +94,7 @@ def _alignment(config: InferenceConfig, model_config: ModelConfig) -> Alignment:
     return Alignment(turn_frames, margin, is_simultaneous and config.lag_zero == "shown_late")
 
 
-def warm_up(session: Session, alignment: Alignment, turns: int, seed: int) -> float:
+def warm_up(session: ModelSession, alignment: Alignment, turns: int, seed: int) -> float:
     """Compute turns on silence, seen and unseen in turn, and forget them.
 
     Returns:

@@ -1,1 +1,1 @@
-"""Eyes of the head: the user's face in a camera's pictures becomes motion on the conversation clock."""
+"""Face tracking: the user's head pose, jaw and expression from camera images, on the conversation clock."""

@@ -1,4 +1,4 @@
-"""The face that pose is measured against: points of the head that no expression moves.
+"""Canonical face model: points of the head that no expression moves, for pose estimation.
 
 Axes are FLAME's: x to the subject's left, y up, z out of the face. Rotating the table rotates the head.
 
@@ -38,7 +38,7 @@ _POINTS_CM: dict[int, tuple[float, float, float]] = {
 RIGID_LANDMARKS = tuple(_POINTS_CM)
 """Their numbers among the landmarks."""
 RIGID_POINTS_M: Array = np.array(list(_POINTS_CM.values())) / 100.0
-"""(n, 3) their places on the canonical face [m]."""
+"""(n, 3) their positions on the canonical face [m]."""
 
 LANDMARKS = 478
 """Points that MediaPipe finds in a face: 468 of its mesh and 5 on each iris."""

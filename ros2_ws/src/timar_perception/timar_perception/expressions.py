@@ -1,9 +1,9 @@
-"""The face's movements as the model's 50 expression numbers, by a map that the user brings.
+"""FLAME expression coefficients from MediaPipe blendshapes, by a map that the user brings.
 
-FLAME's expression numbers mean nothing without its basis, which may not be shipped. Who has it (or paired
-data) fits channels to it: `timar robot fit-expressions` writes ``expressions: {channel: {index: weight,
-offset: b}}`` with channel = sum of weight x number + b. Channels named as MediaPipe's blendshapes are read
-backwards here.
+FLAME's coefficients mean nothing without its basis, which may not be shipped. Who has it (or paired data)
+fits channels to it: `timar robot fit-expressions` writes ``expressions: {channel: {index: weight, offset:
+b}}`` with channel = sum of weight x coefficient + b. Channels named as MediaPipe's blendshapes are inverted
+here, by regularised least squares.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from timar_common.yaml_map import read_yaml_map
 Array = npt.NDArray[np.float64]
 
 SIZE = PARTS["expression"].stop
-_STRENGTH = 1e-2
-"""Regularisation, as a share of the mean squared weight: few channels must not move 50 numbers wildly."""
+_REGULARISATION = 1e-2
+"""Regularisation, relative to the mean squared weight: few channels must not move 50 coefficients wildly."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ExpressionMap:
-    """From channels to expression numbers."""
+    """Linear map from channels to expression coefficients."""
 
     channels: tuple[str, ...]
     offsets: Array
@@ -34,8 +34,8 @@ class ExpressionMap:
     inverse: Array
     """(50, channels)"""
 
-    def numbers(self, shapes: Mapping[str, float]) -> Array | None:
-        """Return (50,) expression numbers; None when a channel was not seen."""
+    def coefficients(self, shapes: Mapping[str, float]) -> Array | None:
+        """Return (50,) expression coefficients; None when a channel was not seen."""
         if any(name not in shapes for name in self.channels):
             return None
         seen = np.array([shapes[name] for name in self.channels])
@@ -62,6 +62,6 @@ def read_expression_map(path: Path) -> ExpressionMap:
                 weights[row, int(index)] = number
             else:
                 raise listed.error(f"{name!r} weighs {index!r}, expected 0..{SIZE - 1} or offset", name)
-    strength = _STRENGTH * float((weights**2).sum(1).mean())
+    strength = _REGULARISATION * float((weights**2).sum(1).mean())
     gram = weights @ weights.T + max(strength, 1e-12) * np.eye(len(names))
     return ExpressionMap(tuple(names), offsets, weights.T @ np.linalg.inv(gram))

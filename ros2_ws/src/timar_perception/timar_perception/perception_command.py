@@ -1,10 +1,9 @@
-"""`timar perception`: for people who set up a camera. Pictures are looked at and forgotten."""
+"""`timar perception`: helps to set up a camera; reports image rate, light and head pose, keeps no image."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import sys
 import time
 from collections.abc import Iterator
@@ -12,54 +11,40 @@ from pathlib import Path
 
 import numpy as np
 from timar_common.clock import NS_PER_S
+from timar_common.config import describe
 
 from timar_perception.config import PerceptionConfig
-from timar_perception.eyes import FEW_HZ, Eyes, Look, angles_deg
+from timar_perception.face_tracker import LOW_RATE_HZ, FaceTracker, TrackingResult
+from timar_perception.head_pose import angles_deg
+from timar_perception.image_sources import CameraSource, VideoFile, describe_cameras
+from timar_perception.images import CameraImage
 from timar_perception.landmarks import MediaPipeLandmarker, find_model
-from timar_perception.pictures import Picture
-from timar_perception.sources import CameraSource, VideoFile, describe_cameras
 
-_DIM = 60.0
-"""Pictures darker than this on average make tracking tremble."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Measured:
-    """What a check saw."""
-
-    pictures: int
-    seen: int
-    """Of them with the neck seen."""
-    rate_hz: float
-    brightness: float
-    look_ms: float
-    """Median time to look at a picture [ms]."""
-    angles_deg: tuple[float, float, float] | None
-    """Median yaw, pitch and roll of the head against the level room [degrees]; None: never seen."""
-    jaw_rad: tuple[float, float]
-    """Least and largest opening seen [rad]."""
-    distance_m: float
-    why_unseen: str
-    """The commonest reason, empty when the user was always seen."""
+_DIM_BRIGHTNESS = 60.0
+"""Images darker than this on average make tracking jitter."""
+_OPTIONS = {
+    "--camera": "device",
+    "--file": "file",
+    "--width": "width",
+    "--height": "height",
+    "--field-of-view": "field_of_view_deg",
+    "--camera-pitch": "camera_pitch_deg",
+}
+"""Options of `check` that are parameters of the node."""
 
 
 def main(argv: list[str]) -> int:
-    """List cameras, and check picture rate, light and pose of the user's head."""
+    """List cameras, and check image rate, light and pose of the user's head."""
     parser = argparse.ArgumentParser(prog="timar perception", description=main.__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("cameras", help="say which cameras this machine has")
-    check = commands.add_parser("check", help="look through a camera for a while and say what is seen")
-    check.add_argument("--camera", default="0", help="number or path (default: 0)")
-    check.add_argument("--file", default="", help="a video instead of a camera")
-    check.add_argument("--seconds", type=float, default=10.0, help="how long to look [s] (default: 10)")
-    check.add_argument("--width", type=int, default=640, help="asked of the camera [px] (default: 640)")
-    check.add_argument("--height", type=int, default=480, help="asked of the camera [px] (default: 480)")
-    check.add_argument(
-        "--field-of-view", type=float, default=60.0, help="from left to right edge [degrees] (default: 60)"
-    )
-    check.add_argument(
-        "--camera-pitch", type=float, default=0.0, help="how far it looks down [degrees] (default: 0)"
-    )
+    commands.add_parser("cameras", help="list the cameras of this machine")
+    check = commands.add_parser("check", help="track through a camera for a while and report what is seen")
+    check.add_argument("--seconds", type=float, default=10.0, help="how long to track [s] (default: 10)")
+    descriptions, defaults = describe(PerceptionConfig), PerceptionConfig()
+    for flag, name in _OPTIONS.items():
+        default = getattr(defaults, name)
+        text = f"{descriptions[name].text()} (default: {default!r})"
+        check.add_argument(flag, dest=name, type=type(default), default=default, help=text)
     arguments = parser.parse_args(argv)
     if arguments.command == "cameras":
         sys.stdout.write(f"{describe_cameras()}\n")
@@ -69,70 +54,54 @@ def main(argv: list[str]) -> int:
             raise ValueError(f"--seconds is {arguments.seconds:g}, expected 1 to 3600")
         config = PerceptionConfig(
             source="file" if arguments.file else "camera",
-            device=arguments.camera,
-            file=arguments.file,
-            width=arguments.width,
-            height=arguments.height,
-            field_of_view_deg=arguments.field_of_view,
-            camera_pitch_deg=arguments.camera_pitch,
             settle_ms=0,
+            **{name: getattr(arguments, name) for name in _OPTIONS.values()},
         )
-        measured = measure(config, arguments.seconds)
+        with contextlib.ExitStack() as stack:
+            images = _open_images(config, arguments.seconds, stack)
+            landmarker = MediaPipeLandmarker(
+                find_model(config.model), config.max_faces, config.min_confidence
+            )
+            tracker = stack.enter_context(contextlib.closing(FaceTracker(config, landmarker)))
+            results, times_ms = _track(tracker, images)
     except (OSError, ValueError, RuntimeError) as error:
         sys.stderr.write(f"timar perception: {error}\n")
         return 1
-    sys.stdout.write(describe(measured, arguments.camera_pitch))
-    return 0 if measured.seen else 1
+    sys.stdout.write(describe_check(results, times_ms, tracker.rate_hz, config.camera_pitch_deg))
+    return 0 if any(result.observation.neck is not None for result in results) else 1
 
 
-def measure(config: PerceptionConfig, seconds: float) -> Measured:
-    """Look for a while; a line on standard error follows the head when it is a terminal.
+def describe_check(
+    results: list[TrackingResult], times_ms: list[float], rate_hz: float, camera_pitch_deg: float
+) -> str:
+    """Return what was seen, with what to do about it.
 
-    Raises:
-        OSError: The camera cannot be opened, or is gone.
-        ValueError: The file is no video.
-        RuntimeError: MediaPipe or its model is missing.
+    Args:
+        results: Of every image.
+        times_ms: What tracking took for each [ms].
+        rate_hz: Of the images [Hz].
+        camera_pitch_deg: The camera's pitch that was assumed [degrees].
     """
-    source = _source(config)
-    try:
-        landmarker = MediaPipeLandmarker(find_model(config.model), config.max_faces, config.min_confidence)
-        with contextlib.closing(Eyes(config, landmarker)) as eyes:
-            return _looked(eyes, _pictures(source, seconds))
-    finally:
-        source.close()
-        if sys.stderr.isatty():
-            sys.stderr.write("\n")
-
-
-def _looked(eyes: Eyes, pictures: Iterator[Picture]) -> Measured:
-    looks: list[Look] = []
-    times_ms: list[float] = []
-    for picture in pictures:
-        began_s = time.perf_counter()
-        look = eyes.look(picture)
-        times_ms.append(1000.0 * (time.perf_counter() - began_s))
-        if look is not None:
-            looks.append(look)
-            _follow(look, eyes.rate_hz)
-    return _summary(looks, times_ms, eyes.rate_hz)
-
-
-def describe(measured: Measured, camera_pitch_deg: float) -> str:
-    """Return what a check saw, with what to do about it."""
+    observations = [result.observation for result in results]
+    necks = [angles_deg(observation.neck) for observation in observations if observation.neck is not None]
+    jaws = [one.jaw_rad for one in observations if one.jaw_rad is not None] or [0.0]
+    reasons = [result.why_unseen for result in results if result.why_unseen]
+    distances = [result.pose.distance_m for result in results if result.pose is not None]
+    brightness = float(np.mean([result.brightness for result in results])) if results else 0.0
     rows = [
-        ("pictures", f"{measured.rate_hz:.1f} a second ({FEW_HZ:g} or more; 30 is usual)"),
-        ("light", f"brightness {measured.brightness:.0f} of 255 ({_DIM:g} or more)"),
-        ("time", f"{measured.look_ms:.1f} ms a picture (below 20)"),
-        ("seen", f"in {measured.seen} of {measured.pictures} pictures"),
+        ("images", f"{rate_hz:.1f} a second ({LOW_RATE_HZ:g} or more; 30 is usual)"),
+        ("light", f"brightness {brightness:.0f} of 255 ({_DIM_BRIGHTNESS:g} or more)"),
+        ("time", f"{np.median(times_ms or [0.0]):.1f} ms an image (below 20)"),
+        ("seen", f"in {len(necks)} of {len(results)} images"),
     ]
-    if measured.why_unseen:
-        rows.append(("", f"otherwise: {measured.why_unseen}"))
-    if measured.angles_deg is not None:
-        yaw, pitch, roll = measured.angles_deg
+    if reasons:
+        rows.append(("", f"otherwise: {max(set(reasons), key=reasons.count)}"))
+    if necks:
+        yaw, pitch, roll = np.median(np.array(necks), axis=0)
         rows += [
             ("head", f"yaw {yaw:+.1f}, pitch {pitch:+.1f}, roll {roll:+.1f} degrees"),
-            ("distance", f"{measured.distance_m:.2f} m (below 1.5 is seen best)"),
-            ("jaw", f"{measured.jaw_rad[0]:.3f} to {measured.jaw_rad[1]:.3f} rad (speech reaches about 0.2)"),
+            ("distance", f"{np.median(distances):.2f} m (below 1.5 is seen best)"),
+            ("jaw", f"{min(jaws):.3f} to {max(jaws):.3f} rad (speech reaches about 0.2)"),
             (
                 "camera",
                 "if you looked straight ahead, at the height of your own eyes: "
@@ -142,54 +111,47 @@ def describe(measured: Measured, camera_pitch_deg: float) -> str:
     return "".join(f"{name:10} {text}\n" for name, text in rows)
 
 
-def _source(config: PerceptionConfig) -> CameraSource | VideoFile:
-    if config.file:
-        return VideoFile(Path(config.file).expanduser())
-    camera = CameraSource(config.device, config.width, config.height, config.rate_hz)
-    sys.stderr.write(f"{camera.open()}\n")
-    return camera
+def _track(tracker: FaceTracker, images: Iterator[CameraImage]) -> tuple[list[TrackingResult], list[float]]:
+    """Track in all images; on a terminal, a line on standard error follows the head."""
+    results, times_ms = [], []
+    for image in images:
+        began_s = time.perf_counter()
+        result = tracker.track(image)
+        times_ms.append(1000.0 * (time.perf_counter() - began_s))
+        if result is None:
+            continue
+        results.append(result)
+        if sys.stderr.isatty():
+            text = result.why_unseen
+            if result.observation.neck is not None:
+                yaw, pitch, roll = angles_deg(result.observation.neck)
+                text = f"yaw {yaw:+5.1f}  pitch {pitch:+5.1f}  roll {roll:+5.1f} degrees"
+            sys.stderr.write(f"\r{tracker.rate_hz:4.0f} Hz  light {result.brightness:3.0f}  {text:<70.70}")
+    if sys.stderr.isatty():
+        sys.stderr.write("\n")
+    return results, times_ms
 
 
-def _pictures(source: CameraSource | VideoFile, seconds: float) -> Iterator[Picture]:
-    """Give what a camera sees from now on, or a video's beginning as fast as it is looked at."""
-    if isinstance(source, CameraSource):
-        end_s = time.monotonic() + seconds
-        while time.monotonic() < end_s:
-            yield source.read()
-        return
-    while source.next_s < seconds:
-        taken_ns = round(source.next_s * NS_PER_S)
-        pixels = source.read()
-        if pixels is None:
-            return
-        yield Picture(pixels, taken_ns)
-
-
-def _follow(look: Look, rate_hz: float) -> None:
-    if not sys.stderr.isatty():
-        return
-    said = look.why_unseen
-    if look.sighting.neck is not None:
-        yaw, pitch, roll = angles_deg(look.sighting.neck)
-        jaw = "unseen" if look.sighting.jaw_rad is None else f"{look.sighting.jaw_rad:.2f} rad"
-        said = f"yaw {yaw:+5.1f}  pitch {pitch:+5.1f}  roll {roll:+5.1f} degrees  jaw {jaw}"
-    sys.stderr.write(f"\r{rate_hz:4.0f} Hz  light {look.brightness:3.0f}  {said:<70.70}")
-
-
-def _summary(looks: list[Look], times_ms: list[float], rate_hz: float) -> Measured:
-    necks = [angles_deg(look.sighting.neck) for look in looks if look.sighting.neck is not None]
-    jaws = [look.sighting.jaw_rad for look in looks if look.sighting.jaw_rad is not None] or [0.0]
-    reasons = [look.why_unseen for look in looks if look.why_unseen]
-    distances = [look.pose.distance_m for look in looks if look.pose is not None]
-    median = np.median(np.array(necks), axis=0) if necks else None
-    return Measured(
-        pictures=len(looks),
-        seen=len(necks),
-        rate_hz=rate_hz,
-        brightness=float(np.mean([look.brightness for look in looks])) if looks else 0.0,
-        look_ms=float(np.median(times_ms)) if times_ms else 0.0,
-        angles_deg=None if median is None else (float(median[0]), float(median[1]), float(median[2])),
-        jaw_rad=(float(min(jaws)), float(max(jaws))),
-        distance_m=float(np.median(distances)) if distances else 0.0,
-        why_unseen=max(set(reasons), key=reasons.count) if reasons else "",
+def _open_images(
+    config: PerceptionConfig, seconds: float, stack: contextlib.ExitStack
+) -> Iterator[CameraImage]:
+    """Return what a camera sees from now on, or a video's beginning as fast as it is processed."""
+    if config.source == "file":
+        video = stack.enter_context(contextlib.closing(VideoFile(Path(config.file).expanduser())))
+        return _video_images(video, seconds)
+    camera = stack.enter_context(
+        contextlib.closing(CameraSource(config.device, config.width, config.height, config.rate_hz))
     )
+    sys.stderr.write(f"{camera.open()}\n")
+    return _camera_images(camera, time.monotonic() + seconds)
+
+
+def _camera_images(camera: CameraSource, end_s: float) -> Iterator[CameraImage]:
+    while time.monotonic() < end_s:
+        yield camera.read()
+
+
+def _video_images(video: VideoFile, seconds: float) -> Iterator[CameraImage]:
+    while video.next_s < seconds and (frame := video.read_newest(video.next_s)) is not None:
+        taken_s, pixels = frame
+        yield CameraImage(pixels, round(taken_s * NS_PER_S))

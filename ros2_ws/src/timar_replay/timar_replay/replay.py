@@ -1,41 +1,42 @@
-"""Runs a recorded conversation again through the same cores as the nodes, in the bag's own time.
+"""Replays a recorded conversation: the nodes' own components run on the bag's messages, in the bag's time.
 
-Nothing here reads a clock or depends on how fast the machine is: the same bag, model, seed, engine build and
-thread count give the same bytes.
+Nothing here reads a clock or depends on how fast the machine is (unless compute time is to be measured): the
+same bag, model, seed, engine build and thread count give the same bytes.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from threadpoolctl import threadpool_limits
-from timar_audio.floor import Speaker
+from timar_audio.turns_component import TurnsComponent
 from timar_bag.bag import BagMessage, BagReader
 from timar_bag.bag_time import BagTime
-from timar_bag.out_bag import OutBag
-from timar_bag.source import INPUTS, Source
-from timar_bag.truth import KNOWN_TOPICS
-from timar_common.user_motion import user_motion_from
-from timar_inference.conversation import Conversation
-from timar_inference.decisions import MotionRun, Outcome
-from timar_inference.runner import Runner
+from timar_bag.bag_writer import TopicBagWriter
+from timar_bag.graph_inputs import INPUTS, GraphInputs
+from timar_bag.ground_truth import KNOWN_TOPICS
+from timar_common.clock import NOMINAL_NS_PER_SAMPLE
+from timar_common.component import Component
+from timar_common.messages import Message, converted, encode, with_monotonic_header
+from timar_inference.inference_component import InferenceComponent
 from timar_inference.runtime import Runtime, open_runtime
+from timar_retargeting.retargeting_component import RetargetingComponent
 
-from timar_replay.desk import Desk, TimedSession, VirtualClock
-from timar_replay.follow import Follower
+from timar_replay.bag_host import BagHost
+from timar_replay.log_follower import RECORDED_LOG, RECORDED_MOTION, LogFollower
 from timar_replay.replay_settings import ReplaySettings
-from timar_replay.replayer import Replayer
 
 MADE = ("voice_activity", "turn_events", "floor", "agent/motion", "turn_log", "joint_trajectory")
 """What the replay makes itself."""
 NAME = "replay"
 """Begin of the conversation ids; fixed, for the ids of live nodes are random."""
+VOICES = ("user/audio", "agent/audio")
+OF_THE_PRESENT = (*VOICES, "agent/motion", "joint_states")
+"""Topics whose stamps are near their arrival; where they are not, they are another clock's."""
 ONE_THREAD = functools.partial(threadpool_limits, limits=1, user_api="blas")
 """For a block whose small matrices a second thread would only wait for: the machine's number of cores then
 changes neither bytes nor speed. The engine's own threads are not meant."""
@@ -47,14 +48,14 @@ class ReplayReport:
 
     counts: dict[str, int] = dataclasses.field(default_factory=dict)
     """Messages written, by topic."""
-    losses: list[str] = dataclasses.field(default_factory=list)
-    """One sentence for each thing that was missing, damaged or refused."""
+    issues: list[str] = dataclasses.field(default_factory=list)
+    """One sentence for each thing that was missing, damaged or rejected."""
     engine: str = ""
     model_sha256: str = ""
     span_s: float = 0.0
     """From the bag's first message to its last [s]."""
     agreement: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """When following a log: how the outcome compares with what was published; see `follow`."""
+    """When following a log: how the outcome compares with what was published; see `log_follower`."""
 
 
 def replay(
@@ -83,168 +84,122 @@ def replay(
     runtime = runtime or open_runtime(settings.inference)
     report = ReplayReport(engine=runtime.identity.engine, model_sha256=runtime.identity.model_sha256)
     with BagReader(bag, settings.namespace) as reader:
-        source = Source(reader, settings.user_sound, settings.agent_sound)
+        source = GraphInputs(reader, settings.user_sound, settings.agent_sound)
         if not source.has("user/audio"):
             raise ValueError(
                 f"{bag} has neither user/audio nor user/audio_raw, nor sound in a type of audio_common_msgs; "
                 "without the user's sound there is no clock to replay on"
             )
-        target = OutBag(out, reader.namespace).open((*INPUTS, *MADE))
+        target = TopicBagWriter(out, reader.namespace).open((*INPUTS, *MADE))
         try:
             with ONE_THREAD():
-                _run(source, target, settings, runtime, report, advance)
+                _Replay(source, target, settings, runtime, report).run(advance)
         finally:
             target.close()
-        report.losses += reader.losses
+        report.issues += reader.issues
     report.counts = dict(sorted(target.counts.items()))
     return report
 
 
-def _run(
-    source: Source,
-    target: OutBag,
-    settings: ReplaySettings,
-    runtime: Runtime,
-    report: ReplayReport,
-    advance: Callable[[int], None],
-) -> None:
-    time = BagTime()
-    replayer: Replayer
-    wanted = [*INPUTS, "joint_states"]
-    if settings.is_following:
-        replayer = Follower(settings, runtime, time, target)
-        wanted += ["turn_log", "agent/motion"]
-    else:
-        recorded_ms = source.recorded_compute_ms() if settings.policy.kind == "recorded" else []
-        replayer = Scheduler(settings, runtime, time, target, recorded_ms, source.has_joint_states)
-    refused: dict[str, str] = {}
-    refusals: Counter[str] = Counter()
-    first_ns = last_ns = None
-    for entry, data in source.messages(wanted, replayer.reads):
-        advance(entry.receive_ns)
-        first_ns = entry.receive_ns if first_ns is None else first_ns
-        last_ns = entry.receive_ns
-        now_ns = time.arrive(entry.receive_ns)
-        try:
-            replayer.take(entry, now_ns)
-        except ValueError as error:
-            refusals[entry.topic] += 1
-            refused.setdefault(entry.topic, " ".join(str(error).split()))
-        if entry.topic in INPUTS and data is not None:
-            target.write_bytes(entry.topic, time.ros_ns(now_ns), data)
-        elif entry.topic in INPUTS:
-            message = target.make.converted(entry.message, KNOWN_TOPICS[entry.topic].type_name)
-            target.write(entry.topic, time.ros_ns(now_ns), message)
-    if first_ns is None or last_ns is None:
-        raise ValueError(f"{source.path} holds no message that could be replayed: nothing was recorded")
-    replayer.finish()
-    report.span_s = (last_ns - first_ns) / 1e9
-    report.losses += source.notes + source.losses() + time.losses() + replayer.losses()
-    report.losses += [
-        f"{count} messages of {topic} were refused, the first because {refused[topic]}"
-        for topic, count in refusals.items()
-    ]
-    if isinstance(replayer, Follower):
-        report.agreement = replayer.agreement()
-
-
-class Scheduler(Replayer):
-    """Schedule turns anew, as the inference node would on a machine of the policy's speed."""
+class _Replay:
+    """One replay: the bag's messages into the host, what the host's components publish into the new bag."""
 
     def __init__(
         self,
+        source: GraphInputs,
+        target: TopicBagWriter,
         settings: ReplaySettings,
         runtime: Runtime,
-        time: BagTime,
-        out: OutBag,
-        recorded_compute_ms: list[float],
-        has_joint_states: bool,
+        report: ReplayReport,
     ) -> None:
-        super().__init__(settings, time, out)
-        clock = VirtualClock()
-        session = TimedSession(runtime.session, clock, settings.policy.durations(recorded_compute_ms))
-        self._conversation = Conversation(settings.inference, runtime.alignment, NAME)
-        self._runner = Runner(session, runtime.identity, clock.now_ns)
-        self._desk = Desk(self._runner, settings.inference.queue_turns, clock, self._deliver, self._show)
-        self._has_joint_states = has_joint_states
-        self._handlers["joint_states"] = self._on_joint_states
+        self._source, self._target, self._report = source, target, report
+        self._time = BagTime()
+        self._follower: LogFollower | None = None
+        recorded_ms = source.recorded_compute_ms() if settings.policy.kind == "recorded" else []
+        inference: Component
+        if settings.is_following:
+            inference = self._follower = LogFollower(settings.inference, runtime)
+        else:
+            inference = InferenceComponent(settings.inference, runtime, NAME)
+        self._inference = inference
+        self._retargeting = RetargetingComponent(settings.retargeting)
+        self._host = BagHost(
+            [inference, TurnsComponent(settings.turns), self._retargeting],
+            self._write,
+            settings.policy.durations_ns(recorded_ms),
+        )
 
-    def take(self, entry: BagMessage, now_ns: int) -> None:
-        """Take a message that comes now [monotonic ns]."""
-        self._advance(now_ns)
-        super().take(entry, now_ns)
+    def run(self, advance: Callable[[int], None]) -> None:
+        """Replay from the first message to the last."""
+        first_ns = last_ns = None
+        wanted = [*INPUTS, "joint_states", *(("turn_log", "agent/motion") if self._follower else ())]
+        for entry, data in self._source.messages(wanted, {*self._host.reads, "turn_log", "agent/motion"}):
+            advance(entry.receive_ns)
+            now_ns = self._time.arrive(entry.receive_ns)
+            if first_ns is None:
+                first_ns = entry.receive_ns
+                self._start(now_ns)
+            last_ns = entry.receive_ns
+            if data is None and entry.topic in KNOWN_TOPICS:
+                # Made up for, or recorded by another definition of its type.
+                type_name = KNOWN_TOPICS[entry.topic].type_name
+                entry = entry._replace(message=converted(entry.message, type_name))
+            self._copy(entry, data, now_ns)
+            self._give(entry, now_ns)
+        if first_ns is None or last_ns is None:
+            raise ValueError(
+                f"{self._source.path} holds no message that could be replayed: nothing was recorded"
+            )
+        self._host.finish(self._time.now_ns)
+        self._report.span_s = (last_ns - first_ns) / 1e9
+        self._report.issues += [
+            *self._source.notes, *self._source.issues(), *self._time.issues(), *self._host.issues(),
+            *self._sound_lost(),
+        ]  # fmt: skip
+        if self._follower is not None:
+            self._report.issues += self._follower.issues()
+            self._report.agreement = self._follower.agreement.content()
 
-    def finish(self) -> None:
-        """Finish the turns at hand and end every speech turn."""
-        self._desk.finish()
-        self._ears.finish(self._time.now_ns)
+    def _start(self, now_ns: int) -> None:
+        self._host.start(now_ns)
+        if not self._source.has_joint_states:
+            self._host.deliver("joint_states", self._retargeting.neutral_joint_states(now_ns), now_ns)
 
-    def losses(self) -> list[str]:
-        """Say what the sound lacked."""
-        counters = self._conversation.counters()
+    def _give(self, entry: BagMessage, now_ns: int) -> None:
+        """Give a recorded message to the components, its stamp on the replay's time."""
+        topic = {"turn_log": RECORDED_LOG, "agent/motion": RECORDED_MOTION}.get(entry.topic, entry.topic)
+        if topic not in self._host.reads:
+            self._host.advance(now_ns)
+            return
+        message = entry.message
+
+        def stamped(wire_ns: int) -> int:
+            if entry.topic not in OF_THE_PRESENT:
+                return self._time.monotonic_ns(wire_ns)
+            # A block of sound cannot have come before its end, whatever its stamp says.
+            samples = len(message.samples) if entry.topic in VOICES else 0
+            return self._time.stamped(entry.topic, wire_ns, round(samples * NOMINAL_NS_PER_SAMPLE))
+
+        self._host.deliver(topic, with_monotonic_header(message, stamped), now_ns)
+
+    def _copy(self, entry: BagMessage, data: bytes | None, now_ns: int) -> None:
+        """Write an input again as it was."""
+        if entry.topic not in INPUTS:
+            return
+        at_ns = self._time.ros_ns(now_ns)
+        if data is not None:
+            self._target.write_bytes(entry.topic, at_ns, data)
+        else:
+            self._target.write(entry.topic, at_ns, entry.message)
+
+    def _write(self, topic: str, at_ns: int, message: Message) -> None:
+        self._target.write_bytes(topic, self._time.ros_ns(at_ns), encode(message, self._time.ros_ns))
+
+    def _sound_lost(self) -> list[str]:
+        values = self._inference.report().values
         found = []
-        if counters.samples_lost:
-            found.append(
-                f"{counters.samples_lost} samples of the user's sound are missing; silence stands there"
-            )
-        if counters.samples_repeated:
-            found.append(
-                f"{counters.samples_repeated} samples of the user's sound came again and were left out"
-            )
+        if lost := values.get("samples_lost"):
+            found.append(f"{lost} samples of the user's sound are missing; silence stands there")
+        if repeated := values.get("samples_repeated"):
+            found.append(f"{repeated} samples of the user's sound came again and were left out")
         return found
-
-    def _advance(self, now_ns: int) -> None:
-        while (tick_ns := self._body.next_tick_ns(now_ns)) is not None:
-            self._desk.advance(tick_ns)
-            self._body.tick()
-        self._desk.advance(now_ns)
-
-    def _on_user(self, message: Any, now_ns: int) -> None:
-        samples, stamped_ns = self._placed("user/audio", message)
-        if not self._has_joint_states:
-            self._body.start({}, now_ns)
-        self._conversation.push_user(
-            message.first_sample,
-            samples,
-            sample_rate_hz=message.sample_rate,
-            stamp_ns=stamped_ns,
-            now_ns=now_ns,
-            filled_samples=message.filled_samples,
-        )
-        self._hear(Speaker.USER, message, samples, stamped_ns, now_ns)
-        self._desk.feed(self._conversation, now_ns)
-
-    def _on_plan(self, message: Any, now_ns: int) -> None:
-        self._conversation.push_plan(
-            message.first_sample,
-            np.asarray(message.samples, np.int16),
-            sample_rate_hz=message.sample_rate,
-            revision=getattr(message, "revision", 0),
-            now_ns=now_ns,
-        )
-        self._desk.feed(self._conversation, now_ns)
-
-    def _on_motion(self, message: Any, now_ns: int) -> None:
-        motion, valid = user_motion_from(message)
-        self._conversation.push_motion(int(message.first_frame), motion, valid)
-
-    def _on_joint_states(self, message: Any, now_ns: int) -> None:
-        self._body.start(dict(zip(message.name, message.position, strict=False)), now_ns)
-
-    def _deliver(self, finished_ns: int, outcome: Outcome) -> None:
-        shown = outcome.shown
-        if shown is not None:
-            self._write_motion(finished_ns, shown)
-        make, at_ns = self._out.make, self._time.ros_ns(finished_ns)
-        self._out.write("turn_log", at_ns, make.turn_log(outcome.entry, make.header(at_ns, "head")))
-        if shown is not None:
-            self._body.move(shown, finished_ns)
-
-    def _show(self, finished_ns: int, preview: MotionRun) -> None:
-        self._write_motion(finished_ns, preview)
-        self._body.move(preview, finished_ns)
-
-    def _write_motion(self, finished_ns: int, run: MotionRun) -> None:
-        make = self._out.make
-        header = make.header(self._time.ros_ns(run.due_ns), "head")
-        self._out.write("agent/motion", self._time.ros_ns(finished_ns), make.head_motion(run, header))

@@ -17,7 +17,7 @@ from timar_common.suggest import unknown_name
 from timar_inference.config import InferenceConfig
 from timar_retargeting.config import RetargetingConfig
 
-from timar_replay.desk import Policy
+from timar_replay.virtual_worker import ComputeTimePolicy
 
 FORMAT = 1
 """Grows when the same settings would give other bytes."""
@@ -31,7 +31,7 @@ class ReplaySettings:
     inference: InferenceConfig = dataclasses.field(default_factory=lambda: InferenceConfig(warmup_turns=0))
     turns: TurnsConfig = dataclasses.field(default_factory=TurnsConfig)
     retargeting: RetargetingConfig = dataclasses.field(default_factory=RetargetingConfig)
-    policy: Policy = dataclasses.field(default_factory=Policy)
+    policy: ComputeTimePolicy = dataclasses.field(default_factory=ComputeTimePolicy)
     is_following: bool = False
     """Whether the recorded turn_log is repeated instead of turns being scheduled anew."""
     namespace: str | None = None

@@ -1,4 +1,4 @@
-"""What may be set in retargeting."""
+"""Parameters of retargeting."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ from typing import Any
 
 from timar_common.config import check, describe, option
 
-from timar_retargeting.life import LayersConfig, LifeConfig
-from timar_retargeting.neutral import RestConfig
+from timar_retargeting.idle_behavior import IdleConfig, IdleLayersConfig
+from timar_retargeting.neutral_pose import NeutralConfig
+from timar_retargeting.signals import Neutral
 
 
 @dataclasses.dataclass(frozen=True)
-class BodyConfig:
-    """How a body follows motion, and what it does without."""
+class PlanningConfig:
+    """How motion is followed, and what is done without."""
 
     step_ms: int = option(20, "Time between two points of a trajectory.", unit="ms", minimum=5, maximum=40)
-    headway_ms: float = option(
+    min_lead_ms: float = option(
         6.0,
         "A plan starts at least this much after it was made, so that the driver has it in time.",
         unit="ms",
         minimum=0.0,
         maximum=100.0,
+        formerly=("headway_ms",),
     )
     longest_horizon_s: float = option(
         3.0, "Motion known further ahead is planned later.", unit="s", minimum=0.5, maximum=8.0
@@ -35,22 +37,24 @@ class BodyConfig:
     )
     ease_share: float = option(0.3, "The same for easing to neutral.", minimum=0.02, maximum=0.9)
     ease_s: float = option(0.6, "Easing to neutral takes at least this.", unit="s", minimum=0.1, maximum=5.0)
-    patience_s: float = option(
+    hold_s: float = option(
         0.1,
         "A head without motion rests this long after its stop, then eases to neutral.",
         unit="s",
         minimum=0.0,
         maximum=10.0,
+        formerly=("patience_s",),
     )
-    life_horizon_s: float = option(
+    idle_only_horizon_s: float = option(
         0.6,
         "How far ahead joints without motion are planned while others follow; a blink fits in.",
         unit="s",
         minimum=0.1,
         maximum=4.0,
+        formerly=("life_horizon_s",),
     )
     idle_horizon_s: float = option(
-        1.6, "How far ahead life without motion is planned.", unit="s", minimum=0.4, maximum=8.0
+        1.6, "How far ahead idle behavior without motion is planned.", unit="s", minimum=0.4, maximum=8.0
     )
 
     look_timeout_s: float = option(
@@ -62,7 +66,7 @@ class BodyConfig:
     )
     by_hand_s: float = option(
         15.0,
-        "Joints moved by hand stay this long after the last word, then ease to neutral.",
+        "Joints moved by hand stay this long after the last message, then ease to neutral.",
         unit="s",
         minimum=0.5,
         maximum=600.0,
@@ -74,7 +78,7 @@ class BodyConfig:
 
 @dataclasses.dataclass(frozen=True)
 class OutputConfig:
-    """In which form joints are told what to do."""
+    """In which form joints are commanded."""
 
     output: str = option(
         "trajectory",
@@ -92,8 +96,8 @@ class OutputConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class RetargetingConfig(BodyConfig, LayersConfig, RestConfig, OutputConfig):
-    """Which robot, how it follows, how it lives, what it tells whom."""
+class RetargetingConfig(PlanningConfig, IdleLayersConfig, NeutralConfig, OutputConfig):
+    """Which robot, how it follows motion, what it does by itself, in which form it commands."""
 
     robot: str = option("timar_head", "Name of a robot description, or path of its YAML.")
     neutral_neck_rad: tuple[float, ...] = option(
@@ -107,7 +111,9 @@ class RetargetingConfig(BodyConfig, LayersConfig, RestConfig, OutputConfig):
         minimum=0.1,
         maximum=60.0,
     )
-    life: bool = option(True, "Whether the head blinks, breathes and looks about by itself.")
+    idle_behavior: bool = option(
+        True, "Whether the head blinks, breathes and looks about by itself.", formerly=("life",)
+    )
 
     def __post_init__(self) -> None:
         check(self)
@@ -122,17 +128,24 @@ class RetargetingConfig(BodyConfig, LayersConfig, RestConfig, OutputConfig):
                 "expected numbers within a half turn"
             )
 
-    def body(self) -> BodyConfig:
-        """Return the body's part."""
-        return BodyConfig(**_values(self, BodyConfig))
+    def planning(self) -> PlanningConfig:
+        """Return the part of the planner."""
+        return PlanningConfig(**_values(self, PlanningConfig))
 
-    def liveliness(self) -> LifeConfig:
-        """Return life's part."""
-        return LifeConfig(enabled=self.life, **_values(self, LayersConfig))
+    def idle(self) -> IdleConfig:
+        """Return the part of idle behavior."""
+        return IdleConfig(enabled=self.idle_behavior, **_values(self, IdleLayersConfig))
 
-    def rest(self) -> RestConfig:
-        """Return the part of the resting pose."""
-        return RestConfig(**_values(self, RestConfig))
+    def neutral_estimate(self) -> NeutralConfig:
+        """Return the part of the estimate of the neutral pose."""
+        return NeutralConfig(**_values(self, NeutralConfig))
+
+    def neutral(self, given: Neutral) -> Neutral:
+        """Return the neutral pose to begin with: a robot's, its neck from the parameter if given."""
+        if not self.neutral_neck_rad:
+            return given
+        x, y, z = self.neutral_neck_rad
+        return Neutral((x, y, z), given.jaw_rad)
 
 
 def _values(config: RetargetingConfig, part: type) -> dict[str, Any]:

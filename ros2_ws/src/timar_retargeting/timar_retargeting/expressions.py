@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
 
-from timar_retargeting.signals import EXPRESSION, Channel
+from timar_retargeting.signals import EXPRESSION, ExpressionChannel
 
 Array = npt.NDArray[np.float64]
 SIZE = EXPRESSION.stop - EXPRESSION.start
@@ -25,7 +25,7 @@ class FittedChannel:
     """A channel and how far it may be trusted."""
 
     name: str
-    channel: Channel
+    channel: ExpressionChannel
     explained: float
     """Share of its variance explained in data it was not fitted to; 1 is all, below 0 is useless."""
     strength: float
@@ -67,7 +67,7 @@ def fit_channels(expression: Array, channels: Mapping[str, Array]) -> tuple[Fitt
     for column, name in enumerate(names):
         best = int(left_over[:, column].argmin())
         weights, offset = _ridge(expression, wanted[:, column : column + 1], STRENGTHS[best])
-        channel = Channel(weights[:, 0], float(offset[0]))
+        channel = ExpressionChannel(weights[:, 0], float(offset[0]))
         explained = 1.0 - float(left_over[best, column] / spread[column])
         fitted.append(FittedChannel(name, channel, explained, float(STRENGTHS[best])))
     return tuple(fitted)
@@ -94,8 +94,18 @@ class MeshChannel:
     full_m: float = 0.01
     """Movement at which the channel is 1 [m]."""
 
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.direction).all() and np.linalg.norm(self.direction) > 0.0):
+            raise ValueError(f"MeshChannel.direction is {self.direction}, expected a direction other than 0")
+        if not 0.0 < self.full_m < np.inf:
+            raise ValueError(f"MeshChannel.full_m is {self.full_m:g}, expected metres, more than 0")
+        if not self.vertices:
+            raise ValueError("MeshChannel.vertices is empty, expected one vertex or more")
 
-def mesh_channels(path: Path, channels: Mapping[str, MeshChannel], shape_numbers: int) -> dict[str, Channel]:
+
+def mesh_channels(
+    path: Path, channels: Mapping[str, MeshChannel], shape_numbers: int
+) -> dict[str, ExpressionChannel]:
     """Read channels from the user's own face model; exact, for its vertices are linear in the expression.
 
     Args:
@@ -127,7 +137,7 @@ def mesh_channels(path: Path, channels: Mapping[str, MeshChannel], shape_numbers
         if channel.against:
             moved = moved - basis[list(channel.against)].mean(0)
         along = np.array(channel.direction) / np.linalg.norm(channel.direction)
-        read[name] = Channel(along @ moved / channel.full_m)
+        read[name] = ExpressionChannel(along @ moved / channel.full_m)
     return read
 
 
@@ -176,7 +186,7 @@ def read_channels(path: Path, names: Sequence[str] = ()) -> dict[str, Array]:
     return {name: found[name] for name in names or found}
 
 
-def yaml_of(channels: Mapping[str, Channel]) -> str:
+def yaml_of(channels: Mapping[str, ExpressionChannel]) -> str:
     """Return the ``expressions:`` part of a robot's YAML."""
     lines = ["expressions:"]
     for name, channel in channels.items():

@@ -1,13 +1,16 @@
 """Limits of position, velocity and acceleration that no input can break.
 
 A curve here is cubic between grid points with a continuous acceleration, so acceleration is linear, velocity
-quadratic and position cubic in every step. A polynomial lies in the hull of its Bezier control points, which
-are linear in the
-curve: when they keep the limits at every step, the curve keeps them at every instant.
+quadratic and position cubic in every step. A polynomial lies in the convex hull of its Bezier control points
+(G. Farin, "Curves and Surfaces for CAGD", 2002, section 4.3), which are linear in the curve: when they keep
+the limits at every step, the curve keeps them at every instant.
 
-Because the points are linear, a mixture of two curves that keep the limits keeps them too. The running plan
-always ends in a stop and keeps the limits; a new curve that does not is mixed with it, as much of the new as
-the limits allow. Both start in the same state, so nothing jumps; amplitude is scaled, time never.
+Because the points are linear, a blend of two curves that keep the limits keeps them too. The running plan
+always ends in a stop and keeps the limits; a new curve that does not is blended with it, as much of the new
+as the limits allow. Both start in the same state, so nothing jumps; amplitude is scaled, time never.
+
+Shapes: K grid points, J joints. A curve is an array (3, K, J): positions, velocities, accelerations; a state
+is one instant of it, (3, J).
 """
 
 from __future__ import annotations
@@ -18,11 +21,12 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What J joints may do; every field is (J,)."""
+    """What J joints may do; every field is (J,) but the last."""
 
     lower: Array
     """[rad]"""
@@ -32,41 +36,25 @@ class Limits:
     """[rad/s]"""
     acceleration: Array
     """[rad/s^2]"""
+    is_stop: npt.NDArray[np.bool_]
+    """(2, J) whether the lower, the upper limit is a stop that the joint reaches by design."""
 
-    def of(self, joints: npt.NDArray[np.intp]) -> Limits:
+    def of(self, joints: Indices) -> Limits:
         """Return the limits of some joints."""
-        return Limits(*(getattr(self, field.name)[joints] for field in dataclasses.fields(self)))
-
-
-@dataclasses.dataclass(frozen=True)
-class Curve:
-    """Positions, velocities and accelerations of J joints at K grid points, each (K, J)."""
-
-    positions: Array
-    velocities: Array
-    accelerations: Array
-
-    def of(self, joints: npt.NDArray[np.intp]) -> Curve:
-        """Return the curves of some joints."""
-        return Curve(self.positions[:, joints], self.velocities[:, joints], self.accelerations[:, joints])
-
-    def reshaped(self, *shape: int) -> Curve:
-        """Return the same numbers with other axes after the first."""
-        arrays = (self.positions, self.velocities, self.accelerations)
-        return Curve(*(array.reshape(len(array), *shape) for array in arrays))
+        return Limits(*(getattr(self, field.name)[..., joints] for field in dataclasses.fields(self)))
 
 
 KNEE_SHARE = 0.06
 """Share of the range, at each end, over which wanted positions bend unless soft limits are given."""
 
 
-def default_soft(lower: Array, upper: Array) -> tuple[Array, Array]:
+def default_soft_limits(lower: Array, upper: Array) -> tuple[Array, Array]:
     """Return the soft limits of joints for which none are given."""
     knee = KNEE_SHARE * (upper - lower)
     return lower + knee, upper - knee
 
 
-def soften(wanted: Array, limits: Limits, soft: tuple[Array, Array] | None = None) -> Array:
+def soft_clip(wanted: Array, limits: Limits, soft: tuple[Array, Array] | None = None) -> Array:
     """Bend wanted positions smoothly into the limits: unchanged in the middle, level towards the ends.
 
     Args:
@@ -77,8 +65,8 @@ def soften(wanted: Array, limits: Limits, soft: tuple[Array, Array] | None = Non
     Returns:
         (..., J) positions strictly inside the limits [rad].
     """
-    soft_lower, soft_upper = soft or default_soft(limits.lower, limits.upper)
-    middle = np.minimum(np.maximum(wanted, soft_lower), soft_upper)
+    soft_lower, soft_upper = soft or default_soft_limits(limits.lower, limits.upper)
+    middle = np.minimum(np.maximum(wanted, soft_lower), soft_upper)  # (..., J)
     beyond = wanted - middle
     if not beyond.any():
         return middle
@@ -87,60 +75,62 @@ def soften(wanted: Array, limits: Limits, soft: tuple[Array, Array] | None = Non
     return middle + knee * np.tanh(beyond / knee)
 
 
-def hull(curve: Curve, step_s: float) -> tuple[tuple[Array, ...], tuple[Array, ...], tuple[Array, ...]]:
-    """Return Bezier control points of a curve's positions, velocities and accelerations, each (K - 1, J)."""
-    p, v, a = curve.positions, curve.velocities, curve.accelerations
-    positions = (p[1:], p[:-1] + step_s / 3.0 * v[:-1], p[1:] - step_s / 3.0 * v[1:])
-    velocities = (v[1:], v[:-1] + 0.5 * step_s * a[:-1])
-    return positions, velocities, (a[1:],)
+def bezier_control_points(curve: Array, step_s: float) -> tuple[Array, Array, Array]:
+    """Return Bezier control points of a curve (3, K, ...) in all its steps.
+
+    Returns:
+        Of positions (3 (K - 1), ...), velocities (2 (K - 1), ...) and accelerations (K - 1, ...). Points that
+        two steps share stand once; those of grid point 0 are left out, for it is the state that is given.
+    """
+    p, v, a = curve
+    return (
+        np.concatenate([p[1:], p[:-1] + step_s / 3.0 * v[:-1], p[1:] - step_s / 3.0 * v[1:]]),
+        np.concatenate([v[1:], v[:-1] + 0.5 * step_s * a[:-1]]),
+        a[1:],
+    )
 
 
-def overshoot(curve: Curve, limits: Limits, step_s: float) -> Array:
-    """Return (J,) by how much the worst limit is broken, as a share of that limit; 0 or less: none is."""
-    p, v, a = (np.concatenate(points) for points in hull(curve, step_s))
+def overshoots(curve: Array, limits: Limits, step_s: float) -> Array:
+    """Return (4, J) by how much a curve (3, K, J) breaks its lower, upper, velocity and acceleration limit.
+
+    As shares of range and limit; 0 or less: it does not.
+    """
+    p, v, a = bezier_control_points(curve, step_s)
     span = limits.upper - limits.lower
-    return np.maximum.reduce([
-        (p.max(0) - limits.upper) / span,
+    return np.stack([
         (limits.lower - p.min(0)) / span,
+        (p.max(0) - limits.upper) / span,
         np.abs(v).max(0) / limits.velocity - 1.0,
         np.abs(a).max(0) / limits.acceleration - 1.0,
     ])  # fmt: skip
 
 
-def largest_share(candidate: Curve, safe: Curve, limits: Limits, step_s: float) -> Array:
-    """Return how much of a candidate may be mixed into a curve that keeps the limits.
+def max_blend(candidate: Array, safe: Array, limits: Limits, step_s: float) -> Array:
+    """Return how much of a candidate may be blended into a curve that keeps the limits.
 
     Args:
-        candidate: Any finite curves of J joints, (K, J), or several for each joint, (K, L, J).
-        safe: (K, J) curves over the same grid, from the same state. Where they are themselves outside (a
+        candidate: Any finite curves of J joints, (3, K, J), or several for each joint, (3, K, L, J).
+        safe: (3, K, J) curves over the same grid, from the same state. Where they are themselves outside (a
             head switched on beyond its limits), their own values are the bound: never further out, and in as
             soon as may be.
         limits: Of the J joints.
         step_s: The grid's step [s].
 
     Returns:
-        (J,) or (L, J) shares from 0 to 1; `mix` with them keeps the limits at every instant.
+        (J,) or (L, J) shares from 0 to 1; `blend` with them keeps the limits at every instant.
     """
-    several = (slice(None), None) if candidate.positions.ndim == 3 else ()
-    away = Curve(
-        candidate.positions - safe.positions[several],
-        candidate.velocities - safe.velocities[several],
-        candidate.accelerations - safe.accelerations[several],
-    )
-    bounds = (
-        (limits.lower, limits.upper),
-        (-limits.velocity, limits.velocity),
-        (-limits.acceleration, limits.acceleration),
-    )
+    is_several = candidate.ndim == 4
+    away = candidate - (safe[:, :, None] if is_several else safe)
     # Control points are linear in the curve, so those of the difference are the way from safe to candidate.
-    ways = np.concatenate([way for kind in hull(away, step_s) for way in kind])
-    places = list(zip(hull(safe, step_s), bounds, strict=True))
-    above = np.concatenate([upper - place for kind, (_, upper) in places for place in kind])
-    below = np.concatenate([place - lower for kind, (lower, _) in places for place in kind])
+    ways = np.concatenate(bezier_control_points(away, step_s))  # (6 (K - 1), J) or (6 (K - 1), L, J)
+    p, v, a = bezier_control_points(safe, step_s)
+    above = np.concatenate([limits.upper - p, limits.velocity - v, limits.acceleration - a])
+    below = np.concatenate([p - limits.lower, v + limits.velocity, a + limits.acceleration])
+    points = (slice(None), None) if is_several else ()  # (rows, J) to (rows, 1, J)
     most = np.maximum(
-        (ways * (1.0 / np.maximum(above, _NO_ROOM))[several]).max(0),
-        (ways * (-1.0 / np.maximum(below, _NO_ROOM))[several]).max(0),
-    )
+        (ways * (1.0 / np.maximum(above, _NO_ROOM))[points]).max(0),
+        (ways * (-1.0 / np.maximum(below, _NO_ROOM))[points]).max(0),
+    )  # (J,) or (L, J): the whole way, as a multiple of the room there is
     return np.where(most > 1.0, _ROUNDING / np.maximum(most, 1.0), 1.0)
 
 
@@ -150,14 +140,6 @@ _ROUNDING = 1.0 - 1e-12
 """What rounding may have added to a share is taken off it."""
 
 
-def mix(candidate: Curve, safe: Curve, share: Array) -> Curve:
-    """Return safe + share * (candidate - safe), exact where the share is 1."""
-
-    def mixed(new: Array, old: Array) -> Array:
-        return np.where(share >= 1.0, new, old + share * (new - old))
-
-    return Curve(
-        mixed(candidate.positions, safe.positions),
-        mixed(candidate.velocities, safe.velocities),
-        mixed(candidate.accelerations, safe.accelerations),
-    )
+def blend(candidate: Array, safe: Array, share: Array) -> Array:
+    """Return safe + share * (candidate - safe), exact where the share (J,) is 1."""
+    return np.where(share >= 1.0, candidate, safe + share * (candidate - safe))

@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from timar_retargeting.kinematics import Kinematics
-from timar_retargeting.limits import Limits, soften
+from timar_retargeting.limits import Limits, soft_clip
 
 Array = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
+SIDES = ("lower", "upper")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +32,8 @@ class AxisMap:
     soft_upper_rad: float
     dead_zone_rad: float = 0.0
     """Motion that moves the axis less than this from its offset is left out [rad]."""
+    stops: tuple[str, ...] = ()
+    """Limits (lower, upper) that are reached by design, such as a closed mouth; that is no limit hit."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,40 +85,40 @@ class JointMapper:
         self._joint_limits, self._joint_soft = _limits(joints), _soft(joints)
         span = self._axis_limits.upper - self._axis_limits.lower
         self.reach = (self._axis_limits.lower - 0.5 * span, self._axis_limits.upper + 0.5 * span)
-        places = {axis.name: place for place, axis in enumerate(own)}
-        self._spread = np.zeros((len(self.axes), len(joints)))
+        rows = {axis.name: row for row, axis in enumerate(own)}
+        self._spread = np.zeros((len(self.axes), len(joints)))  # (A, J)
         for column, joint in enumerate(joints):
-            if joint.name in places:
-                self._spread[places[joint.name], column] = 1.0
+            if joint.name in rows:
+                self._spread[rows[joint.name], column] = 1.0
                 for other, share in joint.coupling.items():
-                    self._spread[places[other], column] += share
+                    self._spread[rows[other], column] += share
         # A coupled joint's limits bound what it is told in the end, not its own share of it.
         coupled = np.array([bool(joint.coupling) for joint in joints])
         self._is_bent_late = coupled | np.array([joint.name in moved for joint in joints])
         self._is_plain = not self._is_bent_late.any()
         for joint in own:
             if joint.coupling:
-                place = places[joint.name]
-                self._axis_limits.lower[place], self._axis_limits.upper[place] = -UNBOUNDED, UNBOUNDED
-                self._axis_soft[0][place], self._axis_soft[1][place] = -0.5 * UNBOUNDED, 0.5 * UNBOUNDED
+                row = rows[joint.name]
+                self._axis_limits.lower[row], self._axis_limits.upper[row] = -UNBOUNDED, UNBOUNDED
+                self._axis_soft[0][row], self._axis_soft[1][row] = -0.5 * UNBOUNDED, 0.5 * UNBOUNDED
         self._platforms = []
         self.depends = self._spread != 0.0
         first = len(own)
         order = {joint.name: column for column, joint in enumerate(joints)}
         for platform in platforms:
-            rows = slice(first, first + len(platform.axes))
+            axis_rows = slice(first, first + len(platform.axes))
             columns = np.array([order[name] for name in platform.joints])
-            self._platforms.append((platform.kinematics, rows, columns))
-            self.depends[rows, columns] = True
-            first = rows.stop
-        self.neutral = self.joints(self.offsets[None])[0]
+            self._platforms.append((platform.kinematics, axis_rows, columns))
+            self.depends[axis_rows, columns] = True
+            first = axis_rows.stop
+        self.neutral = self.joints(self.offsets[None])[0]  # (J,)
 
     def gains(self, signal_names: Sequence[str]) -> Array:
         """Return (S, A) gains from these signals to the axes."""
         return np.array([[axis.gains.get(name, 0.0) for axis in self.axes] for name in signal_names])
 
     def wanted(self, signals: Array, gains: Array) -> Array:
-        """Return axis positions (n, A) for motion (n, S), kept near the limits, without life."""
+        """Return axis positions (n, A) for motion (n, S), kept near the limits, without idle behavior."""
         moved = signals @ gains
         if self.dead_zones.any():
             moved -= np.minimum(np.maximum(moved, -self.dead_zones), self.dead_zones)
@@ -124,16 +127,19 @@ class JointMapper:
 
     def joints(self, axes: Array) -> Array:
         """Return joint positions (n, J), softly inside their limits, for wanted axes (n, A)."""
-        axes = soften(axes, self._axis_limits, self._axis_soft)
+        axes = soft_clip(axes, self._axis_limits, self._axis_soft)
         if self._is_plain:
             return axes
-        joints = axes @ self._spread
+        joints = axes @ self._spread  # (n, J)
         for kinematics, rows, columns in self._platforms:
             joints[:, columns] = kinematics.inverse(axes[:, rows])
-        return np.where(self._is_bent_late, soften(joints, self._joint_limits, self._joint_soft), joints)
+        return np.where(self._is_bent_late, soft_clip(joints, self._joint_limits, self._joint_soft), joints)
 
     def is_clipped(self, axes: Array) -> Flags:
-        """Return (J,) whether wanted axes (n, A), or what they ask of a joint, are out of bounds."""
+        """Return (J,) whether wanted axes (n, A), or what they ask of a joint, are out of bounds.
+
+        Beyond a limit that is a stop by design they are not.
+        """
         outside = _is_outside(axes, self._axis_limits)
         if self._is_plain:
             return outside
@@ -149,7 +155,13 @@ class JointMapper:
 def _limits(axes: Sequence[AxisMap]) -> Limits:
     count = len(axes)
     lower, upper = np.array([[axis.lower_rad, axis.upper_rad] for axis in axes]).reshape(count, 2).T.copy()
-    return Limits(lower, upper, np.full(count, np.inf), np.full(count, np.inf))
+    return Limits(lower, upper, np.full(count, np.inf), np.full(count, np.inf), stops_of(axes))
+
+
+def stops_of(axes: Sequence[AxisMap]) -> Flags:
+    """Return (2, A) whether the lower, the upper limit of axes is a stop by design."""
+    stops: Flags = np.array([[side in axis.stops for axis in axes] for side in SIDES]).reshape(2, len(axes))
+    return stops
 
 
 def _soft(axes: Sequence[AxisMap]) -> tuple[Array, Array]:
@@ -160,5 +172,6 @@ def _soft(axes: Sequence[AxisMap]) -> tuple[Array, Array]:
 
 
 def _is_outside(wanted: Array, limits: Limits) -> Flags:
-    outside: Flags = (wanted.min(0) < limits.lower) | (wanted.max(0) > limits.upper)
+    below, above = wanted.min(0) < limits.lower, wanted.max(0) > limits.upper
+    outside: Flags = (below & ~limits.is_stop[0]) | (above & ~limits.is_stop[1])
     return outside

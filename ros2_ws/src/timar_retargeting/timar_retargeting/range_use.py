@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from timar_retargeting.body import Body, Motion
-from timar_retargeting.life import Life, LifeConfig
+from timar_retargeting.idle_behavior import IdleBehavior
+from timar_retargeting.motion_timeline import MotionFrames
+from timar_retargeting.retargeting_core import RetargetingCore
 from timar_retargeting.robot import RobotDescription
 from timar_retargeting.signals import JAW, MOTION_SIZE, NECK
 
@@ -37,7 +38,7 @@ class RangeUse:
     """Highest velocity, as a share of its limit."""
     acceleration_share: float
     bent_share: float
-    """Share of the time in which a soft limit held it back."""
+    """Share of the time in which a soft limit held it back, stops by design apart."""
     smoothed_plans: float
     """Share of plans in which fast motion was made smaller."""
 
@@ -58,37 +59,35 @@ class RangeUse:
 
 
 def range_use(robot: RobotDescription, motion: Array, seed: int = 0) -> tuple[RangeUse, ...]:
-    """Let a robot follow motion, life included, and return what each joint did.
+    """Let a robot follow motion, idle behavior included, and return what each joint did.
 
     Args:
         robot: Its description.
         motion: (frames, 56), 25 a second; frames that are not finite are bridged.
-        seed: Of life.
+        seed: Of idle behavior.
 
     Raises:
         ValueError: The motion has another shape, or not one second of frames.
     """
     if motion.ndim != 2 or motion.shape[1] != MOTION_SIZE or len(motion) < TURN:
         raise ValueError(f"motion has shape {motion.shape}, expected ({TURN} or more, {MOTION_SIZE})")
-    body = Body(robot, life=Life(LifeConfig(), seed))
+    core = RetargetingCore(robot, idle=IdleBehavior(seed=seed))
     zero_ns = 1_000_000_000_000
-    plans = [body.start(robot.offsets_rad, zero_ns - 2_000_000_000)]
+    plans = [core.start(robot.offsets_rad, zero_ns - 2_000_000_000)]
     for first in range(0, len(motion), TURN):
         due_ns = zero_ns + first * FRAME_NS
-        run = Motion("check", first, due_ns, 0, motion[first : first + TURN])
-        plan = body.on_motion(run, due_ns - EARLY_NS)
+        run = MotionFrames("check", first, due_ns, 0, motion[first : first + TURN])
+        plan = core.on_motion(run, due_ns - EARLY_NS)
         plans += [plan] if plan is not None else []
-    commanded: dict[int, tuple[Array, Array, Array]] = {}
+    commanded: dict[int, Array] = {}
     for plan in plans:
-        rows = zip(plan.curve.positions, plan.curve.velocities, plan.curve.accelerations, strict=True)
-        commanded |= {plan.first_index + k: row for k, row in enumerate(rows)}
-    p, v, a = (np.array([row[part] for row in commanded.values()]) for part in range(3))
+        commanded |= {plan.first_index + k: plan.curve[:, k] for k in range(plan.curve.shape[1])}
+    p, v, a = np.stack(list(commanded.values()), axis=1)  # (3, K, J)
     low, high = np.percentile(p, [1.0, 99.0], axis=0)
-    limits, report = robot.limits, body.planner.report
-    soft_lower, soft_upper = (
-        np.array([getattr(joint, side) for joint in robot.joints])
-        for side in ("soft_lower_rad", "soft_upper_rad")
-    )
+    limits, report = robot.limits, core.planner.report
+    # At a stop that is reached by design the bend holds nothing back.
+    soft_lower = np.array([-np.inf if "lower" in j.stops else j.soft_lower_rad for j in robot.joints])
+    soft_upper = np.array([np.inf if "upper" in j.stops else j.soft_upper_rad for j in robot.joints])
     return tuple(
         RangeUse(
             name,
@@ -108,7 +107,7 @@ def range_use(robot: RobotDescription, motion: Array, seed: int = 0) -> tuple[Ra
 
 
 def example_motion(seconds: float, seed: int = 0) -> Array:
-    """Return lively motion (frames, 56) of a made-up speaker: gestures of the neck, syllables of the jaw."""
+    """Return lively motion (frames, 56) of a synthetic speaker: gestures of neck, syllables of the jaw."""
     rng = np.random.default_rng(seed)
     t = np.arange(int(seconds * 25)) / 25.0
     motion = np.zeros((len(t), MOTION_SIZE))

@@ -17,14 +17,12 @@ from timar_common.messages import Header, Message, constants, duration, new, sta
 from timar_common.user_motion import MAX_FRAMES_PER_MESSAGE, PARTS
 from timar_description.find import find_joint_map
 
-from timar_retargeting.body import Body, Mode, Motion
 from timar_retargeting.config import RetargetingConfig
-from timar_retargeting.life import Life
-from timar_retargeting.planner import Plan
-from timar_retargeting.report import limit_values
+from timar_retargeting.idle_behavior import IdleBehavior
+from timar_retargeting.motion_timeline import MotionFrames
+from timar_retargeting.retargeting_core import Mode, RetargetingCore
 from timar_retargeting.robot import RobotDescription, load_robot
-from timar_retargeting.sampler import PlanSampler
-from timar_retargeting.signals import Neutral
+from timar_retargeting.trajectory_planner import Plan, PlanSampler
 
 PLANNING_HZ = 20.0
 """How often the plan is looked at when no message came [Hz]."""
@@ -83,12 +81,9 @@ class RetargetingComponent(Component):
         self.core.warm_up()
 
     def _reset(self, now_ns: int) -> None:
-        neutral = None
-        if self.config.neutral_neck_rad:
-            x, y, z = self.config.neutral_neck_rad
-            neutral = Neutral((x, y, z), self.robot.neutral.jaw_rad)
-        life = Life(self.config.liveliness(), self.config.seed)
-        self.core = Body(self.robot, self.config.body(), life, neutral, self.config.rest())
+        config, idle = self.config, IdleBehavior(self.config.idle(), self.config.seed)
+        neutral = config.neutral(self.robot.neutral)
+        self.core = RetargetingCore(self.robot, config.planning(), idle, neutral, config.neutral_estimate())
         self._sampler = PlanSampler()
         self._ticks = 0
         self._active_since_ns = now_ns
@@ -134,7 +129,7 @@ class RetargetingComponent(Component):
             rest = dict(zip(("neck_x", "neck_y", "neck_z", "jaw"), core.neutral.rest.tolist(), strict=True))
             report.values |= {f"rest_rad.{name}": value for name, value in rest.items()}
         if core.is_started:
-            report.values |= limit_values(core.planner.report, core.robot.joint_names)
+            report.values |= core.planner.report.values(core.robot.joint_names)
         if counters.refused_frames:
             report.worsen(
                 Level.WARN, f"{counters.refused_frames} frames of motion were not finite and left out"
@@ -167,7 +162,7 @@ class RetargetingComponent(Component):
             if values.size != frames * size:
                 raise ValueError(f"{name} has {values.size} numbers, expected {frames} frames x {size}")
             columns.append(values.reshape(frames, size))
-        motion = Motion(
+        motion = MotionFrames(
             message.conversation_id,
             int(message.first_frame),
             message.header.stamp,
@@ -191,7 +186,7 @@ class RetargetingComponent(Component):
             raise ValueError(
                 f"{len(message.name)} joint names came with {len(message.position)} positions; send as many"
             )
-        return self.core.aim(dict(zip(message.name, message.position, strict=True)), now_ns)
+        return self.core.move_by_hand(dict(zip(message.name, message.position, strict=True)), now_ns)
 
     def _on_joint_states(self, message: Message, now_ns: int) -> Plan | None:
         if self.core.is_started:
@@ -221,7 +216,7 @@ class RetargetingComponent(Component):
         if plan is None:
             return ()
         if self._is_sampled:
-            self._sampler.take(plan)
+            self._sampler.add(plan)
             return ()
         start_ns = self.core.time_ns(plan.first_index)
         return (Publish(self._topic, trajectory_message(plan, self.robot.joint_names, start_ns)),)
@@ -251,7 +246,7 @@ def trajectory_message(plan: Plan, joint_names: tuple[str, ...], start_ns: int) 
     # Hundreds of points a second: their class is used as it is, and what is equal in all plans is shared.
     point = standard_types().types["trajectory_msgs/msg/JointTrajectoryPoint"]
     curve, step_ns = plan.curve, round(plan.step_s * 1e9)
-    rows = zip(curve.positions, curve.velocities, curve.accelerations, strict=True)
+    rows = zip(*curve, strict=True)
     points = [
         point(position, velocity, acceleration, _NO_EFFORT, _time_from_start(k * step_ns))
         for k, (position, velocity, acceleration) in enumerate(rows)

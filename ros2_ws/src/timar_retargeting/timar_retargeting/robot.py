@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,15 @@ from timar_common.suggest import unknown_name
 from timar_common.yaml_map import YamlMap, read_yaml_map
 from timar_description.urdf import MOVABLE, UrdfJoint, read_urdf
 
-from timar_retargeting.life import LIFE_SIGNALS
+from timar_retargeting.idle_behavior import IDLE_SIGNALS
 from timar_retargeting.limits import Limits
-from timar_retargeting.mapping import JointMap, JointMapper, Platform
+from timar_retargeting.mapping import JointMap, JointMapper, Platform, stops_of
 from timar_retargeting.robot_joints import check_platforms, read_joint, read_platforms
-from timar_retargeting.signals import EXPRESSION, MOTION_SIGNALS, Array, Channel, Neutral
+from timar_retargeting.signals import EXPRESSION, MOTION_SIGNALS, Array, ExpressionChannel, Neutral
+
+FURTHEST_RAD = 1.2
+"""A point further round than this is looked at from here."""
+NEAREST_M = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +33,30 @@ class Eyes:
     origin_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Between the eyes, head at neutral, in that frame: x forward, y left, z up [m]."""
 
+    def direction_to(self, point_m: Sequence[float], frame: str = "") -> tuple[float, float]:
+        """Return yaw (to its left) and pitch (down) to a point, as far as a head turns [rad].
+
+        Args:
+            point_m: x forward, y left, z up [m].
+            frame: Of the point; empty: the eyes'.
+
+        Raises:
+            ValueError: The frame is another, or the point is not finite or nearer than a hand's breadth.
+        """
+        if frame not in ("", self.frame):
+            raise ValueError(
+                f"the point to look at is given in {frame!r}, expected {self.frame!r}: transform it"
+            )
+        x, y, z = (float(p) - o for p, o in zip(point_m, self.origin_m, strict=True))
+        distance_m = math.sqrt(x * x + y * y + z * z)
+        if not NEAREST_M <= distance_m < math.inf:
+            raise ValueError(
+                f"the point to look at is {distance_m:.3g} m from the eyes, expected {NEAREST_M:g} m or more"
+            )
+        yaw, pitch = math.atan2(y, x), math.atan2(-z, math.hypot(x, y))
+        low, high = -FURTHEST_RAD, FURTHEST_RAD
+        return min(max(yaw, low), high), min(max(pitch, low), high)
+
 
 @dataclasses.dataclass(frozen=True)
 class RobotDescription:
@@ -38,7 +67,7 @@ class RobotDescription:
     joints: tuple[JointMap, ...]
     neutral: Neutral = dataclasses.field(default_factory=Neutral)
     loudspeaker_delay_s: float = 0.0
-    expressions: Mapping[str, Channel] = dataclasses.field(default_factory=dict)
+    expressions: Mapping[str, ExpressionChannel] = dataclasses.field(default_factory=dict)
     platforms: tuple[Platform, ...] = ()
     eyes: Eyes = dataclasses.field(default_factory=Eyes)
 
@@ -75,6 +104,7 @@ class RobotDescription:
             upper=np.array([joint.upper_rad for joint in self.joints]),
             velocity=np.array([joint.velocity_rad_s for joint in self.joints]),
             acceleration=np.array([joint.acceleration_rad_s2 for joint in self.joints]),
+            is_stop=stops_of(self.joints),
         )
 
     def gains(self, signal_names: tuple[str, ...]) -> Array:
@@ -103,7 +133,7 @@ def load_robot(path: Path) -> RobotDescription:
     joints_map = document.child("joints")
     platforms_map = document.child("kinematics", optional=True)
     document.refuse_rest()
-    known = (*MOTION_SIGNALS, *LIFE_SIGNALS, *expressions)
+    known = (*MOTION_SIGNALS, *IDLE_SIGNALS, *expressions)
     allowed = {name: joint for name, joint in read_urdf(urdf).joints_by_name.items() if joint.kind in MOVABLE}
     platforms = read_platforms(platforms_map, known)
     moved_by = {joint: platform.name for platform in platforms for joint in platform.joints}
@@ -124,6 +154,8 @@ def load_robot(path: Path) -> RobotDescription:
 
 def _neutral(entry: YamlMap) -> Neutral:
     neck = entry.numbers("neck_rad", 3, (0.0, 0.0, 0.0))
+    if max(map(abs, neck)) > math.pi:
+        raise entry.error(f"neck_rad is {list(neck)}, expected numbers within a half turn", "neck_rad")
     jaw_rad = entry.number("jaw_rad", 0.0, minimum=-1.0, maximum=1.0)
     entry.refuse_rest()
     return Neutral((neck[0], neck[1], neck[2]), jaw_rad)
@@ -132,15 +164,17 @@ def _neutral(entry: YamlMap) -> Neutral:
 def _eyes(entry: YamlMap) -> Eyes:
     frame = entry.text("frame", Eyes().frame)
     x, y, z = entry.numbers("origin_m", 3, Eyes().origin_m)
+    if max(abs(x), abs(y), abs(z)) > 10.0:
+        raise entry.error(f"origin_m is {[x, y, z]}, expected metres, at most 10", "origin_m")
     entry.refuse_rest()
     return Eyes(frame, (x, y, z))
 
 
-def _expressions(entry: YamlMap) -> dict[str, Channel]:
+def _expressions(entry: YamlMap) -> dict[str, ExpressionChannel]:
     channels = {}
     size = EXPRESSION.stop - EXPRESSION.start
     for name in entry.keys():  # noqa: SIM118
-        if name in MOTION_SIGNALS or name in LIFE_SIGNALS:
+        if name in MOTION_SIGNALS or name in IDLE_SIGNALS:
             raise entry.error(f"channel {name!r} has the name of a built-in signal; choose another", name)
         weights, offset = np.zeros(size), 0.0
         for index, weight in entry.child(name).number_by_key().items():
@@ -152,7 +186,7 @@ def _expressions(entry: YamlMap) -> dict[str, Channel]:
                     f"channel {name!r} weighs expression {index!r}, expected 0..{size - 1} or offset", name
                 )
             weights[int(index)] = weight
-        channels[name] = Channel(weights, offset)
+        channels[name] = ExpressionChannel(weights, offset)
     return channels
 
 

@@ -45,7 +45,7 @@ class Neutral:
 
 
 @dataclasses.dataclass(frozen=True)
-class Channel:
+class ExpressionChannel:
     """A named number of the face, read from the expression numbers."""
 
     weights: Array
@@ -71,7 +71,7 @@ def yaw_pitch_roll(rotation_vector: npt.ArrayLike) -> Array:
 def motion_signals(
     motion: npt.ArrayLike,
     neutral: Neutral | None = None,
-    expressions: Mapping[str, Channel] | None = None,
+    expressions: Mapping[str, ExpressionChannel] | None = None,
 ) -> dict[str, Array]:
     """Turn motion into named signals.
 
@@ -91,7 +91,7 @@ def motion_signals(
     return dict(zip((*MOTION_SIGNALS, *(expressions or {})), columns.T, strict=True))
 
 
-def signal_columns(motion: npt.ArrayLike, rest: Array, channels: Sequence[Channel] = ()) -> Array:
+def signal_columns(motion: npt.ArrayLike, rest: Array, channels: Sequence[ExpressionChannel] = ()) -> Array:
     """Turn motion into signals, one column each: MOTION_SIGNALS, then the channels.
 
     Args:
@@ -109,17 +109,18 @@ def signal_columns(motion: npt.ArrayLike, rest: Array, channels: Sequence[Channe
     if frames.ndim != 2 or frames.shape[1] != MOTION_SIZE:
         raise ValueError(f"motion has shape {frames.shape}, expected (frames, {MOTION_SIZE})")
     columns = np.empty((len(frames), len(MOTION_SIGNALS) + len(channels)))
+    # The head's rotation from its neutral pose: inverse(rest) * neck.
     neck = _quaternions(frames[:, NECK])
     if rest[..., :3].any():
-        neck = _times(_inverse(_quaternions(np.atleast_2d(rest)[:, :3])), neck)
+        neck = _product(_inverse(_quaternions(np.atleast_2d(rest)[:, :3])), neck)
     columns[:, :3] = _angles(neck)
     columns[:, 3] = frames[:, JAW.start] - rest[..., 3]
-    for place, channel in enumerate(channels, len(MOTION_SIGNALS)):
-        columns[:, place] = frames[:, EXPRESSION] @ channel.weights + channel.offset
+    for column, channel in enumerate(channels, len(MOTION_SIGNALS)):
+        columns[:, column] = frames[:, EXPRESSION] @ channel.weights + channel.offset
     return columns
 
 
-# Quaternions (w, x, y, z), each component an array: a turn can spend no more than a few array operations.
+# Quaternions (w, x, y, z), each component an array (n,): few array operations for all frames of a turn.
 
 _Quaternion = tuple[Array, Array, Array, Array]
 
@@ -136,7 +137,7 @@ def _inverse(q: _Quaternion) -> _Quaternion:
     return q[0], -q[1], -q[2], -q[3]
 
 
-def _times(a: _Quaternion, b: _Quaternion) -> _Quaternion:
+def _product(a: _Quaternion, b: _Quaternion) -> _Quaternion:
     return (
         a[0] * b[0] - a[1] * b[1] - a[2] * b[2] - a[3] * b[3],
         a[0] * b[1] + a[1] * b[0] + a[2] * b[3] - a[3] * b[2],
@@ -146,7 +147,10 @@ def _times(a: _Quaternion, b: _Quaternion) -> _Quaternion:
 
 
 def _angles(q: _Quaternion) -> Array:
-    """Intrinsic z-y-x angles (n, 3); quiet at a quarter turn of pitch, where yaw and roll merge."""
+    """Intrinsic z-y-x angles (n, 3); quiet at a quarter turn of pitch, where yaw and roll merge.
+
+    Source: J. Diebel, "Representing Attitude: Euler Angles, Unit Quaternions, and Rotation Vectors", 2006.
+    """
     w, x, y, z = q
     yaw = np.arctan2(2.0 * (w * z + x * y), 1.0 - 2.0 * (y * y + z * z))
     pitch = np.arcsin(np.clip(2.0 * (w * y - z * x), -1.0, 1.0))

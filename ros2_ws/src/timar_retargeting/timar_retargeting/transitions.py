@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import ruckig
 
-from timar_retargeting.fit import State
 from timar_retargeting.limits import Limits
 
 Array = npt.NDArray[np.float64]
@@ -19,11 +18,11 @@ JERK_RAMP_S = 0.02
 """Acceleration rises from zero to its limit in this time [s]."""
 
 
-def stop_positions(start: State, limits: Limits, share: float, step_s: float, max_steps: int) -> Array:
+def stop_positions(start: Array, limits: Limits, share: float, step_s: float, max_steps: int) -> Array:
     """Return positions of the shortest jerk-limited stop, each joint for itself.
 
     Args:
-        start: State in which the stop begins; finite.
+        start: (3, J) state in which the stop begins; finite.
         limits: Velocity and acceleration of the J joints; positions are clipped to them.
         share: Which part of velocity and acceleration is used, 0..1.
         step_s: Sampling step [s].
@@ -38,7 +37,7 @@ def stop_positions(start: State, limits: Limits, share: float, step_s: float, ma
 
 
 def move_positions(
-    start: State,
+    start: Array,
     target: Array,
     limits: Limits,
     share: float,
@@ -49,7 +48,7 @@ def move_positions(
     """Return positions of a jerk-limited move to rest in a posture, each joint for itself.
 
     Args:
-        start: State in which the move begins; finite.
+        start: (3, J) state in which the move begins; finite.
         target: (J,) posture [rad].
         limits: Velocity and acceleration of the J joints; positions are clipped to them.
         share: Which part of velocity and acceleration is used, 0..1.
@@ -66,19 +65,20 @@ def move_positions(
     return _sample(parameters, limits, step_s, max_steps)
 
 
-def _parameters(start: State, limits: Limits, share: float) -> ruckig.InputParameter:
-    joints = len(start.position)
-    velocity, acceleration = share * limits.velocity, share * limits.acceleration
+def _parameters(start: Array, limits: Limits, share: float) -> ruckig.InputParameter:
+    joints = start.shape[1]
+    position, velocity, acceleration = start
+    max_velocity, max_acceleration = share * limits.velocity, share * limits.acceleration
     parameters = ruckig.InputParameter(joints)
     parameters.synchronization = ruckig.Synchronization.No
-    parameters.current_position = start.position.tolist()
-    parameters.current_velocity = start.velocity.tolist()
-    parameters.current_acceleration = np.clip(start.acceleration, -acceleration, acceleration).tolist()
-    parameters.target_position = start.position.tolist()
+    parameters.current_position = position.tolist()
+    parameters.current_velocity = velocity.tolist()
+    parameters.current_acceleration = np.clip(acceleration, -max_acceleration, max_acceleration).tolist()
+    parameters.target_position = position.tolist()
     parameters.target_velocity = parameters.target_acceleration = [0.0] * joints
-    parameters.max_velocity = velocity.tolist()
-    parameters.max_acceleration = acceleration.tolist()
-    parameters.max_jerk = (acceleration / JERK_RAMP_S).tolist()
+    parameters.max_velocity = max_velocity.tolist()
+    parameters.max_acceleration = max_acceleration.tolist()
+    parameters.max_jerk = (max_acceleration / JERK_RAMP_S).tolist()
     return parameters
 
 

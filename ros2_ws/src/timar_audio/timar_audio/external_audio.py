@@ -1,0 +1,205 @@
+"""Sound as other ROS packages write it, to and from what this workspace uses. Pure: messages by their fields.
+
+Two packages are both called audio_common_msgs, and only one can be installed:
+
+- **ros-drivers**: `AudioData` is bytes and nothing else, `AudioDataStamped` adds a header; what they mean
+  stands in `AudioInfo`, on a topic of its own every five seconds. The stamp is the first sample's.
+- **mgonzs13**: `AudioData` has an array for each sample format, one of them filled; `AudioInfo` says which,
+  with channels and rate; `Audio` holds both, `AudioStamped` adds a header, stamped before the device is read.
+
+ROS4HRI (REP-155) uses the `AudioData` of ros-drivers for `/humans/voices/<id>/audio`. Messages are told apart
+by their fields, so those of a bag read with other classes do as well.
+
+Sources: ros-drivers/audio_common (branch ros2), mgonzs13/audio_common 4.0.10, REP-155.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from array import array
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from timar_common.pcm import float_to_int16
+
+GSTREAMER_FORMATS = {
+    "S8": "i1", "U8": "u1", "S16LE": "<i2", "S16BE": ">i2", "S32LE": "<i4", "S32BE": ">i4",
+    "F32LE": "<f4", "F32BE": ">f4", "F64LE": "<f8", "F64BE": ">f8",
+}  # fmt: skip
+"""What AudioInfo.sample_format of ros-drivers may be -> NumPy's name for it."""
+PORTAUDIO_FORMATS = {
+    1: "float32_data",
+    2: "int32_data",
+    8: "int16_data",
+    16: "int8_data",
+    32: "uint8_data",
+}
+"""What AudioInfo.format of mgonzs13 may be (PortAudio's numbers) -> the field that holds the samples."""
+PORTAUDIO_INT16 = 8
+RATES_HZ = (1_000, 384_000)
+MAX_CHANNELS = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """What plain bytes of sound mean."""
+
+    sample_format: str = "S16LE"
+    """As GStreamer names it."""
+    channels: int = 1
+    rate_hz: int = 16_000
+
+    def __post_init__(self) -> None:
+        if self.sample_format not in GSTREAMER_FORMATS:
+            raise ValueError(
+                f"the sound's sample_format is {self.sample_format!r}, expected one of "
+                f"{', '.join(GSTREAMER_FORMATS)}"
+            )
+        _check(self.channels, self.rate_hz)
+
+
+@dataclasses.dataclass(frozen=True)
+class ExternalAudio:
+    """A run of sound that came in a message."""
+
+    samples: npt.NDArray[np.float32]
+    """(n, channels) in [-1, 1]."""
+    rate_hz: int
+    first_ros_ns: int | None = None
+    """ROS time of the first sample [ns]; None when the message has no stamp."""
+
+    @property
+    def duration_s(self) -> float:
+        """Its length [s]."""
+        return self.samples.shape[0] / self.rate_hz
+
+
+def read_layout(info: Any) -> Layout:
+    """Read an AudioInfo of ros-drivers.
+
+    Raises:
+        ValueError: The sound is compressed, or its layout is none that is known.
+    """
+    if info.coding_format.lower() not in ("wave", "wav", "raw", ""):
+        raise ValueError(
+            f"the sound is coded as {info.coding_format!r} and only plain samples can be read; start its "
+            "audio_capture with format:=wave"
+        )
+    return Layout(info.sample_format, int(info.channels), int(info.sample_rate))
+
+
+def read_sound(message: Any, layout: Layout | None = None) -> ExternalAudio:
+    """Read any message of sound of either package.
+
+    Args:
+        message: AudioData, AudioDataStamped (ros-drivers); Audio, AudioStamped (mgonzs13).
+        layout: What the bytes of ros-drivers' messages mean; None takes 16-bit mono at 16 kHz.
+
+    Raises:
+        ValueError: It is another message, or its sound is not what it says.
+    """
+    first_ros_ns = _stamp_ns(message)
+    body = message.audio if hasattr(message, "audio") else message
+    if hasattr(body, "audio_data"):
+        samples, rate_hz = _typed(body.audio_data, body.info), int(body.info.rate)
+    elif hasattr(body, "data"):
+        layout = layout or Layout()
+        samples, rate_hz = _from_bytes(body.data, layout), layout.rate_hz
+    else:
+        raise ValueError(
+            f"a message of type {type(message).__name__} holds no sound that is known here; known are "
+            "AudioData and AudioDataStamped of ros-drivers' audio_common_msgs, Audio and AudioStamped of "
+            "mgonzs13's"
+        )
+    if not np.isfinite(samples).all():
+        raise ValueError("the sound holds numbers that are not finite")
+    return ExternalAudio(samples, rate_hz, first_ros_ns)
+
+
+def fill_audio_data(message: Any, samples: npt.NDArray[np.int16]) -> Any:
+    """Put mono sound into an AudioData of either package, and return it.
+
+    Args:
+        message: An empty AudioData.
+        samples: (n,) int16.
+    """
+    if hasattr(message, "int16_data"):
+        message.int16_data = array("h", samples.tobytes())
+    else:
+        message.data = array("B", samples.astype("<i2").tobytes())
+    return message
+
+
+def fill_info(message: Any, rate_hz: int, samples: int) -> Any:
+    """Describe mono 16-bit sound in an AudioInfo of either package, and return it.
+
+    Args:
+        message: An empty AudioInfo.
+        rate_hz: Rate of the sound [Hz].
+        samples: How many samples a message brings.
+    """
+    message.channels = 1
+    if hasattr(message, "rate"):
+        message.format, message.rate, message.chunk = PORTAUDIO_INT16, rate_hz, samples
+        return message
+    message.sample_rate, message.sample_format, message.coding_format = rate_hz, "S16LE", "wave"
+    message.bitrate = 16 * rate_hz
+    return message
+
+
+def to_int16_mono(sound: ExternalAudio) -> npt.NDArray[np.int16]:
+    """Return the mean of its channels as (n,) int16, at its own rate."""
+    return float_to_int16(sound.samples.mean(axis=1, dtype=np.float32))
+
+
+def _stamp_ns(message: Any) -> int | None:
+    """Return a header's stamp [ns]; one that was never set is none."""
+    if not hasattr(message, "header"):
+        return None
+    stamp = message.header.stamp
+    return (int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)) or None
+
+
+def _from_bytes(data: Any, layout: Layout) -> npt.NDArray[np.float32]:
+    raw = np.frombuffer(bytes(data), np.uint8)
+    kind = np.dtype(GSTREAMER_FORMATS[layout.sample_format])
+    frame = kind.itemsize * layout.channels
+    if not raw.size or raw.size % frame:
+        raise ValueError(
+            f"a message holds {raw.size} bytes, expected a multiple of {frame} ({layout.channels} channels "
+            f"of {layout.sample_format}) above 0; does its AudioInfo say so?"
+        )
+    return _scaled(raw.view(kind)).reshape(-1, layout.channels)
+
+
+def _typed(audio_data: Any, info: Any) -> npt.NDArray[np.float32]:
+    _check(int(info.channels), int(info.rate))
+    field = PORTAUDIO_FORMATS.get(int(info.format))
+    if field is None:
+        raise ValueError(
+            f"the sound's format is {info.format}, expected one of PortAudio's "
+            f"{', '.join(map(str, PORTAUDIO_FORMATS))}"
+        )
+    values = np.array(getattr(audio_data, field), dtype=np.dtype(field.removesuffix("_data")))
+    if not values.size or values.size % info.channels:
+        raise ValueError(
+            f"{field} holds {values.size} samples, expected a multiple of {info.channels} channels above 0"
+        )
+    return _scaled(values).reshape(-1, int(info.channels))
+
+
+def _scaled(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Bring any sample format to [-1, 1]; unsigned ones have their zero in the middle."""
+    if values.dtype.kind == "f":
+        return values.astype(np.float32)
+    half = float(1 << (8 * values.dtype.itemsize - 1))
+    zero = half if values.dtype.kind == "u" else 0.0
+    return ((values.astype(np.float64) - zero) / half).astype(np.float32)
+
+
+def _check(channels: int, rate_hz: int) -> None:
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise ValueError(f"the sound has {channels} channels, expected 1..{MAX_CHANNELS}")
+    if not RATES_HZ[0] <= rate_hz <= RATES_HZ[1]:
+        raise ValueError(f"the sound's rate is {rate_hz} Hz, expected {RATES_HZ[0]}..{RATES_HZ[1]}")

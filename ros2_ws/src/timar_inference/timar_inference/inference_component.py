@@ -1,0 +1,164 @@
+"""Inference component: sound and user motion in, generated head motion and the turn log out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import ClassVar
+
+from timar_common.component import Component, Job, Log, Output, ServiceReply, WorkClock
+from timar_common.diagnostics import Level, Report
+from timar_common.messages import Message, new, wire_time
+
+from timar_inference.config import InferenceConfig
+from timar_inference.runtime import Runtime, open_runtime
+from timar_inference.turn_jobs import TurnJob
+from timar_inference.turn_runner import TurnRunner
+from timar_inference.turn_scheduler import TurnScheduler
+
+INPUTS = ("user/audio", "agent/audio_planned", "user/motion")
+
+
+class InferenceComponent(Component):
+    """Schedule turns, generate them as jobs, publish what comes of it.
+
+    The scheduler belongs to the host's thread, the session to the worker's; jobs go one way, and their
+    outputs are published where they arise.
+
+    Args:
+        config: Model, engine, sampling, and what is done about time.
+        runtime: An opened model to use; `config.model` is opened unless given.
+        name: Prefix of the conversation ids.
+    """
+
+    NAME: ClassVar[str] = "inference"
+    Config: ClassVar[type] = InferenceConfig
+    inputs = INPUTS
+    outputs = ("agent/motion", "turn_log")
+    tick_s = 0.05
+    """Turns are handed out as sound comes; ticks are for what waited because the queue was full."""
+
+    def __init__(
+        self, config: InferenceConfig, runtime: Runtime | None = None, name: str = "conversation"
+    ) -> None:
+        self.config = config
+        self.runtime = runtime or open_runtime(config)
+        self.queue_capacity = config.queue_turns
+        self.scheduler = TurnScheduler(config, self.runtime.alignment, name)
+        self.runner = TurnRunner(self.runtime.session, self.runtime.identity)
+        self._seen = {topic: InputCount() for topic in INPUTS}
+        self._last_failure = ""
+        self._troubles_reported = 0
+
+    def start(self, now_ns: int) -> Iterable[Output]:
+        """Say which model runs; the conversation begins with the user's next sound."""
+        return [Log(Level.OK, note) for note in self.runtime.notes]
+
+    def stop(self, now_ns: int) -> Iterable[Output]:
+        """End the conversation; a later start begins a new one."""
+        self.scheduler.restart()
+        return ()
+
+    def handle(self, topic: str, message: Message, now_ns: int) -> Iterable[Output]:
+        """Take sound of the user, planned speech of the agent, or motion of the user."""
+        if topic == "user/audio":
+            self.scheduler.push_user(message, now_ns)
+        elif topic == "agent/audio_planned":
+            self.scheduler.push_plan(message, now_ns)
+        else:
+            self.scheduler.inputs.push_motion(message)
+        self._seen[topic].add(message)
+        return ()
+
+    def next_job(self, now_ns: int) -> Job | None:
+        """Return the next decision with its input cursor: the messages it was made from."""
+        job = self.scheduler.next_job(now_ns)
+        if job is None:
+            return None
+        first_sample = self.scheduler.inputs.user.first_sample
+        return dataclasses.replace(job, inputs=self._cursor(), conversation_first_sample=first_sample)
+
+    def work(self, job: Job, clock: WorkClock, is_busy: Callable[[], bool]) -> Iterator[Output]:
+        """Carry out a decision."""
+        assert isinstance(job, TurnJob)
+        return self.runner.run(job, clock, is_busy)
+
+    def on_failure(self, reason: str, now_ns: int) -> Iterable[Output]:
+        """Begin a new conversation: the session's state is not known any more."""
+        self._last_failure = reason
+        self.scheduler.restart()
+        return ()
+
+    @property
+    def services(self) -> Mapping[str, Callable[[int], ServiceReply]]:
+        """`reset_conversation`."""
+        return {"reset_conversation": self._reset}
+
+    def _reset(self, now_ns: int) -> ServiceReply:
+        self.scheduler.restart()
+        return ServiceReply(True, f"{self.scheduler.conversation_id} starts with the user's next sound")
+
+    def _cursor(self) -> tuple[Message, ...]:
+        return tuple(
+            new(
+                "InputCursor",
+                topic=topic,
+                messages=count.messages,
+                newest_stamp=wire_time(count.newest_wire_ns),
+            )
+            for topic, count in self._seen.items()
+        )
+
+    # Health.
+
+    def report(self) -> Report:
+        """Report what was computed, how fast, and what went wrong since the last time."""
+        scheduler, counters = self.scheduler, self.runner.counters
+        inputs, alignment = scheduler.inputs.counters(), self.runtime.alignment
+        report = Report(
+            values={
+                "engine": self.runtime.identity.engine,
+                "model": self.config.model,
+                "model_sha256": self.runtime.identity.model_sha256,
+                "turn_frames": alignment.turn_frames,
+                "turn_fill_ms": alignment.turn_fill_ms,
+                "reaction_floor_ms": alignment.reaction_floor_ms,
+                "conversation_id": scheduler.conversation_id,
+                "next_frame": scheduler.next_frame,
+                "turns": counters.generated + counters.skipped,
+                **dataclasses.asdict(counters),
+                "samples_lost": inputs.samples_lost,
+                "samples_repeated": inputs.samples_repeated,
+                "user_motion_unused": inputs.motion_frames_unused,
+                "stale_plan_chunks": scheduler.inputs.plan.stale_chunks,
+                "plan_revision": scheduler.inputs.plan.revision,
+                "clock_error_ppm": scheduler.clock.rate_error_ppm,
+                "clock_jumps": scheduler.clock.jumps,
+                **self.runner.measurements(),
+            }
+        )
+        if self._last_failure:
+            report.worsen(Level.ERROR, f"the engine failed since the last report: {self._last_failure}")
+        troubles = counters.late + counters.skipped
+        if troubles > self._troubles_reported:
+            report.worsen(
+                Level.WARN,
+                f"{troubles - self._troubles_reported} turns late or skipped since the last report; "
+                "is the machine busy with other work?",
+            )
+        self._troubles_reported, self._last_failure = troubles, ""
+        return report
+
+
+@dataclasses.dataclass
+class InputCount:
+    """How far an input was read."""
+
+    messages: int = 0
+    newest_wire_ns: int = 0
+    """ROS time in the header of the newest message [ns]; it identifies the message."""
+
+    def add(self, message: Message) -> None:
+        """Count a message that was handled."""
+        self.messages += 1
+        self.newest_wire_ns = message.header.wire_ns

@@ -1,0 +1,411 @@
+"""Retargeting core: follows motion, idles without it, and always has a plan that ends at rest."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from timar_common.suggest import refuse_unknown
+
+from timar_retargeting.config import PlanningConfig
+from timar_retargeting.idle_behavior import IDLE_SIGNALS, IdleBehavior
+from timar_retargeting.limits import Indices
+from timar_retargeting.motion_timeline import MotionFrames, MotionTimeline, spline_second_derivatives
+from timar_retargeting.neutral_pose import NeutralConfig, NeutralPoseEstimator
+from timar_retargeting.robot import RobotDescription
+from timar_retargeting.signals import MOTION_SIGNALS, MOTION_SIZE, Array, Neutral, signal_columns
+from timar_retargeting.spline_fit import spline_fit
+from timar_retargeting.trajectory_planner import STEPS_MULTIPLE, Plan, TrajectoryPlanner, lead_in
+from timar_retargeting.transitions import move_positions, stop_positions
+
+
+class Mode(enum.Enum):
+    """What moves the head now."""
+
+    WAITING = "waiting for the first joint states"
+    FOLLOWING = "following motion"
+    EASING = "easing to neutral"
+    IDLE = "idle behavior"
+    STOPPED = "stopped by a call of the stop service"
+    BY_HAND = "moved by hand"
+
+
+@dataclasses.dataclass(frozen=True)
+class JointGroup:
+    """Joints that are planned alike: as early, and as far."""
+
+    lead_ns: float
+    is_idle_only: bool
+    """Whether no motion moves them."""
+    columns: Indices
+
+
+class RetargetingCore:
+    """Motion and idle behavior to certified plans.
+
+    Args:
+        robot: Its joints and limits.
+        config: Timing.
+        idle: What the head does by itself.
+        neutral: Neutral pose of the motion; None: the robot description's.
+        neutral_config: How the person's own neutral pose is estimated from there on; None: it is not.
+    """
+
+    def __init__(
+        self,
+        robot: RobotDescription,
+        config: PlanningConfig | None = None,
+        idle: IdleBehavior | None = None,
+        neutral: Neutral | None = None,
+        neutral_config: NeutralConfig | None = None,
+    ) -> None:
+        self.robot, self.config, self.idle = robot, config or PlanningConfig(), idle or IdleBehavior()
+        self.neutral = NeutralPoseEstimator(
+            neutral or robot.neutral, neutral_config or NeutralConfig(neutral_time_constant_s=0.0)
+        )
+        self.mode = Mode.WAITING
+        self.mapper = robot.mapper
+        self.timeline = MotionTimeline(len(self.mapper.axes))
+        self.late_runs = 0
+        self.ignored_runs = 0
+        self._limits = robot.limits
+        leads_ns = robot.leads_s * 1e9  # (J,)
+        self._first_lead_ns, self._last_lead_ns = float(leads_ns.max()), float(leads_ns.min())
+        self._channels = tuple(robot.expressions.values())
+        self._motion_gains = self.mapper.gains((*MOTION_SIGNALS, *robot.expressions))  # (S, A)
+        self._idle_gains = self.mapper.gains(IDLE_SIGNALS)
+        self._is_idle_only = ~self.mapper.depends[self._motion_gains.any(0)].any(0)  # (J,)
+        kinds = np.stack([leads_ns, self._is_idle_only], axis=1)
+        self._groups = [
+            JointGroup(float(kind[0]), bool(kind[1]), np.flatnonzero((kinds == kind).all(1)))
+            for kind in np.unique(kinds, axis=0)
+        ]
+        self._step_ns = self.config.step_ms * 1_000_000
+        self._step_s = self.config.step_ms * 1e-3
+        self._planner: TrajectoryPlanner | None = None
+        self._still_index = 0
+        self._manual_rad: Array = self.mapper.neutral.copy()
+        self._manual_until_ns = self._look_until_ns = 0
+        self._look = AHEAD
+
+    # What a component calls.
+
+    @property
+    def planner(self) -> TrajectoryPlanner:
+        """The planner, once `start` was called.
+
+        Raises:
+            RuntimeError: It was not.
+        """
+        if self._planner is None:
+            raise RuntimeError(
+                "it is not known where the joints are; call start() with measured positions first"
+            )
+        return self._planner
+
+    @property
+    def is_started(self) -> bool:
+        """Whether it is known where the joints are."""
+        return self._planner is not None
+
+    def warm_up(self, longest_s: float = 1.6) -> None:
+        """Prepare the fits that a conversation needs, so that the first motion is not late."""
+        for steps in range(2 * STEPS_MULTIPLE, int(longest_s / self._step_s) + 1, STEPS_MULTIPLE):
+            spline_fit(steps, self._step_s)
+        for frames in range(3, int(longest_s * 25.0) + 35):
+            spline_second_derivatives(frames)
+
+    def start(self, positions: Array, now_ns: int) -> Plan:
+        """Take over joints that rest where they were measured, and ease to neutral.
+
+        Args:
+            positions: (J,) measured [rad], in the order of robot.joint_names.
+            now_ns: CLOCK_MONOTONIC [ns].
+
+        Raises:
+            ValueError: A position is not finite; the message names the joint.
+        """
+        positions = np.asarray(positions, np.float64)
+        if not np.isfinite(positions).all():
+            joint = self.robot.joint_names[int(np.flatnonzero(~np.isfinite(positions))[0])]
+            raise ValueError(
+                f"the measured position of {joint} is not finite; the driver must report a number"
+            )
+        index = self._index(now_ns)
+        self._planner = TrajectoryPlanner(
+            self._limits, self.robot.bandwidths_hz, self._step_s, positions, index
+        )
+        return self._ease(index)
+
+    def on_motion(self, motion: MotionFrames, now_ns: int) -> Plan | None:
+        """Take motion in.
+
+        Args:
+            motion: (frames, 56); a frame with a number that is not finite is left out by itself.
+            now_ns: CLOCK_MONOTONIC [ns].
+
+        Returns:
+            The new plan; None when the motion changes nothing any more, or the head is stopped or not
+            started.
+
+        Raises:
+            ValueError: The motion has another shape, or is due more than half a minute from now.
+        """
+        if abs(motion.due_ns - now_ns) > FURTHEST_DUE_NS:
+            raise ValueError(
+                f"frame {motion.first_frame} is due {(motion.due_ns - now_ns) * 1e-9:.3g} s from now, "
+                f"expected at most {FURTHEST_DUE_NS * 1e-9:g} s: check that both nodes use one ROS clock"
+            )
+        wanted = self._axis_targets(np.asarray(motion.rows), motion.is_preview)
+        if self.mode in (Mode.WAITING, Mode.STOPPED, Mode.BY_HAND):
+            self.ignored_runs += 1
+            return None
+        if not self.timeline.add(dataclasses.replace(motion, rows=wanted), now_ns):
+            return None
+        index = self._index(now_ns)
+        due_ns = motion.due_ns - self._first_lead_ns
+        self.late_runs += not motion.is_preview and due_ns < index * self._step_ns
+        if self.timeline.is_empty or self.timeline.last_ns - self._first_lead_ns <= index * self._step_ns:
+            return None
+        self.mode = Mode.FOLLOWING
+        return self._follow(index)
+
+    def tick(self, now_ns: int) -> Plan | None:
+        """Let time pass; call it some twenty times a second.
+
+        Returns:
+            A new plan when there is one.
+        """
+        if self._planner is None or self.mode is Mode.STOPPED:
+            return None
+        index = self._index(now_ns)
+        if self._look != AHEAD and now_ns >= self._look_until_ns:
+            self._look = AHEAD
+            self.idle.look_at(*AHEAD, index * self._step_s)
+        if self.mode is Mode.BY_HAND:
+            return self._ease(index) if now_ns >= self._manual_until_ns else None
+        rest_s = (self._planner.plan.last_index - index) * self._step_s
+        if self.mode is Mode.FOLLOWING:
+            if self._is_more_known() and rest_s < 0.5 * self.config.longest_horizon_s:
+                return self._follow(index)
+            if (index - self._still_index) * self._step_s >= self.config.hold_s:
+                return self._ease(index)
+        elif (self.mode is Mode.EASING and rest_s <= 0.0) or (
+            self.mode is Mode.IDLE and rest_s < 0.5 * self.config.idle_horizon_s
+        ):
+            return self._idle(index)
+        return None
+
+    def stop(self, now_ns: int) -> Plan:
+        """Stop as fast as the limits allow and stay; motion is left out until `resume`."""
+        index = self._index(now_ns)
+        start = self.planner.plan.state_at(index)
+        self.mode = Mode.STOPPED
+        self.timeline.clear()
+        return self.planner.follow(
+            index, stop_positions(start, self._limits, 0.9, self._step_s, MAX_STOP_STEPS)
+        )
+
+    def resume(self, now_ns: int) -> Plan:
+        """Ease to neutral after a stop, and follow motion again."""
+        return self._ease(self._index(now_ns))
+
+    def move_by_hand(self, positions: Mapping[str, float], now_ns: int) -> Plan | None:
+        """Move joints to given positions, gently; motion and idle behavior are left out meanwhile.
+
+        Args:
+            positions: By joint, within its limits or brought there [rad]. The others stay.
+            now_ns: CLOCK_MONOTONIC [ns].
+
+        Returns:
+            The new plan; None while the head is stopped or not started.
+
+        Raises:
+            ValueError: A joint is unknown, or a position is not finite.
+        """
+        names = self.robot.joint_names
+        refuse_unknown("joint", positions, names)
+        for name, position in positions.items():
+            if not math.isfinite(position):
+                raise ValueError(f"{name} is asked to go to {position}; send a finite number")
+        if self._planner is None or self.mode is Mode.STOPPED:
+            return None
+        index = self._index(now_ns)
+        if self.mode is not Mode.BY_HAND:
+            self._manual_rad = self._planner.plan.positions[-1].copy()
+            self.timeline.clear()
+        self._manual_until_ns = now_ns + int(self.config.by_hand_s * 1e9)
+        for name, position in positions.items():
+            self._manual_rad[names.index(name)] = position
+        target = np.clip(self._manual_rad, self._limits.lower, self._limits.upper)
+        return self._move_to(target, 0.0, Mode.BY_HAND, index)
+
+    def look_at(self, point_m: Sequence[float], frame: str, now_ns: int) -> Plan | None:
+        """Look at a point until another is named or `look_timeout_s` is over.
+
+        Args:
+            point_m: x forward, y left, z up [m].
+            frame: Frame of the point: that of the robot description's eyes, or empty for it.
+            now_ns: CLOCK_MONOTONIC [ns].
+
+        Returns:
+            The new plan when there is one already now.
+
+        Raises:
+            ValueError: The frame is another, or the point is not finite or inside the head.
+        """
+        yaw, pitch = self.robot.eyes.direction_to(point_m, frame)
+        self._look_until_ns = now_ns + int(self.config.look_timeout_s * 1e9)
+        if abs(yaw - self._look[0]) + abs(pitch - self._look[1]) < SAME_LOOK_RAD:
+            return None
+        self._look = (yaw, pitch)
+        self.idle.look_at(yaw, pitch, self._index(now_ns) * self._step_s)
+        return self._idle_again(now_ns)
+
+    def take_floor(self, is_speaking: bool, now_ns: int) -> Plan | None:
+        """Shift posture, for the floor has changed.
+
+        Args:
+            is_speaking: Whether the head speaks now, or else listens.
+            now_ns: CLOCK_MONOTONIC [ns].
+
+        Returns:
+            The new plan when there is one already now.
+        """
+        self.idle.take_floor(is_speaking, self._index(now_ns) * self._step_s)
+        return self._idle_again(now_ns)
+
+    def _idle_again(self, now_ns: int) -> Plan | None:
+        """Plan again when idle behavior alone moves the head; else the next turn takes the change in."""
+        return self._idle(self._index(now_ns)) if self.mode is Mode.IDLE else None
+
+    def time_ns(self, index: int) -> int:
+        """Return the instant of a grid index, CLOCK_MONOTONIC [ns]."""
+        return index * self._step_ns
+
+    # What is wanted of the joints.
+
+    def _axis_targets(self, motion: npt.NDArray[np.floating], is_preview: bool) -> Array:
+        """Axis positions (frames, A) for motion, kept near the limits; NaN where it is not finite."""
+        is_finite = np.isfinite(motion).all(1) if motion.ndim == 2 else np.ones(len(motion), np.bool_)
+        clean = motion if is_finite.all() else np.where(is_finite[:, None], motion, 0.0)
+        rest = self.neutral.rest  # (4,), or (frames, 4) where it moves
+        if not (is_preview or self.neutral.is_fixed) and motion.shape[1:] == (MOTION_SIZE,):
+            rest = self.neutral.update(motion.astype(np.float64))
+        targets = self.mapper.wanted(signal_columns(clean, rest, self._channels), self._motion_gains)
+        targets[~is_finite] = np.nan
+        return targets
+
+    def _idle_axes(self, first_index: int, count: int) -> Array:
+        """(count, A) what idle behavior adds at grid points [rad]."""
+        times_s: Array = self._step_s * np.arange(first_index, first_index + count, dtype=np.float64)
+        return self.idle.rows(times_s) @ self._idle_gains  # (count, S) @ (S, A)
+
+    def _follow(self, index: int) -> Plan:
+        """Plan through all known frames, each joint as much earlier as it needs, then stop."""
+        timeline, step_ns = self.timeline, self._step_ns
+        longest = int(self.config.longest_horizon_s / self._step_s)
+        lasts = np.empty(len(self.robot.joints), np.intp)
+        for group in self._groups:
+            # Idle behavior is known for ever; joints without motion do not stop with it, in the middle of a
+            # blink.
+            last = int((timeline.last_ns - group.lead_ns) // step_ns) - index
+            idle_last = int(self.config.idle_only_horizon_s / self._step_s)
+            last = idle_last if group.is_idle_only else min(last, longest)
+            lasts[group.columns] = max(last, 1) + 1
+        count = int(lasts.max()) + 1
+        times_ns: Array = step_ns * np.arange(index - 1, index - 1 + count, dtype=np.float64)  # (count,)
+        idle = self._idle_axes(index - 1, count)
+        axes = {
+            lead_ns: timeline.positions(times_ns + lead_ns) + idle
+            for lead_ns in {group.lead_ns for group in self._groups}
+        }
+        return self._plan_through(index, axes, lasts)
+
+    def _idle(self, index: int) -> Plan:
+        """Plan a stretch of idle behavior around neutral."""
+        self.mode = Mode.IDLE
+        count = int(self.config.idle_horizon_s / self._step_s) + 2
+        axes = self.mapper.offsets + self._idle_axes(index - 1, count)
+        lasts = np.full(len(self.robot.joints), count - 1, np.intp)
+        return self._plan_through(index, {group.lead_ns: axes for group in self._groups}, lasts)
+
+    def _ease(self, index: int) -> Plan:
+        """Plan the way to neutral; idle behavior sets in on the way."""
+        return self._move_to(self.mapper.neutral, self.config.ease_s, Mode.EASING, index)
+
+    def _move_to(self, target: Array, shortest_s: float, mode: Mode, index: int) -> Plan:
+        """Plan a gentle move to (J,) positions, and stay there."""
+        self.mode = mode
+        start, share = self.planner.plan.state_at(index), self.config.ease_share
+        moves = move_positions(start, target, self._limits, share, shortest_s, self._step_s, MAX_EASE_STEPS)
+        return self.planner.follow(index, moves)
+
+    def _plan_through(self, index: int, axes: Mapping[float, Array], lasts: npt.NDArray[np.intp]) -> Plan:
+        """Clip softly, stop each joint after its last wanted row, lead in from the running plan, and plan.
+
+        Args:
+            index: Grid index at which the plan starts.
+            axes: (count, A) wanted from index - 1 on, for each lead.
+            lasts: (J,) row of each joint's last wanted position, 2 or more.
+        """
+        wanted = self._joint_targets(axes)  # (count, J)
+        joints, limits, step_s = np.arange(wanted.shape[1]), self._limits, self._step_s
+        end, before, earlier = (wanted[lasts - back, joints] for back in range(3))  # (J,) each
+        # One-sided differences of second order, and of first order for the acceleration.
+        velocity = _within((1.5 * end - 2.0 * before + 0.5 * earlier) / step_s, limits.velocity)
+        acceleration = _within((end - 2.0 * before + earlier) / step_s**2, limits.acceleration)
+        state = np.stack([end, velocity, acceleration])
+        stops = stop_positions(state, limits, self.config.stop_share, step_s, MAX_STOP_STEPS)
+        moving = lasts[~self._is_idle_only]
+        self._still_index = index - 1 + int(moving.max(initial=0)) + len(stops)
+        whole = np.empty((int(lasts.max()) + 1 + len(stops), len(joints)))
+        for group in self._groups:
+            columns, stop_at = group.columns, int(lasts[group.columns[0]]) + 1
+            whole[:stop_at, columns] = wanted[:stop_at, columns]
+            whole[stop_at : stop_at + len(stops), columns] = stops[:, columns]
+            whole[stop_at + len(stops) :, columns] = stops[-1, columns]
+        start = self.planner.plan.state_at(index)
+        return self.planner.follow(index, lead_in(whole, start, limits, step_s))
+
+    def _joint_targets(self, axes: Mapping[float, Array]) -> Array:
+        """Joint positions (count, J) of wanted axes, each joint of those for its lead; clipped ones count."""
+        clipped = self.planner.report.clipped
+        if len(axes) == 1:
+            (rows,) = axes.values()
+            clipped += self.mapper.is_clipped(rows)
+            return self.mapper.joints(rows)
+        wanted = np.empty((len(next(iter(axes.values()))), len(self.robot.joints)))
+        for group in self._groups:
+            rows, columns = axes[group.lead_ns], group.columns
+            clipped[columns] += self.mapper.is_clipped(rows)[columns]
+            wanted[:, columns] = self.mapper.joints(rows)[:, columns]
+        return wanted
+
+    def _is_more_known(self) -> bool:
+        if self.timeline.is_empty:
+            return False
+        return self.timeline.last_ns - self._last_lead_ns > self.planner.plan.last_index * self._step_ns
+
+    def _index(self, now_ns: int) -> int:
+        """The first grid index at which a plan made now may start; never before the running plan did."""
+        earliest_ns = now_ns + int(self.config.min_lead_ms * 1e6)
+        index = -(-earliest_ns // self._step_ns)
+        return index if self._planner is None else max(index, self._planner.plan.first_index)
+
+
+FURTHEST_DUE_NS = 30_000_000_000
+AHEAD = (0.0, 0.0)
+SAME_LOOK_RAD = 0.02
+"""A point less than this from the last is the same one, so that a tremble does not make the eyes restless."""
+MAX_STOP_STEPS = 60
+MAX_EASE_STEPS = 250
+
+
+def _within(values: Array, bound: Array) -> Array:
+    limited: Array = np.minimum(np.maximum(values, -bound), bound)
+    return limited
