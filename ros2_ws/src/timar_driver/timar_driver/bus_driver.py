@@ -27,8 +27,8 @@ def make_bus(description: BusDescription, open_transport: Callable[[], Transport
 class BusDriver(JointDriver):
     """Servos on a bus behind the contract of every driver.
 
-    Faults of the line (noise, lost replies) are ridden out and counted. A servo that restarted, or whose
-    watchdog stopped it, is set up again and led gently to its command. A servo that is silent for too long,
+    Faults of the line (noise, lost replies) are tolerated and counted. A servo that restarted, or whose
+    watchdog stopped it, is set up again and moves slowly to its command. A servo that is silent for too long,
     shuts itself down, or keeps restarting is given up: `read` raises once, and the others go on.
 
     Args:
@@ -202,7 +202,7 @@ class BusDriver(JointDriver):
                 self._restarted(row, now_ns)
 
     def _look_for_lost(self, answered: set[int], now_ns: int) -> None:
-        # While the loop itself was held up nobody was asked, and nobody is to blame.
+        # While the loop itself was late no servo was asked, so none counts as silent.
         asked_ns = min(now_ns - self._read_ns, _LONGEST_ASKED_NS)
         self._read_ns = now_ns
         for row, servo in enumerate(self._servos):

@@ -93,7 +93,7 @@ class ServoBus:
             self._transport = None
 
     def ping(self, servo_id: int) -> int | None:
-        """Return a servo's model number; None when nobody answers."""
+        """Return a servo's model number; None when none answers."""
         for _ in range(self.attempts):
             with contextlib.suppress(BusError):
                 data = self._ask_one("answer a ping", Packet(servo_id, PING), self._format.ping_bytes)
