@@ -75,7 +75,7 @@ class BagHost:
             if component.tick_s is not None:
                 period_ns = round(component.tick_s * 1e9)
                 self._timers.append(_Timer(component, now_ns + period_ns, period_ns))
-            self._take(component, component.start(now_ns), now_ns)
+            self.take(component, component.start(now_ns), now_ns)
 
     def deliver(self, topic: str, message: Message, now_ns: int) -> None:
         """Let time pass to now, and give a message to the components that read its topic."""
@@ -90,10 +90,10 @@ class BagHost:
             else:
                 at_ns = event.next_ns
                 event.next_ns += event.period_ns
-                self._take(event.component, event.component.tick(at_ns), at_ns)
+                self.take(event.component, event.component.tick(at_ns), at_ns)
 
     def _next_event(self, until_ns: int) -> VirtualWorker | _Timer | None:
-        """Return what happens first, if that is due; work that ends at the instant of a tick ends before it."""
+        """Return what happens first, if it is due; work that ends at the instant of a tick comes first."""
         first_ns = until_ns + 1
         first: VirtualWorker | _Timer | None = None
         for worker in self._workers.values():
@@ -113,7 +113,7 @@ class BagHost:
                 now_ns = max(now_ns, event_ns)
                 self._step(worker)
         for component in self.components:
-            self._take(component, component.stop(now_ns), now_ns)
+            self.take(component, component.stop(now_ns), now_ns)
 
     def issues(self) -> list[str]:
         """Return one sentence for each kind of message that was rejected and each warning."""
@@ -137,9 +137,10 @@ class BagHost:
                 self.rejections[topic] += 1
                 self.first_rejection.setdefault(topic, " ".join(str(error).split()))
                 continue
-            self._take(component, outputs, now_ns)
+            self.take(component, outputs, now_ns)
 
-    def _take(self, component: Component, outputs: Iterable[Output], now_ns: int) -> None:
+    def take(self, component: Component, outputs: Iterable[Output], now_ns: int) -> None:
+        """Take what a component brought, also of what its device did, and hand out its work."""
         for output in outputs:
             self._emit(output, now_ns)
         worker = self._workers.get(id(component))
