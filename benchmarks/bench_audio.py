@@ -268,7 +268,7 @@ def knocks(seconds: int, rng: np.random.Generator) -> np.ndarray:
 
 def judge(scene: Scene, config: TurnsConfig, score: Score) -> None:
     """Run one detector over one scene."""
-    voice = SpeakerActivity(config.make_detector(), config.activity)
+    voice = SpeakerActivity(config.make_detector(), config)
     began_s = time.process_time()
     frames = [f for i in range(0, scene.sound.size, FRAME) for f in voice.push(i, scene.sound[i : i + FRAME])]
     score.cpu_s += time.process_time() - began_s

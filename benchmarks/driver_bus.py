@@ -32,8 +32,8 @@ from rclpy.node import Node
 from timar_common.base_node import qos_of
 from timar_common.topics import TOPICS
 from timar_description.find import find_urdf
+from timar_driver.driver import read_driven_joints
 from timar_driver.fixed_rate_loop import ask_for_priority
-from timar_driver.urdf import read_driven_joints
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 PROMISED_P99_MS = 2.0

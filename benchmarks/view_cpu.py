@@ -22,7 +22,10 @@ from timar_common.base_node import message_type, qos_of
 from timar_common.topics import TOPICS
 from timar_description import find_urdf
 from timar_description.urdf import read_drawable_urdf
-from timar_view.browser import HeadlessBrowser
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
+
+from headless_browser import HeadlessBrowser
 
 PORT = 18_500
 PERIOD_S = 0.02

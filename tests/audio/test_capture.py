@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from timar_audio.capture import Capture, CaptureConfig
+from timar_audio.capture import Capture
+from timar_audio.capture_config import CaptureConfig
 from timar_audio.sources import Sound
 from timar_common.diagnostics import Level
 
@@ -121,7 +122,7 @@ def test_level_and_peak_are_those_of_the_last_second():
     [
         ("source", "telepathy", "expected one of microphone, file"),
         ("block_ms", 5, "expected a number from 10 to 100"),
-        ("wait_timeout_s", float("nan"), "expected a number from 0 to 300"),
+        ("wait_timeout_s", float("nan"), "expected float, a finite number"),
         ("channel", -2, "expected a number from -1 to 63"),
     ],
 )

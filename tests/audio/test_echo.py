@@ -10,7 +10,7 @@ import pathlib
 import numpy as np
 import pytest
 import soundfile
-from timar_audio.capture import SoundBlock
+from timar_audio.blocks import AudioBlock
 from timar_audio.echo import EchoStage, WebRtcSuppressor
 from timar_audio.echo_filter import EchoFilter, EchoFilterConfig
 from timar_audio.floor import Kind, Speaker
@@ -122,8 +122,8 @@ def test_the_filter_learns_a_room_and_keeps_it_while_both_talk():
     assert residual_db(slice(128_000, 160_000)) < -25
 
 
-def block(number: int) -> SoundBlock:
-    return SoundBlock(number * BLOCK, np.full(BLOCK, 100, np.int16), 0, number * 20_000_000)
+def block(number: int) -> AudioBlock:
+    return AudioBlock(number * BLOCK, np.full(BLOCK, 100, np.int16), number * 20_000_000)
 
 
 class Subtract:

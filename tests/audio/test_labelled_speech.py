@@ -49,7 +49,7 @@ def found_stretches(name: str, detector: str = "webrtc") -> tuple[np.ndarray, li
     """Return the detector's raw decisions and the stretches of speech found [s]."""
     samples = sound_of(name)
     config = TurnsConfig(detector=detector)
-    voice = SpeakerActivity(config.make_detector(), config.activity)
+    voice = SpeakerActivity(config.make_detector(), config)
     frames = [f for i in range(0, samples.size, FRAME) for f in voice.push(i, samples[i : i + FRAME])]
     starts = [f.change.first_sample / 16_000 for f in frames if isinstance(f.change, Started)]
     ends = [f.change.end_sample / 16_000 for f in frames if isinstance(f.change, Stopped)]

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from timar_audio.playback import Playback, PlaybackConfig
+from timar_audio.playback import Playback
+from timar_audio.playback_config import PlaybackConfig
 from timar_audio.speech import Outcome, SpeechQueue, Spoken
 
 START_NS = 7_000_000_000

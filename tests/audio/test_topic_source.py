@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from timar_audio.adapters import AudioCommonConfig, VoiceTracker
 from timar_audio.capture import Capture
-from timar_audio.foreign_sound import ForeignSound
+from timar_audio.external_audio import ExternalAudio
 from timar_audio.topic_source import TopicSource
 
 CHUNK = 512
@@ -35,7 +35,7 @@ class Sender:
             places = np.arange(self._sent * CHUNK, (self._sent + 1) * CHUNK)
             samples = ((places % 20_000 + 100) / 32_768).astype(np.float32)
             first_ns = START_NS + self._sent * CHUNK_NS
-            waiting.append((ForeignSound(samples[:, None], 16_000), first_ns))
+            waiting.append((ExternalAudio(samples[:, None], 16_000), first_ns))
             self._sent += 1
             self.now_ns = first_ns + CHUNK_NS
             if not held_up_ms:
@@ -98,7 +98,7 @@ def test_a_topic_that_falls_silent_is_gone_until_it_sounds_again():
     sender.source.close()
     with pytest.raises(OSError, match="still brings no sound"):
         sender.source.open()
-    sender.source.push(ForeignSound(np.zeros((CHUNK, 1), np.float32), 16_000), None, sender.now_ns)
+    sender.source.push(ExternalAudio(np.zeros((CHUNK, 1), np.float32), 16_000), None, sender.now_ns)
     assert sender.source.open() == "topic 'audio' as microphone"
     assert sum(part.samples.size for part in sender.source.read()) == CHUNK
 
@@ -107,7 +107,7 @@ def test_stereo_at_48_khz_is_mixed_and_resampled_or_one_channel_picked():
     for channel, wanted in ((-1, 0.25), (1, 0.5)):
         sender = Sender(is_stamped=True, channel=channel)
         stereo = np.repeat(np.array([[0.0, 0.5]], np.float32), 4800, axis=0)
-        sender.source.push(ForeignSound(stereo, 48_000), START_NS, START_NS + 100_000_000)
+        sender.source.push(ExternalAudio(stereo, 48_000), START_NS, START_NS + 100_000_000)
         samples = np.concatenate([part.samples for part in sender.source.read()])
         assert samples.size == pytest.approx(1600, abs=200)
         assert samples[400:1200] / 32_768 == pytest.approx(wanted, abs=0.01)
@@ -115,7 +115,7 @@ def test_stereo_at_48_khz_is_mixed_and_resampled_or_one_channel_picked():
 
 def test_a_stamp_of_another_clock_is_left_out_and_a_reader_that_sleeps_loses_the_oldest():
     sender = Sender(is_stamped=True)
-    sound = ForeignSound(np.zeros((CHUNK, 1), np.float32), 16_000)
+    sound = ExternalAudio(np.zeros((CHUNK, 1), np.float32), 16_000)
     sender.now_ns += 10_000_000_000
     sender.source.push(sound, 17, sender.now_ns)
     assert sender.source.odd_stamps == 1

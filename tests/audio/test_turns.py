@@ -43,7 +43,7 @@ def turns_by_level(model: Judge | None = None, **options: int) -> Turns:
     """Turns whose detector only tells sound from silence, so that the rules alone are asked."""
     turns = Turns(TurnsConfig(**options), model)
     for speaker in Speaker:
-        turns.voices[speaker] = SpeakerActivity(LevelDetector(), turns.config.activity)
+        turns.voices[speaker] = SpeakerActivity(LevelDetector(), turns.config)
     return turns
 
 
@@ -149,9 +149,9 @@ def test_a_model_judges_the_user_only():
 @pytest.mark.parametrize(
     ("name", "error", "words"),
     [
-        ("smart", ValueError, "end_of_turn is 'smart', expected module:Class"),
-        ("no_such.module:Model", ValueError, "cannot be found: No module named 'no_such'"),
-        ("decimal:NoSuchModel", ValueError, "cannot be found: module 'decimal' has no attribute"),
+        ("smart", ValueError, "end_of_turn is 'smart', expected one of .*, or module:attribute"),
+        ("no_such.module:Model", ValueError, "cannot be imported: No module named 'no_such'"),
+        ("decimal:NoSuchModel", ValueError, "cannot be imported: module 'decimal' has no attribute"),
         ("numpy:ndarray", OSError, "end_of_turn 'numpy:ndarray' cannot be made"),
     ],
 )

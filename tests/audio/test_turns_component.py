@@ -6,15 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from audio_messages import BEGAN_NS, BLOCK, NS_PER_SAMPLE, audio_chunk, published
 from timar_audio.turns_component import TurnsComponent
 from timar_audio.turns_config import TurnsConfig
-from timar_common.component import Log, Output, Publish
+from timar_common.component import Log, Output
 from timar_common.messages import Header, Message, new
 
-BLOCK = 320
-NS_PER_SAMPLE = 62_500
 START, END = 0, 1
-BEGAN_NS = 5_000_000_000
 
 
 def noise_bursts(seconds: float, *spoken: tuple[float, float]) -> np.ndarray:
@@ -25,28 +23,14 @@ def noise_bursts(seconds: float, *spoken: tuple[float, float]) -> np.ndarray:
     return np.clip(samples, -32_768, 32_767).astype(np.int16)
 
 
-def block(place: int, sound: np.ndarray, began_ns: int = BEGAN_NS, **changes: object) -> Message:
-    fields = {
-        "header": Header(began_ns + place * NS_PER_SAMPLE),
-        "sample_rate": 16_000,
-        "first_sample": place,
-        "samples": sound,
-    }
-    return new("AudioChunk", **(fields | changes))
-
-
 def feed(
     component: TurnsComponent, samples: np.ndarray, topic: str = "user/audio", began_ns: int = BEGAN_NS
 ) -> list[Output]:
     outputs: list[Output] = []
     for place in range(0, samples.size, BLOCK):
-        message = block(place, samples[place : place + BLOCK], began_ns)
+        message = audio_chunk(place, samples[place : place + BLOCK], began_ns)
         outputs += component.handle(topic, message, message.header.stamp + 25_000_000)
     return outputs
-
-
-def published(outputs: list[Output], topic: str) -> list[Message]:
-    return [output.message for output in outputs if isinstance(output, Publish) and output.topic == topic]
 
 
 def joint_state(at_ns: int, speed_rad_s: float) -> Message:
@@ -121,10 +105,10 @@ def test_an_impossible_block_is_rejected_and_changes_nothing(changes, words):
     wanted = feed(TurnsComponent(TurnsConfig()), samples)
     before = feed(component, samples[: 10 * BLOCK])
     with pytest.raises(ValueError, match=words):
-        list(component.handle("user/audio", block(10 * BLOCK, samples[:BLOCK], **changes), BEGAN_NS))
+        list(component.handle("user/audio", audio_chunk(10 * BLOCK, samples[:BLOCK], **changes), BEGAN_NS))
     after: list[Output] = []
     for place in range(10 * BLOCK, samples.size, BLOCK):
-        after += component.handle("user/audio", block(place, samples[place : place + BLOCK]), BEGAN_NS)
+        after += component.handle("user/audio", audio_chunk(place, samples[place : place + BLOCK]), BEGAN_NS)
     assert before + after == wanted
 
 
@@ -138,7 +122,7 @@ def test_the_noise_of_moving_joints_is_no_speech(gated, speed_rad_s, starts):
     samples = noise_bursts(2.0, (0.5, 1.5))
     outputs: list[Output] = []
     for place in range(0, samples.size, BLOCK):
-        message = block(place, samples[place : place + BLOCK])
+        message = audio_chunk(place, samples[place : place + BLOCK])
         now_ns = message.header.stamp + 25_000_000
         outputs += gated.handle("joint_states", joint_state(message.header.stamp, speed_rad_s), now_ns)
         outputs += gated.handle("user/audio", message, now_ns)
@@ -149,10 +133,10 @@ def test_the_noise_of_moving_joints_is_no_speech(gated, speed_rad_s, starts):
 
 def test_the_users_audio_waits_for_joint_speeds_but_not_for_ever_and_not_beyond_a_stop(gated):
     samples = np.zeros(BLOCK, np.int16)
-    first, second = block(0, samples), block(BLOCK, samples)
+    first, second = audio_chunk(0, samples), audio_chunk(BLOCK, samples)
     now_ns = BEGAN_NS + 25_000_000
     assert list(gated.handle("user/audio", first, now_ns)) == []
-    assert published(list(gated.handle("agent/audio", block(0, samples), now_ns)), "voice_activity")
+    assert published(list(gated.handle("agent/audio", audio_chunk(0, samples), now_ns)), "voice_activity")
     assert list(gated.handle("user/audio", second, now_ns + 20_000_000)) == []
     late = list(gated.handle("joint_states", joint_state(BEGAN_NS - 1, 0.0), now_ns + 60_000_000))
     assert [message.first_sample for message in published(late, "voice_activity")] == [0]

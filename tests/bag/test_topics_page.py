@@ -62,6 +62,11 @@ def variants_of(component: type[Component], monkeypatch: pytest.MonkeyPatch) -> 
     if component.NAME == "turns":
         monkeypatch.setattr("timar_audio.turns_component.read_motion_noise", lambda path: object())
         configs.append(component.Config(motion_noise_file="calibration.yaml"))
+    if component.NAME == "perception":
+        configs.append(component.Config(follow="talking"))
+    if component.NAME == "capture":
+        monkeypatch.setattr("timar_audio.capture_component.WebRtcSuppressor", lambda *sizes: None)
+        configs.append(component.Config(echo_suppression="webrtc"))
     return [component(config) for config in configs]
 
 

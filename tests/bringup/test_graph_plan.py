@@ -30,8 +30,8 @@ CONFIGS = {
     "motion_player": "timar_bag.motion_player:MotionPlayerConfig",
     "perception": "timar_perception.config:PerceptionConfig",
     "turns": "timar_audio.turns_config:TurnsConfig",
-    "playback": "timar_audio.playback:PlaybackConfig",
-    "capture": "timar_audio.capture:CaptureConfig",
+    "playback": "timar_audio.playback_config:PlaybackConfig",
+    "capture": "timar_audio.capture_config:CaptureConfig",
 }
 
 
@@ -78,12 +78,12 @@ def test_replay_runs_neither_microphone_nor_playback_and_takes_the_bags_time():
 def test_file_source_waits_for_as_many_listeners_as_the_graph_has():
     alone = parameters("capture", *FILES)
     recorded = parameters("capture", *FILES, "record:=true")
-    assert (alone["wait_for_listeners"], alone["wait_for_raw_listeners"]) == (2, 1)
-    assert (recorded["wait_for_listeners"], recorded["wait_for_raw_listeners"]) == (3, 2)
+    assert (alone["wait_for_subscribers"], alone["wait_for_raw_subscribers"]) == (2, 1)
+    assert (recorded["wait_for_subscribers"], recorded["wait_for_raw_subscribers"]) == (3, 2)
     assert (alone["wait_for_nodes"], recorded["wait_for_nodes"]) == (6, 7)
-    assert "wait_for_listeners" not in parameters("capture")
+    assert "wait_for_subscribers" not in parameters("capture")
     head = parameters("playback", *FILES, "record:=true")
-    assert (head["wait_for_listeners"], head["wait_for_plan_listeners"]) == (2, 2)
+    assert (head["wait_for_subscribers"], head["wait_for_plan_subscribers"]) == (2, 2)
 
 
 def test_users_motion_is_played_only_with_a_file_and_is_waited_for():
@@ -92,7 +92,7 @@ def test_users_motion_is_played_only_with_a_file_and_is_waited_for():
         one.node.name for one in plan(read_arguments(FILES)).nodes
     } == {"motion_player"}
     with_motion = parameters("capture", *FILES, "user_motion_file:=/u.npz")
-    assert (with_motion["wait_for_listeners"], with_motion["wait_for_nodes"]) == (3, 7)
+    assert (with_motion["wait_for_subscribers"], with_motion["wait_for_nodes"]) == (3, 7)
     assert parameters("motion_player", *FILES, "user_motion_file:=/u.npz") == {"file": "/u.npz"}
 
 

@@ -215,14 +215,14 @@ def starve(bench, joint, times):
 
 def test_a_servo_that_keeps_starting_anew_is_given_up(bench):
     bench.activate()
-    with pytest.raises(RuntimeError, match=r"pan .* has started anew 4 times in a minute; check the power"):
+    with pytest.raises(RuntimeError, match=r"pan .* has restarted 4 times in a minute; check the power"):
         starve(bench, "pan", times=6)
 
 
 def test_an_overloaded_servo_is_named_and_given_up(bench):
     bench.activate()
     bench.run(REST, 100)
-    bench.servo("jaw").suffer("overload")
+    bench.servo("jaw").inject_fault("overload")
     with pytest.raises(RuntimeError, match=r"jaw \(servo 7\) has shut down: overload; let it cool"):
         bench.run(REST, 300)
     assert not bench.servo("jaw").has_torque
@@ -230,8 +230,8 @@ def test_an_overloaded_servo_is_named_and_given_up(bench):
 
 
 def test_a_servo_that_had_shut_down_is_started_anew_by_the_next_activation(dynamixel):
-    dynamixel.servo("jaw").suffer("overload")
-    with pytest.raises(RuntimeError, match=r"jaw .* had shut down: overload; it was started anew"):
+    dynamixel.servo("jaw").inject_fault("overload")
+    with pytest.raises(RuntimeError, match=r"jaw .* had shut down: overload; it was restarted"):
         dynamixel.activate()
     dynamixel.wait(300)
     dynamixel.activate()

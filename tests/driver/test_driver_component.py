@@ -151,7 +151,7 @@ def bad_trajectories():
     return {
         "point 3 has 2 positions and 1 velocities, expected one of each for 2 joints": wrong_size,
         "position of neck_pitch at point 2 is not finite": infinite,
-        "unknown joint 'tail'": trajectory(BEGIN_NS + 50 * MS, names=("tail",)),
+        "there is no joint 'tail'": trajectory(BEGIN_NS + 50 * MS, names=("tail",)),
         "the trajectory ended": trajectory(BEGIN_NS - 10_000 * MS),
     }
 

@@ -5,11 +5,10 @@ import pytest
 from servo_bench import DYNAMIXEL, FEETECH, LIMITS, NAMES, write_hardware
 from timar_description.find import find_urdf
 from timar_driver.config import DriverConfig
-from timar_driver.driver import JointLimits
+from timar_driver.driver import JointLimits, read_driven_joints
 from timar_driver.driver_setup import set_up_driver
 from timar_driver.hardware_file import SUFFIX, hardware_file_of, read_hardware
 from timar_driver.stop_sequence import StopConfig
-from timar_driver.urdf import read_driven_joints
 
 
 def test_a_hardware_file_is_read_whole(tmp_path):
@@ -18,7 +17,12 @@ def test_a_hardware_file_is_read_whole(tmp_path):
     np.testing.assert_array_equal(hardware.park_rad, [0.0, 0.4, 0.0])
     bus = hardware.bus
     assert bus is not None
-    assert (bus.protocol, bus.port, bus.baud, bus.watchdog_ms) == ("dynamixel", "/dev/null", 1_000_000, 80.0)
+    assert (bus.family.name, bus.port, bus.baud, bus.watchdog_ms) == (
+        "dynamixel",
+        "/dev/null",
+        1_000_000,
+        80.0,
+    )
     assert bus.joint_names == NAMES
     pan, tilt, jaw = bus.servos
     assert (pan.servo_id, pan.model.name, pan.sign, pan.zero_tick) == (1, "XM430-W350", 1, 2048)
@@ -41,7 +45,7 @@ def test_joints_may_be_narrower_and_slower_than_the_urdf(tmp_path):
 
 
 WRONG = {
-    "line 1, bus: 'protocol' is 'dynamixal', expected one of": ("dynamixel,", "dynamixal,"),
+    "line 1, bus: protocol is 'dynamixal', expected one of": ("dynamixel,", "dynamixal,"),
     "line 1, bus: baud is 1000001, expected one of 57600": ("1000000", "1000001"),
     "line 1, bus: watchdog_ms is 90, expected a multiple of 20": ("watchdog_ms: 80", "watchdog_ms: 90"),
     "line 1, bus: 'watchdog_ms' is 20, expected 40 to 2540": ("watchdog_ms: 80", "watchdog_ms: 20"),
@@ -49,7 +53,7 @@ WRONG = {
     "line 1, bus: unknown key 'bawd'": ("baud", "bawd"),
     "line 2, stop: 'category' is 'drop', expected one of hold": ("park_then_release", "drop"),
     "line 2, stop: unknown key 'brakes'": ("park_within_s: 2.5", "brakes: 1"),
-    "line 2, stop: StopConfig.park_within_s is 99": ("2.5", "99"),
+    "line 2, stop: 'park_within_s' is 99, expected 0.2 to 5": ("2.5", "99"),
     "park_rad: the URDF has no driven joint 'tail'": ("{tilt: 0.4}", "{tail: 0.4}"),
     "park_rad: park_rad of tilt is 0.7, expected -0.5 to 0.5": ("{tilt: 0.4}", "{tilt: 0.7}"),
     "park_rad: pan needs 1.88 s to park from -1 rad": ("2.5", "1.5"),

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from servo_bench import DYNAMIXEL, FEETECH, write_hardware
 from timar_description.find import find_urdf
-from timar_driver import dynamixel_packets as dynamixel
-from timar_driver import feetech_packets as feetech
-from timar_driver.bus_command import hurt, main, simulated_bus
+from timar_driver.bus_command import main
 from timar_driver.bus_driver import make_bus
 from timar_driver.driver import HardwareGoneError
 from timar_driver.fixed_rate_loop import FixedRateLoop
+from timar_driver.packets import PING, DynamixelFormat, FeetechFormat, Packet
 from timar_driver.pty_bus import PtyBus
-from timar_driver.servo_models import MODELS
-from timar_driver.simulated_bus import SimulatedBus
+from timar_driver.servo_protocols import DYNAMIXEL as DYNAMIXEL_PROTOCOL
+from timar_driver.servo_protocols import FEETECH as FEETECH_PROTOCOL
+from timar_driver.simulated_bus import SimulatedBus, simulated_bus
 from timar_driver.simulated_servo import SimulatedServo
 from timar_driver.transport import SerialTransport
 
@@ -44,16 +44,16 @@ def test_servos_answer_on_a_real_port(served):
 
 
 @pytest.mark.parametrize(
-    ("model", "request_bytes", "reply"),
+    ("model", "packets", "reply"),
     [
-        ("XL330-M077", dynamixel.Packet(1, dynamixel.PING).to_bytes(), "fffffd000107005500a604 01"),
-        ("STS3215", feetech.Packet(1, feetech.PING).to_bytes(), "ffff010200fc"),
+        (DYNAMIXEL_PROTOCOL.model("XL330-M077"), DynamixelFormat(), "fffffd000107005500a604 01"),
+        (FEETECH_PROTOCOL.model("STS3215"), FeetechFormat(), "ffff010200fc"),
     ],
 )
-def test_bytes_arrive_however_they_are_cut(model, request_bytes, reply):
-    with PtyBus(SimulatedBus([SimulatedServo(1, MODELS[model])])) as pty:
+def test_bytes_arrive_however_they_are_cut(model, packets, reply):
+    with PtyBus(SimulatedBus([SimulatedServo(1, model)])) as pty:
         wire = SerialTransport(pty.path, 1_000_000)
-        for byte in request_bytes:
+        for byte in packets.encode(Packet(1, PING)):
             wire.write(bytes([byte]))
             time.sleep(0.002)
         got, wanted = b"", bytes.fromhex(reply)
@@ -106,7 +106,7 @@ def test_timar_bus_simulates_scans_hurts_and_releases(capsys, tmp_path):
         process.stdin.flush()
         answers = [process.stdout.readline() for _ in range(4)]
         assert answers[:3] == ["done\n"] * 3
-        assert "not understood: dance; the words are: lose ID" in answers[3]
+        assert "not understood: dance; the commands are: lose ID" in answers[3]
         assert main(["scan", "--port", port, "--last", "14"]) == 0
         said = capsys.readouterr().out
         assert "neck_yaw" in said
@@ -137,27 +137,28 @@ def test_timar_bus_names_a_mistake_and_fails(capsys, tmp_path):
     path.write_text("bus: {protocol: none}\n", encoding="utf-8")
     assert main(["check", str(find_urdf()), "--hardware", str(path)]) == 1
     assert "timar bus check: " in (said := capsys.readouterr().err)
-    assert "'protocol' is 'none'" in said
+    assert "protocol is 'none'" in said
 
 
 def test_every_word_hurts_as_it_says():
-    bus = SimulatedBus([SimulatedServo(1, MODELS["XL330-M077"]), SimulatedServo(2, MODELS["XL330-M077"])])
-    hurt(bus, ["lose", "1"], 1)
+    model = DYNAMIXEL_PROTOCOL.model("XL330-M077")
+    bus = SimulatedBus([SimulatedServo(1, model), SimulatedServo(2, model)])
+    bus.obey(["lose", "1"], 1)
     assert bus.silent == {1}
-    hurt(bus, ["find", "1"], 1)
+    bus.obey(["find", "1"], 1)
     assert bus.silent == set()
-    hurt(bus, ["set", "corrupt", "0.25"], 1)
+    bus.obey(["set", "corrupt", "0.25"], 1)
     assert bus.faults.corrupt == 0.25
-    hurt(bus, ["overload", "2"], 1)
+    bus.obey(["overload", "2"], 1)
     assert bus.servos[2].get("error") == 32
-    hurt(bus, ["brownout", "1", "2"], 1)
+    bus.obey(["brownout", "1", "2"], 1)
     assert [servo.reboots for servo in bus.servos.values()] == [1, 1]
-    assert json.loads(hurt(bus, ["state"], 2))["1"]["has_torque"] is False
-    hurt(bus, ["heal"], 3)
+    assert json.loads(bus.obey(["state"], 2))["1"]["has_torque"] is False
+    bus.obey(["heal"], 3)
     assert bus.faults.corrupt == 0.0
     for wrong in (["lose", "9"], ["set", "noise", "2"], ["lose"], ["overload", "x"]):
         with pytest.raises((ValueError, KeyError)):
-            hurt(bus, wrong, 4)
+            bus.obey(wrong, 4)
 
 
 def test_help_lists_every_verb(capsys):

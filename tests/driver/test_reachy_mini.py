@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 from timar_description.find import find_urdf
 from timar_driver.config import DriverConfig
-from timar_driver.driver import HardwareGoneError
+from timar_driver.driver import HardwareGoneError, read_driven_joints
 from timar_driver.driver_setup import set_up_driver
 from timar_driver.reachy_mini import JOINTS, ReachyMiniDriver, positions_of, target_of
-from timar_driver.urdf import read_driven_joints
 
 NAMES, LIMITS = read_driven_joints(find_urdf("reachy_mini"))
 MS = 1_000_000

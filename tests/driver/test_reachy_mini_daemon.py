@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from timar_description.find import find_urdf
-from timar_driver.driver import HardwareGoneError
+from timar_driver.driver import HardwareGoneError, read_driven_joints
 from timar_driver.reachy_mini import JOINTS, ReachyMiniDriver
-from timar_driver.urdf import read_driven_joints
 
 pytestmark = [pytest.mark.reachy, pytest.mark.slow]
 

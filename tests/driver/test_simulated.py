@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 from timar_driver.config import DriverConfig
-from timar_driver.driver import JointLimits
+from timar_driver.driver import JointLimits, read_driven_joints
 from timar_driver.simulated_driver import ServoConfig, SimulatedDriver
-from timar_driver.urdf import read_driven_joints
 
 MS = 1_000_000
 LIMITS = JointLimits(np.array([-1.0, -0.5]), np.array([1.0, 0.5]), np.array([2.0, 2.0]))

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 from servo_bench import DYNAMIXEL, FEETECH, LIMITS, MS, NAMES, PERIOD_NS, Bench, write_hardware
+from timar_driver.driver_setup import DriverSetup
 from timar_driver.stop_sequence import CATEGORIES, StopConfig, StopSequence, StopStage, check_parking
 from timar_driver.trajectory_controller import Phase, TrajectoryController
 from timar_driver.trajectory_follower import Trajectory
@@ -28,7 +29,7 @@ class OnBench:
 
     def __init__(self, bench, stop):
         self.bench = bench
-        self.drive = TrajectoryController(bench.driver, LIMITS, stop, PARK, PERIOD_NS)
+        self.drive = TrajectoryController(DriverSetup(bench.driver, LIMITS, stop, PARK), PERIOD_NS)
         self.track = []
 
     def start(self):
@@ -75,8 +76,8 @@ def moving(request, tmp_path):
 def test_a_stop_ends_in_its_torque_state_within_its_time(moving, category):
     stage = moving(category)
     stage.drive.stop("asked")
-    took_s = stage.run_until_stopped(stage.drive.stop_config.within_s)
-    assert took_s <= stage.drive.stop_config.within_s + 0.02
+    took_s = stage.run_until_stopped(stage.drive.setup.stop.within_s)
+    assert took_s <= stage.drive.setup.stop.within_s + 0.02
     assert stage.torques == [category == "hold"] * 3
     assert stage.drive.phase is (Phase.HELD if category == "hold" else Phase.RELEASED)
     here = stage.track[-1]
@@ -88,7 +89,7 @@ def test_a_stop_ends_in_its_torque_state_within_its_time(moving, category):
 def test_no_stop_moves_a_joint_faster_than_its_limit_or_out_of_its_range(moving, category):
     stage = moving(category)
     stage.drive.stop("asked")
-    stage.run_until_stopped(stage.drive.stop_config.within_s)
+    stage.run_until_stopped(stage.drive.setup.stop.within_s)
     track = np.array(stage.track)
     assert (np.abs(np.diff(track, axis=0)) <= LIMITS.velocity * 0.0101 * 1.02 + 2e-3).all()
     assert (track >= LIMITS.lower - 2e-3).all()
@@ -98,7 +99,7 @@ def test_no_stop_moves_a_joint_faster_than_its_limit_or_out_of_its_range(moving,
 def test_a_braked_joint_is_at_rest_when_the_brake_time_is_over(moving):
     stage = moving("hold")
     stage.drive.stop("asked")
-    stage.run(1e3 * stage.drive.stop_config.brake_s + 150)
+    stage.run(1e3 * stage.drive.setup.stop.brake_s + 150)
     still = np.array(stage.track[-5:])
     assert np.ptp(still, axis=0).max() < 3e-3
 
@@ -130,7 +131,7 @@ def test_a_head_that_cannot_park_keeps_its_torque_and_says_which_joint(moving):
     pan = stage.bench.servo("pan")
     pan._top_speed = lambda: 0.0
     stage.drive.stop("asked")
-    stage.run_until_stopped(stage.drive.stop_config.within_s)
+    stage.run_until_stopped(stage.drive.setup.stop.within_s)
     assert stage.torques == [True] * 3
     assert stage.drive.phase is Phase.HELD
     assert "not parked: pan stands" in stage.drive.fault
@@ -141,7 +142,7 @@ def test_a_lost_servo_makes_the_others_stop_by_the_category(moving, category):
     stage = moving(category)
     stage.bench.bus.silent.add(1)
     stage.run(500)
-    stage.run_until_stopped(stage.drive.stop_config.within_s)
+    stage.run_until_stopped(stage.drive.setup.stop.within_s)
     assert "pan (servo 1) has been silent" in stage.drive.fault
     # Where the lost joint stands is not known, so a heavy head is not let go.
     expected = category != "ease_and_release" if category != "park_then_release" else stage.torques[1]
@@ -150,9 +151,9 @@ def test_a_lost_servo_makes_the_others_stop_by_the_category(moving, category):
 
 def test_an_overload_stops_the_others_as_well(moving):
     stage = moving("hold")
-    stage.bench.servo("tilt").suffer("overload")
+    stage.bench.servo("tilt").inject_fault("overload")
     stage.run(150)
-    stage.run_until_stopped(stage.drive.stop_config.within_s)
+    stage.run_until_stopped(stage.drive.setup.stop.within_s)
     assert "tilt (servo 2) has shut down: overload" in stage.drive.fault
     assert stage.torques == [True, False, True]
 
@@ -160,7 +161,7 @@ def test_an_overload_stops_the_others_as_well(moving):
 def test_resume_sets_everything_up_anew_and_follows_again(moving):
     stage = moving("ease_and_release")
     stage.drive.stop("asked")
-    stage.run_until_stopped(stage.drive.stop_config.within_s)
+    stage.run_until_stopped(stage.drive.setup.stop.within_s)
     assert not stage.drive.accept(swing(stage.bench.now_ns), stage.bench.now_ns)
     assert stage.drive.resume()
     stage.run(50)

@@ -154,8 +154,8 @@ def test_worst_moments_point_to_the_late_turns_in_bag_time(make_bag: Callable[..
 @pytest.mark.browser
 @pytest.mark.slow
 def test_report_opens_without_network_and_zooms_to_a_moment(make_bag: Callable[..., Path], tmp_path: Path):
+    from headless_browser import HeadlessBrowser
     from timar_report.report import write_report
-    from timar_view.browser import HeadlessBrowser
 
     score = score_bag(make_bag(late_turns=(10,)), limits_of("timar_head"))
     path = tmp_path / "report.html"

@@ -1,4 +1,4 @@
-"""The body: follows without lag, joins every plan to the last, and never leaves its limits whatever comes."""
+"""The retargeting core: follows without lag, joins every plan to the last, never leaves its limits."""
 
 import dataclasses
 
@@ -127,6 +127,32 @@ def test_wherever_inference_is_killed_the_head_is_at_neutral_within_a_second(mak
     puppet.wait(1.5)
     later = np.arange(killed_ns + 1_000_000_000, killed_ns + 1_400_000_000, 20_000_000)
     np.testing.assert_allclose(puppet.commanded(later), np.tile(neutral, (len(later), 1)), atol=0.01)
+
+
+def test_a_mouth_that_closes_to_its_stop_is_no_limit_hit_but_the_same_joint_too_fast_is(puppet_of, robot):
+    """Every closed mouth was counted as clipped, and its rounding at the stop as smoothed or scaled."""
+    jaw = robot.joint_names.index("jaw")
+    without = dataclasses.replace(
+        robot, joints=tuple(dataclasses.replace(joint, stops=()) for joint in robot.joints)
+    )
+    counts = {}
+    for name, described, hz in (("stop", robot, 1.5), ("limit", without, 1.5), ("fast", robot, 12.0)):
+        puppet = puppet_of(RetargetingCore(described, idle=IdleBehavior(IdleConfig(enabled=False)))).start()
+        puppet.wait(1.5)
+        frames = np.zeros((75, 56))
+        # Closes well beyond its stop, again and again.
+        frames[:, 50] = 0.06 * np.sin(2 * np.pi * hz * np.arange(75) / 25.0 + 0.4) - 0.02
+        for first in range(0, 75, 5):
+            due_ns = puppet.now_ns + 100_000_000
+            puppet.motion(first, due_ns, frames[first : first + 5] * (5.0 if name == "fast" else 1.0))
+            puppet.wait(0.2)
+        report = puppet.core.planner.report
+        closed = np.concatenate([plan.positions[:, jaw] for plan in puppet.plans]).min()
+        assert closed < 0.01, "it does close"
+        counts[name] = (report.clipped[jaw], report.smoothed[jaw] + report.scaled[jaw])
+    assert counts["stop"] == (0, 0)
+    assert counts["limit"][0] > 5
+    assert counts["fast"][1] > 0, "velocity and acceleration count at a stop too"
 
 
 def test_the_head_blinks_while_it_talks(make_puppet, sine):

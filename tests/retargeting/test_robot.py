@@ -134,6 +134,21 @@ def test_motion_smaller_than_the_dead_zone_is_left_out_and_the_rest_has_no_step(
     np.testing.assert_allclose(wanted[:, 1] - 0.1, 0.5 * wanted[:, 0], err_msg="a mimic joint does the same")
 
 
+def test_a_stop_reached_by_design_is_no_limit_hit_and_the_same_limit_without_one_is(write):
+    mimic, limits = "mimic: {joint: pan, multiplier: 0.5, offset_rad: 0.1}", "position_rad: [-0.4, 0.4]"
+    text = YAML.replace(mimic, "signals: {jaw_opening: 1.0}")
+
+    def with_stops(stops):
+        return write(text.replace(limits, f"{limits}\n    stops: {stops}" if stops else limits))
+
+    below, above = np.array([[0.0, -0.6]]), np.array([[0.0, 0.6]])
+    for stops, hits in (("[lower]", (False, True)), ("[lower, upper]", (False, False)), ("", (True, True))):
+        mapper = load_robot(with_stops(stops)).mapper
+        assert (mapper.is_clipped(below)[1], mapper.is_clipped(above)[1]) == hits
+    with pytest.raises(ValueError, match=r"stops names 'shut', expected lower or upper"):
+        load_robot(with_stops("[shut]"))
+
+
 def test_soft_limits_are_where_the_bend_begins(write):
     robot = load_robot(write(YAML.replace("    sign: -1", "    soft_limits_rad: [-0.4, 0.7]", 1)))
     for yaw, is_bent in ((-0.35, False), (-0.5, True), (0.65, False), (0.8, True)):

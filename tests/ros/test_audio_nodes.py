@@ -133,15 +133,15 @@ def test_a_pair_of_files_of_different_length_runs_through_all_three_nodes(probe,
     agent_file = write(tmp_path / "agent.wav", bursts(4.0, (2.0, 3.5)))
     turns = start("turns")
     playback = start(
-        "playback", source="file", file=agent_file, wait_for_listeners=2, wait_for_plan_listeners=1,
+        "playback", source="file", file=agent_file, wait_for_subscribers=2, wait_for_plan_subscribers=1,
         wait_timeout_s=PATIENCE_S,
     )  # fmt: skip
     capture = start(
         "capture",
         source="file",
         file=user_file,
-        wait_for_listeners=2,
-        wait_for_raw_listeners=2,
+        wait_for_subscribers=2,
+        wait_for_raw_subscribers=2,
         wait_timeout_s=PATIENCE_S,
     )
     with running(capture, playback, turns) as logs:
@@ -191,12 +191,12 @@ def test_a_pair_of_files_of_different_length_runs_through_all_three_nodes(probe,
     assert logs[1].count("agent.wav is planned to its end; silence follows") == 1
 
 
-def test_a_file_starts_without_its_listeners_after_a_warning(probe, tmp_path):
+def test_a_file_starts_without_its_subscribers_after_a_warning(probe, tmp_path):
     file = write(tmp_path / "user.wav", bursts(1.0))
-    capture = start("capture", source="file", file=file, wait_for_listeners=7, wait_timeout_s=0.5)
+    capture = start("capture", source="file", file=file, wait_for_subscribers=7, wait_timeout_s=0.5)
     with running(capture) as logs:
         probe.spin_until(lambda: len(probe.heard["user/audio"]) >= 10)
-    assert "of 7 to user/audio listeners came within 0.5 s; the file starts without the others" in logs[0]
+    assert "of 7 to user/audio subscribers came within 0.5 s; the file starts without the others" in logs[0]
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_bad_input_refuses_the_start_with_a_sentence(name, parameters, words):
 def test_a_truncated_file_plays_with_a_warning(probe, tmp_path):
     path = pathlib.Path(write(tmp_path / "cut.wav", bursts(2.0, (0.2, 0.8))))
     path.write_bytes(path.read_bytes()[: 44 + 2 * 16_000])
-    capture = start("capture", source="file", file=path, wait_for_listeners=1)
+    capture = start("capture", source="file", file=path, wait_for_subscribers=1)
     with running(capture) as logs:
         probe.spin_until(lambda: len(probe.heard["user/audio"]) >= 70)
     assert logs[0].count("is cut short") == 1

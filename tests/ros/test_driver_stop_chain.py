@@ -26,8 +26,8 @@ from std_srvs.srv import Trigger  # noqa: E402
 from timar_common.base_node import END_WITHIN_S, qos_of  # noqa: E402
 from timar_common.topics import TOPICS  # noqa: E402
 from timar_description.find import find_urdf  # noqa: E402
+from timar_driver.driver import read_driven_joints  # noqa: E402
 from timar_driver.hardware_file import hardware_file_of, read_hardware  # noqa: E402
-from timar_driver.urdf import read_driven_joints  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint  # noqa: E402
 
 NAMES, LIMITS = read_driven_joints(find_urdf())

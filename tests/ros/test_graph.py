@@ -144,10 +144,10 @@ def test_no_process_can_be_held_up_by_the_death_of_another(run: Run):
 def test_file_waited_for_exactly_the_subscribers_the_graph_has(run: Run):
     waited = {planned.node.name: planned.parameters for planned in run.composer.plan.nodes}
     assert run.listeners == {
-        "user/audio": waited["capture"]["wait_for_listeners"],
-        "user/audio_raw": waited["capture"]["wait_for_raw_listeners"],
-        "agent/audio": waited["playback"]["wait_for_listeners"],
-        "agent/audio_planned": waited["playback"]["wait_for_plan_listeners"],
+        "user/audio": waited["capture"]["wait_for_subscribers"],
+        "user/audio_raw": waited["capture"]["wait_for_raw_subscribers"],
+        "agent/audio": waited["playback"]["wait_for_subscribers"],
+        "agent/audio_planned": waited["playback"]["wait_for_plan_subscribers"],
     }
 
 

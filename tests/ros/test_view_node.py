@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from headless_browser import HeadlessBrowser
 from node_process import PATIENCE_S
 
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed; `make test` installs it")
 
 from timar_common.base_node import message_type, qos_of  # noqa: E402
 from timar_common.topics import TOPICS  # noqa: E402
-from timar_view.browser import HeadlessBrowser  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
@@ -51,7 +51,7 @@ class ViewProcess:
 
     def wait_until_it_listens(self) -> str:
         """Return the page's address."""
-        address = re.compile(r"to be seen at (http://\S+)")
+        address = re.compile(r"shown at (http://\S+)")
         self.wait_for(lambda: address.search("".join(self.log)), "the page")
         for name, publisher in self.publishers.items():
             self.wait_for(publisher.get_subscription_count, f"a subscription of {name}")

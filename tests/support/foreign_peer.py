@@ -15,7 +15,7 @@ import time
 import numpy as np
 import rclpy
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
-from timar_audio.foreign_sound import fill_audio_data, fill_info, read_sound
+from timar_audio.external_audio import fill_audio_data, fill_info, read_sound
 from timar_common.base_node import message_type
 
 RATE_HZ = 16_000

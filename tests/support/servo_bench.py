@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from timar_driver.bus_command import simulated_bus
 from timar_driver.bus_driver import BusDriver, make_bus
 from timar_driver.driver import JointLimits, Measurement
 from timar_driver.hardware_file import Hardware, read_hardware
-from timar_driver.simulated_bus import SimulatedTransport
+from timar_driver.simulated_bus import SimulatedTransport, simulated_bus
 from timar_driver.simulated_servo import MotorConfig, SimulatedServo
 
 MS = 1_000_000

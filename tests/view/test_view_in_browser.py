@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+from headless_browser import HeadlessBrowser
 from PIL import Image
-from timar_description import find_urdf
-from timar_description.urdf import read_drawable_urdf
-from timar_view.browser import HeadlessBrowser
+from timar_common.messages import new
 from timar_view.config import ViewConfig
-from timar_view.view import HeadView
+from timar_view.page import HeadPage
+from timar_view.view_component import ViewComponent
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -25,34 +25,42 @@ EYES = (slice(205, 258), slice(205, 380))
 
 
 @pytest.fixture(scope="module")
-def view() -> Iterator[HeadView]:
-    view = HeadView(ViewConfig(port=18_100), read_drawable_urdf(find_urdf()))
+def view() -> ViewComponent:
+    return ViewComponent(ViewConfig(port=18_100))
+
+
+@pytest.fixture(scope="module")
+def page(view: ViewComponent) -> Iterator[HeadPage]:
+    page = HeadPage(view.config, view.robot)
     ended = threading.Event()
 
     def draw() -> None:
         while not ended.wait(0.04):
-            view.draw(time.monotonic_ns())
+            page.draw(view.state, time.monotonic_ns())
 
     drawing = threading.Thread(target=draw)
     drawing.start()
-    yield view
+    yield page
     ended.set()
     drawing.join()
-    view.close()
+    page.close()
 
 
 @pytest.fixture(scope="module")
-def browser(view: HeadView) -> Iterator[HeadlessBrowser]:
-    url = view.open()
+def browser(page: HeadPage) -> Iterator[HeadlessBrowser]:
+    url = page.open()
     with HeadlessBrowser((1000, 600)) as browser:
         browser.go_to(url)
         browser.wait_for("!!document.querySelector('.uplot canvas')")
         yield browser
 
 
-def pose(view: HeadView, **positions: float) -> None:
-    joints = view.body.actuated
-    view.update_joints([joint.name for joint in joints], [positions.get(joint.name, 0.0) for joint in joints])
+def pose(view: ViewComponent, **positions: float) -> None:
+    names = [joint.name for joint in view.robot.actuated]
+    message = new(
+        "sensor_msgs/msg/JointState", name=names, position=[positions.get(name, 0.0) for name in names]
+    )
+    view.handle("joint_states", message, time.monotonic_ns())
 
 
 def wait_until(browser: HeadlessBrowser, holds: Callable[[np.ndarray], bool], what: str) -> np.ndarray:
@@ -84,7 +92,7 @@ def dark(image: np.ndarray) -> int:
 
 
 def test_the_page_shows_the_head_and_it_opens_its_mouth_and_closes_its_eyes(
-    view: HeadView, browser: HeadlessBrowser
+    view: ViewComponent, browser: HeadlessBrowser
 ) -> None:
     pose(view)
     neutral = wait_until(browser, lambda image: teal(image[EYES]).sum() > 150, "the irises")
@@ -103,9 +111,10 @@ def test_the_page_shows_the_head_and_it_opens_its_mouth_and_closes_its_eyes(
     )
 
 
-def test_the_panel_writes_floor_and_voices(view: HeadView, browser: HeadlessBrowser) -> None:
-    view.conversation.take_floor(1, 48_000)
-    view.conversation.hear(0, 0, 320, -23.0, True)
+def test_the_panel_writes_floor_and_voices(view: ViewComponent, browser: HeadlessBrowser) -> None:
+    view.handle("floor", new("FloorState", state=1, since_sample=48_000), 0)
+    heard = new("VoiceActivity", speaker=0, samples=320, level_dbfs=-23.0, is_speaking=True)
+    view.handle("voice_activity", heard, 0)
     text = browser.wait_for(
         "document.body.innerText.includes('USER holds the floor') && document.body.innerText"
     )
@@ -113,11 +122,13 @@ def test_the_panel_writes_floor_and_voices(view: HeadView, browser: HeadlessBrow
     assert "-23 dB" in text
 
 
-def test_the_joints_tab_shows_every_joint_and_what_it_has(view: HeadView, browser: HeadlessBrowser) -> None:
+def test_the_joints_tab_shows_every_joint_and_what_it_has(
+    view: ViewComponent, browser: HeadlessBrowser
+) -> None:
     pose(view, neck_yaw=0.7, jaw=0.21)
     browser.click("Joints")
     text = browser.wait_for("document.body.innerText.includes('+0.21') && document.body.innerText")
-    for joint in view.body.actuated:
+    for joint in view.robot.actuated:
         assert joint.name in text
     assert "+0.70" in text
     browser.click("Conversation")

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
+from timar_common.messages import Header, constants, new
 from timar_description.urdf import UrdfJoint
-from timar_view.conversation import Conversation, Floor, Mark, Speaker
 from timar_view.panel import WARN_COLOR, health_html, joints_html, latency_html, voices_html
+from timar_view.view_state import ViewState
+
+USER, AGENT = 0, 1
 
 
 def joint(name: str, lower: float, upper: float) -> UrdfJoint:
@@ -11,22 +14,26 @@ def joint(name: str, lower: float, upper: float) -> UrdfJoint:
 
 
 def test_the_floor_and_both_voices_are_written() -> None:
-    conversation = Conversation(2.0)
-    conversation.take_floor(Floor.AGENT, 32_000)
-    conversation.hear(Speaker.AGENT, 0, 320, -20.0, True)
-    page = voices_html(conversation)
+    state = ViewState((), 2.0)
+    state.set_floor(new("FloorState", state=2, since_sample=32_000))
+    state.add_voice_activity(
+        new("VoiceActivity", speaker=AGENT, samples=320, level_dbfs=-20.0, is_speaking=True)
+    )
+    page = voices_html(state)
     assert "AGENT</span> holds the floor since 2.0 s" in page
     assert "width:75%" in page
     assert "-20 dB" in page
 
 
-def test_latency_and_turn_marks_are_written_newest_first() -> None:
-    conversation = Conversation(2.0)
-    assert "no motion yet" in latency_html(conversation)
-    conversation.take_motion(40.0, 55.0)
-    conversation.mark(Speaker.USER, Mark.START, 16_000, 16_000)
-    conversation.mark(Speaker.USER, Mark.BARGE_IN, 24_000, 24_000)
-    page = latency_html(conversation)
+def test_latency_and_turn_events_are_written_newest_first() -> None:
+    state = ViewState((), 2.0)
+    assert "no motion yet" in latency_html(state)
+    state.add_motion(new("HeadMotion", header=Header(55_000_000), compute_ms=40.0), 0)
+    for name, sample in (("START", 16_000), ("BARGE_IN", 24_000)):
+        kind = constants("TurnEvent")[name]
+        event = new("TurnEvent", speaker=USER, kind=kind, first_sample=sample, end_sample=sample)
+        state.add_turn_event(event)
+    page = latency_html(state)
     assert "compute 40 ms" in page
     assert "ready 55 ms ahead" in page
     assert page.index("1.50 s") < page.index("1.00 s")
@@ -42,8 +49,9 @@ def test_a_joint_at_a_limit_is_red_unless_it_rests_there() -> None:
 
 
 def test_names_from_the_network_cannot_write_html() -> None:
-    conversation = Conversation(2.0)
-    conversation.take_health("<script>", 1, "<b>bad</b>")
-    page = health_html(conversation)
+    state = ViewState((), 2.0)
+    status = new("diagnostic_msgs/msg/DiagnosticStatus", name="<script>", level=1, message="<b>bad</b>")
+    state.set_health(new("diagnostic_msgs/msg/DiagnosticArray", status=[status]))
+    page = health_html(state)
     assert "<script>" not in page
     assert "&lt;script&gt;: &lt;b&gt;bad&lt;/b&gt;" in page

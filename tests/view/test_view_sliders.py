@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import viser
 from timar_description.urdf import UrdfJoint
-from timar_view.sliders import REPEAT_NS, JointSliders
+from timar_view.sliders import JointSliders
 
 
 def joint(name: str, lower: float, upper: float) -> UrdfJoint:
@@ -23,33 +23,25 @@ def sliders() -> Iterator[JointSliders]:
     server.stop()
 
 
-def test_nothing_is_said_until_the_box_is_ticked(sliders: JointSliders) -> None:
+def test_there_are_no_targets_until_the_box_is_checked(sliders: JointSliders) -> None:
     sliders.sliders["jaw"].value = 0.3
-    assert sliders.targets(0) == {}
+    assert sliders.targets() == {}
     assert all(slider.disabled for slider in sliders.sliders.values())
 
 
-def test_ticking_the_box_puts_every_slider_where_its_joint_is(sliders: JointSliders) -> None:
-    sliders.follow({"neck_yaw": 0.2, "jaw": -0.01, "tail": 1.0})
+def test_checking_the_box_sets_every_slider_to_its_joint(sliders: JointSliders) -> None:
+    sliders.set_positions({"neck_yaw": 0.2, "jaw": -0.01, "tail": 1.0})
     sliders.switch(True)
-    assert sliders.targets(0) == {"neck_yaw": 0.2, "jaw": 0.0}
+    assert sliders.targets() == {"neck_yaw": 0.2, "jaw": 0.0}
     assert not sliders.sliders["jaw"].disabled
-
-
-def test_a_moved_slider_is_said_at_once_and_a_still_one_once_a_second(sliders: JointSliders) -> None:
-    sliders.switch(True)
-    sliders.targets(0)
-    assert sliders.targets(10) == {}
     sliders.sliders["jaw"].value = 0.25
-    assert sliders.targets(20)["jaw"] == 0.25
-    assert sliders.targets(20 + REPEAT_NS - 1) == {}
-    assert sliders.targets(20 + REPEAT_NS)["jaw"] == 0.25
+    assert sliders.targets()["jaw"] == 0.25
 
 
-def test_unticking_the_box_ends_it(sliders: JointSliders) -> None:
+def test_unchecking_the_box_ends_it(sliders: JointSliders) -> None:
     sliders.switch(True)
     sliders.switch(False)
-    assert sliders.targets(0) == {}
+    assert sliders.targets() == {}
     assert all(slider.disabled for slider in sliders.sliders.values())
 
 

@@ -15,5 +15,10 @@ setup(
     entry_points={
         "console_scripts": ["driver = timar_driver.driver_node:main"],
         "timar.commands": ["bus = timar_driver.bus_command:main"],
+        "timar.servo_buses": [
+            "dynamixel = timar_driver.servo_protocols:DYNAMIXEL",
+            "feetech = timar_driver.servo_protocols:FEETECH",
+        ],
+        "timar.joint_drivers": ["reachy_mini = timar_driver.reachy_mini:reachy_mini"],
     },
 )

@@ -13,8 +13,8 @@ import enum
 
 import numpy as np
 import numpy.typing as npt
-from timar_common.clock import SAMPLE_RATE_HZ
-from timar_common.config import check, option
+from timar_common.clock import SAMPLE_RATE_HZ, SAMPLES_PER_MS
+from timar_common.config import check, number
 from timar_common.stream import SampleStream, StreamCounters
 
 from timar_audio.levels import SILENCE_DBFS, level_dbfs
@@ -34,22 +34,12 @@ class State(enum.Enum):
 class ActivityConfig:
     """Hysteresis of one voice."""
 
-    threshold: float = option(
-        0.5, "Probability from which a frame counts as speech.", minimum=0.01, maximum=0.99
-    )
-    min_level_dbfs: float = option(
-        -65.0, "A frame below this level is never speech.", unit="dBFS", minimum=-120.0, maximum=0.0
-    )
-    start_ms: int = option(
-        140, "So much speech, less the pauses in it, makes a start.", unit="ms", minimum=10, maximum=1000
-    )
-    hang_ms: int = option(240, "So much without speech makes an end.", unit="ms", minimum=20, maximum=3000)
-    resume_ms: int = option(
-        40,
-        "So much speech on end, while stopping, is speech again and not a click.",
-        unit="ms",
-        minimum=10,
-        maximum=1000,
+    threshold: float = number(0.5, "Probability from which a frame counts as speech.", 0.01, 0.99)
+    min_level_dbfs: float = number(-65.0, "A frame below this level is never speech.", -120.0, 0.0, "dBFS")
+    start_ms: int = number(140, "So much speech, less the pauses in it, makes a start.", 10, 1000, "ms")
+    hang_ms: int = number(240, "So much without speech makes an end of activity.", 20, 3000, "ms")
+    resume_ms: int = number(
+        40, "So much speech on end, while stopping, is speech again, and no click.", 10, 1000, "ms"
     )
 
     def __post_init__(self) -> None:
@@ -97,9 +87,9 @@ class VoiceState:
     def __init__(self, config: ActivityConfig) -> None:
         self.state = State.QUIET
         self.speech_end = 0
-        self._start = config.start_ms * SAMPLE_RATE_HZ // 1000
-        self._hang = config.hang_ms * SAMPLE_RATE_HZ // 1000
-        self._resume = config.resume_ms * SAMPLE_RATE_HZ // 1000
+        self._start = config.start_ms * SAMPLES_PER_MS
+        self._hang = config.hang_ms * SAMPLES_PER_MS
+        self._resume = config.resume_ms * SAMPLES_PER_MS
         self._first = 0
         self._evidence = 0
 
@@ -160,10 +150,6 @@ class SpeakerActivity:
         """Whether any sound came yet."""
         return self._stream.is_started
 
-    def gap_before(self, first_sample: int) -> int:
-        """Return how many samples are missing before a block; see `SampleStream.gap_before`."""
-        return self._stream.gap_before(first_sample)
-
     def push(
         self,
         first_sample: int,
@@ -184,7 +170,7 @@ class SpeakerActivity:
         """
         was_started = self._stream.is_started
         decided: list[Activity] = []
-        if self.gap_before(first_sample) > _KEPT_SAMPLES // 2:
+        if self._stream.gap_before(first_sample) > _KEPT_SAMPLES // 2:
             decided += self._push_gap(first_sample)
         self._stream.push(first_sample, samples, filled_samples)
         if not was_started:

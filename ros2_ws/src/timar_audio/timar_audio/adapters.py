@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable
 
 from timar_common.clock import SAMPLE_RATE_HZ
-from timar_common.config import check, option
+from timar_common.config import check, number, option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,12 +17,8 @@ class AudioCommonConfig:
     user_topic: str = option("", "Where the user's sound is published for others.")
     agent_topic: str = option("", "Where the head's own voice is published for others, as it is heard.")
     speech_topic: str = option("", "Topic of another package's synthesiser, whose sound the head says.")
-    utterance_gap_ms: int = option(
-        500,
-        "Their sound has no end: so long without more of it ends an utterance.",
-        unit="ms",
-        minimum=50,
-        maximum=10_000,
+    utterance_gap_ms: int = number(
+        500, "Their sound has no end: so long without more of it ends an utterance.", 50, 10_000, "ms"
     )
 
     def __post_init__(self) -> None:
@@ -45,19 +41,15 @@ class Ros4HriConfig:
     """The adapter to ROS4HRI's voice topics."""
 
     humans: str = option("/humans", "Namespace of ROS4HRI's topics, as REP-155 names it.")
-    forget_after_s: float = option(
+    forget_after_s: float = number(
         10.0,
         "A voice that has been silent for so long is no longer tracked; the next has another id.",
-        unit="s",
-        minimum=0.5,
-        maximum=3600.0,
+        0.5,
+        3600.0,
+        "s",
     )
-    repeat_ms: int = option(
-        200,
-        "is_speaking is repeated so often, for who subscribes after the id became known.",
-        unit="ms",
-        minimum=20,
-        maximum=5000,
+    repeat_ms: int = number(
+        200, "is_speaking is repeated so often, for who subscribes after the id became known.", 20, 5000, "ms"
     )
 
     def __post_init__(self) -> None:

@@ -16,14 +16,16 @@ import scipy.signal
 from timar_common.clock import SAMPLE_RATE_HZ
 from timar_common.diagnostics import Level
 
-from timar_audio.capture import Capture, CaptureConfig
+from timar_audio.capture import Capture
+from timar_audio.capture_config import CaptureConfig
 from timar_audio.devices import import_portaudio, list_devices
 from timar_audio.health import HealthConfig, InputHealth
 from timar_audio.levels import level_dbfs, peak_dbfs
 from timar_audio.loudspeaker import Loudspeaker
 from timar_audio.microphone import MicrophoneSource
 from timar_audio.motion_noise import written
-from timar_audio.playback import Playback, PlaybackConfig
+from timar_audio.playback import Playback
+from timar_audio.playback_config import PlaybackConfig
 from timar_audio.speech import SpeechQueue
 
 _SWEEP_AT_S = 3.0

@@ -16,7 +16,7 @@ from timar_common.diagnostics import Report
 from timar_msgs.msg import SpeechChunk
 
 from timar_audio.adapters import AudioCommonConfig
-from timar_audio.foreign_sound import (
+from timar_audio.external_audio import (
     Layout,
     fill_audio_data,
     fill_info,

@@ -5,29 +5,19 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from timar_common.config import check, option
+from timar_common.config import check, number
 
 
 @dataclasses.dataclass(frozen=True)
 class BackgroundConfig:
     """By how much speech must stand out of the background, and how fast that is learned."""
 
-    above_db: float = option(
-        1.0, "Speech is at least so much above the background.", unit="dB", minimum=0.0, maximum=60.0
-    )
-    above_spreads: float = option(
-        2.0, "And at least so many times the background's own spread.", minimum=0.0, maximum=20.0
-    )
-    fall_s: float = option(
-        0.09, "How fast the background is believed to fall.", unit="s", minimum=0.001, maximum=60.0
-    )
-    rise_s: float = option(0.4, "How fast to rise, without speech.", unit="s", minimum=0.001, maximum=60.0)
-    rise_in_speech_s: float = option(
-        10.0, "How fast to rise during speech.", unit="s", minimum=0.001, maximum=600.0
-    )
-    spread_s: float = option(
-        1.0, "Over how long the spread is averaged.", unit="s", minimum=0.001, maximum=60.0
-    )
+    above_db: float = number(1.0, "Speech is at least so much above the background.", 0.0, 60.0, "dB")
+    above_spreads: float = number(2.0, "And at least so many times the background's own spread.", 0.0, 20.0)
+    fall_s: float = number(0.09, "How fast the background is believed to fall.", 0.001, 60.0, "s")
+    rise_s: float = number(0.4, "How fast to rise, without speech.", 0.001, 60.0, "s")
+    rise_in_speech_s: float = number(10.0, "How fast to rise during speech.", 0.001, 600.0, "s")
+    spread_s: float = number(1.0, "Over how long the spread is averaged.", 0.001, 60.0, "s")
 
     def __post_init__(self) -> None:
         check(self)

@@ -3,147 +3,15 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
 
 import numpy as np
 import numpy.typing as npt
-from timar_common.clock import SAMPLE_RATE_HZ, SampleClock
-from timar_common.config import check, option
+from timar_common.clock import SAMPLE_RATE_HZ, SAMPLES_PER_MS, SampleClock
 from timar_common.diagnostics import Level, Report
-from timar_common.resample import MIX
 
-from timar_audio.foreign_sound import GSTREAMER_FORMATS, Layout
+from timar_audio.blocks import AudioBlock
 from timar_audio.levels import level_dbfs, peak_dbfs
 from timar_audio.sources import Sound
-
-
-@dataclasses.dataclass(frozen=True)
-class CaptureConfig:
-    """The capture node."""
-
-    source: str = option(
-        "microphone",
-        "Where the user's sound comes from; topic: from another node, in messages of audio_common_msgs.",
-        choices=("microphone", "file", "topic"),
-    )
-    device: str = option(
-        "", "Microphone by name (a part of it is enough) or index; empty: the system's default."
-    )
-    file: str = option("", "Sound file that plays the user, when source is file; silence follows its end.")
-    topic: str = option("audio", "Topic of another node's microphone, when source is topic.")
-    topic_format: str = option(
-        "S16LE",
-        "What the bytes of ros-drivers' AudioData mean while no audio_info came.",
-        choices=tuple(GSTREAMER_FORMATS),
-    )
-    topic_rate_hz: int = option(
-        16_000, "Their rate, while none came.", unit="Hz", minimum=1_000, maximum=384_000
-    )
-    topic_channels: int = option(1, "Their channels, while none came.", minimum=1, maximum=64)
-    channel: int = option(
-        MIX,
-        "Channel of microphone, file or topic, from 0; -1 mixes all (of a microphone, the first two).",
-        minimum=-1,
-        maximum=63,
-    )
-    native_rate_hz: int = option(
-        0, "Rate the microphone is opened at; 0: the device's own.", unit="Hz", minimum=0, maximum=384_000
-    )
-    buffer_ms: int = option(
-        100,
-        "The device's own buffer: for so long this process may be held up without losing sound.",
-        unit="ms",
-        minimum=20,
-        maximum=2000,
-    )
-    block_ms: int = option(20, "Length of a published block.", unit="ms", minimum=10, maximum=100)
-    wait_for_listeners: int = option(
-        0,
-        "A file starts only when so many subscriptions to user/audio have matched; a microphone never waits.",
-        minimum=0,
-        maximum=100,
-    )
-    wait_for_raw_listeners: int = option(
-        0,
-        "The same for subscriptions to user/audio_raw, which is the clock of playback.",
-        minimum=0,
-        maximum=100,
-    )
-    wait_for_nodes: int = option(
-        0,
-        "A file also waits until so many nodes are configured, the body among them; seen by /diagnostics.",
-        minimum=0,
-        maximum=100,
-    )
-    wait_timeout_s: float = option(
-        10.0,
-        "After so long a file starts without them, with a warning.",
-        unit="s",
-        minimum=0.0,
-        maximum=300.0,
-    )
-    vanished_after_ms: int = option(
-        800, "A microphone that brings nothing for so long is gone.", unit="ms", minimum=100, maximum=60_000
-    )
-    first_sound_within_ms: int = option(
-        5000, "How long a microphone may take to its first sound.", unit="ms", minimum=100, maximum=60_000
-    )
-    reopen_every_ms: int = option(
-        500, "A microphone that is gone is looked for so often.", unit="ms", minimum=100, maximum=60_000
-    )
-    device_latency_ms: float = option(
-        0.0,
-        "From the ear to the device's counter, subtracted from every stamp; `timar audio check` measures it.",
-        unit="ms",
-        minimum=0.0,
-        maximum=500.0,
-    )
-    echo_suppression: str = option(
-        "none",
-        "How the head's own voice is taken out of user/audio; hardware: the microphone does it itself.",
-        choices=("none", "webrtc", "hardware"),
-    )
-    echo_tail_ms: int = option(
-        320,
-        "Echo that is modelled, from the loudspeaker's buffer to the end of the room's answer.",
-        unit="ms",
-        minimum=20,
-        maximum=2000,
-    )
-    echo_wait_ms: int = option(
-        40,
-        "How long a block of user/audio waits for agent/audio of its place.",
-        unit="ms",
-        minimum=0,
-        maximum=500,
-    )
-
-    def __post_init__(self) -> None:
-        check(self)
-
-    @property
-    def block_samples(self) -> int:
-        """Length of a published block [samples]."""
-        return self.block_ms * SAMPLE_RATE_HZ // 1000
-
-    @property
-    def topic_layout(self) -> Layout:
-        """What plain bytes on the topic mean until their node says so."""
-        return Layout(self.topic_format, self.topic_channels, self.topic_rate_hz)
-
-
-@dataclasses.dataclass(frozen=True)
-class SoundBlock:
-    """A block of sound in its place."""
-
-    first_sample: int
-    """Place of samples[0] on the conversation clock [samples]."""
-    samples: npt.NDArray[np.int16]
-    """(n,) at 16 kHz, n > 0."""
-    filled_samples: int
-    """How many of them are silence put where sound was lost."""
-    monotonic_ns: int
-    """When samples[0] was heard, CLOCK_MONOTONIC [ns]."""
 
 
 class Capture:
@@ -179,7 +47,7 @@ class Capture:
             maxlen=max(1, SAMPLE_RATE_HZ // block_samples)
         )
 
-    def push(self, sound: Sound) -> list[SoundBlock]:
+    def push(self, sound: Sound) -> list[AudioBlock]:
         """Take in what the source gave and return the blocks that are full.
 
         Raises:
@@ -197,7 +65,7 @@ class Capture:
         self.samples_in += sound.samples.size
         return self._full_blocks()
 
-    def fill_until(self, monotonic_ns: int) -> list[SoundBlock]:
+    def fill_until(self, monotonic_ns: int) -> list[AudioBlock]:
         """Carry the clock on with silence while the source is gone; what sounds next is of a new source.
 
         Raises:
@@ -236,7 +104,7 @@ class Capture:
         if not self.clock.is_started:
             return 0
         behind = self.clock.sample_at(sound.monotonic_ns) - (sound.counter + self._offset)
-        jump = self.clock.config.jump_ms * SAMPLE_RATE_HZ / 1000
+        jump = self.clock.config.jump_ms * SAMPLES_PER_MS
         if not (sound.has_overflowed or behind > jump):
             return 0
         if behind > self._max_fill:
@@ -273,18 +141,18 @@ class Capture:
         self._samples = np.concatenate([self._samples, samples])
         self._is_fill = np.concatenate([self._is_fill, np.full(samples.size, is_fill)])
 
-    def _full_blocks(self) -> list[SoundBlock]:
+    def _full_blocks(self) -> list[AudioBlock]:
         blocks = []
         while self._samples.size >= self._block:
             samples, self._samples = self._samples[: self._block], self._samples[self._block :]
             is_fill, self._is_fill = self._is_fill[: self._block], self._is_fill[self._block :]
             self._last_second.append(samples)
             blocks.append(
-                SoundBlock(
+                AudioBlock(
                     self._next_sample,
                     samples,
-                    int(is_fill.sum()),
                     self.clock.monotonic_ns(self._next_sample),
+                    int(is_fill.sum()),
                 )
             )
             self._next_sample += self._block

@@ -13,12 +13,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from timar_common.clock import SAMPLE_RATE_HZ
+from timar_common.clock import SAMPLE_RATE_HZ, SAMPLES_PER_MS
 from timar_common.diagnostics import Level, Report
 from timar_common.pcm import FULL_SCALE, float_to_int16
 from timar_common.stream import SampleStream
 
-from timar_audio.capture import SoundBlock
+from timar_audio.blocks import AudioBlock
 from timar_audio.echo_filter import EchoFilter, EchoFilterConfig
 from timar_audio.levels import level_dbfs
 
@@ -58,7 +58,7 @@ class WebRtcSuppressor:
             raise ValueError(
                 f"a block has {block} samples, expected a multiple of {FRAME} (10 ms) for webrtc"
             )
-        partitions = max(1, math.ceil(tail_ms * SAMPLE_RATE_HZ / 1000 / block))
+        partitions = max(1, math.ceil(tail_ms * SAMPLES_PER_MS / block))
         self._filter = EchoFilter(EchoFilterConfig(block=block, partitions=partitions))
         try:
             from pywebrtc_audio import AudioProcessor
@@ -84,7 +84,7 @@ class WebRtcSuppressor:
 class _Waiting:
     """A block that waits for the agent's sound."""
 
-    block: SoundBlock
+    block: AudioBlock
     since_ns: int
 
 
@@ -105,14 +105,14 @@ class EchoStage:
         self._waiting: collections.deque[_Waiting] = collections.deque()
         self._raw_dbfs = self._clean_dbfs = -120.0
 
-    def push_user(self, block: SoundBlock, monotonic_ns: int) -> list[SoundBlock]:
+    def push_user(self, block: AudioBlock, monotonic_ns: int) -> list[AudioBlock]:
         """Take a block of the microphone in, and return those that are ready."""
         self._waiting.append(_Waiting(block, monotonic_ns))
         return self.ready(monotonic_ns)
 
     def push_agent(
         self, first_sample: int, samples: npt.NDArray[np.int16], monotonic_ns: int
-    ) -> list[SoundBlock]:
+    ) -> list[AudioBlock]:
         """Take what left the loudspeaker, and return the blocks that waited for it.
 
         Raises:
@@ -125,7 +125,7 @@ class EchoStage:
         """Forget the agent's sound: its counter began anew."""
         self._agent = SampleStream(capacity=_KEPT)
 
-    def ready(self, monotonic_ns: int) -> list[SoundBlock]:
+    def ready(self, monotonic_ns: int) -> list[AudioBlock]:
         """Return the blocks whose echo is known by now, and those that waited long enough."""
         blocks = []
         while self._waiting:
@@ -151,7 +151,7 @@ class EchoStage:
             report.worsen(Level.WARN, "echo suppression hears no agent/audio; is playback running?")
         return report
 
-    def _suppress(self, block: SoundBlock) -> SoundBlock:
+    def _suppress(self, block: AudioBlock) -> AudioBlock:
         first = block.first_sample
         oldest = self._agent.end_sample - _KEPT
         far = (

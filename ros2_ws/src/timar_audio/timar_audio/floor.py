@@ -13,7 +13,7 @@ import dataclasses
 import enum
 from collections.abc import Callable
 
-from timar_common.clock import SAMPLE_RATE_HZ
+from timar_common.clock import SAMPLE_RATE_HZ, SAMPLES_PER_MS
 
 from timar_audio.activity import Activity, Started, State, Stopped
 from timar_audio.turns_config import TurnsConfig
@@ -108,9 +108,9 @@ class TurnRules:
         self._judge = judge
         self._end_threshold = config.end_threshold
         self._pause, self._min_pause, self._max_pause = (
-            ms * SAMPLE_RATE_HZ // 1000 for ms in (config.pause_ms, config.min_pause_ms, config.max_pause_ms)
+            ms * SAMPLES_PER_MS for ms in (config.pause_ms, config.min_pause_ms, config.max_pause_ms)
         )
-        self._barge_in = config.barge_in_ms * SAMPLE_RATE_HZ // 1000
+        self._barge_in = config.barge_in_ms * SAMPLES_PER_MS
         self._turns: dict[Speaker, _Turn | None] = {speaker: None for speaker in Speaker}
         self._counts = {speaker: 0 for speaker in Speaker}
         self._speech_end = {speaker: 0 for speaker in Speaker}

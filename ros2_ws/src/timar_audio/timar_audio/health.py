@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 from timar_common.clock import SAMPLE_RATE_HZ
-from timar_common.config import check, option
+from timar_common.config import check, number
 from timar_common.diagnostics import Level, Report
 from timar_common.pcm import FULL_SCALE
 
@@ -17,13 +17,11 @@ from timar_common.pcm import FULL_SCALE
 class HealthConfig:
     """When a microphone is called ill."""
 
-    window_s: float = option(2.0, "Sound that is looked at.", unit="s", minimum=0.5, maximum=60.0)
-    clipped_share: float = option(
-        0.002, "Share of samples at full scale from which the sound is clipped.", minimum=0.0, maximum=1.0
+    window_s: float = number(2.0, "Sound that is looked at.", 0.5, 60.0, "s")
+    clipped_share: float = number(
+        0.002, "Share of samples at full scale from which the sound is clipped.", 0.0, 1.0
     )
-    offset_dbfs: float = option(
-        -30.0, "Mean from which the microphone is off its zero.", unit="dBFS", minimum=-90.0, maximum=0.0
-    )
+    offset_dbfs: float = number(-30.0, "Mean from which the microphone is off its zero.", -90.0, 0.0, "dBFS")
 
     def __post_init__(self) -> None:
         check(self)

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import soxr
-from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ, SampleClock
+from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ, SAMPLES_PER_MS, SampleClock
 from timar_common.diagnostics import Level, Report
 from timar_common.pcm import float_to_int16, int16_to_float
 
@@ -130,7 +130,7 @@ class SpeakerDrive:
         heard_ns = self._clock.monotonic_ns(self._written * self._nominal)
         error = voice.clock.sample_at(heard_ns) - self._position
         resampler = self._resampler
-        if resampler is None or abs(error) > self.config.jump_ms * SAMPLE_RATE_HZ / 1000:
+        if resampler is None or abs(error) > self.config.jump_ms * SAMPLES_PER_MS:
             resampler = self._jump(voice, voice.clock.sample_at(heard_ns))
             error = 0.0
         self.error_ms = 1000 * error / SAMPLE_RATE_HZ

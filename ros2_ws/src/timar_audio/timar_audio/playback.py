@@ -1,150 +1,22 @@
 """The agent's voice on the conversation clock: planned ahead, given to a sink, and reported as heard. Pure.
 
-A speech feed says what is to be spoken where: a file, whose position is the conversation's, or utterances
+A speech source says what is to be spoken where: a file, whose position is the conversation's, or utterances
 from a synthesiser. The plan holds what was promised and not yet heard; a cut withdraws it. A loudspeaker is
 given sound before it is heard, by so much as its buffer holds; any other sink hears it when it is due.
 """
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import numpy.typing as npt
-from timar_common.clock import SAMPLE_RATE_HZ, SampleClock
-from timar_common.config import check, option
+from timar_common.clock import SAMPLE_RATE_HZ, SAMPLES_PER_MS, SampleClock
 from timar_common.diagnostics import Level, Report
 
+from timar_audio.blocks import AudioBlock
 from timar_audio.levels import level_dbfs
 from timar_audio.plan import PlannedChunk, SpeechPlan
-from timar_audio.speech import SpeechFeed, SpeechQueue, Spoken
-
-MAX_JUMP_SAMPLES = 60 * SAMPLE_RATE_HZ
-"""A jump of the user's counter beyond this is a broken index."""
-
-
-@dataclasses.dataclass(frozen=True)
-class PlaybackConfig:
-    """The playback node."""
-
-    source: str = option(
-        "speech",
-        "Where the agent's speech comes from; speech: agent/speech and the action speak.",
-        choices=("speech", "file", "none"),
-    )
-    file: str = option(
-        "", "Sound file that plays the agent, when source is file; its position is the conversation's."
-    )
-    channel: int = option(-1, "Channel of the file, from 0; -1 mixes all.", minimum=-1, maximum=63)
-    sink: str = option(
-        "null",
-        "Where the agent's voice goes; null: heard by nobody, and yet it keeps its time.",
-        choices=("null", "speaker", "file"),
-    )
-    device: str = option(
-        "", "Loudspeaker by name (a part of it is enough) or index; empty: the system's default."
-    )
-    speaker_rate_hz: int = option(
-        0, "Rate the loudspeaker is opened at; 0: the device's own.", unit="Hz", minimum=0, maximum=192_000
-    )
-    speaker_buffer_ms: int = option(
-        60,
-        "The loudspeaker's own buffer: what is in it cannot be taken back when the user barges in.",
-        unit="ms",
-        minimum=10,
-        maximum=1000,
-    )
-    sink_file: str = option("", "WAV file that takes what is heard, when sink is file.")
-    stop_on_barge_in: bool = option(True, "Whether a BARGE_IN of the user ends what is said and waits.")
-    fade_ms: int = option(20, "How the voice ends when it is cut.", unit="ms", minimum=1, maximum=200)
-    start_lead_ms: int = option(
-        320,
-        "How far ahead an utterance begins, so that the face can be made for it.",
-        unit="ms",
-        minimum=20,
-        maximum=2000,
-    )
-    prebuffer_ms: int = option(
-        120,
-        "So much of an utterance must have come before it begins, or goes on after it ran dry.",
-        unit="ms",
-        minimum=0,
-        maximum=5000,
-    )
-    max_waiting_s: float = option(
-        60.0, "How much speech may wait to be planned; more is refused.", unit="s", minimum=1.0, maximum=600.0
-    )
-    speech_patience_s: float = option(
-        10.0,
-        "An utterance without its last chunk, to which nothing comes for so long, has failed.",
-        unit="s",
-        minimum=0.5,
-        maximum=600.0,
-    )
-    plan_ahead_s: float = option(
-        2.0, "How far ahead of the clock speech is planned.", unit="s", minimum=1.0, maximum=10.0
-    )
-    plan_chunk_ms: int = option(200, "Length of one planned chunk.", unit="ms", minimum=20, maximum=1000)
-    block_ms: int = option(20, "Length of a block of heard sound.", unit="ms", minimum=10, maximum=100)
-    wait_for_listeners: int = option(
-        0,
-        "A file joins the clock only when so many subscriptions to agent/audio have matched.",
-        minimum=0,
-        maximum=100,
-    )
-    wait_for_plan_listeners: int = option(
-        0, "The same for subscriptions to agent/audio_planned.", minimum=0, maximum=100
-    )
-    wait_timeout_s: float = option(
-        8.0, "After so long it joins without them, with a warning.", unit="s", minimum=0.0, maximum=300.0
-    )
-    free_run_after_ms: int = option(
-        100,
-        "When no block of user/audio_raw comes for so long the clock is carried on by machine time.",
-        unit="ms",
-        minimum=40,
-        maximum=5000,
-    )
-
-    def __post_init__(self) -> None:
-        check(self)
-
-    @property
-    def block_samples(self) -> int:
-        """Length of a block of heard sound [samples]."""
-        return self.block_ms * SAMPLE_RATE_HZ // 1000
-
-    @property
-    def chunk_samples(self) -> int:
-        """Length of a planned chunk [samples]."""
-        return self.plan_chunk_ms * SAMPLE_RATE_HZ // 1000
-
-    @property
-    def fade_samples(self) -> int:
-        """Length of the fade at a cut [samples]."""
-        return self.fade_ms * SAMPLE_RATE_HZ // 1000
-
-    @property
-    def lead_samples(self) -> int:
-        """How far ahead an utterance begins [samples]."""
-        return self.start_lead_ms * SAMPLE_RATE_HZ // 1000
-
-    @property
-    def ahead_samples(self) -> int:
-        """How far ahead is planned [samples]."""
-        return round(self.plan_ahead_s * SAMPLE_RATE_HZ)
-
-
-@dataclasses.dataclass(frozen=True)
-class HeardBlock:
-    """What left the loudspeaker."""
-
-    first_sample: int
-    """Place of samples[0] on the conversation clock [samples]."""
-    samples: npt.NDArray[np.int16]
-    """(n,) at 16 kHz, n > 0."""
-    monotonic_ns: int
-    """When samples[0] was heard, CLOCK_MONOTONIC [ns]."""
+from timar_audio.playback_config import PlaybackConfig
+from timar_audio.speech import SpeechQueue, SpeechSource, Spoken
 
 
 class Playback:
@@ -154,7 +26,7 @@ class Playback:
     loudspeaker `give` hands out what it is to play next; what it was not given in time is heard by nobody.
     """
 
-    def __init__(self, config: PlaybackConfig, feed: SpeechFeed) -> None:
+    def __init__(self, config: PlaybackConfig, source: SpeechSource) -> None:
         self.config = config
         self.clock = SampleClock()
         self.plan = SpeechPlan()
@@ -166,14 +38,15 @@ class Playback:
         """Samples that could not be played because the clock jumped over them [samples]."""
         self.samples_missed = 0
         """Speech that the loudspeaker did not ask for in time [samples]."""
-        self._feed = feed
-        self._queue = feed if isinstance(feed, SpeechQueue) else None
+        self._source = source
+        self._queue = source if isinstance(source, SpeechQueue) else None
         self._given = SpeechPlan()
         self._heard_end = 0
         self._given_end = 0
         self._planned_end = 0
         self._user_end = 0
         self._observed_ns = 0
+        self._ahead = round(config.plan_ahead_s * SAMPLE_RATE_HZ)
         self._last_level_dbfs = -120.0
 
     def observe_user(self, first_sample: int, samples: int, first_ns: int, monotonic_ns: int) -> None:
@@ -185,38 +58,31 @@ class Playback:
             first_ns: When its first sample was heard, CLOCK_MONOTONIC [ns].
             monotonic_ns: Now [ns].
         """
-        if first_sample < 0:
-            raise ValueError(f"a block starts at sample {first_sample}, expected 0 or later")
-        if self.clock.is_started and first_sample - self._user_end > MAX_JUMP_SAMPLES:
-            raise ValueError(
-                f"a block starts at sample {first_sample}, {first_sample - self._user_end} after the end of "
-                f"the last one; at most {MAX_JUMP_SAMPLES} are believed: reset the conversation to start anew"
-            )
         if not self.clock.is_started:
             self._heard_end = self._given_end = self._planned_end = first_sample
         self.clock.observe(first_sample, first_ns)
         self._user_end = max(self._user_end, first_sample + samples)
         self._observed_ns = monotonic_ns
 
-    def restart(self, feed: SpeechFeed) -> list[PlannedChunk]:
-        """Begin a new conversation with the next block, for the counter began anew.
+    def restart(self, source: SpeechSource) -> list[PlannedChunk]:
+        """Begin a new conversation with the next block, for the sample counter restarted.
 
         Args:
-            feed: What is said from now on; a queue keeps its place and what it says is interrupted.
+            source: What is said from now on; a queue stays, and what it says is interrupted.
 
         Returns:
             What to announce.
         """
         if self._queue is not None:
             self._queue.interrupt(self._given_end)
-        self._feed = feed
-        self._queue = feed if isinstance(feed, SpeechQueue) else None
+        self._source = source
+        self._queue = source if isinstance(source, SpeechQueue) else None
         self.clock = SampleClock()
         self._given = SpeechPlan()
         self._user_end = 0
         return [self.plan.cut(0)]
 
-    def advance(self, monotonic_ns: int) -> tuple[list[PlannedChunk], list[HeardBlock]]:
+    def advance(self, monotonic_ns: int) -> tuple[list[PlannedChunk], list[AudioBlock]]:
         """Return what is to be announced and what was heard since the last call."""
         if self._queue is not None:
             self._queue.expire(monotonic_ns)
@@ -297,7 +163,7 @@ class Playback:
         return report
 
     def _fade_out(self, first_sample: int, fade_samples: int | None = None) -> PlannedChunk:
-        fade = self.config.fade_samples if fade_samples is None else fade_samples
+        fade = self.config.fade_ms * SAMPLES_PER_MS if fade_samples is None else fade_samples
         chunk = self.plan.cut(first_sample, fade)
         self._planned_end = first_sample + chunk.samples.size
         return chunk
@@ -311,10 +177,12 @@ class Playback:
 
     def _plan_ahead(self) -> list[PlannedChunk]:
         chunks: list[PlannedChunk] = []
-        earliest = max(self._heard_end + self.config.lead_samples, self._given_end)
+        earliest = max(self._heard_end + self.config.start_lead_ms * SAMPLES_PER_MS, self._given_end)
         self._planned_end = max(self._planned_end, self._given_end)
-        while self._planned_end < self._heard_end + self.config.ahead_samples:
-            speech = self._feed.next_chunk(self._planned_end, earliest, self.config.chunk_samples)
+        while self._planned_end < self._heard_end + self._ahead:
+            speech = self._source.next_chunk(
+                self._planned_end, earliest, self.config.plan_chunk_ms * SAMPLES_PER_MS
+            )
             if speech is None:
                 break
             first, samples = speech
@@ -322,18 +190,18 @@ class Playback:
             self._planned_end = first + samples.size
         return chunks
 
-    def _hear(self, now_sample: int) -> list[HeardBlock]:
-        block = self.config.block_samples
-        limit = self.config.ahead_samples
+    def _hear(self, now_sample: int) -> list[AudioBlock]:
+        block = self.config.block_ms * SAMPLES_PER_MS
+        limit = self._ahead
         if now_sample - self._heard_end > limit:
             self._skip((now_sample - self._heard_end - limit) // block * block)
-        heard: list[HeardBlock] = []
+        heard: list[AudioBlock] = []
         while self._heard_end + block <= now_sample:
             first = self._heard_end
             samples = self._hear_block(first, first + block)
             self._heard_end += block
             self.samples_heard += block
-            heard.append(HeardBlock(first, samples, self.clock.monotonic_ns(first)))
+            heard.append(AudioBlock(first, samples, self.clock.monotonic_ns(first)))
         if heard:
             self._last_level_dbfs = level_dbfs(heard[-1].samples)
         return heard

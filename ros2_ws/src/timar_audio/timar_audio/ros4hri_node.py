@@ -14,7 +14,7 @@ from timar_msgs.msg import VoiceActivity
 
 from timar_audio.adapters import Ros4HriConfig, VoiceTracker
 from timar_audio.audio_common_node import audio_common
-from timar_audio.foreign_sound import fill_audio_data
+from timar_audio.external_audio import fill_audio_data
 
 _DEPTH = 50
 

@@ -9,64 +9,84 @@ from __future__ import annotations
 import collections
 import dataclasses
 import enum
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ
+from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ, SAMPLES_PER_MS
+from timar_common.component import Log
+from timar_common.diagnostics import Level
+from timar_common.extensions import load_extension
 from timar_common.pcm import int16_to_float
 from timar_common.resample import ToConversationRate
 from timar_common.wav import SoundFile
+
+from timar_audio.playback_config import PlaybackConfig
 
 MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 192_000
 _REMEMBERED = 256
 _NO_SOUND = np.zeros(0, np.int16)
 
 
-class SpeechFeed(Protocol):
-    """What playback asks of a source of speech."""
+class SpeechSource:
+    """Base of what says where and what the agent speaks; this one says nothing.
+
+    A source from another package derives from it and is named by the entry point group
+    `timar.speech_sources`; it is called with the `PlaybackConfig`. It is made again when the conversation's
+    counter restarts. docs/audio.md has an example.
+    """
+
+    has_ended = False
+    """Whether it will never speak again; said once in the log."""
+    notes: Sequence[Log] = ()
+    """Lines for the log when it begins."""
 
     def next_chunk(
         self, planned_end: int, earliest_sample: int, samples: int
     ) -> tuple[int, npt.NDArray[np.int16]] | None:
-        """Return the next speech and its place, None when there is nothing to plan now.
+        """Return the next speech and its position, None when there is nothing to plan now.
+
+        Called with every block of the microphone: it returns at once.
 
         Args:
-            planned_end: One past what is planned already; places grow [samples].
+            planned_end: One past what is planned already; positions grow [samples].
             earliest_sample: Where speech that begins now may begin at the earliest [samples].
             samples: At most so much [samples].
+
+        Returns:
+            Position on the conversation clock [samples], >= planned_end, and (n,) int16 at 16 kHz.
         """
-
-
-class NoSpeech:
-    """An agent that says nothing."""
-
-    def next_chunk(
-        self, planned_end: int, earliest_sample: int, samples: int
-    ) -> tuple[int, npt.NDArray[np.int16]] | None:
-        """Return nothing."""
         return None
 
+    def close(self) -> None:
+        """Release what it holds."""
 
-class FileSpeech:
+
+class FileSpeech(SpeechSource):
     """A file's sound as planned speech, pauses and all; its position is the conversation's."""
 
     def __init__(self, file: SoundFile) -> None:
-        self.has_ended = False
-        """Whether the file has nothing more to give."""
         self._file = file
         self._position = 0
+        self.notes = [
+            Log(Level.OK, file.description()),
+            *(Log(Level.WARN, warning) for warning in file.warnings),
+        ]
 
     def next_chunk(
         self, planned_end: int, earliest_sample: int, samples: int
     ) -> tuple[int, npt.NDArray[np.int16]] | None:
-        """Return the file's samples of this place."""
+        """Return the file's samples of this position."""
         if planned_end > self._position:
             self._file.skip(planned_end - self._position)
         chunk = self._file.read(samples)
         self._position = planned_end + chunk.size
         self.has_ended = chunk.size < samples
         return (planned_end, chunk) if chunk.size else None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
 class Outcome(enum.IntEnum):
@@ -155,7 +175,7 @@ class _Segment:
     utterance: _Utterance
 
 
-class SpeechQueue:
+class SpeechQueue(SpeechSource):
     """Utterances from a synthesiser as speech to be planned.
 
     Args:
@@ -379,3 +399,31 @@ class SpeechQueue:
             if stays:
                 kept.append(dataclasses.replace(segment, samples=stays))
         self._segments = kept
+
+
+def make_speech_source(config: PlaybackConfig) -> SpeechSource:
+    """Return what `source` names: one of the project's own, or one that is installed.
+
+    Raises:
+        ValueError: There is none of that name, or its file holds no sound.
+        OSError: Its file cannot be read.
+    """
+    make = load_extension("timar.speech_sources", config.source, _BUILT_IN, "source")
+    source: SpeechSource = make(config)
+    return source
+
+
+def _queue(config: PlaybackConfig) -> SpeechQueue:
+    prebuffer = config.prebuffer_ms * SAMPLES_PER_MS
+    return SpeechQueue(round(config.max_waiting_s * SAMPLE_RATE_HZ), prebuffer, config.speech_patience_s)
+
+
+def _file(config: PlaybackConfig) -> FileSpeech:
+    return FileSpeech(SoundFile(config.file, config.channel))
+
+
+_BUILT_IN: Mapping[str, Callable[[PlaybackConfig], SpeechSource]] = {
+    "speech": _queue,
+    "file": _file,
+    "none": lambda config: SpeechSource(),
+}

@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ, SampleClock
+from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ, SAMPLES_PER_MS, SampleClock
 from timar_common.resample import ToConversationRate, pick_channel
 
-from timar_audio.foreign_sound import ForeignSound
+from timar_audio.external_audio import ExternalAudio
 from timar_audio.sources import Sound
 
 _READ_LIMIT_S = 0.1
@@ -30,7 +30,7 @@ _OLDEST_NS = 5 * NS_PER_S
 class Arrived:
     """A message's sound and when it came."""
 
-    sound: ForeignSound
+    sound: ExternalAudio
     end_ns: int
     """When its last sample was heard (of a stamped message), or when it came, CLOCK_MONOTONIC [ns]."""
 
@@ -75,7 +75,7 @@ class TopicSource:
         self._resampler = ToConversationRate(SAMPLE_RATE_HZ)
         self._start_counting()
 
-    def push(self, sound: ForeignSound, first_ns: int | None, arrived_ns: int) -> None:
+    def push(self, sound: ExternalAudio, first_ns: int | None, arrived_ns: int) -> None:
         """Take a message in; from any thread.
 
         Args:
@@ -173,6 +173,6 @@ class TopicSource:
         took_ms = (end_ns - self._late[0][1]) / 1e6
         if len(self._late) < _PERSISTS or took_ms < 0.9 * (_PERSISTS - 1) * length_ms:
             return False
-        self._lost += min(late_ms for late_ms, _ in self._late) * SAMPLE_RATE_HZ / 1000
+        self._lost += min(late_ms for late_ms, _ in self._late) * SAMPLES_PER_MS
         self._late.clear()
         return True

@@ -7,7 +7,7 @@ import dataclasses
 
 import numpy as np
 import numpy.typing as npt
-from timar_common.clock import SAMPLE_RATE_HZ
+from timar_common.clock import SAMPLE_RATE_HZ, SAMPLES_PER_MS
 
 from timar_audio.activity import Activity, SpeakerActivity
 from timar_audio.end_of_turn import LONGEST_HEARD_S, EndOfTurn
@@ -36,13 +36,11 @@ class Turns:
     """
 
     def __init__(self, config: TurnsConfig, model: EndOfTurn | None = None) -> None:
-        self.voices = {
-            speaker: SpeakerActivity(config.make_detector(), config.activity) for speaker in Speaker
-        }
+        self.voices = {speaker: SpeakerActivity(config.make_detector(), config) for speaker in Speaker}
         self.config = config
         self._model = model
         self.rules = TurnRules(config, None if model is None else self._judge)
-        self._skew = config.max_skew_ms * SAMPLE_RATE_HZ // 1000
+        self._skew = config.max_skew_ms * SAMPLES_PER_MS
         self._waiting: dict[Speaker, collections.deque[Activity]] = {
             speaker: collections.deque() for speaker in Speaker
         }

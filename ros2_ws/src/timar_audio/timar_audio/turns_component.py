@@ -11,10 +11,10 @@ from timar_common.clock import NOMINAL_NS_PER_SAMPLE
 from timar_common.component import Component, Log, Output, Publish
 from timar_common.diagnostics import Level, Percentiles, Report
 from timar_common.messages import Header, Message, new
-from timar_common.restarts import Belongs, ConversationWatch
+from timar_common.restarts import Belongs
 
 from timar_audio.activity import Activity
-from timar_audio.blocks import check_block
+from timar_audio.blocks import BlockFilter, check_block
 from timar_audio.end_of_turn import EndOfTurn, TimedEndOfTurn, load_end_of_turn
 from timar_audio.floor import FloorChange, Kind, Speaker, TurnEvent
 from timar_audio.levels import SILENCE_DBFS
@@ -57,7 +57,7 @@ class TurnsComponent(Component):
             self._gate = MotionGate(read_motion_noise(Path(config.motion_noise_file)))
             self.inputs = (*self.inputs, "joint_states")
         self._turns = Turns(config, self._make_model())
-        self._watch = ConversationWatch()
+        self._filter = BlockFilter()
         self._newest = {speaker: _Newest() for speaker in Speaker}
         self._waiting: collections.deque[tuple[Message, int]] = collections.deque()
         """The user's blocks that wait for joint speeds, and since when [ns]."""
@@ -76,7 +76,7 @@ class TurnsComponent(Component):
             message, _ = self._waiting.popleft()
             yield from self._on_audio(Speaker.USER, message)
         yield from self._end_conversation()
-        self._watch = ConversationWatch()
+        self._filter = BlockFilter()
 
     def handle(self, topic: str, message: Message, now_ns: int) -> Iterable[Output]:
         """Take a block of audio, or the joints' speeds.
@@ -98,7 +98,7 @@ class TurnsComponent(Component):
     def report(self) -> Report:
         """Count events and lost audio, and say how long decisions took."""
         report = Report(values={"floor": self._turns.rules.floor.state.name})
-        report.values["clock_restarts"] = self._watch.restarts
+        report.values["clock_restarts"] = self._filter.restarts
         if self._gate is not None:
             report.values["motion_gated_blocks"] = self._gated_blocks
         for kind, count in self._counts.items():
@@ -116,24 +116,20 @@ class TurnsComponent(Component):
                 report.worsen(Level.WARN, f"no audio of the {name} has come yet")
         return report
 
-    def _process_waiting(self, now_ns: int) -> list[Output]:
+    def _process_waiting(self, now_ns: int) -> Iterable[Output]:
         """Take the user's blocks whose joint speeds are known by now, and those that waited long enough."""
         assert self._gate is not None
         wait_ns = self.config.motion_wait_ms * 1_000_000
-        outputs: list[Output] = []
         while self._waiting:
             message, since_ns = self._waiting[0]
             if not self._gate.is_known(message.header.stamp) and now_ns - since_ns < wait_ns:
-                break
+                return
             self._waiting.popleft()
-            outputs += self._on_audio(Speaker.USER, message)
-        return outputs
+            yield from self._on_audio(Speaker.USER, message)
 
     def _on_audio(self, speaker: Speaker, message: Message) -> list[Output]:
         heard_ns = message.header.stamp
-        # Before the watch sees it: it would take the blocks after a broken index for a restarted counter.
-        self._turns.voices[speaker].gap_before(message.first_sample)
-        belongs = self._watch.observe(message.first_sample, message.samples.size, heard_ns)
+        belongs = self._filter.accept(speaker.name, message)
         if belongs is Belongs.OLD:
             return []
         outputs: list[Output] = []

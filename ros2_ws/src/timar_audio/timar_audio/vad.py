@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import webrtcvad
-from timar_common.clock import SAMPLE_RATE_HZ
+from timar_common.clock import SAMPLE_RATE_HZ, SAMPLES_PER_MS
 from timar_common.pcm import int16_to_float
 
 from timar_audio.background import Background, BackgroundConfig
@@ -58,7 +58,7 @@ class WebRtcDetector:
             )
         if aggressiveness not in range(4):
             raise ValueError(f"aggressiveness is {aggressiveness}, expected 0 (lenient) to 3 (strict)")
-        self.frame_samples = frame_ms * SAMPLE_RATE_HZ // 1000
+        self.frame_samples = frame_ms * SAMPLES_PER_MS
         self._vad = webrtcvad.Vad(aggressiveness)
         self._background = None if background is None else Background(background, frame_ms / 1000)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from timar_audio.capture import Capture, SoundBlock
+from timar_audio.blocks import AudioBlock
+from timar_audio.capture import Capture
+from timar_audio.external_audio import Layout, read_layout, read_sound
 from timar_audio.floor import Speaker
-from timar_audio.foreign_sound import Layout, read_layout, read_sound
 from timar_audio.topic_source import TopicSource
 from timar_common.clock import NOMINAL_NS_PER_SAMPLE
 from timar_common.messages import Header
@@ -58,7 +59,7 @@ class ForeignVoices:
             self.by_topic[agent_topic] = Speaker.AGENT
         self._layouts = {topic: _layout_of(reader, topic) for topic in self.by_topic}
         self._ears = {topic: _Ear(topic) for topic in self.by_topic}
-        self._newest_user: SoundBlock | None = None
+        self._newest_user: AudioBlock | None = None
         self._agent_offset: int | None = None
         self.refused: dict[str, str] = {}
         """The first reason by topic for which a message was left out."""
@@ -87,7 +88,7 @@ class ForeignVoices:
             message = audio_chunk(first, block.samples, header, block.filled_samples)
             yield BagMessage(TARGETS[speaker], entry.receive_ns, message)
 
-    def _place(self, block: SoundBlock) -> int | None:
+    def _place(self, block: AudioBlock) -> int | None:
         """Return where a block of the agent's begins on the user's counter; None before its begin."""
         user = self._newest_user
         if user is None:
@@ -109,7 +110,7 @@ class _Ear:
         self._source.open()
         self._capture = Capture(BLOCK_SAMPLES)
 
-    def hear(self, entry: BagMessage, layout: Layout | None) -> list[SoundBlock]:
+    def hear(self, entry: BagMessage, layout: Layout | None) -> list[AudioBlock]:
         sound = read_sound(entry.message, layout)
         self._now_ns = entry.receive_ns
         self._source.push(sound, sound.first_ros_ns, entry.receive_ns)

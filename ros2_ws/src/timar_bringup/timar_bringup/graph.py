@@ -321,13 +321,13 @@ def plan(arguments: Mapping[str, ParameterValue]) -> Plan:
             if arguments[argument] != ""
         }
         if node.name == "capture" and arguments["source"] == "file":
-            parameters["wait_for_listeners"] = count_listeners(chosen, "user/audio")
-            parameters["wait_for_raw_listeners"] = count_listeners(chosen, "user/audio_raw")
+            parameters["wait_for_subscribers"] = count_listeners(chosen, "user/audio")
+            parameters["wait_for_raw_subscribers"] = count_listeners(chosen, "user/audio_raw")
             parameters["wait_for_nodes"] = len(chosen)
         if node.name == "playback" and arguments["agent_file"]:
             parameters["source"] = "file"
-            parameters["wait_for_listeners"] = count_listeners(chosen, "agent/audio")
-            parameters["wait_for_plan_listeners"] = count_listeners(chosen, "agent/audio_planned")
+            parameters["wait_for_subscribers"] = count_listeners(chosen, "agent/audio")
+            parameters["wait_for_plan_subscribers"] = count_listeners(chosen, "agent/audio_planned")
         if node.name == "perception":
             parameters |= _image_source(arguments)
         if not arguments["autostart"]:

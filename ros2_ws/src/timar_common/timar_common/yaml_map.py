@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
+from timar_common.config import describe
 from timar_common.suggest import nearest
+
+_Config = TypeVar("_Config")
 
 
 class YamlMap:
@@ -122,6 +126,42 @@ class YamlMap:
         """Tell whether a key is there; it counts as known."""
         self._asked.add(key)
         return key in self._entries
+
+    def config(self, config_type: type[_Config]) -> _Config:
+        """Return a configuration dataclass from its fields' names as keys, all optional, and refuse the rest.
+
+        Args:
+            config_type: A frozen dataclass of `timar_common.config.option` fields.
+
+        Raises:
+            ValueError: A value is not what its field takes; the message names its line.
+        """
+        default = config_type()
+        values: dict[str, Any] = {}
+        for name, description in describe(config_type).items():
+            value = getattr(default, name)
+            if isinstance(value, str):
+                values[name] = self.text(name, value, description.choices)
+                continue
+            read = self.integer if isinstance(value, int) else self.number
+            low = -math.inf if description.minimum is None else description.minimum
+            high = math.inf if description.maximum is None else description.maximum
+            values[name] = read(name, value, minimum=low, maximum=high)
+        self.refuse_rest()
+        with self.blamed():
+            return config_type(**values)
+
+    @contextlib.contextmanager
+    def blamed(self, key: str = "") -> Iterator[None]:
+        """Let a ValueError of what is done with the mapping name file and line.
+
+        Args:
+            key: The entry to blame; empty: the mapping.
+        """
+        try:
+            yield
+        except ValueError as error:
+            raise self.error(str(error), key) from error
 
     def number_by_key(self) -> dict[str, float]:
         """Return every entry as a finite number."""

@@ -1,4 +1,4 @@
-"""The last guard before a bus: no command outside the limits, none that jumps, none that is not a number."""
+"""Command limiter, the last check before a bus: position and velocity limits, finite numbers only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from timar_driver.driver import Array, JointLimits
+from timar_driver.driver import Array, JointLimits, check_command
 
 _SLACK = 1e-9
 
@@ -14,8 +14,8 @@ _SLACK = 1e-9
 class CommandLimiter:
     """Let commands through as far as position and velocity limits allow.
 
-    A joint that rejoins, for example after its servo had started anew, is led to its command at a gentle
-    speed from where it stands.
+    A joint that rejoins, for example after its servo has restarted, is led to its command at a gentle speed
+    from where it stands.
 
     Args:
         names: Of the joints.
@@ -26,6 +26,8 @@ class CommandLimiter:
     REJOINED_RAD = 1e-3
 
     def __init__(self, names: Sequence[str], limits: JointLimits, rejoin_share: float = 0.15) -> None:
+        if not 0.0 < rejoin_share <= 1.0:
+            raise ValueError(f"rejoin_share is {rejoin_share:g}, expected above 0 and at most 1")
         self.names, self.limits = tuple(names), limits
         self.held_back = 0
         """Commands that were further off than the velocity limit allows, rejoining ones left out."""
@@ -51,7 +53,7 @@ class CommandLimiter:
         self._then_ns = now_ns
 
     def rejoin(self, joint: int, position: float) -> None:
-        """Let one joint begin anew from where it stands [rad]."""
+        """Lead one joint to its command from where it stands [rad]."""
         self._command[joint] = np.clip(position, self.limits.lower[joint], self.limits.upper[joint])
         self._is_rejoining[joint] = True
 
@@ -65,12 +67,7 @@ class CommandLimiter:
         Raises:
             ValueError: A number is missing or not finite; the message names the joint.
         """
-        wanted = np.asarray(positions, np.float64)
-        if wanted.shape != self._command.shape:
-            raise ValueError(f"the command has shape {wanted.shape}, expected ({len(self.names)},)")
-        if not np.isfinite(wanted).all():
-            joint = self.names[int(np.flatnonzero(~np.isfinite(wanted))[0])]
-            raise ValueError(f"the command for {joint} is not finite; send a number")
+        wanted = check_command(self.names, positions)
         dt_s = max(0.0, (now_ns - self._then_ns) * 1e-9)
         self._then_ns = now_ns
         wanted = np.clip(wanted, self.limits.lower, self.limits.upper)

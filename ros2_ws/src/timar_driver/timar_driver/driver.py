@@ -1,12 +1,15 @@
-"""The contract between the driver node and any hardware."""
+"""Joint driver: the contract between the driver component and any hardware."""
 
 from __future__ import annotations
 
 import abc
 import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from timar_description.urdf import read_urdf
 
 Array = npt.NDArray[np.float64]
 
@@ -21,6 +24,15 @@ class JointLimits:
     """[rad]"""
     velocity: Array
     """[rad/s]"""
+
+    def __post_init__(self) -> None:
+        ends = np.stack([self.lower, self.upper, self.velocity])
+        for row, (lower, upper, velocity) in enumerate(ends.T.tolist()):
+            if not (np.isfinite(ends[:, row]).all() and lower <= upper and velocity > 0.0):
+                raise ValueError(
+                    f"joint number {row} may go from {lower:g} to {upper:g} at up to {velocity:g}, expected "
+                    "lower <= upper, a velocity above 0, and finite numbers"
+                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +95,38 @@ class JointDriver(abc.ABC):
     def values(self) -> dict[str, object]:
         """Return numbers about the hardware by name, for the diagnostics."""
         return {}
+
+
+def check_command(joint_names: Sequence[str], positions: Array) -> Array:
+    """Return a command as (J,) finite numbers.
+
+    Raises:
+        ValueError: A number is missing or not finite; the message names the joint.
+    """
+    command = np.asarray(positions, np.float64)
+    if command.shape != (len(joint_names),):
+        raise ValueError(f"the command has shape {command.shape}, expected ({len(joint_names)},)")
+    if not np.isfinite(command).all():
+        joint = joint_names[int(np.flatnonzero(~np.isfinite(command))[0])]
+        raise ValueError(f"the command for {joint} is not finite; send a number")
+    return command
+
+
+def read_driven_joints(urdf: Path) -> tuple[tuple[str, ...], JointLimits]:
+    """Return names and limits of the joints that have a motor: movable ones that mimic no other.
+
+    Raises:
+        ValueError: The file is not a URDF, has no such joint, or one without limits; the message names file
+            and joint.
+        OSError: It cannot be read.
+    """
+    joints = read_urdf(urdf).driven
+    if not joints:
+        raise ValueError(
+            f"{urdf} has no driven joint; a robot needs at least one revolute or prismatic joint"
+        )
+    lower, upper, velocity = np.array([[joint.lower, joint.upper, joint.velocity] for joint in joints]).T
+    return tuple(joint.name for joint in joints), JointLimits(lower, upper, velocity)
 
 
 class HardwareGoneError(RuntimeError):

@@ -12,8 +12,9 @@ from timar_common.messages import Header, Message, new
 from timar_description.find import find_urdf
 
 from timar_driver.config import DriverConfig
+from timar_driver.driver import Measurement
 from timar_driver.driver_setup import DriverSetup, set_up_driver
-from timar_driver.trajectory_controller import Phase, StateSample, TrajectoryController
+from timar_driver.trajectory_controller import Phase, TrajectoryController
 from timar_driver.trajectory_follower import Trajectory
 
 _STATES_KEPT = 16
@@ -49,7 +50,7 @@ class DriverComponent(Component):
         self._setup = setup or set_up_driver(config, find_urdf(config.robot))
         self._has_loop = has_loop
         self._controller: TrajectoryController | None = None
-        self._samples: collections.deque[StateSample] = collections.deque(maxlen=_STATES_KEPT)
+        self._samples: collections.deque[tuple[int, Measurement]] = collections.deque(maxlen=_STATES_KEPT)
         self._cycles = self._left_out = self._due_ns = 0
         self._reported_fault = ""
 
@@ -74,16 +75,11 @@ class DriverComponent(Component):
         Raises:
             RuntimeError: The hardware is not fit to move.
         """
-        self._setup.open()
-        setup = self._setup
-        controller = TrajectoryController(
-            setup.driver, setup.limits, setup.stop, setup.park_rad, self.period_ns
-        )
+        controller = TrajectoryController(self._setup, self.period_ns)
         try:
             controller.start(now_ns)
         except RuntimeError:
             controller.finish(now_ns)
-            setup.close()
             raise
         self._controller, self._due_ns = controller, now_ns
         return ()
@@ -110,7 +106,6 @@ class DriverComponent(Component):
         controller.finish(now_ns)
         outputs += self._states()
         outputs.append(Log(Level.OK, f"stopped: {controller.phase.value}"))
-        self._setup.close()
         self._controller = None
         return outputs
 
@@ -119,9 +114,9 @@ class DriverComponent(Component):
         controller = self._controller
         if controller is None:
             return
-        sample = controller.step(now_ns)
-        if sample is not None and self._cycles % self.config.states_every == 0:
-            self._samples.append(sample)
+        measured = controller.step(now_ns)
+        if measured is not None and self._cycles % self.config.states_every == 0:
+            self._samples.append((now_ns, measured))
         self._cycles += 1
 
     def tick(self, now_ns: int) -> Iterable[Output]:
@@ -166,13 +161,13 @@ class DriverComponent(Component):
     def _states(self) -> list[Output]:
         outputs: list[Output] = []
         while self._samples:
-            sample = self._samples.popleft()
+            measured_ns, measured = self._samples.popleft()
             state = new(
                 "sensor_msgs/msg/JointState",
-                header=Header(sample.now_ns),
+                header=Header(measured_ns),
                 name=self._setup.driver.joint_names,
-                position=sample.measured.positions,
-                velocity=sample.measured.velocities,
+                position=measured.positions,
+                velocity=measured.velocities,
             )
             outputs.append(Publish("joint_states", state))
         controller = self._controller

@@ -1,52 +1,31 @@
-"""From parameters to a driver: the robot's joints, its hardware file, its way to stop."""
+"""Choose what drives a robot's joints: simulated servos, a servo bus, or the driver its file names."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import numpy as np
 
-from timar_driver.bus_driver import BusDriver
+from timar_driver.bus_driver import BusDriver, make_bus
 from timar_driver.config import DriverConfig
-from timar_driver.driver import Array, JointDriver, JointLimits
-from timar_driver.hardware_file import Hardware, hardware_file_of, read_hardware
-from timar_driver.pty_bus import BusProcess
-from timar_driver.reachy_mini import ReachyMiniDriver
+from timar_driver.driver import Array, JointDriver, JointLimits, read_driven_joints
+from timar_driver.hardware_file import hardware_file_of, read_hardware
+from timar_driver.pty_bus import SimulatedProcessTransport
 from timar_driver.simulated_driver import SimulatedDriver
 from timar_driver.stop_sequence import StopConfig, check_parking
-from timar_driver.urdf import read_driven_joints
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class DriverSetup:
-    """What is needed to drive a robot; nothing is open yet."""
+    """What drives a robot and how it stops; nothing is open yet."""
 
     driver: JointDriver
     limits: JointLimits
     stop: StopConfig
     park_rad: Array
-    bus_process: BusProcess | None = None
-    """A simulated bus to start before the driver is activated."""
-    hardware: Hardware | None = None
-    period_s: float = 0.01
-    """Between two cycles of the loop."""
-
-    def open(self) -> None:
-        """Start the simulated bus, when there is one, and let the driver use its port.
-
-        Raises:
-            RuntimeError: It did not start.
-        """
-        if self.bus_process is None or self.hardware is None or self.hardware.bus is None:
-            return
-        port = self.bus_process.start()
-        self.driver = BusDriver(dataclasses.replace(self.hardware.bus, port=port), period_s=self.period_s)
-
-    def close(self) -> None:
-        """End the simulated bus."""
-        if self.bus_process is not None:
-            self.bus_process.stop()
+    """(J,) [rad]."""
 
 
 def set_up_driver(config: DriverConfig, urdf: Path) -> DriverSetup:
@@ -58,29 +37,28 @@ def set_up_driver(config: DriverConfig, urdf: Path) -> DriverSetup:
     """
     names, limits = read_driven_joints(urdf)
     path = Path(config.hardware).expanduser() if config.hardware else hardware_file_of(urdf)
-    hardware = None
-    if config.driver == "hardware" or path.is_file():
-        hardware = read_hardware(path, names, limits)
+    is_real = config.driver == "hardware"
+    hardware = read_hardware(path, names, limits) if is_real or path.is_file() else None
     stop = hardware.stop if hardware else StopConfig()
     park_rad = hardware.park_rad if hardware else np.clip(0.0, limits.lower, limits.upper)
     if config.stop_category != "robot":
         stop = dataclasses.replace(stop, category=config.stop_category)
         check_parking(names, park_rad, hardware.limits if hardware else limits, stop)
-    if config.driver == "simulated" or hardware is None:
+    if not is_real or hardware is None:
         simulated = SimulatedDriver(names, limits, config.servo(), config.seed)
-        return DriverSetup(simulated, limits, stop, park_rad, hardware=hardware)
-    if hardware.daemon is not None:
+        return DriverSetup(simulated, limits, stop, park_rad)
+    if hardware.driver is not None:
         if config.port:
             raise ValueError(
-                f"port is {config.port!r}, and {path.name} names a daemon and no bus; leave it out"
+                f"port is {config.port!r}, and {path.name} names a driver and no bus; leave it out"
             )
-        daemon = ReachyMiniDriver(names, hardware.limits, hardware.daemon.host, hardware.daemon.port)
-        return DriverSetup(daemon, hardware.limits, stop, park_rad, hardware=hardware)
-    bus = hardware.bus
-    if bus is None:
-        raise ValueError(f"{path} has neither bus nor daemon; add one of them")
-    if config.port and config.port != "simulated":
+        return DriverSetup(hardware.driver, hardware.limits, stop, park_rad)
+    bus, period_s = hardware.servo_bus(), 1.0 / config.rate_hz
+    bus.check_period(period_s)
+    open_transport = None
+    if config.port == "simulated":
+        open_transport = functools.partial(SimulatedProcessTransport, urdf, path, bus.baud)
+    elif config.port:
         bus = dataclasses.replace(bus, port=config.port)
-    process = BusProcess(urdf, path) if config.port == "simulated" else None
-    driver = BusDriver(bus, period_s=1.0 / config.rate_hz)
-    return DriverSetup(driver, hardware.limits, stop, park_rad, process, hardware, 1.0 / config.rate_hz)
+    driver = BusDriver(bus, make_bus(bus, open_transport), period_s)
+    return DriverSetup(driver, hardware.limits, stop, park_rad)

@@ -1,21 +1,33 @@
-"""What moves a robot: one `ROBOT.hardware.yaml` beside its URDF, checked line by line before it moves."""
+"""Hardware file, `ROBOT.hardware.yaml` beside the URDF: servo bus or other driver, and how it stops.
+
+Every mistake is named by file, line and rule before anything moves.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from timar_common.suggest import refuse_unknown, unknown_name
+from timar_common.config import check, number
+from timar_common.extensions import load_extension
+from timar_common.suggest import unknown_name
 from timar_common.yaml_map import YamlMap, read_yaml_map
 
-from timar_driver.driver import Array, JointLimits
-from timar_driver.servo_models import MODELS, PROTOCOLS, ServoFamily, ServoModel
-from timar_driver.stop_sequence import CATEGORIES, StopConfig, check_parking
+from timar_driver.driver import Array, JointDriver, JointLimits
+from timar_driver.packets import LAST_ID
+from timar_driver.reachy_mini import reachy_mini
+from timar_driver.servo_models import ServoFamily, ServoModel
+from timar_driver.servo_protocols import ServoProtocol, find_protocol
+from timar_driver.stop_sequence import StopConfig, check_parking
 
-BAUDS = (57_600, 115_200, 500_000, 1_000_000, 2_000_000, 3_000_000, 4_000_000)
 SUFFIX = ".hardware.yaml"
+GROUP = "timar.joint_drivers"
+BUILT_IN: dict[str, Callable[[YamlMap, tuple[str, ...], JointLimits], JointDriver]] = {
+    "reachy_mini": reachy_mini
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,30 +69,35 @@ class ServoSpec:
 
 
 @dataclasses.dataclass(frozen=True)
+class BusTiming:
+    """How long a servo bus and its servos may take."""
+
+    reply_margin_ms: float = number(
+        4.0, "A reply may take this much longer than its bytes need on the line.", 0.5, 50.0, "ms"
+    )
+    lost_after_ms: float = number(500.0, "A servo that is silent for so long is lost.", 50.0, 5000.0, "ms")
+    restarts_per_minute: int = number(3, "A servo that restarts more often is faulty.", 0, 60)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclasses.dataclass(frozen=True)
 class BusDescription:
     """A servo bus; servos are in the order of the URDF's driven joints."""
 
-    protocol: str
+    protocol: ServoProtocol
     port: str
     baud: int
-    reply_margin_ms: float
     watchdog_ms: float
     """0: none is set."""
-    lost_after_ms: float
-    """A servo that is silent for so long is lost."""
-    restarts_per_minute: int
-    """A servo that starts anew more often is faulty."""
+    timing: BusTiming
     servos: tuple[ServoSpec, ...]
 
     @property
     def family(self) -> ServoFamily:
         """What the servos share."""
-        return PROTOCOLS[self.protocol]
-
-    def longest_wait_s(self, size: int, servos: int) -> float:
-        """Return how long replies of `size` bytes by so many servos may be waited for [s]."""
-        bits = 10 * servos * (size + self.family.reply_bytes)
-        return bits / self.baud + 1e-3 * self.reply_margin_ms
+        return self.protocol.family
 
     @property
     def joint_names(self) -> tuple[str, ...]:
@@ -90,19 +107,22 @@ class BusDescription:
     @property
     def limits(self) -> JointLimits:
         """Limits of all joints."""
-        return JointLimits(
-            np.array([servo.lower_rad for servo in self.servos]),
-            np.array([servo.upper_rad for servo in self.servos]),
-            np.array([servo.velocity_rad_s for servo in self.servos]),
-        )
+        rows = [(servo.lower_rad, servo.upper_rad, servo.velocity_rad_s) for servo in self.servos]
+        return JointLimits(*np.array(rows).T)
 
+    def check_period(self, period_s: float) -> None:
+        """Check that the servos hear from us often enough.
 
-@dataclasses.dataclass(frozen=True)
-class DaemonDescription:
-    """A robot that is moved by a program of its maker."""
-
-    host: str
-    port: int
+        Raises:
+            ValueError: They would stop by their watchdog, or be taken for lost, between two cycles.
+        """
+        needed_ms = 2e3 * period_s
+        for name, ms in (("watchdog_ms", self.watchdog_ms), ("lost_after_ms", self.timing.lost_after_ms)):
+            if 0.0 < ms < needed_ms:
+                raise ValueError(
+                    f"{name} is {ms:g} and a cycle lasts {1e3 * period_s:g} ms, expected at least two "
+                    f"cycles, {needed_ms:g} ms: raise it, or rate_hz"
+                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +135,18 @@ class Hardware:
     """(J,) the parking pose, in the order of the URDF's driven joints [rad]."""
     limits: JointLimits
     bus: BusDescription | None = None
-    daemon: DaemonDescription | None = None
+    driver: JointDriver | None = None
+    """In place of a bus: what the file's `driver` names."""
+
+    def servo_bus(self) -> BusDescription:
+        """Return the bus.
+
+        Raises:
+            ValueError: There is none.
+        """
+        if self.bus is None:
+            raise ValueError(f"{self.path} names a driver and no servo bus; there is none to look at here")
+        return self.bus
 
 
 def hardware_file_of(urdf: Path) -> Path:
@@ -137,60 +168,53 @@ def read_hardware(path: Path, joint_names: tuple[str, ...], limits: JointLimits)
         OSError: It cannot be read.
     """
     document = read_yaml_map(path)
-    stop = _stop(document.child("stop", optional=True))
+    stop = document.child("stop", optional=True).config(StopConfig)
     parked = document.child("park_rad", optional=True)
-    park_rad = _park_rad(parked, joint_names, limits)
-    daemon, bus = None, None
-    if "daemon" in document.keys():  # noqa: SIM118 - a YamlMap is no mapping
-        daemon = _daemon(document.child("daemon"))
+    _check_joints(parked, joint_names)
+    at_zero = np.clip(0.0, limits.lower, limits.upper)
+    given = parked.number_by_key()
+    park_rad = np.array([given.get(name, at_zero[row]) for row, name in enumerate(joint_names)])
+    driver, bus = None, None
+    # Robots of their maker's daemon were the first of these drivers.
+    kind = next((key for key in ("driver", "daemon") if document.has(key)), None)
+    if kind is not None:
+        driver = _driver(document.child(kind), joint_names, limits)
     else:
         bus = _bus(document, joint_names, limits)
         limits = bus.limits
     document.refuse_rest()
-    try:
+    with parked.blamed():
         check_parking(joint_names, park_rad, limits, stop)
-    except ValueError as error:
-        raise parked.error(str(error)) from error
-    return Hardware(path, stop, park_rad, limits, bus, daemon)
+    return Hardware(path, stop, park_rad, limits, bus, driver)
 
 
-def _park_rad(entry: YamlMap, joint_names: tuple[str, ...], limits: JointLimits) -> Array:
-    given = entry.number_by_key()
-    refuse_unknown("driven joint", given, joint_names, owner="the URDF", error=entry.error)
-    nearest_zero = np.clip(0.0, limits.lower, limits.upper)
-    return np.array([given.get(name, nearest_zero[row]) for row, name in enumerate(joint_names)])
-
-
-def _daemon(entry: YamlMap) -> DaemonDescription:
-    entry.text("kind", choices=("reachy_mini",))
-    daemon = DaemonDescription(
-        entry.text("host", "127.0.0.1"), entry.integer("port", 8000, minimum=1, maximum=65535)
-    )
-    entry.refuse_rest()
-    return daemon
+def _driver(settings: YamlMap, joint_names: tuple[str, ...], limits: JointLimits) -> JointDriver:
+    with settings.blamed("kind"):
+        make = load_extension(GROUP, settings.text("kind"), BUILT_IN, "kind")
+    driver: JointDriver = make(settings, joint_names, limits)
+    settings.refuse_rest()
+    return driver
 
 
 def _bus(document: YamlMap, joint_names: tuple[str, ...], limits: JointLimits) -> BusDescription:
     line = document.child("bus")
-    protocol = line.text("protocol", choices=tuple(PROTOCOLS))
-    port = line.text("port")
-    baud = line.integer("baud", 1_000_000)
-    if baud not in BAUDS:
-        raise line.error(f"baud is {baud}, expected one of {', '.join(map(str, BAUDS))}", "baud")
-    reply_margin_ms = line.number("reply_margin_ms", 4.0, minimum=0.5, maximum=50.0)
-    watchdog_ms = _watchdog_ms(line, PROTOCOLS[protocol])
-    lost_after_ms = line.number("lost_after_ms", 500.0, minimum=50.0, maximum=5000.0)
-    restarts = line.integer("restarts_per_minute", 3, minimum=0, maximum=60)
-    line.refuse_rest()
-    servos = _servos(document, PROTOCOLS[protocol], joint_names, limits)
-    return BusDescription(protocol, port, baud, reply_margin_ms, watchdog_ms, lost_after_ms, restarts, servos)
+    with line.blamed("protocol"):
+        protocol = find_protocol(line.text("protocol"))
+    port, baud = line.text("port"), line.integer("baud", 1_000_000)
+    if baud not in protocol.family.bauds:
+        bauds = ", ".join(map(str, protocol.family.bauds))
+        raise line.error(f"baud is {baud}, expected one of {bauds}", "baud")
+    watchdog_ms = _watchdog_ms(line, protocol.family)
+    timing = line.config(BusTiming)
+    servos = _servos(document.child("servos"), protocol, joint_names, limits)
+    return BusDescription(protocol, port, baud, watchdog_ms, timing, servos)
 
 
 def _watchdog_ms(line: YamlMap, family: ServoFamily) -> float:
     unit_ms = family.watchdog_unit_ms
     if not unit_ms:
-        if "watchdog_ms" in line.keys():  # noqa: SIM118 - a YamlMap is no mapping
-            raise line.error(f"{family.protocol} servos have no watchdog; leave it out", "watchdog_ms")
+        if line.has("watchdog_ms"):
+            raise line.error(f"{family.name} servos have no watchdog; leave it out", "watchdog_ms")
         return 0.0
     # Two units at least: the servo counts in whole ones, and a cycle must fit in.
     watchdog_ms = line.number("watchdog_ms", 80.0, minimum=2 * unit_ms, maximum=127 * unit_ms)
@@ -199,71 +223,63 @@ def _watchdog_ms(line: YamlMap, family: ServoFamily) -> float:
     return watchdog_ms
 
 
-def _stop(entry: YamlMap) -> StopConfig:
-    default = StopConfig()
-    category = entry.text("category", default.category, CATEGORIES)
-    names = [field.name for field in dataclasses.fields(StopConfig) if field.name != "category"]
-    numbers = {name: entry.number(name, getattr(default, name)) for name in names}
-    entry.refuse_rest()
-    try:
-        return StopConfig(category, **numbers)
-    except ValueError as error:
-        raise entry.error(str(error)) from error
+def _check_joints(entries: YamlMap, joint_names: tuple[str, ...]) -> None:
+    for name in entries.keys():  # noqa: SIM118 - a YamlMap is no mapping
+        if name not in joint_names:
+            raise entries.error(unknown_name("driven joint", name, joint_names, owner="the URDF"), name)
 
 
 def _servos(
-    document: YamlMap, family: ServoFamily, joint_names: tuple[str, ...], limits: JointLimits
+    entries: YamlMap, protocol: ServoProtocol, joint_names: tuple[str, ...], limits: JointLimits
 ) -> tuple[ServoSpec, ...]:
-    entries = document.child("servos")
-    for name in entries.keys():  # noqa: SIM118
-        if name not in joint_names:
-            raise entries.error(unknown_name("driven joint", name, joint_names, owner="the URDF"), name)
-    missing = [name for name in joint_names if name not in entries.keys()]  # noqa: SIM118
-    if missing:
+    _check_joints(entries, joint_names)
+    if missing := [name for name in joint_names if not entries.has(name)]:
         raise entries.error(f"no servo is given for {', '.join(missing)}; every driven joint needs one")
-    owners: dict[int, str] = {}
+    joint_by_id: dict[int, str] = {}
     servos = []
     for row, name in enumerate(joint_names):
         ends = (float(limits.lower[row]), float(limits.upper[row]), float(limits.velocity[row]))
-        servo = _servo(name, entries.child(name), family, ends)
-        if servo.servo_id in owners:
-            raise entries.error(
-                f"{name!r} has the id {servo.servo_id} of {owners[servo.servo_id]!r}; give each its own",
-                name,
-            )
-        owners[servo.servo_id] = name
+        servo = _servo(name, entries.child(name), protocol, ends)
+        other = joint_by_id.setdefault(servo.servo_id, name)
+        if other != name:
+            raise entries.error(f"{name!r} has the id {servo.servo_id} of {other!r}; give each its own", name)
         servos.append(servo)
     return tuple(servos)
 
 
-def _servo(name: str, entry: YamlMap, family: ServoFamily, ends: tuple[float, float, float]) -> ServoSpec:
-    known = tuple(key for key, model in MODELS.items() if model.family is family)
-    servo_id = entry.integer("id", minimum=0, maximum=252)
-    model = MODELS[entry.text("model", choices=known)]
-    zero_tick = entry.integer("zero_tick", family.ticks_per_turn // 2, minimum=0, maximum=4095)
-    sign = entry.integer("sign", 1)
-    if sign not in (1, -1):
-        raise entry.error(f"sign is {sign}, expected 1 or -1", "sign")
-    ratio = entry.number("ratio", 1.0, minimum=0.05, maximum=20.0)
-    lower, upper = entry.numbers("position_rad", 2, ends[:2])
-    velocity = entry.number("velocity_rad_s", ends[2], minimum=0.01)
+def _servo(name: str, entry: YamlMap, protocol: ServoProtocol, ends: tuple[float, float, float]) -> ServoSpec:
+    last_tick = protocol.family.ticks_per_turn - 1
+    lower_rad, upper_rad = entry.numbers("position_rad", 2, ends[:2])
+    servo = ServoSpec(
+        name,
+        entry.integer("id", minimum=0, maximum=LAST_ID),
+        protocol.model(entry.text("model", choices=[model.name for model in protocol.models])),
+        entry.integer("zero_tick", (last_tick + 1) // 2, minimum=0, maximum=last_tick),
+        entry.integer("sign", 1),
+        entry.number("ratio", 1.0, minimum=0.05, maximum=20.0),
+        lower_rad,
+        upper_rad,
+        entry.number("velocity_rad_s", ends[2], minimum=0.01),
+    )
     entry.refuse_rest()
-    if not ends[0] <= lower < upper <= ends[1]:
+    low, high = servo.tick_range
+    if servo.sign not in (1, -1):
+        raise entry.error(f"sign is {servo.sign}, expected 1 or -1", "sign")
+    if not ends[0] <= servo.lower_rad < servo.upper_rad <= ends[1]:
         raise entry.error(
-            f"position_rad is [{lower:g}, {upper:g}], expected lower < upper within the URDF's "
-            f"[{ends[0]:g}, {ends[1]:g}]",
+            f"position_rad is [{servo.lower_rad:g}, {servo.upper_rad:g}], expected lower < upper within the "
+            f"URDF's [{ends[0]:g}, {ends[1]:g}]",
             "position_rad",
         )
-    if velocity > ends[2]:
+    if servo.velocity_rad_s > ends[2]:
         raise entry.error(
-            f"velocity_rad_s is {velocity:g}, above the URDF's {ends[2]:g}: lower it", "velocity_rad_s"
+            f"velocity_rad_s is {servo.velocity_rad_s:g}, above the URDF's {ends[2]:g}: lower it",
+            "velocity_rad_s",
         )
-    servo = ServoSpec(name, servo_id, model, zero_tick, sign, ratio, lower, upper, velocity)
-    low, high = servo.tick_range
-    if low < 0 or high >= family.ticks_per_turn:
+    if low < 0 or high > last_tick:
         raise entry.error(
-            f"the joint's range is [{low}, {high}] ticks of its servo, expected within 0 to "
-            f"{family.ticks_per_turn - 1}: mount the horn so that zero_tick {zero_tick} lies in the middle",
+            f"the joint's range is [{low}, {high}] ticks of its servo, expected within 0 to {last_tick}: "
+            f"mount the horn so that zero_tick {servo.zero_tick} lies in the middle",
             "zero_tick",
         )
     return servo

@@ -1,4 +1,4 @@
-"""A simulated bus on a pseudo-terminal: a path that any servo software can open as its serial port."""
+"""Simulated servo bus on a pseudo-terminal: a path that any servo software can open as its serial port."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from pathlib import Path
 
 from timar_driver.fixed_rate_loop import ask_for_priority
 from timar_driver.simulated_bus import SimulatedBus
+from timar_driver.transport import SerialTransport
 
 _READY_WITHIN_S = 20.0
+_POLL_S = 0.005
 
 
 class PtyBus:
@@ -31,10 +33,10 @@ class PtyBus:
         self.path = ""
         """What to open; known after `start`."""
         self.lock = threading.Lock()
-        """Held while the servos live; take it to look at them or to hurt them."""
+        """Held while the servos move; take it to look at them or to inject faults."""
         self._s_per_byte, self._priority = 10.0 / baud, priority
         self._master = self._slave = -1
-        self._wake_out = self._wake_in = -1
+        self._wanted_end = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> str:
@@ -43,7 +45,7 @@ class PtyBus:
         # Keeping our own end open lets hosts come and go.
         tty.setraw(self._slave)
         self.path = os.ttyname(self._slave)
-        self._wake_out, self._wake_in = os.pipe()
+        self._wanted_end.clear()
         self._thread = threading.Thread(target=self._serve, name="simulated bus", daemon=True)
         self._thread.start()
         return self.path
@@ -51,10 +53,10 @@ class PtyBus:
     def stop(self) -> None:
         """Close the terminal; the host sees its port vanish."""
         if self._thread is not None:
-            os.write(self._wake_in, b"x")
+            self._wanted_end.set()
             self._thread.join(2.0)
-            for handle in (self._slave, self._master, self._wake_in, self._wake_out):
-                os.close(handle)
+            os.close(self._slave)
+            os.close(self._master)
             self._thread = None
 
     def __enter__(self) -> PtyBus:
@@ -67,12 +69,10 @@ class PtyBus:
     def _serve(self) -> None:
         # A servo's processor has nothing else to do; this stands in for that where the kernel allows it.
         ask_for_priority(self._priority)
-        while True:
-            ready, _, _ = select.select([self._master, self._wake_out], [], [], 0.005)
-            if self._wake_out in ready:
-                return
+        while not self._wanted_end.is_set():
+            is_ready = bool(select.select([self._master], [], [], _POLL_S)[0])
             now_ns = time.monotonic_ns()
-            if self._master not in ready:
+            if not is_ready:
                 with self.lock:
                     self.bus.advance(now_ns)
                 continue
@@ -84,50 +84,50 @@ class PtyBus:
                 os.write(self._master, reply)
 
 
-class BusProcess:
-    """A simulated bus in a process of its own, so that it outlives a driver that is killed, as servos do.
+class SimulatedProcessTransport(SerialTransport):
+    """The serial port of simulated servos in a process of their own, which ends when the port is closed.
 
     Args:
         robot: URDF of the robot.
         hardware: Its hardware file.
+        baud: Bits a second.
+
+    Raises:
+        RuntimeError: The process did not come up.
     """
 
-    def __init__(self, robot: Path, hardware: Path) -> None:
-        self._command = [
-            sys.executable, "-m", "timar_driver.bus_command", "simulate", str(robot),
-            "--hardware", str(hardware),
-        ]  # fmt: skip
-        self._process: subprocess.Popen[str] | None = None
-
-    def start(self) -> str:
-        """Start it and return the port to open.
-
-        Raises:
-            RuntimeError: It did not come up.
-        """
+    def __init__(self, robot: Path, hardware: Path, baud: int) -> None:
+        command = [sys.executable, "-m", "timar_driver.bus_command", "simulate", str(robot)]
+        command += ["--hardware", str(hardware)]
+        # Ctrl-C in a terminal is meant for the driver, which then stops the servos.
         self._process = subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
         )
         output = self._process.stdout
-        if output is None or not select.select([output], [], [], _READY_WITHIN_S)[0]:
-            self.stop()
-            raise RuntimeError(
-                f"the simulated bus did not start within {_READY_WITHIN_S:g} s; see its output"
-            )
-        words = output.readline().split()
+        is_ready = output is not None and select.select([output], [], [], _READY_WITHIN_S)[0]
+        words = output.readline().split() if output is not None and is_ready else []
         if not words:
-            self.stop()
-            raise RuntimeError("the simulated bus ended at once; its output says why")
-        return words[-1]
+            self._end_process()
+            raise RuntimeError(
+                f"the simulated bus ended at once or took over {_READY_WITHIN_S:g} s; its output says why"
+            )
+        try:
+            super().__init__(words[-1], baud)
+        except OSError:
+            self._end_process()
+            raise
 
-    def stop(self) -> None:
-        """End it; its standard input closes, which it takes as the word to go."""
-        if self._process is not None:
-            if self._process.stdin is not None:
-                self._process.stdin.close()
-            try:
-                self._process.wait(3.0)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-            self._process = None
+    def close(self) -> None:
+        """Close the port and end the process."""
+        super().close()
+        self._end_process()
+
+    def _end_process(self) -> None:
+        # It ends with its standard input, also when this process is killed.
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            self._process.wait(3.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()

@@ -1,4 +1,4 @@
-"""Reachy Mini, through its maker's daemon: head pose, antennas and body yaw over REST and WebSocket.
+"""Reachy Mini driver: head pose, antennas and body yaw through its maker's daemon, over REST and WebSocket.
 
 The daemon does the kinematics of the six-legged neck and keeps the motors; here its interface is used as it
 documents itself (`/docs` of a running daemon), so nothing of the robot's own software is needed.
@@ -14,6 +14,7 @@ import urllib.request
 from typing import Any
 
 import numpy as np
+from timar_common.yaml_map import YamlMap
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
@@ -72,6 +73,18 @@ def positions_of(state: dict[str, Any]) -> dict[str, float]:
     return positions
 
 
+def reachy_mini(settings: YamlMap, joint_names: tuple[str, ...], limits: JointLimits) -> ReachyMiniDriver:
+    """Return the driver that the entry `driver: {kind: reachy_mini}` of a hardware file describes.
+
+    Raises:
+        ValueError: The robot is none; the message names file and line.
+    """
+    host = settings.text("host", "127.0.0.1")
+    port = settings.integer("port", 8000, minimum=1, maximum=65535)
+    with settings.blamed("kind"):
+        return ReachyMiniDriver(joint_names, limits, host, port)
+
+
 class ReachyMiniDriver(JointDriver):
     """A Reachy Mini behind the contract of every driver.
 
@@ -93,14 +106,14 @@ class ReachyMiniDriver(JointDriver):
             )
         self.joint_names, self.limits = joint_names, limits
         self._address = f"{host}:{port}"
-        self._governor = CommandLimiter(joint_names, limits)
+        self._limiter = CommandLimiter(joint_names, limits)
         self._commands: ClientConnection | None = None
         self._states: ClientConnection | None = None
         self._reader: threading.Thread | None = None
         self._lock = threading.Lock()
         self._newest: tuple[int, Array, Array] | None = None
         self._sent_ns = self._refused = self._bad_states = 0
-        self._is_silence_said = self._has_torque = False
+        self._is_silence_reported = self._has_torque = False
         self._motors = self._other_hand = ""
 
     def activate(self, now_ns: int) -> Measurement:
@@ -122,13 +135,13 @@ class ReachyMiniDriver(JointDriver):
             self._states = self._connect(f"/api/state/ws/full?frequency={RATE_HZ:g}")
         except (OSError, WebSocketException) as error:
             raise HardwareGoneError(f"the Reachy Mini daemon refuses its stream: {error}") from error
-        self._newest, self._is_silence_said = (now_ns, here, np.zeros_like(here)), False
+        self._newest, self._is_silence_reported = (now_ns, here, np.zeros_like(here)), False
         self._motors = self._other_hand = ""
         self._reader = threading.Thread(target=self._listen, args=(self._states,), daemon=True)
         self._reader.start()
-        self._governor.start(here, now_ns)
+        self._limiter.start(here, now_ns)
         self._sent_ns = 0
-        self._stream(self._governor.command)
+        self._stream(self._limiter.command)
         self._post("/api/motors/set_mode/enabled")
         self._has_torque = True
         return Measurement(here, np.zeros_like(here))
@@ -138,7 +151,7 @@ class ReachyMiniDriver(JointDriver):
 
         While somebody else moves the robot nothing goes out; afterwards it is led back gently.
         """
-        command = self._governor.step(positions, now_ns)
+        command = self._limiter.step(positions, now_ns)
         if self._has_torque and self._other_hand:
             return self._give_way()
         if self._has_torque and now_ns - self._sent_ns >= 0.9e9 / RATE_HZ:
@@ -154,12 +167,11 @@ class ReachyMiniDriver(JointDriver):
             raise RuntimeError("the Reachy Mini driver is not active; call activate() first")
         if not self._reader.is_alive():
             raise HardwareGoneError(f"the Reachy Mini daemon at {self._address} is gone; start it again")
-        heard_ns, positions, velocities = newest
-        if now_ns - heard_ns > _SILENT_S * 1e9 and not self._is_silence_said:
-            self._is_silence_said = True
-            raise RuntimeError(
-                f"the Reachy Mini daemon has been silent for {(now_ns - heard_ns) * 1e-9:.1f} s; see its log"
-            )
+        reported_ns, positions, velocities = newest
+        silent_s = (now_ns - reported_ns) * 1e-9
+        if silent_s > _SILENT_S and not self._is_silence_reported:
+            self._is_silence_reported = True
+            raise RuntimeError(f"the Reachy Mini daemon has been silent for {silent_s:.1f} s; see its log")
         return Measurement(positions.copy(), velocities.copy())
 
     def set_effort(self, share: float, now_ns: int) -> None:
@@ -175,7 +187,7 @@ class ReachyMiniDriver(JointDriver):
     def faults(self) -> tuple[str, ...]:
         """Say what the daemon refused, and who else moves the robot."""
         found = [self._other_hand] if self._other_hand else []
-        found += [f"{name} is being led back to its command" for name in self._governor.rejoining]
+        found += [f"{name} is being led back to its command" for name in self._limiter.rejoining]
         if self._refused:
             found.append(f"the Reachy Mini daemon refused {self._refused} targets; see its log")
         if self._reader is not None and not self._has_torque and self._motors == "enabled":
@@ -185,15 +197,15 @@ class ReachyMiniDriver(JointDriver):
     def values(self) -> dict[str, object]:
         """Return counters, and what the daemon says of the motors."""
         return {"refused_targets": self._refused, "bad_states": self._bad_states,
-                "held_back": self._governor.held_back, "motors": self._motors}  # fmt: skip
+                "held_back": self._limiter.held_back, "motors": self._motors}  # fmt: skip
 
     def _give_way(self) -> Array:
-        """Begin anew from where somebody else has put the joints."""
+        """Start again from where somebody else has put the joints."""
         with self._lock:
-            here = self._newest[1] if self._newest is not None else self._governor.command
+            here = self._newest[1] if self._newest is not None else self._limiter.command
         for joint, position in enumerate(here.tolist()):
-            self._governor.rejoin(joint, position)
-        return self._governor.command
+            self._limiter.rejoin(joint, position)
+        return self._limiter.command
 
     def _array(self, positions: dict[str, float]) -> Array:
         return np.array([positions[name] for name in self.joint_names])

@@ -1,22 +1,9 @@
-"""One register of a servo's control table: where it is, and how its bytes are read."""
+"""Registers of a servo's control table: address, size, sign, and how bytes become numbers."""
 
 from __future__ import annotations
 
 import dataclasses
-import enum
 from collections.abc import Sequence
-
-
-class Sign(enum.Enum):
-    """How a register writes a negative number."""
-
-    NONE = 0
-    """It has none."""
-    TWOS_COMPLEMENT = 1
-    TOP_BIT = 2
-    """The top bit means minus, the others are the magnitude."""
-    BIT_10 = 3
-    """Bit 10 means minus, bits 0 to 9 are the magnitude."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +14,10 @@ class Register:
     address: int
     size: int
     """[bytes]"""
-    sign: Sign = Sign.NONE
+    is_signed: bool = False
+    """Whether it is in two's complement."""
+    minus_bit: int | None = None
+    """The bit that means minus, all below it being the magnitude; None: there is no such bit."""
     is_kept: bool = False
     """Whether it survives power-off (and is written only while the torque is off)."""
     is_read_only: bool = False
@@ -38,7 +28,7 @@ class Register:
         return self.address + self.size
 
     def to_bytes(self, value: int) -> bytes:
-        """Write a number as it stands in the table.
+        """Return a number as it stands in the table.
 
         Raises:
             ValueError: It does not fit; the message names the register and its range.
@@ -46,33 +36,23 @@ class Register:
         low, high = self.range()
         if not low <= value <= high:
             raise ValueError(f"register {self.name} cannot hold {value}, expected {low} to {high}")
-        bit = self._minus_bit()
-        if value < 0:
-            value = value + (1 << (8 * self.size)) if bit is None else (1 << bit) | -value
-        return value.to_bytes(self.size, "little")
+        if self.minus_bit is not None and value < 0:
+            value = 1 << self.minus_bit | -value
+        return value.to_bytes(self.size, "little", signed=self.is_signed)
 
     def from_bytes(self, data: bytes) -> int:
-        """Read a number as it stands in the table."""
-        value = int.from_bytes(data[: self.size], "little")
-        bit = self._minus_bit()
-        if self.sign is Sign.TWOS_COMPLEMENT:
-            return value - (1 << (8 * self.size)) if value >> (8 * self.size - 1) else value
-        if bit is not None and value >> bit & 1:
-            return -(value & ((1 << bit) - 1))
+        """Return the number that stands in the table."""
+        value = int.from_bytes(data[: self.size], "little", signed=self.is_signed)
+        if self.minus_bit is not None and value >> self.minus_bit & 1:
+            return -(value & (1 << self.minus_bit) - 1)
         return value
 
     def range(self) -> tuple[int, int]:
         """Return the smallest and the greatest number it can hold."""
-        if self.sign is Sign.NONE:
-            return 0, (1 << (8 * self.size)) - 1
-        bit = self._minus_bit()
-        most = (1 << (8 * self.size - 1 if bit is None else bit)) - 1
-        return (-most - 1 if bit is None else -most), most
-
-    def _minus_bit(self) -> int | None:
-        if self.sign is Sign.TOP_BIT:
-            return 8 * self.size - 1
-        return 10 if self.sign is Sign.BIT_10 else None
+        if self.minus_bit is not None:
+            return 1 - (1 << self.minus_bit), (1 << self.minus_bit) - 1
+        bits = 8 * self.size - self.is_signed
+        return (-(1 << bits) if self.is_signed else 0), (1 << bits) - 1
 
 
 @dataclasses.dataclass(frozen=True)

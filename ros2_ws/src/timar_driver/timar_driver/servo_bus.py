@@ -1,15 +1,27 @@
-"""What any servo bus can do, whatever its protocol: find, read and write servos, one or many at once."""
+"""Servo bus: find, read and write servos on one line, one or many at once; packet protocols."""
 
 from __future__ import annotations
 
-import abc
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from timar_driver.driver import HardwareGoneError
+from timar_driver.packets import (
+    BROADCAST,
+    PING,
+    READ,
+    REBOOT,
+    SYNC_READ,
+    SYNC_WRITE,
+    WRITE,
+    Packet,
+    PacketReader,
+)
 from timar_driver.registers import Register, RegisterBlock
 from timar_driver.servo_models import ServoFamily
+from timar_driver.transport import Transport
 
 _Result = TypeVar("_Result")
 
@@ -34,60 +46,69 @@ class BusCounters:
     """Replies, or pieces of one, that failed their checksum."""
 
 
-class ServoBus(abc.ABC):
-    """Servos on one line. Every method but `open` and `close` may raise BusGoneError."""
+class ServoBus:
+    """Servos on one line, in packets of their family's format. Every method may raise BusGoneError.
+
+    Args:
+        family: Of the servos.
+        open_transport: Opens the line; called by `open`.
+        baud: Bits a second.
+        reply_margin_ms: A reply may take this much longer than its bytes need on the line.
+    """
 
     QUIET_S = 0.03
     """After a failure the line rests for so long: a late answer must not pass for the next one [s]."""
-
-    family: ServoFamily
-    counters: BusCounters
-    attempts: int = 3
+    attempts = 3
     """How often a single read or write is tried; a running loop has time for one only."""
 
-    @abc.abstractmethod
+    def __init__(
+        self,
+        family: ServoFamily,
+        open_transport: Callable[[], Transport],
+        baud: int,
+        reply_margin_ms: float = 4.0,
+    ) -> None:
+        self.family, self._format = family, family.packets
+        self.counters = BusCounters()
+        self._open_transport, self._s_per_byte = open_transport, 10.0 / baud
+        self._margin_s = reply_margin_ms * 1e-3
+        self._transport: Transport | None = None
+
     def open(self) -> None:
         """Open the line; does nothing when it is open.
 
         Raises:
             BusGoneError: It cannot be opened.
         """
+        if self._transport is None:
+            try:
+                self._transport = self._open_transport()
+            except OSError as error:
+                raise BusGoneError(str(error)) from error
 
-    @abc.abstractmethod
     def close(self) -> None:
         """Close the line; may be called at any time."""
+        if self._transport is not None:
+            self._transport.close()
+            self._transport = None
 
-    @abc.abstractmethod
     def ping(self, servo_id: int) -> int | None:
         """Return a servo's model number; None when nobody answers."""
+        for _ in range(self.attempts):
+            with contextlib.suppress(BusError):
+                data = self._ask_one("answer a ping", Packet(servo_id, PING), self._format.ping_bytes)
+                if data:
+                    return int.from_bytes(data[:2], "little")
+                return self._read_once(servo_id, self.family.register("model_number"))
+            self.settle()
+        return None
 
-    @abc.abstractmethod
     def reboot(self, servo_id: int) -> None:
-        """Let a servo start anew."""
-
-    @abc.abstractmethod
-    def sync_write(self, register: Register, values: Mapping[int, int]) -> None:
-        """Write one register of many servos (value by id) in one packet, unconfirmed."""
-
-    @abc.abstractmethod
-    def sync_read(self, block: RegisterBlock, servo_ids: Sequence[int]) -> dict[int, dict[str, int]]:
-        """Read the same registers of many servos; those that did not answer whole are left out."""
-
-    @abc.abstractmethod
-    def read_once(self, servo_id: int, register: Register) -> int:
-        """Read one register; see `read`."""
-
-    @abc.abstractmethod
-    def write_once(self, servo_id: int, register: Register, value: int) -> None:
-        """Write one register; see `write`."""
-
-    @abc.abstractmethod
-    def now_s(self) -> float:
-        """Return the time by which replies are waited for [s]; the line must be open."""
-
-    @abc.abstractmethod
-    def settle(self) -> None:
-        """Let `QUIET_S` pass, then forget what came."""
+        """Restart a servo."""
+        if self._format.confirms_reboot:
+            self._ask_one("confirm its reboot", Packet(servo_id, REBOOT), 0)
+        else:
+            self._send(Packet(servo_id, REBOOT))
 
     def read(self, servo_id: int, name: str) -> int:
         """Read one register of one servo.
@@ -95,8 +116,7 @@ class ServoBus(abc.ABC):
         Raises:
             BusError: No whole answer came, for all attempts.
         """
-        register = self.family.register(name)
-        return self._tried(lambda: self.read_once(servo_id, register))
+        return self._retried(self._read_once, servo_id, self.family.register(name))
 
     def write(self, servo_id: int, name: str, value: int) -> None:
         """Write one register of one servo and have it confirmed.
@@ -104,13 +124,105 @@ class ServoBus(abc.ABC):
         Raises:
             BusError: It was not confirmed, for all attempts, or refused.
         """
-        register = self.family.register(name)
-        self._tried(lambda: self.write_once(servo_id, register, value))
+        self._retried(self._write_once, servo_id, self.family.register(name), value)
 
-    def _tried(self, call: Callable[[], _Result]) -> _Result:
+    def sync_write(self, register: Register, values: Mapping[int, int]) -> None:
+        """Write one register of many servos (value by id) in one packet, unconfirmed."""
+        rows = b"".join(bytes([key]) + register.to_bytes(value) for key, value in values.items())
+        self._send(Packet(BROADCAST, SYNC_WRITE, self._where(register) + rows))
+
+    def sync_read(self, block: RegisterBlock, servo_ids: Sequence[int]) -> dict[int, dict[str, int]]:
+        """Read the same registers of many servos; those that did not answer whole are left out.
+
+        One that stays silent costs the time of one reply.
+        """
+        request = Packet(BROADCAST, SYNC_READ, self._where(block) + bytes(servo_ids))
+        return {
+            servo_id: block.decode(reply.parameters)
+            for servo_id, reply in self._ask(request, servo_ids, block.size).items()
+            if not self._format.refusal(reply.code)
+        }
+
+    def reply_time_s(self, size: int, servos: int) -> float:
+        """Return how long replies of `size` bytes by so many servos are waited for [s]."""
+        return servos * (size + self._format.reply_bytes) * self._s_per_byte + self._margin_s
+
+    def now_s(self) -> float:
+        """Return the time by which replies are waited for [s]; the line must be open."""
+        with self._line() as line:
+            return line.now_s()
+
+    def settle(self) -> None:
+        """Let `QUIET_S` pass, then forget what came."""
+        with self._line() as line:
+            end_s = line.now_s() + self.QUIET_S
+            while (left_s := end_s - line.now_s()) > 0:
+                line.read(256, left_s)
+            line.discard()
+
+    def _retried(self, call: Callable[..., _Result], *arguments: Any) -> _Result:
         for _ in range(self.attempts - 1):
             try:
-                return call()
+                return call(*arguments)
             except BusError:
                 self.settle()
-        return call()
+        return call(*arguments)
+
+    def _read_once(self, servo_id: int, register: Register) -> int:
+        request = Packet(servo_id, READ, self._where(register))
+        return register.from_bytes(self._ask_one(f"read register {register.name}", request, register.size))
+
+    def _write_once(self, servo_id: int, register: Register, value: int) -> None:
+        data = self._format.number(register.address) + register.to_bytes(value)
+        self._ask_one(f"write {value} to register {register.name}", Packet(servo_id, WRITE, data), 0)
+
+    def _where(self, registers: Register | RegisterBlock) -> bytes:
+        return self._format.number(registers.address) + self._format.number(registers.size)
+
+    def _ask_one(self, action: str, request: Packet, size: int) -> bytes:
+        """Send a request to one servo and return its reply's data."""
+        servo_id = request.servo_id
+        reply = self._ask(request, [servo_id], size).get(servo_id)
+        if reply is None:
+            raise BusError(
+                f"servo {servo_id} did not {action}: no whole answer came; check its power, its cable and "
+                "the bus's baud"
+            )
+        if refusal := self._format.refusal(reply.code):
+            raise BusError(f"servo {servo_id} did not {action}: it {refusal}")
+        return reply.parameters
+
+    def _ask(self, request: Packet, servo_ids: Sequence[int], size: int) -> dict[int, Packet]:
+        """Send a request and gather these servos' replies until all are there or the time is up."""
+        self._send(request)
+        reader, found = PacketReader(self._format), dict[int, Packet]()
+        with self._line() as line:
+            end_s = line.now_s() + self.reply_time_s(size, len(servo_ids))
+            while len(found) < len(servo_ids) and (left_s := end_s - line.now_s()) > 0:
+                for reply in reader.feed(line.read(256, left_s)):
+                    if self._is_reply(reply, size) and reply.servo_id in servo_ids:
+                        found[reply.servo_id] = reply
+        self.counters.corrupt += reader.broken
+        self.counters.replies += len(found)
+        self.counters.missing += len(servo_ids) - len(found)
+        return found
+
+    def _is_reply(self, packet: Packet, size: int) -> bool:
+        if self._format.marks_replies and not packet.is_reply:
+            return False
+        return len(packet.parameters) == size or bool(self._format.refusal(packet.code))
+
+    def _send(self, request: Packet) -> None:
+        self.counters.requests += 1
+        with self._line() as line:
+            line.discard()
+            line.write(self._format.encode(request))
+
+    @contextlib.contextmanager
+    def _line(self) -> Iterator[Transport]:
+        if self._transport is None:
+            raise BusGoneError("the servo bus is not open; call open() first")
+        try:
+            yield self._transport
+        except OSError as error:
+            raise BusGoneError(f"the servo bus is gone: {error}; check the adapter's plug") from error

@@ -1,4 +1,4 @@
-"""Set servos up: found, checked, limits written, watchdog cleared, holding where they stand."""
+"""Servo set-up: check models, write limits and modes, clear watchdogs, switch the torque on."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from collections.abc import Sequence
 
 from timar_driver.hardware_file import ServoSpec
 from timar_driver.servo_bus import BusError, ServoBus
-from timar_driver.servo_models import MODELS
+from timar_driver.servo_protocols import ServoProtocol
 
 
 class ServoSetup:
-    """What is done to a servo before it moves, and after it stumbled.
+    """What is done to a servo before it moves, and after it restarted.
 
     Args:
         bus: Open when methods are called.
+        protocol: What the servos speak.
         watchdog_ms: The servos' own watchdog; 0 sets none.
     """
 
-    def __init__(self, bus: ServoBus, watchdog_ms: float) -> None:
-        self._bus = bus
+    def __init__(self, bus: ServoBus, protocol: ServoProtocol, watchdog_ms: float) -> None:
+        self._bus, self._protocol = bus, protocol
         self._family = bus.family
         unit_ms = self._family.watchdog_unit_ms
         self._watchdog = round(watchdog_ms / unit_ms) if unit_ms else 0
@@ -35,7 +36,7 @@ class ServoSetup:
             if number is None:
                 missing.append(f"{spec.joint} (servo {spec.servo_id})")
             elif number != spec.model.number:
-                wrong.append(f"{spec.joint} (servo {spec.servo_id}) is {_model_name(number)}")
+                wrong.append(f"{spec.joint} (servo {spec.servo_id}) is a {self._protocol.model_name(number)}")
         if missing:
             raise BusError(
                 f"no answer from {', '.join(missing)}; check power, cables, ids and baud "
@@ -58,8 +59,7 @@ class ServoSetup:
             BusError: It does not answer or refuses.
         """
         bus, servo_id = self._bus, spec.servo_id
-        if bus.read(servo_id, "error") & self._family.shutdown_bits:
-            self._start_anew(spec)
+        self._restart_after_shutdown(spec)
         if self._watchdog:
             # Writing 0 also clears a watchdog that has tripped; goals are read-only until then.
             bus.write(servo_id, "watchdog", 0)
@@ -69,15 +69,12 @@ class ServoSetup:
         bus.write(servo_id, "profile_acceleration", 0)
         bus.write(servo_id, "profile_velocity", self._velocity_units(spec))
         tick = bus.read(servo_id, "position")
-        low, high = spec.tick_range
-        goal = min(max(tick, low), high)
-        if is_holding or self._family.protocol != "dynamixel":
-            bus.write(servo_id, "goal_position", goal)
-            bus.write(servo_id, "torque_enable", 1)
-        else:
-            # A Dynamixel takes its own place for its goal as it is switched on.
-            bus.write(servo_id, "torque_enable", 1)
-            bus.write(servo_id, "goal_position", goal)
+        steps = [("goal_position", spec.nearest_tick(tick)), ("torque_enable", 1)]
+        if self._family.goal_is_position_at_start and not is_holding:
+            # It would forget a goal that it was given before.
+            steps.reverse()
+        for name, value in steps:
+            bus.write(servo_id, name, value)
         return tick
 
     def start_watchdogs(self, specs: Sequence[ServoSpec]) -> None:
@@ -120,32 +117,22 @@ class ServoSetup:
                 f"{spec.joint} (servo {servo_id}) holds with torque and has another "
                 f"{', '.join(different)}; support the head, run `timar bus release`, and start again"
             )
-        has_lock = "lock" in self._family.registers
-        if has_lock:
-            bus.write(servo_id, "lock", 0)
-        for name, value in different.items():
+        writes = list(different.items())
+        if "lock" in self._family.registers:
+            writes = [("lock", 0), *writes, ("lock", 1)]
+        for name, value in writes:
             bus.write(servo_id, name, value)
-        if has_lock:
-            bus.write(servo_id, "lock", 1)
 
-    def _start_anew(self, spec: ServoSpec) -> None:
+    def _restart_after_shutdown(self, spec: ServoSpec) -> None:
         """A servo that shut itself down has no torque to lose; only a reboot brings it back."""
-        bits = self._bus.read(spec.servo_id, "error")
-        if self._bus.read(spec.servo_id, "torque_enable"):
+        error = self._bus.read(spec.servo_id, "error")
+        if not error & self._family.shutdown_bits or self._bus.read(spec.servo_id, "torque_enable"):
             return
         self._bus.reboot(spec.servo_id)
-        named = [text for bit, text in self._family.fault_bits.items() if bits >> bit & 1]
         raise BusError(
-            f"{spec.joint} (servo {spec.servo_id}) had shut down: {', '.join(named)}; it was started anew: "
-            "see what stopped it, then activate again"
+            f"{spec.joint} (servo {spec.servo_id}) had shut down: {self._family.named_faults(error)}; it was "
+            "restarted: see what stopped it, then activate again"
         )
 
     def _velocity_units(self, spec: ServoSpec) -> int:
         return max(1, round(spec.velocity_rad_s * spec.ratio / self._family.rad_s_per_unit))
-
-
-def _model_name(number: int) -> str:
-    for model in MODELS.values():
-        if model.number == number:
-            return f"a {model.name}"
-    return f"of unknown model {number}"

@@ -1,28 +1,41 @@
-"""Simulated servos on one line: real packets in, real packets out, and every fault a workshop knows."""
+"""Simulated servo bus: real packets in, real packets out, and faults of line and servos on request."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from timar_common.config import check, option
+from timar_common.config import check, number
 
-from timar_driver import dynamixel_packets as dynamixel
-from timar_driver import feetech_packets as feetech
-from timar_driver.simulated_servo import SimulatedServo
+from timar_driver.hardware_file import BusDescription
+from timar_driver.packets import (
+    BROADCAST,
+    PING,
+    READ,
+    REBOOT,
+    SYNC_READ,
+    SYNC_WRITE,
+    WRITE,
+    Packet,
+    PacketReader,
+)
+from timar_driver.simulated_servo import MotorConfig, SimulatedServo
 
-_REFUSALS = {"": dynamixel.OK, "access": dynamixel.ACCESS, "range": dynamixel.RANGE}
+FAULT_COMMANDS = (
+    "lose ID | find ID | brownout ID... | overload ID | set noise|corrupt|lost|deaf SHARE | heal | state"
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Faults:
     """What is wrong with the line."""
 
-    noise: float = option(0.0, "Share of replies with stray bytes before them.", minimum=0.0, maximum=1.0)
-    corrupt: float = option(0.0, "Share of replies with a flipped bit.", minimum=0.0, maximum=1.0)
-    lost: float = option(0.0, "Share of replies that never come.", minimum=0.0, maximum=1.0)
-    deaf: float = option(0.0, "Share of requests with a flipped bit.", minimum=0.0, maximum=1.0)
+    noise: float = number(0.0, "Share of replies with stray bytes before them.", 0.0, 1.0)
+    corrupt: float = number(0.0, "Share of replies with a flipped bit.", 0.0, 1.0)
+    lost: float = number(0.0, "Share of replies that never come.", 0.0, 1.0)
+    deaf: float = number(0.0, "Share of requests with a flipped bit.", 0.0, 1.0)
 
     def __post_init__(self) -> None:
         check(self)
@@ -44,8 +57,9 @@ class SimulatedBus:
         self.requests = 0
         self.on_goal: Callable[[int], None] = lambda now_ns: None
         """Called with the time of every group write of goals."""
-        self._is_dynamixel = servos[0].family.protocol == "dynamixel"
-        self._reader = dynamixel.PacketReader() if self._is_dynamixel else feetech.PacketReader()
+        self._format = servos[0].family.packets
+        self._goal = servos[0].family.register("goal_position")
+        self._reader = PacketReader(self._format)
         self._rng = np.random.default_rng(seed)
 
     @property
@@ -64,13 +78,13 @@ class SimulatedBus:
             data = self._flipped(data)
         replies: list[bytes] = []
         for packet in self._reader.feed(data):
-            if self._is_dynamixel and packet.code == dynamixel.STATUS:
+            if packet.is_reply:
                 continue
             self.requests += 1
             self.advance(now_ns)
             for servo in self._listening(now_ns):
-                servo.hear(now_ns)
-            replies += self._dispatch(packet.servo_id, packet.code, packet.parameters, now_ns)
+                servo.note_request(now_ns)
+            replies += self._answer(packet, now_ns)
         return b"".join(map(self._on_the_line, replies))
 
     def advance(self, now_ns: int) -> None:
@@ -79,7 +93,7 @@ class SimulatedBus:
             servo.advance(now_ns)
 
     def brown_out(self, servo_ids: Sequence[int], now_ns: int) -> None:
-        """Let the voltage of some servos break down for a moment: they start anew, without torque."""
+        """Let the voltage of some servos break down for a moment: they restart, without torque."""
         for servo_id in servo_ids:
             self.servos[servo_id].reboot(now_ns)
 
@@ -90,61 +104,55 @@ class SimulatedBus:
             if servo.servo_id not in self.silent and servo.is_awake(now_ns)
         ]
 
-    def _dispatch(self, servo_id: int, code: int, parameters: bytes, now_ns: int) -> list[bytes]:
+    def _answer(self, request: Packet, now_ns: int) -> list[bytes]:
         listening = {servo.servo_id: servo for servo in self._listening(now_ns)}
-        width = 2 if self._is_dynamixel else 1
-        if code in (dynamixel.SYNC_READ, dynamixel.SYNC_WRITE):
-            if len(parameters) < 2 * width:
-                return []
-            address = int.from_bytes(parameters[:width], "little")
-            size = int.from_bytes(parameters[width : 2 * width], "little")
-            rest = parameters[2 * width :]
-            if code == dynamixel.SYNC_READ:
-                asked = [listening[key] for key in rest if key in listening]
-                return [self._reply(servo, dynamixel.OK, servo.read(address, size)) for servo in asked]
-            self._sync_write(listening, address, size, rest, now_ns)
+        address, size, rest = self._address_and_size(request.parameters)
+        if request.code == SYNC_READ:
+            asked = [listening[key] for key in rest if key in listening]
+            return [self._reply(servo, data=servo.read(address, size)) for servo in asked]
+        if request.code == SYNC_WRITE:
+            self._sync_write(listening, address, size, rest)
+            if address <= self._goal.address < address + size:
+                self.on_goal(now_ns)
             return []
-        named = list(listening.values()) if servo_id == dynamixel.BROADCAST else []
-        if servo_id in listening:
-            named = [listening[servo_id]]
-        replies = [self._single(servo, code, parameters, width, now_ns) for servo in named]
-        is_answered = servo_id != dynamixel.BROADCAST or code == dynamixel.PING
-        return replies if is_answered else []
+        is_broadcast = request.servo_id == BROADCAST
+        named = [servo for key, servo in listening.items() if is_broadcast or key == request.servo_id]
+        replies = [self._carry_out(servo, request, now_ns) for servo in named]
+        return [] if is_broadcast and request.code != PING else replies
+
+    def _address_and_size(self, parameters: bytes) -> tuple[int, int, bytes]:
+        """Read what reading and group requests begin with; 0 where it is not there."""
+        width = self._format.address_bytes
+        address, size = (int.from_bytes(parameters[start : start + width], "little") for start in (0, width))
+        return address, size, parameters[2 * width :]
 
     def _sync_write(
-        self, listening: dict[int, SimulatedServo], address: int, size: int, rows: bytes, now_ns: int
+        self, listening: Mapping[int, SimulatedServo], address: int, size: int, rows: bytes
     ) -> None:
         for start in range(0, len(rows) - size, size + 1):
             servo = listening.get(rows[start])
             if servo is not None:
                 servo.write(address, rows[start + 1 : start + 1 + size])
-        goal = next(iter(self.servos.values())).family.register("goal_position")
-        if address <= goal.address < address + size:
-            self.on_goal(now_ns)
 
-    def _single(self, servo: SimulatedServo, code: int, parameters: bytes, width: int, now_ns: int) -> bytes:
-        if code == dynamixel.PING:
-            model = servo.get("model_number").to_bytes(2, "little")
-            return self._reply(servo, dynamixel.OK, model + b"\x01" if self._is_dynamixel else b"")
-        if code == dynamixel.READ and len(parameters) >= 2 * width:
-            address = int.from_bytes(parameters[:width], "little")
-            size = int.from_bytes(parameters[width : 2 * width], "little")
-            return self._reply(servo, dynamixel.OK, servo.read(address, size))
-        if code == dynamixel.WRITE and len(parameters) > width:
-            refusal = servo.write(int.from_bytes(parameters[:width], "little"), parameters[width:])
-            return self._reply(servo, _REFUSALS[refusal])
-        if code == dynamixel.REBOOT:
-            reply = self._reply(servo, dynamixel.OK)
+    def _carry_out(self, servo: SimulatedServo, request: Packet, now_ns: int) -> bytes:
+        address, size, _ = self._address_and_size(request.parameters)
+        width = self._format.address_bytes
+        if request.code == PING:
+            identity = servo.get("model_number").to_bytes(2, "little") + b"\x01"
+            return self._reply(servo, data=identity[: self._format.ping_bytes])
+        if request.code == READ and len(request.parameters) >= 2 * width:
+            return self._reply(servo, data=servo.read(address, size))
+        if request.code == WRITE and len(request.parameters) > width:
+            return self._reply(servo, servo.write(address, request.parameters[width:]))
+        if request.code == REBOOT:
+            reply = self._reply(servo)
             servo.reboot(now_ns)
             return reply
-        return self._reply(servo, dynamixel.UNKNOWN)
+        return self._reply(servo, "unknown")
 
-    def _reply(self, servo: SimulatedServo, error: int, data: bytes = b"") -> bytes:
-        if not self._is_dynamixel:
-            # An STS servo's reply carries its hardware's state and never a refusal.
-            return feetech.Packet(servo.servo_id, servo.get("error"), data).to_bytes()
-        error |= dynamixel.ALERT if servo.get("error") else 0
-        return dynamixel.Packet(servo.servo_id, dynamixel.STATUS, bytes([error]) + data).to_bytes()
+    def _reply(self, servo: SimulatedServo, refusal: str = "", data: bytes = b"") -> bytes:
+        error = self._format.error_byte(refusal, servo.get("error"))
+        return self._format.encode(Packet(servo.servo_id, error, data, is_reply=True))
 
     def _on_the_line(self, reply: bytes) -> bytes:
         """Let the line do to a reply what its faults do."""
@@ -162,12 +170,56 @@ class SimulatedBus:
     def _flipped(self, data: bytes) -> bytes:
         if not data:
             return data
-        place, bit = int(self._rng.integers(len(data))), int(self._rng.integers(8))
-        return data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :]
+        index, bit = int(self._rng.integers(len(data))), int(self._rng.integers(8))
+        return data[:index] + bytes([data[index] ^ 1 << bit]) + data[index + 1 :]
+
+    def state(self) -> dict[int, dict[str, object]]:
+        """Return what can be seen of every servo, by id."""
+        names = ("position", "velocity", "has_torque", "is_tripped", "watchdog_trips")
+        return {key: {name: getattr(servo, name) for name in names} for key, servo in self.servos.items()}
+
+    def obey(self, words: Sequence[str], now_ns: int) -> str:
+        """Carry out one of `FAULT_COMMANDS`; return what is to be answered.
+
+        Raises:
+            ValueError: The words mean nothing.
+            KeyError: There is no such servo.
+        """
+        match list(words):
+            case []:
+                return ""
+            case ["lose", servo_id]:
+                self.silent.add(self.servos[int(servo_id)].servo_id)
+            case ["find", servo_id]:
+                self.silent.discard(int(servo_id))
+            case ["brownout", *ids] if ids:
+                self.brown_out([int(servo_id) for servo_id in ids], now_ns)
+            case ["overload", servo_id]:
+                self.servos[int(servo_id)].inject_fault("overload")
+            case ["set", "noise" | "corrupt" | "lost" | "deaf" as name, share]:
+                self.faults = dataclasses.replace(self.faults, **{name: float(share)})
+            case ["heal"]:
+                self.faults = Faults()
+                self.silent.clear()
+            case ["state"]:
+                self.advance(now_ns)
+                return json.dumps(self.state())
+            case _:
+                raise ValueError(" ".join(words))
+        return "done"
+
+
+def simulated_bus(bus: BusDescription, motor: MotorConfig | None = None, seed: int = 0) -> SimulatedBus:
+    """Return simulated servos as a bus describes them, each joint standing at 0 or its nearest limit."""
+    servos = []
+    for spec in bus.servos:
+        tick = spec.tick(min(max(0.0, spec.lower_rad), spec.upper_rad))
+        servos.append(SimulatedServo(spec.servo_id, spec.model, tick, motor))
+    return SimulatedBus(servos, seed)
 
 
 class SimulatedTransport:
-    """A wire straight into a simulated bus, in simulated time: waiting costs no time of ours.
+    """A transport straight into a simulated bus, in simulated time: waiting costs no real time.
 
     Args:
         bus: The other end.

@@ -1,35 +1,26 @@
-"""Servos that exist only as numbers: a critically damped position loop with the servo's delay and limits."""
+"""Simulated joint driver: servos as numbers, with a servo's delay, limits, noise and watchdog."""
 
 from __future__ import annotations
 
 import dataclasses
 
 import numpy as np
-from timar_common.config import check, option
+from timar_common.config import check, number
 
-from timar_driver.driver import Array, JointDriver, JointLimits, Measurement
+from timar_driver.driver import Array, JointDriver, JointLimits, Measurement, check_command
+from timar_driver.simulated_motor import follow
 
 
 @dataclasses.dataclass(frozen=True)
 class ServoConfig:
     """How the simulated servos behave."""
 
-    delay_ms: float = option(
-        20.0,
-        "How far a servo stays behind a steadily moving command.",
-        unit="ms",
-        minimum=2.0,
-        maximum=200.0,
+    delay_ms: float = number(
+        20.0, "How far a servo stays behind a steadily moving command.", 2.0, 200.0, "ms"
     )
-    noise_rad: float = option(
-        0.0, "Standard deviation of a measured position.", unit="rad", minimum=0.0, maximum=0.05
-    )
-    watchdog_ms: float = option(
-        100.0,
-        "Without a command for this long the servos stop by themselves.",
-        unit="ms",
-        minimum=20.0,
-        maximum=2000.0,
+    noise_rad: float = number(0.0, "Standard deviation of a measured position.", 0.0, 0.05, "rad")
+    watchdog_ms: float = number(
+        100.0, "Without a command for this long the servos stop by themselves.", 20.0, 2000.0, "ms"
     )
 
     def __post_init__(self) -> None:
@@ -57,11 +48,9 @@ class SimulatedDriver(JointDriver):
         start_positions: Array | None = None,
     ) -> None:
         self.joint_names, self.limits, self.config = joint_names, limits, config or ServoConfig()
-        start = (
-            np.zeros(len(joint_names)) if start_positions is None else np.asarray(start_positions, np.float64)
-        )
-        self._positions = np.clip(start, limits.lower, limits.upper)
-        self._velocities = np.zeros(len(joint_names))
+        start = np.zeros(len(joint_names)) if start_positions is None else start_positions
+        self._positions: Array = np.clip(start, limits.lower, limits.upper).astype(np.float64)
+        self._velocities: Array = np.zeros(len(joint_names))
         self._goal = self._positions.copy()
         self._rng = np.random.default_rng(seed)
         self._now_ns = self._commanded_ns = 0
@@ -83,20 +72,16 @@ class SimulatedDriver(JointDriver):
         """Command positions; they are clipped to the limits."""
         if not self._is_active:
             raise RuntimeError("the simulated servos are not active; call activate() first")
-        if not np.isfinite(positions).all():
-            joint = self.joint_names[int(np.flatnonzero(~np.isfinite(positions))[0])]
-            raise ValueError(f"the command for {joint} is not finite; send a number")
+        command = check_command(self.joint_names, positions)
         self._advance(now_ns)
-        self._goal = np.clip(positions, self.limits.lower, self.limits.upper)
+        self._goal = np.clip(command, self.limits.lower, self.limits.upper)
         self._commanded_ns = now_ns
         return self._goal.copy()
 
     def read(self, now_ns: int) -> Measurement:
         """Return where the joints are."""
         self._advance(now_ns)
-        noise = (
-            self._rng.normal(0.0, self.config.noise_rad, len(self._goal)) if self.config.noise_rad else 0.0
-        )
+        noise = self._rng.normal(0.0, self.config.noise_rad, len(self._goal))
         return Measurement(self._positions + noise, self._velocities.copy())
 
     def set_effort(self, share: float, now_ns: int) -> None:
@@ -115,9 +100,7 @@ class SimulatedDriver(JointDriver):
         """Say how often the watchdog had to stop the servos."""
         if not self.watchdog_stops:
             return ()
-        return (
-            f"the servos' watchdog stopped them {self.watchdog_stops} times; the driver's loop was held up",
-        )
+        return (f"the servos' watchdog stopped them {self.watchdog_stops} times; the loop was held up",)
 
     def _advance(self, now_ns: int) -> None:
         """Let the servos move until now, in short steps."""
@@ -132,25 +115,18 @@ class SimulatedDriver(JointDriver):
         self._now_ns = max(now_ns, self._now_ns)
 
     def _integrate(self, until_ns: int) -> None:
-        remaining_s = (until_ns - self._now_ns) * 1e-9
-        if remaining_s <= 0.0:
+        duration_s = (until_ns - self._now_ns) * 1e-9
+        if duration_s <= 0.0:
             return
-        # A critically damped loop stays 2 / w behind a ramp. Its step response is solved exactly over each
-        # short step.
-        w = 2.0 / (self.config.delay_ms * 1e-3)
-        steps = max(1, int(np.ceil(remaining_s / 0.002)))
-        h = remaining_s / steps
-        decay = np.exp(-w * h)
-        for _ in range(steps):
-            error = self._positions - self._goal
-            slope = self._velocities + w * error
-            wanted = self._goal + (error + slope * h) * decay
-            reach = self.effort * self.limits.velocity * h
-            moved = np.clip(wanted, self._positions - reach, self._positions + reach)
-            moved = np.clip(moved, self.limits.lower, self.limits.upper)
-            is_free = moved == wanted
-            self._velocities = np.where(
-                is_free, (self._velocities - w * slope * h) * decay, (moved - self._positions) / h
-            )
-            self._positions = moved
         self._now_ns = until_ns
+        for row in range(len(self.joint_names)):
+            self._positions[row], self._velocities[row] = follow(
+                float(self._positions[row]),
+                float(self._velocities[row]),
+                float(self._goal[row]),
+                delay_s=1e-3 * self.config.delay_ms,
+                top_speed=self.effort * float(self.limits.velocity[row]),
+                duration_s=duration_s,
+                lower=float(self.limits.lower[row]),
+                upper=float(self.limits.upper[row]),
+            )

@@ -1,14 +1,15 @@
-"""One simulated servo: a control table, a motor that follows its goal, and the habits of the real one."""
+"""Simulated servo: control table with access rules, motor, torque, watchdog, reboot, hardware faults."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 
-from timar_common.config import check, option
+from timar_common.config import check, number
 
 from timar_driver.registers import Register
 from timar_driver.servo_models import ServoFamily, ServoModel
+from timar_driver.simulated_motor import follow
 
 _ERROR_BIT = {"voltage": 0, "overheated": 2, "overload": 5}
 
@@ -17,15 +18,11 @@ _ERROR_BIT = {"voltage": 0, "overheated": 2, "overload": 5}
 class MotorConfig:
     """How the motor behaves."""
 
-    delay_ms: float = option(
-        20.0, "How far it stays behind a steadily moving goal.", unit="ms", minimum=2.0, maximum=200.0
-    )
-    top_speed_rad_s: float = option(15.0, "Without load.", unit="rad/s", minimum=0.1, maximum=100.0)
-    boot_ms: float = option(200.0, "Silence after power comes back.", unit="ms", minimum=0.0, maximum=2000.0)
-    sag_rad_s: float = option(
-        0.0, "Without torque the joint sinks so fast.", unit="rad/s", minimum=0.0, maximum=10.0
-    )
-    sag_rad: float = option(0.5, "At most so far below where it was.", unit="rad", minimum=0.0, maximum=3.0)
+    delay_ms: float = number(20.0, "How far it stays behind a steadily moving goal.", 2.0, 200.0, "ms")
+    top_speed_rad_s: float = number(15.0, "Without load.", 0.1, 100.0, "rad/s")
+    boot_ms: float = number(200.0, "Silence after power comes back.", 0.0, 2000.0, "ms")
+    sag_rad_s: float = number(0.0, "Without torque the joint sinks so fast.", 0.0, 10.0, "rad/s")
+    sag_rad: float = number(0.5, "At most so far below where it was.", 0.0, 3.0, "rad")
 
     def __post_init__(self) -> None:
         check(self)
@@ -52,11 +49,11 @@ class SimulatedServo:
         """[ticks/s]"""
         self.reboots = self.watchdog_trips = 0
         self._per_rad = self.family.ticks_per_turn / (2 * math.pi)
-        self._now_ns = self._heard_ns = self._awake_ns = 0
+        self._now_ns = self._request_ns = self._awake_ns = 0
         self._sag_floor = self.position
         self._values: dict[str, int] = {name: 0 for name in self.family.registers}
         self._set_factory_values()
-        self._forget_volatile()
+        self._reset_volatile()
 
     # The control table.
 
@@ -107,7 +104,7 @@ class SimulatedServo:
         is_goal = register.name in ("goal_position", "effort_limit")
         if is_goal and self.is_tripped:
             return "range"
-        if register.name == "goal_position" and self.family.protocol == "dynamixel":
+        if register.name == "goal_position" and self.family.rejects_goals_outside_limits:
             return "" if self.get("min_position") <= value <= self.get("max_position") else "range"
         if register.name == "torque_enable" and value and self.get("error") & self.family.shutdown_bits:
             return "access"
@@ -120,11 +117,10 @@ class SimulatedServo:
 
     def _store(self, register: Register, value: int) -> None:
         is_switched_on = register.name == "torque_enable" and value and not self.has_torque
-        if is_switched_on and self.family.protocol == "dynamixel":
-            # It takes the place where it stands for its goal.
+        if is_switched_on and self.family.goal_is_position_at_start:
             self._values["goal_position"] = self._clamped(round(self.position))
         if register.name == "torque_enable" and not value:
-            self._sag_floor = self.position - self.config.sag_rad * self._per_rad
+            self._begin_to_sag()
         if register.name == "goal_position":
             value = self._clamped(value)
         self._values[register.name] = value
@@ -132,7 +128,7 @@ class SimulatedServo:
     def _clamped(self, tick: int) -> int:
         return min(max(tick, self._values["min_position"]), self._values["max_position"])
 
-    # Life.
+    # What happens in time.
 
     @property
     def has_torque(self) -> bool:
@@ -148,19 +144,19 @@ class SimulatedServo:
         """Whether it answers."""
         return now_ns >= self._awake_ns
 
-    def hear(self, now_ns: int) -> None:
-        """Some valid request went over the bus: the watchdog starts to count anew."""
+    def note_request(self, now_ns: int) -> None:
+        """Some valid request went over the bus: the watchdog counts from now."""
         self.advance(now_ns)
-        self._heard_ns = now_ns
+        self._request_ns = now_ns
 
     def reboot(self, now_ns: int) -> None:
-        """Lose power and start anew: what is not kept is forgotten, the torque is off."""
+        """Lose power and restart: what is not kept is forgotten, the torque is off."""
         self.advance(now_ns)
         self.reboots += 1
-        self._forget_volatile()
+        self._reset_volatile()
         self._awake_ns = now_ns + int(self.config.boot_ms * 1e6)
 
-    def suffer(self, fault: str) -> None:
+    def inject_fault(self, fault: str) -> None:
         """Have a hardware fault: "overload", "overheated" or "voltage"; the dangerous ones end the torque.
 
         Raises:
@@ -171,13 +167,16 @@ class SimulatedServo:
         self._values["error"] |= 1 << _ERROR_BIT[fault]
         if self._values["error"] & self.family.shutdown_bits:
             self._values["torque_enable"] = 0
-            self._sag_floor = self.position - self.config.sag_rad * self._per_rad
+            self._begin_to_sag()
+
+    def _begin_to_sag(self) -> None:
+        self._sag_floor = self.position - self.config.sag_rad * self._per_rad
 
     def advance(self, now_ns: int) -> None:
         """Let time pass."""
         watchdog = self._values.get("watchdog", 0)
         if watchdog > 0 and self.has_torque:
-            trip_ns = self._heard_ns + int(watchdog * self.family.watchdog_unit_ms * 1e6)
+            trip_ns = self._request_ns + int(watchdog * self.family.watchdog_unit_ms * 1e6)
             if now_ns > trip_ns:
                 self._move(max(trip_ns, self._now_ns))
                 self._trip()
@@ -202,23 +201,14 @@ class SimulatedServo:
             sunk = self.position - self.config.sag_rad_s * self._per_rad * remaining_s
             self.position = min(self.position, max(sunk, self._sag_floor))
             return
-        self._follow(remaining_s)
-
-    def _follow(self, remaining_s: float) -> None:
-        """Move as a critically damped loop does, in short exact steps, never faster than allowed."""
-        w, goal, top = 2e3 / self.config.delay_ms, self._values["goal_position"], self._top_speed()
-        steps = max(1, math.ceil(remaining_s / 0.002))
-        h = remaining_s / steps
-        decay = math.exp(-w * h)
-        for _ in range(steps):
-            error = self.position - goal
-            slope = self.velocity + w * error
-            wanted = goal + (error + slope * h) * decay
-            moved = min(max(wanted, self.position - top * h), self.position + top * h)
-            self.velocity = (
-                (self.velocity - w * slope * h) * decay if moved == wanted else (moved - self.position) / h
-            )
-            self.position = moved
+        self.position, self.velocity = follow(
+            self.position,
+            self.velocity,
+            self._values["goal_position"],
+            delay_s=1e-3 * self.config.delay_ms,
+            top_speed=self._top_speed(),
+            duration_s=remaining_s,
+        )
 
     def _top_speed(self) -> float:
         """[ticks/s]; an eased torque also moves more slowly."""
@@ -232,27 +222,18 @@ class SimulatedServo:
     def _set_factory_values(self) -> None:
         nominal = self.model.nominal_volt
         self._values |= {
-            "model_number": self.model.number, "id": self.servo_id, "return_delay": 250,
-            "operating_mode": self.family.position_mode, "temperature_limit": 70,
+            "model_number": self.model.number, "id": self.servo_id, "temperature": 35,
+            "operating_mode": self.family.position_mode, "voltage": round(10 * nominal),
             "max_voltage": round(14 * nominal), "min_voltage": round(7 * nominal),
-            "max_position": self.family.ticks_per_turn - 1, "min_position": 0, "temperature": 35,
-            "voltage": round(10 * nominal),
+            **self.family.factory_values,
         }  # fmt: skip
-        if "velocity_limit" in self._values:
-            self._values["velocity_limit"] = 445
-        if "shutdown" in self._values:
-            self._values["shutdown"] = self.family.shutdown_bits
 
-    def _forget_volatile(self) -> None:
+    def _reset_volatile(self) -> None:
         sensed = ("voltage", "temperature", "load")
         for name, register in self.family.registers.items():
             if not register.is_kept and name not in sensed:
-                self._values[name] = 0
+                self._values[name] = self.family.power_on_values.get(name, 0)
         self._values["effort_limit"] = self.family.full_effort
         self._values["goal_position"] = round(self.position)
-        if "lock" in self._values:
-            self._values["lock"] = 1
-        if "reply_level" in self._values and self.family.protocol == "dynamixel":
-            self._values["reply_level"] = 2
         self.velocity = 0.0
-        self._sag_floor = self.position - self.config.sag_rad * self._per_rad
+        self._begin_to_sag()

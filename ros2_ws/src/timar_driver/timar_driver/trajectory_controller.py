@@ -1,34 +1,26 @@
-"""The driver's core: follow trajectories; when asked, or when something breaks, stop as the robot should."""
+"""Joint trajectory controller: follow trajectories; stop on request or fault, by the robot's category."""
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import threading
 
 import numpy as np
 
-from timar_driver.driver import Array, HardwareGoneError, JointDriver, JointLimits, Measurement
-from timar_driver.stop_sequence import StopConfig, StopSequence, StopStage
+from timar_driver.driver import Array, HardwareGoneError, Measurement
+from timar_driver.driver_setup import DriverSetup
+from timar_driver.stop_sequence import StopSequence, StopStage
 from timar_driver.trajectory_follower import Trajectory, TrajectoryFollower
 
 
 class Phase(enum.Enum):
-    """What the drive does."""
+    """What the controller does."""
 
     FOLLOWING = "following trajectories"
     STOPPING = "stopping"
     HELD = "stopped, torque on"
     RELEASED = "stopped, torque off"
     GONE = "the hardware is gone"
-
-
-@dataclasses.dataclass(frozen=True)
-class StateSample:
-    """Where the joints were at one instant."""
-
-    now_ns: int
-    measured: Measurement
 
 
 class TrajectoryController:
@@ -38,30 +30,25 @@ class TrajectoryController:
     called from any thread and take effect with the next step.
 
     Args:
-        driver: The hardware.
-        limits: Of its joints.
-        stop: How the robot stops.
-        park_rad: (J,) its parking pose [rad].
-        period_ns: Time between two steps.
+        setup: The hardware, its limits, and how the robot stops.
+        period_ns: Time between two steps, > 0.
     """
 
-    def __init__(
-        self, driver: JointDriver, limits: JointLimits, stop: StopConfig, park_rad: Array, period_ns: int
-    ) -> None:
-        self.driver, self.limits, self.stop_config = driver, limits, stop
+    def __init__(self, setup: DriverSetup, period_ns: int) -> None:
+        self.setup, self.driver = setup, setup.driver
         self.phase = Phase.RELEASED
         self.fault = ""
-        """Why the drive stopped by itself; empty when nothing broke."""
+        """Why it stopped by itself; empty when nothing broke."""
         self.cause = ""
         """Why it last stopped."""
-        self._park, self._half_ns = np.asarray(park_rad, np.float64), period_ns // 2
+        self._half_ns = period_ns // 2
         self._lock = threading.Lock()
         self._follower: TrajectoryFollower | None = None
         self._stop: StopSequence | None = None
         self._effort = 0.0
         self._is_stop_wanted = self._is_resume_wanted = False
-        self._positions: Array = np.zeros(len(driver.joint_names))
-        self._velocities: Array = np.zeros(len(driver.joint_names))
+        self._positions: Array = np.zeros(len(setup.driver.joint_names))
+        self._velocities: Array = np.zeros(len(setup.driver.joint_names))
         self._measured = Measurement(self._positions, self._velocities)
 
     @property
@@ -76,21 +63,28 @@ class TrajectoryController:
             return not self._is_stop_wanted and self.phase in (Phase.HELD, Phase.RELEASED, Phase.GONE)
 
     def start(self, now_ns: int) -> None:
-        """Open the hardware; every joint holds where it stands.
+        """Open the hardware, or set it up again; every joint holds where it stands.
 
         Raises:
             RuntimeError: The hardware is not fit to move.
         """
-        self._activate(now_ns)
+        measured = self.driver.activate(now_ns)
+        with self._lock:
+            self._measured = measured
+            self._follower = TrajectoryFollower(self.driver.joint_names, measured.positions)
+            self._positions, self._velocities = measured.positions.copy(), np.zeros_like(measured.positions)
+            self._stop, self._effort = None, 1.0
+            self.fault = self.cause = ""
+            self.phase = Phase.FOLLOWING
 
     def accept(self, trajectory: Trajectory, now_ns: int) -> bool:
         """Take a trajectory over.
 
         Returns:
-            False when the drive is stopped and leaves it out.
+            False when the joints are stopped and it is left out.
 
         Raises:
-            ValueError: It is refused; the message says why.
+            ValueError: It is rejected; the message says why.
         """
         with self._lock:
             if self._follower is None or self.phase is not Phase.FOLLOWING:
@@ -113,14 +107,14 @@ class TrajectoryController:
                 self._is_stop_wanted, self.cause = True, cause
 
     def resume(self) -> bool:
-        """Set the hardware up anew and follow again; return False when it does so already."""
+        """Set the hardware up again and follow; return False when it does so already."""
         with self._lock:
             if self.phase in (Phase.FOLLOWING, Phase.STOPPING):
                 return False
             self._is_resume_wanted = True
             return True
 
-    def step(self, now_ns: int) -> StateSample | None:
+    def step(self, now_ns: int) -> Measurement | None:
         """Do what is due now; return where the joints are, or None when that cannot be known."""
         try:
             self._obey(now_ns)
@@ -137,7 +131,7 @@ class TrajectoryController:
             self._break(str(error))
             with self._lock:
                 self._is_stop_wanted |= self.phase is Phase.FOLLOWING
-        return StateSample(now_ns, self._measured)
+        return self._measured
 
     def finish(self, now_ns: int) -> None:
         """Let go of the hardware as it stands."""
@@ -157,21 +151,16 @@ class TrajectoryController:
             wants_stop, self._is_stop_wanted = self._is_stop_wanted, False
             if wants_stop and self.phase is Phase.FOLLOWING:
                 self._stop = StopSequence(
-                    self.stop_config, self.limits, self._park, self._positions, self._velocities, now_ns
+                    self.setup.stop,
+                    self.setup.limits,
+                    self.setup.park_rad,
+                    self._positions,
+                    self._velocities,
+                    now_ns,
                 )
                 self.phase = Phase.STOPPING
         if wants_resume:
-            self._activate(now_ns)
-
-    def _activate(self, now_ns: int) -> None:
-        measured = self.driver.activate(now_ns)
-        with self._lock:
-            self._measured = measured
-            self._follower = TrajectoryFollower(self.driver.joint_names, measured.positions)
-            self._positions, self._velocities = measured.positions.copy(), np.zeros_like(measured.positions)
-            self._stop, self._effort = None, 1.0
-            self.fault = self.cause = ""
-            self.phase = Phase.FOLLOWING
+            self.start(now_ns)
 
     def _command(self, now_ns: int) -> None:
         if self.phase is Phase.STOPPING and self._stop is not None:
@@ -182,7 +171,7 @@ class TrajectoryController:
                 positions, self._velocities = self._follower.sample(now_ns + self._half_ns)
             self._positions = self.driver.send(positions, now_ns)
         elif self.phase is Phase.HELD:
-            # The servos' watchdogs want to hear from us as long as we are there.
+            # The servos' watchdogs need a command as long as this runs.
             self.driver.send(self._positions, now_ns)
 
     def _go_on_stopping(self, stop: StopSequence, now_ns: int) -> None:
@@ -196,7 +185,7 @@ class TrajectoryController:
             return
         with self._lock:
             self.phase = Phase.HELD if step.stage is StopStage.HELD else Phase.RELEASED
-        if step.stage is StopStage.HELD and self.stop_config.category == "park_then_release":
+        if step.stage is StopStage.HELD and self.setup.stop.category == "park_then_release":
             far = int(np.argmax(stop.shortfall_rad))
             self._break(
                 f"not parked: {self.driver.joint_names[far]} stands {stop.shortfall_rad[far]:.2f} rad off "

@@ -94,6 +94,14 @@ class MeshChannel:
     full_m: float = 0.01
     """Movement at which the channel is 1 [m]."""
 
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.direction).all() and np.linalg.norm(self.direction) > 0.0):
+            raise ValueError(f"MeshChannel.direction is {self.direction}, expected a direction other than 0")
+        if not 0.0 < self.full_m < np.inf:
+            raise ValueError(f"MeshChannel.full_m is {self.full_m:g}, expected metres, more than 0")
+        if not self.vertices:
+            raise ValueError("MeshChannel.vertices is empty, expected one vertex or more")
+
 
 def mesh_channels(
     path: Path, channels: Mapping[str, MeshChannel], shape_numbers: int

@@ -119,15 +119,17 @@ def max_blend(candidate: Array, safe: Array, limits: Limits, step_s: float) -> A
     Returns:
         (J,) or (L, J) shares from 0 to 1; `blend` with them keeps the limits at every instant.
     """
-    several = (slice(None), None) if candidate.ndim == 4 else ()
+    is_several = candidate.ndim == 4
+    away = candidate - (safe[:, :, None] if is_several else safe)
     # Control points are linear in the curve, so those of the difference are the way from safe to candidate.
-    ways = np.concatenate(bezier_control_points(candidate - safe[(slice(None), *several)], step_s))
+    ways = np.concatenate(bezier_control_points(away, step_s))  # (6 (K - 1), J) or (6 (K - 1), L, J)
     p, v, a = bezier_control_points(safe, step_s)
     above = np.concatenate([limits.upper - p, limits.velocity - v, limits.acceleration - a])
     below = np.concatenate([p - limits.lower, v + limits.velocity, a + limits.acceleration])
+    points = (slice(None), None) if is_several else ()  # (rows, J) to (rows, 1, J)
     most = np.maximum(
-        (ways * (1.0 / np.maximum(above, _NO_ROOM))[several]).max(0),
-        (ways * (-1.0 / np.maximum(below, _NO_ROOM))[several]).max(0),
+        (ways * (1.0 / np.maximum(above, _NO_ROOM))[points]).max(0),
+        (ways * (-1.0 / np.maximum(below, _NO_ROOM))[points]).max(0),
     )  # (J,) or (L, J): the whole way, as a multiple of the room there is
     return np.where(most > 1.0, _ROUNDING / np.maximum(most, 1.0), 1.0)
 

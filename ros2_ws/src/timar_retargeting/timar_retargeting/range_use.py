@@ -38,7 +38,7 @@ class RangeUse:
     """Highest velocity, as a share of its limit."""
     acceleration_share: float
     bent_share: float
-    """Share of the time in which a soft limit held it back."""
+    """Share of the time in which a soft limit held it back, stops by design apart."""
     smoothed_plans: float
     """Share of plans in which fast motion was made smaller."""
 
@@ -85,10 +85,9 @@ def range_use(robot: RobotDescription, motion: Array, seed: int = 0) -> tuple[Ra
     p, v, a = np.stack(list(commanded.values()), axis=1)  # (3, K, J)
     low, high = np.percentile(p, [1.0, 99.0], axis=0)
     limits, report = robot.limits, core.planner.report
-    soft_lower, soft_upper = (
-        np.array([getattr(joint, side) for joint in robot.joints])
-        for side in ("soft_lower_rad", "soft_upper_rad")
-    )
+    # At a stop that is reached by design the bend holds nothing back.
+    soft_lower = np.array([-np.inf if "lower" in j.stops else j.soft_lower_rad for j in robot.joints])
+    soft_upper = np.array([np.inf if "upper" in j.stops else j.soft_upper_rad for j in robot.joints])
     return tuple(
         RangeUse(
             name,
@@ -108,7 +107,7 @@ def range_use(robot: RobotDescription, motion: Array, seed: int = 0) -> tuple[Ra
 
 
 def example_motion(seconds: float, seed: int = 0) -> Array:
-    """Return lively motion (frames, 56) of a made-up speaker: gestures of the neck, syllables of the jaw."""
+    """Return lively motion (frames, 56) of a synthetic speaker: gestures of the neck, syllables of the jaw."""
     rng = np.random.default_rng(seed)
     t = np.arange(int(seconds * 25)) / 25.0
     motion = np.zeros((len(t), MOTION_SIZE))

@@ -154,6 +154,8 @@ def load_robot(path: Path) -> RobotDescription:
 
 def _neutral(entry: YamlMap) -> Neutral:
     neck = entry.numbers("neck_rad", 3, (0.0, 0.0, 0.0))
+    if max(map(abs, neck)) > math.pi:
+        raise entry.error(f"neck_rad is {list(neck)}, expected numbers within a half turn", "neck_rad")
     jaw_rad = entry.number("jaw_rad", 0.0, minimum=-1.0, maximum=1.0)
     entry.refuse_rest()
     return Neutral((neck[0], neck[1], neck[2]), jaw_rad)
@@ -162,6 +164,8 @@ def _neutral(entry: YamlMap) -> Neutral:
 def _eyes(entry: YamlMap) -> Eyes:
     frame = entry.text("frame", Eyes().frame)
     x, y, z = entry.numbers("origin_m", 3, Eyes().origin_m)
+    if max(abs(x), abs(y), abs(z)) > 10.0:
+        raise entry.error(f"origin_m is {[x, y, z]}, expected metres, at most 10", "origin_m")
     entry.refuse_rest()
     return Eyes(frame, (x, y, z))
 

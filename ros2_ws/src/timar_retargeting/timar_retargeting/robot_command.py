@@ -1,4 +1,4 @@
-"""The command `timar robot`: everything a workshop needs to bring its own head to life."""
+"""The command `timar robot`: describe, check, tune and measure a head of your own."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     doc = "Check a robot's YAML against its URDF, and show how much of each joint's range motion uses."
     parser = commands.add_parser("check", help=doc, description=doc)
     _add_robot(parser)
-    parser.add_argument("--motion", type=Path, help="a bag, or an .npz (default: a made-up lively speaker)")
+    parser.add_argument("--motion", type=Path, help="a bag, or an .npz (default: a synthetic lively speaker)")
     parser.add_argument(
-        "--seconds", type=float, default=60.0, help="of made-up motion (default: %(default)s)"
+        "--seconds", type=float, default=60.0, help="of synthetic motion (default: %(default)s)"
     )
     parser.add_argument("--png", type=Path, help="write a picture too")
     parser.set_defaults(run=_check)
@@ -63,7 +63,7 @@ def _check(arguments: argparse.Namespace) -> int:
     uses = range_use(robot, motion)
     sys.stdout.write(text_of(uses))
     if arguments.png:
-        source = arguments.motion.name if arguments.motion else "made-up motion"
+        source = arguments.motion.name if arguments.motion else "synthetic motion"
         draw(uses, arguments.png, f"{robot.name}: range used by {len(motion) / 25.0:.0f} s of {source}")
         sys.stdout.write(f"written to {arguments.png}\n")
     return 0
@@ -146,6 +146,8 @@ def _fit(arguments: argparse.Namespace) -> int:
         found = expressions.mesh_channels(arguments.mesh, wanted, arguments.shape_numbers)
         sys.stdout.write(expressions.yaml_of(found))
         return 0
+    if not 0.0 <= arguments.least <= 1.0:
+        raise ValueError(f"--least is {arguments.least:g}, expected a share from 0 to 1")
     numbers = expressions.read_expression(arguments.expression)
     channels = expressions.read_channels(arguments.channels, arguments.name)
     fitted = expressions.fit_channels(numbers, channels)

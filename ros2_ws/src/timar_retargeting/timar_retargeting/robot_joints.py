@@ -11,7 +11,7 @@ from timar_common.yaml_map import YamlMap
 
 from timar_retargeting.kinematics import find_kinematics
 from timar_retargeting.limits import KNEE_SHARE
-from timar_retargeting.mapping import AxisMap, JointMap, Platform
+from timar_retargeting.mapping import SIDES, AxisMap, JointMap, Platform
 
 
 def read_joint(
@@ -38,8 +38,8 @@ def read_joint(
     axis = _axis(name, entry, known)
     joint = JointMap(
         **{field.name: getattr(axis, field.name) for field in dataclasses.fields(AxisMap)},
-        velocity_rad_s=entry.number("velocity_rad_s", minimum=1e-3),
-        acceleration_rad_s2=entry.number("acceleration_rad_s2", minimum=1e-2),
+        velocity_rad_s=entry.number("velocity_rad_s", minimum=1e-3, maximum=1e3),
+        acceleration_rad_s2=entry.number("acceleration_rad_s2", minimum=1e-2, maximum=1e5),
         bandwidth_hz=entry.number("bandwidth_hz", 8.0, minimum=0.5, maximum=12.0),
         servo_delay_s=entry.number("servo_delay_s", 0.0, minimum=0.0, maximum=0.5),
         coupling=_coupling(coupling_entry, earlier, moved_by),
@@ -147,6 +147,9 @@ def _axis(name: str, entry: YamlMap, known: tuple[str, ...]) -> AxisMap:
             f"position_rad [{lower:g}, {upper:g}]",
             "soft_limits_rad",
         )
+    stops = entry.words("stops") if entry.has("stops") else ()
+    if unknown := [side for side in stops if side not in SIDES]:
+        raise entry.error(f"stops names {unknown[0]!r}, expected {' or '.join(SIDES)}", "stops")
     return AxisMap(
         name,
         gains,
@@ -156,6 +159,7 @@ def _axis(name: str, entry: YamlMap, known: tuple[str, ...]) -> AxisMap:
         soft_lower,
         soft_upper,
         entry.number("dead_zone_rad", 0.0, minimum=0.0, maximum=0.5),
+        stops,
     )
 
 

@@ -169,9 +169,9 @@ class TrajectoryPlanner:
         here = np.arange(len(joints))
         share = shares[level, here]
         curve = blend(tried[:, :, level, here], safe, share)
-        # Up to the limits again: as much of the next livelier one as they allow.
-        livelier = tried[:, :, np.maximum(level - 1, 0), here]
-        curve = blend(livelier, curve, max_blend(livelier, curve, limits, self.step_s))
+        # Up to the limits again: as much of the next less smooth one as they allow.
+        rougher = tried[:, :, np.maximum(level - 1, 0), here]
+        curve = blend(rougher, curve, max_blend(rougher, curve, limits, self.step_s))
         report, hit = self.report, joints[is_hit]
         report.smoothed[hit] += level[is_hit] > 0
         report.scaled[hit] += share[is_hit] < 1.0

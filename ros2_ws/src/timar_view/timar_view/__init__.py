@@ -1,1 +1,1 @@
-"""Shows the head in a browser."""
+"""Browser view of the head: its joints, both voices, speech turns, latency and health."""

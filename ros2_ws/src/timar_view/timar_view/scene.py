@@ -1,4 +1,4 @@
-"""The robot in the browser's three-dimensional scene."""
+"""Three-dimensional scene of the page: the robot, lights and camera."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ SMALLEST_STEP_RAD = 2e-4
 
 
 class RobotScene:
-    """Draw a body once, then send only the joints that moved.
+    """Draw a robot once, then send only the joints that moved.
 
     Args:
         server: The browser's server.
-        body: What to draw.
+        robot: What to draw.
         path: Name of the robot's root in the scene.
     """
 
-    def __init__(self, server: viser.ViserServer, body: RobotModel, path: str = "/robot") -> None:
-        self._body = body
+    def __init__(self, server: viser.ViserServer, robot: RobotModel, path: str = "/robot") -> None:
+        self._robot = robot
         self._sent: dict[str, float] = {}
-        names = {body.root: path}
+        names = {robot.root: path}
         server.scene.add_frame(path, show_axes=False)
         self._frames: dict[str, viser.FrameHandle] = {}
-        for joint in body.joints.values():
+        for joint in robot.joints.values():
             names[joint.child] = f"{names[joint.parent]}/{joint.child}"
             wxyz, position = _pose(joint.parent_from_child(0.0))
             self._frames[joint.name] = server.scene.add_frame(
                 names[joint.child], show_axes=False, wxyz=wxyz, position=position
             )
-        for number, shape in enumerate(body.shapes):
+        for number, shape in enumerate(robot.shapes):
             _draw(server.scene, f"{names[shape.link]}/shape{number}", shape)
 
     def move(self, positions: Mapping[str, float]) -> int:
@@ -45,7 +45,7 @@ class RobotScene:
             positions: By joint name [rad or m]; joints left out stay where they are.
         """
         sent = 0
-        for joint in self._body.joints.values():
+        for joint in self._robot.joints.values():
             value = positions.get(joint.driver)
             if joint.kind == "fixed" or value is None:
                 continue
@@ -61,7 +61,7 @@ class RobotScene:
         return sent
 
 
-def light_the_stage(server: viser.ViserServer) -> None:
+def set_up_scene(server: viser.ViserServer) -> None:
     """Set lights, background and the first camera for a head about half a metre tall that looks along x."""
     scene = server.scene
     scene.configure_environment_map(None)
@@ -73,7 +73,7 @@ def light_the_stage(server: viser.ViserServer) -> None:
     scene.add_light_directional(
         "/light/rim", color=(190, 220, 255), intensity=1.2, position=(-0.6, -1.2, 0.9)
     )
-    # A lit sphere around the stage shades itself into a calm gradient, on every machine alike.
+    # A lit sphere around the stage shades itself into a smooth gradient, on every machine alike.
     scene.add_icosphere(
         "/backdrop",
         6.0,
@@ -123,5 +123,5 @@ def _pose(transform: Transform) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _detail(radius_m: float) -> int:
-    """Faces along an icosphere's edge: large spheres meet in seams, which show coarse faces."""
+    """Return the faces along an icosphere's edge: large spheres meet in seams, which show coarse faces."""
     return int(np.clip(radius_m * 500, 6, 28))

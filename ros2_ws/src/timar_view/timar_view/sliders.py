@@ -1,4 +1,4 @@
-"""Sliders that move the joints by hand."""
+"""Sliders of the page that move the joints by hand."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from timar_description.urdf import UrdfJoint
 
 STEP = 0.005
 """Of a slider [rad or m]."""
-REPEAT_NS = 1_000_000_000
-"""Targets that did not change are said again so often, so that the joints stay."""
 
 
 class JointSliders:
-    """A box to tick, and a slider per joint that moves it while the box is ticked.
+    """A checkbox, and a slider per joint that moves it while the box is checked.
 
-    Ticking it puts every slider where its joint is, so that nothing jumps.
+    Checking it sets every slider to its joint's position, so that nothing jumps.
 
     Args:
         gui: The browser's.
@@ -27,9 +25,7 @@ class JointSliders:
 
     def __init__(self, gui: viser.GuiApi, joints: Sequence[UrdfJoint]) -> None:
         self._positions: dict[str, float] = {}
-        self._sent: dict[str, float] = {}
-        self._due_ns = 0
-        # Any: what handles let be set, type checkers do not see.
+        # Any: type checkers do not see what handles let be set.
         self.box: Any = gui.add_checkbox("Move joints by hand", False, hint="Motion is left out meanwhile.")
         self.sliders: dict[str, Any] = {
             joint.name: gui.add_slider(
@@ -37,7 +33,7 @@ class JointSliders:
                 min=joint.lower,
                 max=joint.upper,
                 step=STEP,
-                initial_value=_within(joint, 0.0),
+                initial_value=_clamped(joint, 0.0),
                 disabled=True,
             )
             for joint in joints
@@ -46,33 +42,22 @@ class JointSliders:
         self._joints = {joint.name: joint for joint in joints}
         self.box.on_update(lambda _: self.switch(self.box.value))
 
-    def follow(self, positions: Mapping[str, float]) -> None:
-        """Take in where the joints are [rad or m]."""
+    def set_positions(self, positions: Mapping[str, float]) -> None:
+        """Take where the joints are [rad or m]; moved sliders stay where they are."""
         self._positions.update(positions)
 
     def switch(self, is_by_hand: bool) -> None:
         """Begin or end moving joints by hand."""
         for name, slider in self.sliders.items():
             if is_by_hand and name in self._positions:
-                slider.value = _within(self._joints[name], self._positions[name])
+                slider.value = _clamped(self._joints[name], self._positions[name])
             slider.disabled = not is_by_hand
         self.box.value = is_by_hand
-        self._sent, self._due_ns = {}, 0
 
-    def targets(self, monotonic_ns: int) -> dict[str, float]:
-        """Return where the joints are to go, when that is to be said now; else nothing.
-
-        Args:
-            monotonic_ns: Machine time now [ns].
-        """
-        if not self.box.value:
-            return {}
-        wanted = {name: float(slider.value) for name, slider in self.sliders.items()}
-        if wanted == self._sent and monotonic_ns < self._due_ns:
-            return {}
-        self._sent, self._due_ns = wanted, monotonic_ns + REPEAT_NS
-        return wanted
+    def targets(self) -> dict[str, float]:
+        """Return where the joints are to go by hand [rad or m]; empty while the box is not checked."""
+        return {name: float(slider.value) for name, slider in self.sliders.items()} if self.box.value else {}
 
 
-def _within(joint: UrdfJoint, position: float) -> float:
+def _clamped(joint: UrdfJoint, position: float) -> float:
     return min(max(position, joint.lower), joint.upper)

@@ -8,8 +8,8 @@ from typing import Any
 from rclpy.qos import QoSProfile
 from timar_common.base_node import BaseNode, message_type
 
-from timar_audio.capture import CaptureConfig
-from timar_audio.foreign_sound import ForeignSound, read_layout, read_sound
+from timar_audio.capture_config import CaptureConfig
+from timar_audio.external_audio import ExternalAudio, read_layout, read_sound
 from timar_audio.topic_source import TopicSource
 
 _LOOK_EVERY_S = 0.2
@@ -17,7 +17,7 @@ _DEPTH = 50
 _PACKAGE = "audio_common_msgs"
 
 
-class ForeignTopic:
+class ExternalTopic:
     """Subscribe as soon as somebody publishes there, with his type and his reliability.
 
     Which of the two packages called audio_common_msgs is meant shows only then: by the type's fields.
@@ -68,7 +68,7 @@ class ForeignTopic:
         sound = read_sound(message, self._layout)
         self.source.push(sound, self._first_ns(sound), time.monotonic_ns())
 
-    def _first_ns(self, sound: ForeignSound) -> int | None:
+    def _first_ns(self, sound: ExternalAudio) -> int | None:
         if sound.first_ros_ns is None:
             return None
         self._node.update_anchor()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from timar_audio.foreign_sound import (
+from timar_audio.external_audio import (
     GSTREAMER_FORMATS,
     PORTAUDIO_FORMATS,
     Layout,

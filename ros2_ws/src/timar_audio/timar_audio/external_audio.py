@@ -60,7 +60,7 @@ class Layout:
 
 
 @dataclasses.dataclass(frozen=True)
-class ForeignSound:
+class ExternalAudio:
     """A run of sound that came in a message."""
 
     samples: npt.NDArray[np.float32]
@@ -89,7 +89,7 @@ def read_layout(info: Any) -> Layout:
     return Layout(info.sample_format, int(info.channels), int(info.sample_rate))
 
 
-def read_sound(message: Any, layout: Layout | None = None) -> ForeignSound:
+def read_sound(message: Any, layout: Layout | None = None) -> ExternalAudio:
     """Read any message of sound of either package.
 
     Args:
@@ -114,7 +114,7 @@ def read_sound(message: Any, layout: Layout | None = None) -> ForeignSound:
         )
     if not np.isfinite(samples).all():
         raise ValueError("the sound holds numbers that are not finite")
-    return ForeignSound(samples, rate_hz, first_ros_ns)
+    return ExternalAudio(samples, rate_hz, first_ros_ns)
 
 
 def fill_audio_data(message: Any, samples: npt.NDArray[np.int16]) -> Any:
@@ -148,7 +148,7 @@ def fill_info(message: Any, rate_hz: int, samples: int) -> Any:
     return message
 
 
-def to_int16_mono(sound: ForeignSound) -> npt.NDArray[np.int16]:
+def to_int16_mono(sound: ExternalAudio) -> npt.NDArray[np.int16]:
     """Return the mean of its channels as (n,) int16, at its own rate."""
     return float_to_int16(sound.samples.mean(axis=1, dtype=np.float32))
 

@@ -1,0 +1,193 @@
+"""Playback component: plans the agent's speech on the conversation clock and reports what was heard of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import numpy.typing as npt
+from timar_common.clock import SAMPLE_RATE_HZ
+from timar_common.component import Component, Log, Output, Publish
+from timar_common.diagnostics import Level, Report
+from timar_common.messages import Header, Message, constants, new
+from timar_common.restarts import Belongs
+from timar_common.wav import SoundWriter
+
+from timar_audio.blocks import BlockFilter
+from timar_audio.plan import PlannedChunk
+from timar_audio.playback import Playback
+from timar_audio.playback_config import PlaybackConfig
+from timar_audio.speech import Outcome, SpeechQueue, Spoken, make_speech_source
+
+
+class PlaybackComponent(Component):
+    """Move the agent's speech on with every block of user/audio_raw, whose samples are the clock.
+
+    A loudspeaker calls `playback.give` from its thread, under the host's lock; without one, speech is heard
+    when it is due.
+
+    Raises:
+        ValueError: The speech source that the configuration names cannot be used.
+        OSError: Its file cannot be read.
+    """
+
+    NAME = "playback"
+    Config = PlaybackConfig
+    outputs = ("agent/audio_planned", "agent/audio")
+
+    def __init__(self, config: PlaybackConfig) -> None:
+        self.config = config
+        self.tick_s = config.free_run_after_ms / 1000
+        self.on_spoken: Callable[[Spoken], None] = lambda spoken: None
+        """Called with every utterance that is over; the action `speak` answers then."""
+        self._writer: SoundWriter | None = None
+        self._reset()
+        self.inputs = ("user/audio_raw", "agent/speech", "turn_events")[: None if self.queue else 1]
+
+    def _reset(self) -> None:
+        """Begin a plan on a clock that is not known yet, from the start of the speech source."""
+        self._filter = BlockFilter()
+        self._source = make_speech_source(self.config)
+        self.queue = self._source if isinstance(self._source, SpeechQueue) else None
+        """The utterances of a synthesiser; None with another speech source."""
+        self.playback = Playback(self.config, self._source)
+        self._has_reported_end = self._is_used = False
+
+    def start(self, now_ns: int) -> Iterable[Output]:
+        """Open the sink's file.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        if self._is_used:
+            self._reset()
+        self._is_used = True
+        if self.config.sink == "file":
+            self._writer = SoundWriter(self.config.sink_file)
+        return self._source.notes
+
+    def stop(self, now_ns: int) -> Iterable[Output]:
+        """Interrupt what is said and waits, and close the files."""
+        outputs = self._planned_messages(self.playback.interrupt(), now_ns) + self._report_spoken()
+        self._source.close()
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+        return outputs
+
+    def handle(self, topic: str, message: Message, now_ns: int) -> Iterable[Output]:
+        """Take a block of user/audio_raw, a chunk of agent/speech or an event of speech turns.
+
+        Raises:
+            ValueError: The block or the chunk cannot be true.
+        """
+        if topic == "turn_events":
+            return self._on_turn_event(message, now_ns)
+        if topic == "agent/speech":
+            return self._on_speech(message, now_ns)
+        belongs = self._filter.accept(topic, message)
+        if belongs is Belongs.OLD:
+            return ()
+        outputs = self._restart(now_ns) if belongs is Belongs.NEW else []
+        self.playback.observe_user(message.first_sample, message.samples.size, message.header.stamp, now_ns)
+        return outputs + self.tick(now_ns)
+
+    def tick(self, now_ns: int) -> list[Output]:
+        """Plan ahead and report what was heard by now."""
+        planned, heard = self.playback.advance(now_ns)
+        outputs = self._planned_messages(planned, now_ns)
+        for block in heard:
+            if self._writer is not None:
+                self._writer.write(block.samples)
+            outputs.append(Publish("agent/audio", block.message("loudspeaker")))
+        outputs += self._report_spoken()
+        if self._source.has_ended and not self._has_reported_end:
+            self._has_reported_end = True
+            name = self.config.file or self.config.source
+            outputs.append(Log(Level.OK, f"{name} is planned to its end; silence follows"))
+        return outputs
+
+    def report(self) -> Report:
+        """Say how far ahead speech is planned, and what was skipped."""
+        report = self.playback.report()
+        report.values["clock_restarts"] = self._filter.restarts
+        return report
+
+    # Utterances, with `source: speech`.
+
+    def open_utterance(
+        self, utterance_id: str, rate_hz: int, samples: npt.NDArray[np.int16], now_ns: int
+    ) -> None:
+        """Take a whole utterance; without samples, wait for its chunks on agent/speech.
+
+        Raises:
+            ValueError: See `SpeechQueue.add` and `SpeechQueue.open`.
+        """
+        assert self.queue is not None
+        if samples.size:
+            self.queue.add(utterance_id, rate_hz, samples, is_last=True, now_ns=now_ns)
+        elif not self.queue.knows(utterance_id):
+            self.queue.open(utterance_id, now_ns)
+
+    def cancel(self, utterance_id: str, now_ns: int) -> list[Output]:
+        """End one utterance; those that wait are said after it."""
+        return self._planned_messages(self.playback.cancel(utterance_id), now_ns) + self.tick(now_ns)
+
+    def _on_speech(self, message: Message, now_ns: int) -> list[Output]:
+        assert self.queue is not None
+        self.queue.add(
+            message.utterance_id,
+            message.sample_rate,
+            message.samples,
+            is_last=message.is_last,
+            now_ns=now_ns,
+        )
+        return self.tick(now_ns)
+
+    def _on_turn_event(self, message: Message, now_ns: int) -> list[Output]:
+        is_barge_in = message.kind == _EVENT["BARGE_IN"] and message.speaker == _EVENT["USER"]
+        if not (is_barge_in and self.config.stop_on_barge_in):
+            return []
+        return self._planned_messages(self.playback.interrupt(), now_ns) + self.tick(now_ns)
+
+    def _report_spoken(self) -> list[Output]:
+        spoken = self.playback.take_spoken()
+        for utterance in spoken:
+            self.on_spoken(utterance)
+        return [Log(Level.ERROR, s.message) for s in spoken if s.outcome is Outcome.FAILED]
+
+    # The conversation.
+
+    def _restart(self, now_ns: int) -> list[Output]:
+        """Begin a new conversation with the next block, for the counter restarted at 0."""
+        text = "capture was started again: its sample counter restarted, what was said is interrupted"
+        outputs: list[Output] = [Log(Level.WARN, text)]
+        if self.queue is None:
+            self._source.close()
+            self._source = make_speech_source(self.config)
+            self._has_reported_end = False
+            outputs += self._source.notes
+        return outputs + self._planned_messages(self.playback.restart(self._source), now_ns)
+
+    def _planned_messages(self, chunks: list[PlannedChunk], now_ns: int) -> list[Output]:
+        """Return the messages of planned speech, stamped with when it will be heard, if that is known yet."""
+        clock = self.playback.clock
+        return [
+            Publish(
+                "agent/audio_planned",
+                new(
+                    "PlannedAudio",
+                    header=Header(
+                        clock.monotonic_ns(chunk.first_sample) if clock.is_started else now_ns, "loudspeaker"
+                    ),
+                    sample_rate=SAMPLE_RATE_HZ,
+                    first_sample=chunk.first_sample,
+                    revision=chunk.revision,
+                    samples=chunk.samples,
+                ),
+            )
+            for chunk in chunks
+        ]
+
+
+_EVENT = constants("TurnEvent")

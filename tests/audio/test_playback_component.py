@@ -1,0 +1,186 @@
+"""The playback component: speech and the microphone's blocks in, planned and heard audio out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from audio_messages import BEGAN_NS, BLOCK, NS_PER_SAMPLE, audio_chunk, published
+from timar_audio.playback_component import PlaybackComponent
+from timar_audio.playback_config import PlaybackConfig
+from timar_audio.speech import Outcome, Spoken
+from timar_common.component import Log, Output
+from timar_common.messages import Message, new
+
+SILENCE = np.zeros(BLOCK, np.int16)
+BARGE_IN = new("TurnEvent", speaker=0, kind=3)
+
+
+def speech(utterance_id: str, samples: np.ndarray, is_last: bool = True) -> Message:
+    return new("SpeechChunk", utterance_id=utterance_id, sample_rate=16_000, is_last=is_last, samples=samples)
+
+
+def ramp(samples: int) -> np.ndarray:
+    return (np.arange(1, samples + 1) % 20_000 + 100).astype(np.int16)
+
+
+class Conversation:
+    """A playback component whose microphone brings a block every 20 ms."""
+
+    def __init__(self, **config: object) -> None:
+        self.component = PlaybackComponent(PlaybackConfig(**config))
+        self.spoken: list[Spoken] = []
+        self.component.on_spoken = self.spoken.append
+        self.outputs: list[Output] = list(self.component.start(BEGAN_NS))
+        self.position, self.began_ns = 0, BEGAN_NS
+
+    @property
+    def now_ns(self) -> int:
+        return self.began_ns + self.position * NS_PER_SAMPLE + 1_000_000
+
+    def run(self, samples: int) -> None:
+        for _ in range(samples // BLOCK):
+            message = audio_chunk(self.position, SILENCE, self.began_ns)
+            self.position += BLOCK
+            self.outputs += self.component.handle("user/audio_raw", message, self.now_ns)
+
+    def say(self, *arguments: object) -> None:
+        self.outputs += self.component.handle("agent/speech", speech(*arguments), self.now_ns)
+
+    def heard(self) -> np.ndarray:
+        return np.concatenate([m.samples for m in published(self.outputs, "agent/audio")])
+
+    def logs(self) -> str:
+        return "\n".join(output.text for output in self.outputs if isinstance(output, Log))
+
+
+def test_an_utterance_is_planned_then_heard_whole_and_reported():
+    talk = Conversation()
+    talk.run(3200)
+    talk.say("hello", ramp(8000))
+    talk.run(32_000)
+    heard = talk.heard()
+    np.testing.assert_array_equal(heard[np.flatnonzero(heard)], ramp(8000))
+    planned = published(talk.outputs, "agent/audio_planned")
+    np.testing.assert_array_equal(np.concatenate([m.samples for m in planned]), ramp(8000))
+    for message in planned:
+        assert abs(message.header.stamp - BEGAN_NS - message.first_sample * NS_PER_SAMPLE) < 1000
+    assert talk.spoken == [Spoken("hello", Outcome.FINISHED, 8000)]
+
+
+def test_a_barge_in_ends_what_is_said_unless_it_is_not_to():
+    for stops in (True, False):
+        talk = Conversation(stop_on_barge_in=stops)
+        talk.run(3200)
+        talk.say("long", ramp(60_000))
+        talk.run(16_000)
+        talk.outputs += talk.component.handle("turn_events", BARGE_IN, talk.now_ns)
+        assert [spoken.outcome for spoken in talk.spoken] == [Outcome.INTERRUPTED] * stops
+        assert (published(talk.outputs, "agent/audio_planned")[-1].revision == 1) == stops
+
+
+def test_a_barge_in_before_the_clock_is_known_ends_what_waits():
+    talk = Conversation()
+    talk.say("early", ramp(8000))
+    talk.outputs += talk.component.handle("turn_events", BARGE_IN, BEGAN_NS)
+    (cut,) = published(talk.outputs, "agent/audio_planned")
+    assert (cut.samples.size, cut.header.stamp) == (0, BEGAN_NS)
+    assert [spoken.outcome for spoken in talk.spoken] == [Outcome.INTERRUPTED]
+
+
+def test_a_cancelled_utterance_leaves_the_next_one_whole():
+    talk = Conversation()
+    talk.run(3200)
+    talk.say("first", ramp(30_000))
+    talk.say("second", ramp(4000))
+    talk.run(16_000)
+    talk.outputs += talk.component.cancel("first", talk.now_ns)
+    talk.run(40_000)
+    assert [(s.utterance_id, s.outcome) for s in talk.spoken] == [
+        ("first", Outcome.CANCELED), ("second", Outcome.FINISHED),
+    ]  # fmt: skip
+
+
+def test_a_stop_interrupts_what_is_said_and_a_start_after_it_is_as_new():
+    talk = Conversation()
+    talk.run(3200)
+    talk.say("long", ramp(60_000))
+    talk.run(16_000)
+    talk.outputs += talk.component.stop(talk.now_ns)
+    assert [spoken.outcome for spoken in talk.spoken] == [Outcome.INTERRUPTED]
+    assert published(talk.outputs, "agent/audio_planned")[-1].revision == 1
+    talk.outputs = list(talk.component.start(talk.now_ns))
+    talk.began_ns, talk.position = talk.began_ns + 10_000_000_000, 0
+    talk.say("long", ramp(4000))
+    talk.run(16_000)
+    assert np.count_nonzero(talk.heard()) == 4000
+
+
+def test_a_restarted_counter_interrupts_utterances_and_plays_a_file_from_its_start(tmp_path: Path):
+    path = tmp_path / "agent.wav"
+    soundfile.write(path, ramp(32_000), 16_000)
+    for config in ({}, {"source": "file", "file": str(path)}):
+        talk = Conversation(**config)
+        talk.run(8000)
+        if not config:
+            talk.say("long", ramp(60_000))
+            talk.run(8000)
+        talk.began_ns, talk.position = talk.began_ns + 5_000_000_000, 0
+        before = len(talk.outputs)
+        talk.run(8000)
+        assert "capture was started again" in talk.logs()
+        assert talk.component.report().values["clock_restarts"] == 1
+        cut, *_ = published(talk.outputs[before:], "agent/audio_planned")
+        assert (cut.first_sample, cut.samples.size, cut.revision) == (0, 0, 1)
+        blocks = published(talk.outputs[before:], "agent/audio")
+        assert blocks[0].first_sample == 0
+        if config:
+            np.testing.assert_array_equal(np.concatenate([b.samples for b in blocks]), ramp(8000))
+        else:
+            assert [spoken.outcome for spoken in talk.spoken] == [Outcome.INTERRUPTED]
+
+
+def test_a_file_is_described_its_end_is_said_once_and_what_is_heard_is_written(tmp_path: Path):
+    path, sink = tmp_path / "agent.wav", tmp_path / "heard.wav"
+    soundfile.write(path, ramp(16_000), 16_000)
+    talk = Conversation(source="file", file=str(path), sink="file", sink_file=str(sink))
+    talk.run(32_000)
+    list(talk.component.stop(talk.now_ns))
+    assert talk.logs().count("agent.wav: 1.00 s, 16000 Hz") == 1
+    assert talk.logs().count("agent.wav is planned to its end; silence follows") == 1
+    np.testing.assert_array_equal(soundfile.read(sink, dtype="int16")[0], talk.heard())
+
+
+def test_without_the_microphone_the_clock_continues_by_machine_time():
+    talk = Conversation(free_run_after_ms=100)
+    talk.run(3200)
+    assert talk.component.tick_s == 0.1
+    late = talk.component.tick(talk.now_ns + 1_000_000_000)
+    assert sum(message.samples.size for message in published(late, "agent/audio")) >= 15_000
+
+
+@pytest.mark.parametrize("first", [-BLOCK, 2**62])
+def test_an_impossible_position_is_rejected_and_changes_nothing(first: int):
+    talk, wanted = Conversation(), Conversation()
+    talk.run(3200)
+    with pytest.raises(ValueError, match=str(first)):
+        talk.component.handle("user/audio_raw", audio_chunk(first, SILENCE), talk.now_ns)
+    talk.run(3200)
+    wanted.run(6400)
+    assert str(talk.outputs) == str(wanted.outputs)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"source": "file"}, "file is empty"),
+        ({"sink": "file"}, "sink_file is empty"),
+        ({"source": "speach"}, "source is 'speach'.*did you mean speech"),
+        ({"source": "file", "file": "/nowhere.wav"}, "no sound file /nowhere.wav"),
+    ],
+)
+def test_a_source_that_cannot_be_used_is_refused_with_the_remedy(config, words):
+    with pytest.raises((ValueError, OSError), match=words):
+        PlaybackComponent(PlaybackConfig(**config))

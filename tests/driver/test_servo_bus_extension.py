@@ -1,0 +1,93 @@
+"""A servo bus that another package brings: installed with pip, found by name, driven and simulated."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from servo_bench import FEETECH, NAMES, Bench, write_hardware
+from timar_driver.hardware_file import BUILT_IN as BUILT_IN_DRIVERS
+from timar_driver.hardware_file import GROUP as DRIVER_GROUP
+from timar_driver.servo_protocols import BUILT_IN, GROUP, find_protocol
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "extensions" / "timar_example_servo_bus"
+HARDWARE = FEETECH.replace("feetech, port: /dev/null", "example, port: /dev/null, baud: 115200").replace(
+    "STS3215", "EX-1"
+)
+HARDWARE = HARDWARE.replace("zero_tick: 2000", "zero_tick: 8000")
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """Install the example with pip; only this folder is then added to the path."""
+    target = tmp_path_factory.mktemp("site")
+    source = tmp_path_factory.mktemp("source") / EXAMPLE.name
+    source.mkdir()
+    for path in EXAMPLE.iterdir():
+        if path.is_file():
+            (source / path.name).write_bytes(path.read_bytes())
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*command, "--target", str(target), str(source)], check=True, timeout=120)
+    return target
+
+
+@pytest.fixture
+def hardware_file(installed, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(installed))
+    importlib.invalidate_caches()
+    return tmp_path
+
+
+def test_without_the_package_the_protocol_is_unknown_and_those_known_are_named(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"line 1, bus: protocol is 'example', expected one of dynamixel, feetech"
+    ):
+        write_hardware(tmp_path, HARDWARE)
+
+
+def test_the_servos_are_set_up_moved_and_watched_like_our_own(hardware_file):
+    bench = Bench(write_hardware(hardware_file, HARDWARE))
+    assert bench.description.family.name == "example"
+    bench.activate()
+    wanted = np.array([0.5, 0.3, 0.2])
+    measured = bench.run(wanted, 800)[-1]
+    np.testing.assert_allclose(measured.positions, wanted, atol=2e-3)
+    np.testing.assert_allclose([bench.rad(joint) for joint in NAMES], wanted, atol=2e-3)
+    bench.servo("tilt").set("temperature", 79)
+    bench.run(wanted, 200)
+    assert "tilt is 79 C warm, its limit is 80 C; let it rest" in bench.driver.faults()
+    bench.bus.brown_out([1], bench.now_ns)
+    bench.run(wanted, 1500)
+    assert bench.driver.values()["servo_restarts"] == 1
+    assert bench.rad("pan") == pytest.approx(0.5, abs=3e-3)
+
+
+def test_noise_on_its_line_is_ridden_out(hardware_file):
+    bench = Bench(write_hardware(hardware_file, HARDWARE))
+    bench.activate()
+    for words in (["set", "noise", "0.1"], ["set", "corrupt", "0.05"]):
+        bench.bus.obey(words, bench.now_ns)
+    measured = bench.run([0.2, 0.1, 0.1], 1000)[-1]
+    np.testing.assert_allclose(measured.positions, [0.2, 0.1, 0.1], atol=2e-3)
+
+
+def test_what_an_entry_point_names_must_be_a_protocol():
+    with pytest.raises(ValueError, match="whose entry point is no ServoProtocol"):
+        find_protocol("math:pi")
+
+
+def test_our_own_are_registered_in_the_same_way():
+    setup = (Path(__file__).resolve().parents[2] / "ros2_ws/src/timar_driver/setup.py").read_text("utf-8")
+    for group, built_in in ((GROUP, BUILT_IN), (DRIVER_GROUP, BUILT_IN_DRIVERS)):
+        block = setup.split(f'"{group}": [')[1].split("]")[0]
+        entries = dict(
+            line.strip().strip('",').split(" = ")
+            for line in block.replace('["', '"').split(",")
+            if "=" in line
+        )
+        assert set(entries) == set(built_in)
+        for name, place in entries.items():
+            module, attribute = place.split(":")
+            assert getattr(importlib.import_module(module), attribute) is built_in[name]
