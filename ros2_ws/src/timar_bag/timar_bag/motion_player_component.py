@@ -38,7 +38,7 @@ class MotionPlayerComponent(Component):
 
     def start(self, now_ns: int) -> Iterable[Output]:
         """Say what is played."""
-        seconds = len(self._track.motion) / FRAMES_PER_SECOND
+        seconds = len(self._track.vector) / FRAMES_PER_SECOND
         return [Log(Level.OK, f"{seconds:.1f} s of the user's motion from {self._file}")]
 
     def handle(self, topic: str, message: Message, now_ns: int) -> Iterator[Output]:
@@ -59,7 +59,7 @@ class MotionPlayerComponent(Component):
         """Return how far the motion was published."""
         return Report(
             values={
-                "frames": len(self._track.motion),
+                "frames": len(self._track.vector),
                 "frames_published": self._player.frames_published,
                 "frames_left_out": self._player.frames_left_out,
             }

@@ -60,7 +60,7 @@ def read_motion(path: Path) -> MotionTrack:
     for key, width in (("exp", 50), ("pose", 6)):
         if key not in arrays:
             raise ValueError(
-                f"{path} has no array {key!r}, only {sorted(arrays)}; expected exp (T, 50), pose (T, 6)"
+                f"{path} has no array {key!r}, only {sorted(arrays)}; expected exp (T, 50) and pose (T, 6)"
             )
         array = arrays[key]
         if array.ndim != 2 or array.shape[1] != width or array.dtype.kind not in "fiu":
