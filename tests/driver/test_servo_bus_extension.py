@@ -1,18 +1,16 @@
 """A servo bus that another package brings: installed with pip, found by name, driven and simulated."""
 
 import importlib
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from example_packages import install_example
 from servo_bench import FEETECH, NAMES, Bench, write_hardware
 from timar_driver.hardware_file import BUILT_IN as BUILT_IN_DRIVERS
 from timar_driver.hardware_file import GROUP as DRIVER_GROUP
 from timar_driver.servo_protocols import BUILT_IN, GROUP, find_protocol
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "extensions" / "timar_example_servo_bus"
 HARDWARE = FEETECH.replace("feetech, port: /dev/null", "example, port: /dev/null, baud: 115200").replace(
     "STS3215", "EX-1"
 )
@@ -21,16 +19,7 @@ HARDWARE = HARDWARE.replace("zero_tick: 2000", "zero_tick: 8000")
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """Install the example with pip; only this folder is then added to the path."""
-    target = tmp_path_factory.mktemp("site")
-    source = tmp_path_factory.mktemp("source") / EXAMPLE.name
-    source.mkdir()
-    for path in EXAMPLE.iterdir():
-        if path.is_file():
-            (source / path.name).write_bytes(path.read_bytes())
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*command, "--target", str(target), str(source)], check=True, timeout=120)
-    return target
+    return install_example("timar_example_servo_bus", tmp_path_factory.mktemp("servo_bus"))
 
 
 @pytest.fixture
@@ -71,6 +60,42 @@ def test_noise_on_its_line_is_ridden_out(hardware_file):
         bench.bus.obey(words, bench.now_ns)
     measured = bench.run([0.2, 0.1, 0.1], 1000)[-1]
     np.testing.assert_allclose(measured.positions, [0.2, 0.1, 0.1], atol=2e-3)
+
+
+JOINT_DRIVER = """
+from timar_driver.simulated_driver import SimulatedDriver
+
+
+class Lamp(SimulatedDriver):
+    brightness = 0.0
+
+
+def make(settings, joint_names, limits):
+    lamp = Lamp(joint_names, limits)
+    lamp.brightness = settings.number("brightness", minimum=0.0, maximum=1.0)
+    return lamp
+"""
+
+
+def test_a_joint_driver_of_another_package_is_found_by_name_and_reads_its_own_keys(tmp_path, monkeypatch):
+    site = tmp_path / "site"
+    metadata = site / "lamp-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (site / "lamp_driver.py").write_text(JOINT_DRIVER)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: lamp\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(f"[{DRIVER_GROUP}]\nlamp = lamp_driver:make\n")
+    monkeypatch.syspath_prepend(str(site))
+    importlib.invalidate_caches()
+    hardware = write_hardware(tmp_path, "driver: {kind: lamp, brightness: 0.5}\n")
+    assert type(hardware.driver).__name__ == "Lamp"
+    assert hardware.driver.brightness == 0.5
+    for wrong, message in (
+        ("driver: {kind: lamp, brightness: 2}", "line 1, driver: 'brightness' is 2, expected 0 to 1"),
+        ("driver: {kind: lamp, brightness: 0.5, colour: red}", "line 1, driver: unknown key 'colour'"),
+        ("driver: {kind: lmap}", "line 1, driver: kind is 'lmap', expected one of lamp, reachy_mini"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            write_hardware(tmp_path, wrong)
 
 
 def test_what_an_entry_point_names_must_be_a_protocol():

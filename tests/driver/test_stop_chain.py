@@ -188,6 +188,36 @@ def test_resume_fails_in_words_while_the_servo_is_still_missing(moving):
     assert stage.torques[:2] == [True, True]
 
 
+def test_a_stop_that_comes_while_the_hardware_is_set_up_again_is_carried_out(moving):
+    # Set-up takes some tenths of a second; a signal that came meanwhile left a heavy head with its torque on.
+    stage = moving("park_then_release")
+    stage.drive.stop("asked")
+    stage.run_until_stopped(stage.drive.setup.stop.within_s)
+    assert stage.drive.resume()
+    activate = stage.bench.driver.activate
+
+    def activate_while_a_signal_comes(now_ns):
+        stage.drive.stop("a signal")
+        assert not stage.drive.is_stopped
+        return activate(now_ns)
+
+    stage.bench.driver.activate = activate_while_a_signal_comes
+    stage.run(10)
+    stage.run_until_stopped(stage.drive.setup.stop.within_s)
+    assert stage.torques == [False] * 3
+    assert stage.drive.phase is Phase.RELEASED
+
+
+def test_a_stop_before_a_resume_has_begun_takes_it_back(moving):
+    stage = moving("hold")
+    stage.drive.stop("asked")
+    stage.run_until_stopped(1.0)
+    assert stage.drive.resume()
+    stage.drive.stop("asked again")
+    stage.run(100)
+    assert stage.drive.phase is Phase.HELD
+
+
 def test_a_pulled_plug_leaves_the_servos_to_their_own_watchdog(tmp_path):
     hardware = write_hardware(tmp_path, DYNAMIXEL)
     stage = OnBench(Bench(hardware), hardware.stop)
@@ -224,7 +254,7 @@ def test_finishing_after_a_hold_leaves_the_joints_holding(moving):
 def test_a_brake_near_a_limit_ends_before_it():
     start, velocity = np.array([0.99, 0.0, 0.4]), np.array([4.0, 0.0, 8.0])
     stop = StopSequence(StopConfig("hold"), LIMITS, PARK, start, velocity, 0)
-    track = np.array([stop.step(start, k * MS).positions for k in range(400)])
+    track = np.array([stop.step(start, k * MS)[0] for k in range(400)])
     assert (track <= LIMITS.upper + 1e-12).all()
     assert stop.stage is StopStage.HELD
     np.testing.assert_allclose(track[-1], [1.0, 0.0, 0.4], atol=1e-9)
@@ -241,7 +271,7 @@ def test_random_stops_keep_every_limit(category):
         track, now_ns = [start], 0
         while not stop.is_over:
             now_ns += 5 * MS
-            track.append(stop.step(track[-1], now_ns).positions)
+            track.append(stop.step(track[-1], now_ns)[0])
         assert now_ns * 1e-9 <= config.within_s + 0.025
         moved = np.abs(np.diff(track, axis=0))
         assert (moved <= LIMITS.velocity * 0.005 * (1 + 1e-9)).all()

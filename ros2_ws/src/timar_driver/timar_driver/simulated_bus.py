@@ -58,7 +58,7 @@ class SimulatedBus:
         self.on_goal: Callable[[int], None] = lambda now_ns: None
         """Called with the time of every group write of goals."""
         self._format = servos[0].family.packets
-        self._goal = servos[0].family.register("goal_position")
+        self._goal = servos[0].family.registers["goal_position"]
         self._reader = PacketReader(self._format)
         self._rng = np.random.default_rng(seed)
 
@@ -82,9 +82,14 @@ class SimulatedBus:
                 continue
             self.requests += 1
             self.advance(now_ns)
-            for servo in self._listening(now_ns):
+            listening = {
+                key: servo
+                for key, servo in self.servos.items()
+                if key not in self.silent and servo.is_awake(now_ns)
+            }
+            for servo in listening.values():
                 servo.note_request(now_ns)
-            replies += self._answer(packet, now_ns)
+            replies += self._answer(packet, listening, now_ns)
         return b"".join(map(self._on_the_line, replies))
 
     def advance(self, now_ns: int) -> None:
@@ -97,15 +102,7 @@ class SimulatedBus:
         for servo_id in servo_ids:
             self.servos[servo_id].reboot(now_ns)
 
-    def _listening(self, now_ns: int) -> list[SimulatedServo]:
-        return [
-            servo
-            for servo in self.servos.values()
-            if servo.servo_id not in self.silent and servo.is_awake(now_ns)
-        ]
-
-    def _answer(self, request: Packet, now_ns: int) -> list[bytes]:
-        listening = {servo.servo_id: servo for servo in self._listening(now_ns)}
+    def _answer(self, request: Packet, listening: Mapping[int, SimulatedServo], now_ns: int) -> list[bytes]:
         address, size, rest = self._address_and_size(request.parameters)
         if request.code == SYNC_READ:
             asked = [listening[key] for key in rest if key in listening]
@@ -216,52 +213,3 @@ def simulated_bus(bus: BusDescription, motor: MotorConfig | None = None, seed: i
         tick = spec.tick(min(max(0.0, spec.lower_rad), spec.upper_rad))
         servos.append(SimulatedServo(spec.servo_id, spec.model, tick, motor))
     return SimulatedBus(servos, seed)
-
-
-class SimulatedTransport:
-    """A transport straight into a simulated bus, in simulated time: waiting costs no real time.
-
-    Args:
-        bus: The other end.
-        baud: Bits a second; replies take as long as on a real line.
-    """
-
-    def __init__(self, bus: SimulatedBus, baud: int = 1_000_000) -> None:
-        self.bus, self.now_ns = bus, 1_000_000_000
-        self.is_unplugged = False
-        self._ns_per_byte = 10 * 1_000_000_000 // baud
-        self._waiting = bytearray()
-
-    def write(self, data: bytes) -> None:
-        """Send everything."""
-        self._check()
-        self.now_ns += len(data) * self._ns_per_byte
-        self._waiting += self.bus.receive(data, self.now_ns)
-
-    def read(self, size: int, timeout_s: float) -> bytes:
-        """Return up to `size` bytes; time goes on by what they take, or by the whole timeout."""
-        self._check()
-        if not self._waiting or size <= 0:
-            self.now_ns += round(timeout_s * 1e9) + 1
-            return b""
-        data = bytes(self._waiting[:size])
-        del self._waiting[:size]
-        self.now_ns += len(data) * self._ns_per_byte
-        return data
-
-    def discard(self) -> None:
-        """Forget what came and was not read."""
-        self._check()
-        self._waiting.clear()
-
-    def now_s(self) -> float:
-        """Return the simulated time [s]."""
-        return self.now_ns * 1e-9
-
-    def close(self) -> None:
-        """Forget everything on the line."""
-        self._waiting.clear()
-
-    def _check(self) -> None:
-        if self.is_unplugged:
-            raise OSError("the adapter was pulled out")

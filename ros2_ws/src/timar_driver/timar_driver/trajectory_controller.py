@@ -26,7 +26,7 @@ class Phase(enum.Enum):
 class TrajectoryController:
     """Joints that follow trajectories until they are stopped.
 
-    One thread calls `step` at a steady rate, and only it touches the hardware; the other methods may be
+    One thread calls `step` at a fixed rate, and only it touches the hardware; the other methods may be
     called from any thread and take effect with the next step.
 
     Args:
@@ -46,7 +46,7 @@ class TrajectoryController:
         self._follower: TrajectoryFollower | None = None
         self._stop: StopSequence | None = None
         self._effort = 0.0
-        self._is_stop_wanted = self._is_resume_wanted = False
+        self._is_stop_wanted = self._is_resume_wanted = self._is_resuming = False
         self._positions: Array = np.zeros(len(setup.driver.joint_names))
         self._velocities: Array = np.zeros(len(setup.driver.joint_names))
         self._measured = Measurement(self._positions, self._velocities)
@@ -103,7 +103,8 @@ class TrajectoryController:
     def stop(self, cause: str) -> None:
         """Stop as the robot's category says."""
         with self._lock:
-            if self.phase is Phase.FOLLOWING:
+            self._is_resume_wanted = False
+            if self.phase is Phase.FOLLOWING or self._is_resuming:
                 self._is_stop_wanted, self.cause = True, cause
 
     def resume(self) -> bool:
@@ -147,7 +148,7 @@ class TrajectoryController:
 
     def _obey(self, now_ns: int) -> None:
         with self._lock:
-            wants_resume, self._is_resume_wanted = self._is_resume_wanted, False
+            self._is_resuming, self._is_resume_wanted = self._is_resume_wanted, False
             wants_stop, self._is_stop_wanted = self._is_stop_wanted, False
             if wants_stop and self.phase is Phase.FOLLOWING:
                 self._stop = StopSequence(
@@ -159,8 +160,11 @@ class TrajectoryController:
                     now_ns,
                 )
                 self.phase = Phase.STOPPING
-        if wants_resume:
-            self.start(now_ns)
+        if self._is_resuming:
+            try:
+                self.start(now_ns)
+            finally:
+                self._is_resuming = False
 
     def _command(self, now_ns: int) -> None:
         if self.phase is Phase.STOPPING and self._stop is not None:
@@ -175,17 +179,18 @@ class TrajectoryController:
             self.driver.send(self._positions, now_ns)
 
     def _go_on_stopping(self, stop: StopSequence, now_ns: int) -> None:
-        step = stop.step(self._measured.positions, now_ns)
-        if step.effort < self._effort:
-            self._effort = step.effort
-            self.driver.set_effort(step.effort, now_ns)
-        if step.effort > 0.0:
-            self._positions = self.driver.send(step.positions, now_ns)
+        positions, effort = stop.step(self._measured.positions, now_ns)
+        if effort < self._effort:
+            self._effort = effort
+            self.driver.set_effort(effort, now_ns)
+        if effort > 0.0:
+            self._positions = self.driver.send(positions, now_ns)
         if not stop.is_over:
             return
+        is_held = stop.stage is StopStage.HELD
         with self._lock:
-            self.phase = Phase.HELD if step.stage is StopStage.HELD else Phase.RELEASED
-        if step.stage is StopStage.HELD and self.setup.stop.category == "park_then_release":
+            self.phase = Phase.HELD if is_held else Phase.RELEASED
+        if is_held and self.setup.stop.category == "park_then_release":
             far = int(np.argmax(stop.shortfall_rad))
             self._break(
                 f"not parked: {self.driver.joint_names[far]} stands {stop.shortfall_rad[far]:.2f} rad off "
