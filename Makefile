@@ -15,7 +15,7 @@ env = . tools/env.bash
 pytest = $(env) && TIMAR_REQUIRE="$${REQUIRE-$$(cat .venv/components)}" exec tools/tests.bash
 
 .PHONY: help setup setup-perception setup-training setup-tests setup-all-tests demo run train \
-	test test-fast test-slow lint format types scenarios bench bench-model bench-quantised bench-training \
+	test test-fast test-slow test-all lint format types scenarios bench bench-model bench-quantised bench-training \
 	bench-audio soak soak-audio docs lock clean distclean
 
 help: ## List the targets
@@ -54,6 +54,9 @@ test-fast: setup-tests ## Run the tests without ROS 2, sound and browser, in two
 
 test-slow: setup-all-tests ## Run what takes longer, before an issue is closed (ARGS="-k NAME")
 	@$(pytest) slow $(ARGS)
+
+test-all: setup-all-tests ## Run all tests, as continuous integration does
+	@$(pytest) all $(ARGS)
 
 lint: setup-tests ## Check style with ruff
 	@$(env) && ruff check . && ruff format --check .

@@ -115,7 +115,7 @@ def prepare(folder: Path) -> None:
         torch.nn.init.normal_(parameter, std=0.02)
     save_model(folder / "large", network, provenance={"weights": "random, for timing"})
     del network
-    export_onnx(folder / "large", ("float32", "int8"), say=lambda line: print(line, file=sys.stderr))
+    export_onnx(folder / "large", ("float32", "int8"), log=lambda line: print(line, file=sys.stderr))
 
 
 class Stopwatch:
@@ -208,7 +208,7 @@ def full_recompute(model, threads: int):
     torch.set_num_threads(threads)
     config = model.config
     network = load_network(config, load_file(model.path / "model.safetensors")).eval()
-    speech = model._parts("onnx", threads)[1]
+    speech = model._engine("onnx", threads).speech_features()
     layout = layout_of(turn_sequence([25] * WINDOW, config), 0)
     where = network.token_positions(layout)
     visible = torch.from_numpy(attention_mask(layout, config.window_frames))

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from timar_model.architecture.config import SAMPLES_PER_FRAME
 from timar_model.architecture.inputs import TurnInputs, layout_of
-from timar_model.architecture.sequences import join, sliding_window
+from timar_model.architecture.sequences import join, sliding_window, turn_sequence
 from timar_model.engines.torch_engine import load_network
 from timar_model.loading import LoadedModel
 from timar_model.metrics import clip_metrics
@@ -46,17 +46,17 @@ class Recorder:
 
     def __init__(self, engine) -> None:
         self._engine = engine
-        self.turns: list = []
+        self.lengths: list[int] = []
         self.inputs: list[TurnInputs] = []
         self.conditions: list[np.ndarray] = []
 
     def __getattr__(self, name: str):
         return getattr(self._engine, name)
 
-    def encode(self, inputs, layouts, *places):
+    def encode(self, inputs, *where):
         """Encode as the engine does, and keep it."""
-        found = self._engine.encode(inputs, layouts, *places)
-        self.turns += layouts[0].turns
+        found = self._engine.encode(inputs, *where)
+        self.lengths.append(inputs.agent_speech.shape[1])
         self.inputs.append(inputs)
         self.conditions.append(found.numpy().copy())
         return found
@@ -110,7 +110,7 @@ def equality_lines(model: LoadedModel, clips: list[Dyad], minutes: float) -> lis
         whole = full_pass(model, recorder)
         difference = float(np.abs(cached - whole).max())
         size = float(np.sqrt(np.square(whole).mean()))
-        lines.append(f"| {name}, {minutes:g} min | {len(recorder.turns)} | {difference:.1e} | {size:.2f} |")
+        lines.append(f"| {name}, {minutes:g} min | {len(recorder.lengths)} | {difference:.1e} | {size:.2f} |")
     return lines
 
 
@@ -121,8 +121,9 @@ def full_pass(model: LoadedModel, recorder: Recorder) -> np.ndarray:
     network = load_network(folder.config, folder.weights()).eval()
     inputs = join(recorder.inputs)
     streams = TurnInputs(**{name: torch.from_numpy(array) for name, array in vars(inputs).items()})
-    band = sliding_window(layout_of(recorder.turns, folder.config.past_tokens), folder.config.window_frames)
-    return network.encode_sequence(streams, band)[0].numpy()
+    turns = turn_sequence(recorder.lengths, folder.config)
+    window = sliding_window(layout_of(turns, folder.config.past_tokens), folder.config.window_frames)
+    return network.encode_sequence(streams, window)[0].numpy()
 
 
 def age_lines(model: LoadedModel, clips: list[Dyad], minutes: float) -> list[str]:

@@ -14,15 +14,15 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
-from timar_model.architecture.inputs import MotionStatistics, Wav2Vec2Features
+from timar_model.architecture.inputs import MotionStatistics
 from timar_model.engines.onnx_engine import (
     BACKBONE,
     HEAD,
     OnnxEngine,
-    OnnxSpeechEncoder,
     open_graph,
     variant_file,
 )
+from timar_model.model_folder import read_model
 from timar_model.session.session import Session
 
 TOKENS = 110
@@ -73,10 +73,9 @@ def profile(model, turns, threads: int) -> dict[str, float]:
         options.profile_file_prefix = str(Path(scratch) / "pass")
         file = model.path / variant_file(BACKBONE, "int8")
         backbone = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-        head = open_graph(model.path, variant_file(HEAD, "int8"), ["CPUExecutionProvider"], threads)
-        engine = OnnxEngine(model.config, "int8", {BACKBONE: backbone, HEAD: head})
-        speech = OnnxSpeechEncoder.from_folder(model.path, threads, "int8")
-        features = Wav2Vec2Features(speech, model.config.loudness)
+        head = open_graph(model.path, HEAD, ["CPUExecutionProvider"], threads, variant="int8")
+        features = OnnxEngine.from_folder(read_model(model.path), threads, "int8").speech_features()
+        engine = OnnxEngine(model.config, "int8", {BACKBONE: backbone, HEAD: head}, features)
         session = Session(engine, features, MotionStatistics(), model.config.sampling, rollback_turns=1)
         for arguments in turns:
             session.step(*arguments)

@@ -35,6 +35,11 @@ GROUPS: dict[str, tuple[str, ...]] = {
 # Paths of the machine that built the ROS 2 wheels, left in their CMake files.
 _BUILDER_INCLUDE = re.compile(r"/opt/python/[^/;\"\s]+/include/python3\.\d+t?")
 _BUILDER_NUMPY = re.compile(r"/opt/python/[^;\"\s]*?/site-packages/numpy/_?core/include")
+# They read a list of files as ASCII, which cuts the path of a folder with other letters in two.
+_ASCII_LIST = (
+    'file(STRINGS "${idl_output}" idl_tuples)',
+    'file(STRINGS "${idl_output}" idl_tuples ENCODING UTF-8)',
+)
 
 Probe = Callable[[str], bool]
 """Tells, given the interpreter of the environment, whether something is there."""
@@ -255,13 +260,15 @@ class Environment:
         run([*pip, "--force-reinstall", pin])
 
     def repair_cmake_files(self) -> int:
-        """Put this machine's include folders where the wheels' CMake files name their builder's.
+        """Put this machine's include folders for those of the wheels' builder, and let file lists be UTF-8.
 
         Returns:
             How many files were changed.
         """
         texts = {path: path.read_text(encoding="utf-8") for path in self.venv.glob("share/**/*.cmake")}
-        stale = {path: text for path, text in texts.items() if "/opt/python/" in text}
+        stale = {
+            path: text for path, text in texts.items() if "/opt/python/" in text or _ASCII_LIST[0] in text
+        }
         if stale:
             code = (
                 "import numpy, sysconfig as s; print(s.get_path('include'), numpy.get_include(), sep='\\n')"
@@ -269,7 +276,7 @@ class Environment:
             found = subprocess.check_output([self.python, "-c", code], text=True)
             include, numpy_include = found.splitlines()
             for path, text in stale.items():
-                text = _BUILDER_NUMPY.sub(lambda _: numpy_include, text)
+                text = _BUILDER_NUMPY.sub(lambda _: numpy_include, text.replace(*_ASCII_LIST))
                 path.unlink()  # It may be a hard link into uv's cache.
                 path.write_text(_BUILDER_INCLUDE.sub(lambda _: include, text), encoding="utf-8")
         return len(stale)

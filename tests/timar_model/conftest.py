@@ -13,7 +13,7 @@ from timar_model.architecture.model import TimarModel
 from timar_model.engines.export import export_onnx
 from timar_model.engines.onnx_engine import OnnxEngine
 from timar_model.engines.torch_engine import TorchEngine
-from timar_model.model_folder import save_model
+from timar_model.model_folder import read_model, save_model
 from timar_model.session.session import Session
 
 SMALL = {
@@ -142,4 +142,4 @@ def build_engine(name, network, folder):
         return TorchEngine(network)
     save_model(folder / "model", network)
     export_onnx(folder / "model")
-    return OnnxEngine.from_folder(folder / "model", network.config)
+    return OnnxEngine.from_folder(read_model(folder / "model"))

@@ -30,7 +30,7 @@ def test_sizes_have_the_parameters_they_are_known_by(size, millions):
     ("changes", "message"),
     [
         ({"width": 130, "heads": 4}, "width 130 must be an even multiple of its 4 heads"),
-        ({"turn_frames": 0}, r"turn_frames is 0, expected an integer from 1"),
+        ({"turn_frames": 0}, r"turn_frames is 0, expected a number from 1"),
         ({"turn_frames": 2.5}, r"turn_frames is 2\.5"),
         ({"window_frames": 3}, "window_frames is 3, expected at least one turn of 5"),
         ({"positions": "sine"}, "positions is 'sine', expected one of rotary, window"),

@@ -58,7 +58,7 @@ def test_folder_without_graphs_names_what_is_missing(tmp_path, network):
 
 def test_steps_the_graphs_were_not_made_for_are_refused(folder, talk):
     session = load_model(folder).session(engine="onnx", steps=3)
-    with pytest.raises(ValueError, match="draw by 5 steps, not 3"):
+    with pytest.raises(ValueError, match="sample by 5 steps, not 3"):
         session.step(**talk.turn(session, 5))
 
 
@@ -82,7 +82,7 @@ print(sorted(name for name in sys.modules if name.split(".")[0] in ("torch", "tr
     found = subprocess.run(
         [sys.executable, "-c", program],
         cwd=ROOT / "timar_model",
-        env={"PYTHONPATH": str(ROOT / "timar_model"), "OMP_NUM_THREADS": "1"},
+        env={"PYTHONPATH": f"{ROOT}/timar_model:{ROOT}/ros2_ws/src/timar_common", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=240,

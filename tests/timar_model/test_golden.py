@@ -26,8 +26,8 @@ from timar_model.architecture.schedule import cosine_schedule, respaced
 from timar_model.architecture.sequences import attention_mask, join, turn_sequence
 from timar_model.architecture.speech_encoder import TorchSpeechEncoder
 from timar_model.engines.torch_engine import load_network
-from timar_model.session.sampling import drawing_plan, gather_draws, window_frames
-from timar_model.session.session import Session
+from timar_model.session.sampling import checked_window_frames, gather_draws
+from timar_model.session.session import Session, sampling_plan
 
 GOLDEN = Path(__file__).parents[1] / "data" / "timar_golden"
 CASES = json.loads((GOLDEN / "cases.json").read_text())
@@ -89,12 +89,14 @@ def test_sampling_equals_the_released_code(case, engine_name, engine_of):
 def turn_inputs(data):
     """Return what each turn of a case brings, and its first frame's turn."""
     config, features = network().config, encoder()
-    hearing = TurnPreprocessor(config, features, MotionStatistics())
+    preprocessor = TurnPreprocessor(config, features, MotionStatistics())
     nothing = np.zeros((0, 56), np.float32), np.zeros(0, np.float32)
     for number in range(6):
         turn = next_turn(25 * number, 25, 25, config)
         given = (data[name][number] for name in ("user_speech", "user_motion", "agent_speech"))
-        yield hearing.hear(turn, *given, None, (features.initial(), features.initial()), nothing).inputs
+        yield preprocessor.prepare(
+            turn, *given, None, (features.initial(), features.initial()), nothing
+        ).inputs
 
 
 def one_pass(turns, window_frames):
@@ -113,8 +115,8 @@ def test_sampling_without_any_cache_equals_the_released_code(case):
     archive = np.load(GOLDEN / "sampling.npz")
     data = {key.removeprefix(case + "."): archive[key] for key in archive if key.startswith(case + ".")}
     sampling = sampling_of(CASES[case])
-    frames = window_frames(network().config, sampling)
-    schedule, plan = respaced(1000, 5), drawing_plan(25, sampling.iterations)
+    frames = checked_window_frames(network().config, sampling)
+    schedule, plan = respaced(1000, 5), sampling_plan(25, sampling.iterations)
     history = []
     for number, inputs in enumerate(turn_inputs(data)):
         window = history[len(history) - min(len(history), frames // 25 - 1) :]

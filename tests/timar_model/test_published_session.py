@@ -127,9 +127,9 @@ def test_session_of_many_turns_keeps_no_more_than_one_of_few(kind, open_publishe
     for _ in range(4):
         for _ in range(20):
             session.step(**arguments)
-        window = session._state.window
-        kept = session._history._cached if kind == "streaming" else session._history._encoded
-        sizes.append((session._history.ring.capacity, len(session._snapshots), len(kept), len(window)))
+        encoded = len(session._window._encoded) if kind == "published" else 0
+        turns = len(session._state.window.turns)
+        sizes.append((session._window.ring.memory.capacity, len(session._snapshots), turns, encoded))
     assert sizes[1:] == [sizes[0]] * 3
 
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from timar_model.architecture.config import ModelConfig, SamplingConfig
-from timar_model.architecture.inputs import TurnInputs, layout_of
+from timar_model.architecture.inputs import TurnInputs, layout_of, positions_of
 from timar_model.architecture.model import TimarModel
 from timar_model.architecture.sequences import attention_mask, turn_sequence
 from timar_model.engines.torch_engine import TorchEngine
@@ -76,7 +76,8 @@ def test_cached_equals_uncached_for_any_configuration(config, lengths, seed):
         of_turn = layout_of([turn], config.past_tokens)
         seen = [t for first, t in starts if first >= turn.end_frame - config.window_frames]
         token = seen[0] if seen else ring.end
-        found.append(np.asarray(engine.encode(part, [of_turn], [ring], [token], [ring.end - token])))
+        positions = positions_of(of_turn, config, first_index=ring.end - token)
+        found.append(np.asarray(engine.encode(part, positions, [ring], [token])))
         starts.append((turn.first_frame, ring.end))
-        ring.advance(len(of_turn))
+        ring.append(len(of_turn))
     np.testing.assert_allclose(np.concatenate(found, axis=1), expected, rtol=0, atol=2e-4)

@@ -1,4 +1,4 @@
-"""A turn that is taken back leaves the session as it was, to the last byte of what a next turn reads."""
+"""A turn that is rolled back leaves the session as it was, to the last byte of what a next turn reads."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def session(request, networks, engine_name, engine_of):
 def digest(session) -> str:
     """Hash voices, past frames, noise, counters and window, and the keys and values the next turn sees."""
     session.idle(60.0)
-    ring, history = session._history.ring, session._history
-    seen = history.visible_from(session.next_frame + session.config.turn_frames)
-    slots = np.arange(seen, ring.end) % ring.capacity
+    ring, window = session._window.ring, session._window
+    seen = window.first_visible(session._state.window, session.next_frame + session.config.turn_frames)
+    slots = np.arange(seen, ring.end) % ring.memory.capacity
     found = hashlib.sha256()
     for part in (session._state, (seen, ring.end), session.cached_tokens, session.user_frames(5)):
         add(found, part)
@@ -76,7 +76,7 @@ def add(found, part) -> None:
         found.update(repr(part).encode())
 
 
-def test_turn_taken_back_leaves_every_byte_as_before(session, talk):
+def test_turn_rolled_back_leaves_every_byte_as_before(session, talk):
     """Before the window is full, as it moves, and long after; one turn, three turns, a turn never drawn."""
     drawn = 0
     for turn in range(14):
@@ -99,11 +99,11 @@ def test_digest_sees_a_single_bit(session, talk):
     for _ in range(3):
         session.step(**talk.turn(session, 5))
     before = digest(session)
-    ring = session._history.ring
-    slot = (ring.end - 1) % ring.capacity
+    ring = session._window.ring
+    slot = (ring.end - 1) % ring.memory.capacity
     ring.memory.keys[-1][ring.row][0, slot, 0] *= -1
     assert digest(session) != before
     ring.memory.keys[-1][ring.row][0, slot, 0] *= -1
     assert digest(session) == before
-    session._state = dataclasses.replace(session._state, turns=session._state.turns + 1)
+    session._state = dataclasses.replace(session._state, previous_frames=4)
     assert digest(session) != before

@@ -108,9 +108,9 @@ def test_without_past_frames_turn_by_turn_equals_one_pass(talk, open_session, ma
 def test_ring_grows_for_short_turns_and_then_stays(talk, open_session):
     session = open_session()
     run(session, talk, [1] * 80)
-    grown = session._history.ring.capacity
+    grown = session._window.ring.capacity
     run(session, talk, [1] * 80)
-    assert session._history.ring.capacity == grown
+    assert session._window.ring.capacity == grown
 
 
 @pytest.mark.parametrize("voice", ["user_speech", "agent_speech", "user_motion"])
@@ -177,7 +177,7 @@ def test_rollback_beyond_what_is_kept_is_refused_and_changes_nothing(talk, open_
     run(twin, talk, [5] * 8)
     assert session.oldest_rollback == 20
     for first_frame in (15, 22, 45, -5):
-        with pytest.raises(ValueError, match=rf"frame {first_frame} can be taken back.*20, 25, 30, 35"):
+        with pytest.raises(ValueError, match=rf"frame {first_frame} can be rolled back.*20, 25, 30, 35"):
             session.rollback(first_frame)
     np.testing.assert_array_equal(*[run(one, talk, [5])[0] for one in (session, twin)])
 
@@ -193,7 +193,7 @@ def previewed(session, talk, lengths, frames=5):
 
 
 def test_preview_leaves_no_trace(talk, open_session):
-    """Past the window, for turns of any length: numbers, cache, and how far turns can be taken back."""
+    """Past the window, for turns of any length: numbers, cache, and how far turns can be rolled back."""
     lengths = [5, 5, 3, 7, 5, 5, 10, 5, 1, 5, 5, 5]
     plain, guessing = open_session(), open_session()
     expected = run(plain, talk, lengths)

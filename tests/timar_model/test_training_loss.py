@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from timar_model.architecture.config import ObjectiveConfig
-from timar_model.architecture.inputs import TurnInputs, layout_of, next_turn, rotary_angles
+from timar_model.architecture.inputs import TurnInputs, layout_of, next_turn, positions_of
 from timar_model.architecture.model import TrainingBatch
 from timar_model.architecture.sequences import attention_mask, lead_frames, turn_sequence
 
@@ -167,7 +167,9 @@ def test_published_layout_has_its_110_tokens_in_order(make_network):
 
 def test_rotation_after_a_day_is_exact(make_network):
     config = make_network().config
-    frame = np.array([24 * 3600 * 25 + 3])
-    cos, _ = rotary_angles(frame, config)
-    exact = np.cos(float(frame[0]) % (2 * np.pi))
-    assert cos[0, 0] == pytest.approx(float(exact), abs=1e-6)
+    frame = 24 * 3600 * 25 + 3
+    layout = layout_of([next_turn(frame, 5, 5, config)], 0)
+    # The first token, a marker, stands at the turn's first frame; its first pair turns by 1 rad a frame.
+    assert positions_of(layout, config).cos[0, 0, 0] == pytest.approx(
+        float(np.cos(frame % (2 * np.pi))), abs=1e-6
+    )

@@ -51,7 +51,7 @@ def sample(network, z, noise, past, known, steps=5, guidance=1.0):
 
 @pytest.mark.parametrize("name", MIXTURES)
 @pytest.mark.parametrize("draws", ["frames", "turns"])
-def test_the_band_that_training_computes_is_the_whole_mask(name, draws, make_network):
+def test_the_sliding_window_that_training_computes_is_the_whole_mask(name, draws, make_network):
     network, lengths = make_network(draws=draws), MIXTURES[name]
     config = network.config
     assert sum(lengths) > 2 * config.window_frames
@@ -62,8 +62,8 @@ def test_the_band_that_training_computes_is_the_whole_mask(name, draws, make_net
         )
         visible = torch.from_numpy(attention_mask(layout, config.window_frames))
         whole = network.encode(inputs, network.token_positions(layout), visible, None)
-        band = network.encode_sequence(inputs, sliding_window(layout, config.window_frames))
-    torch.testing.assert_close(band, whole, rtol=0, atol=2e-5)
+        windowed = network.encode_sequence(inputs, sliding_window(layout, config.window_frames))
+    torch.testing.assert_close(windowed, whole, rtol=0, atol=2e-5)
 
 
 def test_turns_of_a_batch_are_what_they_are_alone(drawing):
@@ -105,14 +105,16 @@ def test_guidance_makes_more_of_what_is_heard_but_not_of_the_jaw(drawing):
     plain, guided = (sample(drawing, z, noise, past, known, guidance=by) for by in (1.0, 1.5))
     assert (guided - plain)[:, MOTION_GROUPS["neck"]].abs().max() > 1e-3
     with torch.inference_mode():
-        heard = head.foretell(z)
+        mean = head.predict_mean(z)
         expected = []
         for factor in (1.0, 1.5):
-            told = heard.clone()
-            told[..., MOTION_GROUPS["neck"]] *= factor
-            told[..., MOTION_GROUPS["expression"]] *= factor
+            guided_mean = mean.clone()
+            guided_mean[..., MOTION_GROUPS["neck"]] *= factor
+            guided_mean[..., MOTION_GROUPS["expression"]] *= factor
             parts = head.modulations(torch.tensor([[999]]), z)
-            clean = head.denoise(noise[:1], told, head.read_past(past, known), parts.blocks, parts.final)
+            clean = head.denoise(
+                noise[:1], guided_mean, head.read_past(past, known), parts.blocks, parts.final
+            )
             expected.append(past[:, -1] + torch.cumsum(clean[0] * head.step_size, dim=0))
     one_step = sample(drawing, z, noise, past, known, steps=1, guidance=1.5)
     torch.testing.assert_close(one_step, expected[1], rtol=0, atol=1e-5)
@@ -143,8 +145,8 @@ def test_what_is_not_moved_does_not_reach_the_loss(make_network):
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
-def test_hearing_answers_to_its_own_loss_alone(drawing):
-    """The head's loss must not teach `heard`, or it would lean on what was shown."""
+def test_the_mean_head_learns_from_its_own_loss_alone(drawing):
+    """The head's loss must not teach the mean head, or it would lean on what was shown."""
     head, frames = drawing.head, 5
     random = torch.Generator().manual_seed(4)
     z = torch.randn(2, frames, drawing.config.width, generator=random)
@@ -155,22 +157,22 @@ def test_hearing_answers_to_its_own_loss_alone(drawing):
     def taught(loss):
         drawing.zero_grad()
         loss.sum().backward()
-        return head.heard.weight.grad is not None, head.output.weight.grad is not None
+        return head.mean_head.weight.grad is not None, head.output.weight.grad is not None
 
     known, t = torch.ones(past.shape[:2]), torch.tensor([500, 900])
     assert taught(head.loss(z, target, past, known, t, noise)) == (False, True)
-    assert taught(head.hearing_loss(z, target, past[:, -1])) == (True, False)
+    assert taught(head.regression_loss(z, target, past[:, -1])) == (True, False)
     drawing.zero_grad()
 
 
-def test_hearing_loss_is_nothing_where_the_steps_were_foretold(drawing):
+def test_regression_loss_is_nothing_where_the_steps_were_predicted(drawing):
     head = drawing.head
     z = torch.randn(3, 5, drawing.config.width, generator=torch.Generator().manual_seed(5))
     before = torch.full((3, MOTION_DIM), 0.5)
     with torch.inference_mode():
-        foretold = before[:, None] + torch.cumsum(head.foretell(z) * head.step_size, dim=1)
-        assert head.hearing_loss(z, foretold, before).max() < 1e-8
-        assert head.hearing_loss(z, foretold + 0.1, before).min() > 1e-3
+        predicted = before[:, None] + torch.cumsum(head.predict_mean(z) * head.step_size, dim=1)
+        assert head.regression_loss(z, predicted, before).max() < 1e-8
+        assert head.regression_loss(z, predicted + 0.1, before).min() > 1e-3
 
 
 def test_what_was_shown_reaches_the_head_but_not_the_backbone(drawing):

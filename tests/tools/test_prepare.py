@@ -77,9 +77,12 @@ def test_cmake_files_of_the_wheels_get_this_machines_include_folders_and_uvs_cac
     cached.write_text(text)
     os.link(cached, share / "export.cmake")
     (share / "other.cmake").write_text("set(_inc /usr/include)\n")
+    listing = share / "rosidl_adapt_interfaces.cmake"
+    listing.write_text('  file(STRINGS "${idl_output}" idl_tuples)\n')
     include, numpy_include = r"/py\1/include/python3.11", "/venv with spaces/numpy/_core/include"
     monkeypatch.setattr(prepare.subprocess, "check_output", lambda *_, **__: f"{include}\n{numpy_include}\n")
-    assert environment.repair_cmake_files() == 1
+    assert environment.repair_cmake_files() == 2
+    assert listing.read_text() == '  file(STRINGS "${idl_output}" idl_tuples ENCODING UTF-8)\n'
     assert (share / "export.cmake").read_text() == f'set(_inc "{include};/usr/include")\n"{numpy_include}"\n'
     assert cached.read_text() == text
     assert environment.repair_cmake_files() == 0

@@ -10,17 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from timar_model.engines import engine_names, find_engine
+
 if TYPE_CHECKING:
     from timar_model.model_folder import ModelFolder
 
-ENGINES_HELP = {
-    "torch": "float32 in torch; any number of denoising steps",
-    "torch-bf16": "bfloat16 in torch: half the memory",
-    "onnx": "onnxruntime without torch: float32 on the CPU, float16 on CUDA or TensorRT",
-    "onnx-int8": "onnxruntime on the CPU with int8 products: the fastest there",
-}
-
-_BYTE_PRODUCTS = {
+_INT8_INSTRUCTIONS = {
     "amx_int8": "AMX",
     "avx512_vnni": "AVX-512 VNNI",
     "avx_vnni": "AVX-VNNI",
@@ -52,7 +47,7 @@ def import_model(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     from timar_model.architecture.reference import import_reference
 
-    say = _teller()
+    log = _timed_log()
     try:
         folder = import_reference(
             arguments.checkpoint,
@@ -61,11 +56,11 @@ def import_model(argv: list[str]) -> int:
             arguments.out,
             weights=arguments.weights,
             statistics=arguments.statistics,
-            say=say,
+            log=log,
         )
     except (ValueError, OSError) as error:
-        return _refused("import", error)
-    say(f"{folder.path} holds {folder.manifest['parameters'] / 1e6:.1f} M parameters ({folder.sha256[:12]})")
+        return _fail("import", error)
+    log(f"{folder.path} holds {folder.manifest['parameters'] / 1e6:.1f} M parameters ({folder.sha256[:12]})")
     return 0
 
 
@@ -79,17 +74,17 @@ def export(argv: list[str]) -> int:
     variants = ["float32", *(name for name in ("int8", "float16") if getattr(arguments, name))]
     from timar_model.loading import find_model
 
-    say = _teller()
+    log = _timed_log()
     try:
         from timar_model.engines.export import export_onnx
 
-        folder = export_onnx(find_model(arguments.model), tuple(variants), say)
+        folder = export_onnx(find_model(arguments.model), tuple(variants), log)
     except (ValueError, OSError, ImportError) as error:
-        return _refused("export", error)
+        return _fail("export", error)
     graphs = [name for name in folder.manifest["files"] if name.endswith(".onnx")]
-    say(f"{folder.path} holds {', '.join(graphs)}")
+    log(f"{folder.path} holds {', '.join(graphs)}")
     for layer, change in folder.manifest["engines"].get("onnx-int8", {}).get("float_layers", {}).items():
-        say(f"stays float: {layer} (int8 would change its output by {100 * change:.1f} %)")
+        log(f"stays float: {layer} (int8 would change its output by {100 * change:.1f} %)")
     return 0
 
 
@@ -104,18 +99,18 @@ def engines(argv: list[str]) -> int:
     try:
         folder = read_model(find_model(arguments.model))
     except (OSError, ValueError) as error:
-        return _refused("engines", error)
+        return _fail("engines", error)
     for line in providers():
         sys.stdout.write(f"{line}\n")
-    sys.stdout.write(f"bytes are multiplied {byte_products(_cpu_flags())}\n")
+    sys.stdout.write(f"int8 products are computed {int8_products(_cpu_flags())}\n")
     for name, why_not in obstacles(folder).items():
         state = "runs" if not why_not else f"does not run: {why_not}"
-        sys.stdout.write(f"{name:<11} {ENGINES_HELP[name]}\n{'':<11} {state}\n")
+        sys.stdout.write(f"{name:<11} {describe(name)}\n{'':<11} {state}\n")
     return 0
 
 
 def providers() -> list[str]:
-    """Say what the installed onnxruntime computes on, and what it lacks."""
+    """Return lines on what the installed onnxruntime computes, and what it lacks."""
     if not _is_installed("onnxruntime"):
         return []
     import onnxruntime
@@ -133,36 +128,46 @@ def providers() -> list[str]:
     ]
 
 
-def byte_products(flags: set[str]) -> str:
+def int8_products(flags: set[str]) -> str:
     """Say how a processor with such flags multiplies bytes, best first; what int8 is worth depends on it."""
-    for flag, how in _BYTE_PRODUCTS.items():
+    for flag, how in _INT8_INSTRUCTIONS.items():
         if flag in flags:
             return f"by {how}"
     return "without instructions made for it: int8 is slower here, and on x86 sums of products may saturate"
 
 
-def obstacles(folder: ModelFolder) -> dict[str, str]:
-    """Return for each engine why it cannot run a folder here, or ""."""
-    from timar_model.engines.onnx_engine import BACKBONE, SPEECH, variant_file
+def describe(name: str) -> str:
+    """Return what an engine says of itself: the first line of the docstring of what opens it."""
+    try:
+        return (find_engine(name).__doc__ or "").strip().partition("\n")[0].rstrip(".")
+    except ValueError:
+        return ""
 
-    needed = ["torch"]
-    hears_by_wav2vec = folder.config.speech_encoder == "wav2vec2"
-    if hears_by_wav2vec:
+
+def obstacles(folder: ModelFolder) -> dict[str, str]:
+    """Return for each engine why it cannot run a folder here, or ""; of one from outside, if it is found."""
+    from timar_model.engines.onnx_engine import BACKBONE, SPEECH, export_command, variant_file
+
+    needed, graphs = ["torch"], [BACKBONE]
+    if folder.config.speech_encoder == "wav2vec2":
         needed.append("transformers")
+        graphs.append(SPEECH)
     no_torch = "; ".join(_missing(name) for name in needed if not _is_installed(name))
     found = {"torch": no_torch, "torch-bf16": no_torch}
     for name, variant in (("onnx", "float32"), ("onnx-int8", "int8")):
-        files = [variant_file(BACKBONE, variant)]
-        if hears_by_wav2vec:
-            files.append(variant_file(SPEECH, variant))
+        files = [variant_file(graph, variant) for graph in graphs]
         lacking = [file for file in files if file not in folder.manifest["files"]]
-        flag = " --int8" if variant == "int8" else ""
-        if not _is_installed("onnxruntime"):
-            found[name] = _missing("onnxruntime")
-        elif lacking:
-            found[name] = f"{folder.path} lacks {', '.join(lacking)} (timar export{flag} {folder.path})"
-        else:
-            found[name] = ""
+        found[name] = "" if _is_installed("onnxruntime") else _missing("onnxruntime")
+        if lacking and not found[name]:
+            command = export_command(folder.path, variant)
+            found[name] = f"{folder.path} lacks {', '.join(lacking)} ({command})"
+    for name in engine_names():
+        if name not in found:
+            try:
+                find_engine(name)
+                found[name] = ""
+            except ValueError as error:
+                found[name] = str(error)
     return found
 
 
@@ -184,16 +189,17 @@ def _cpu_flags() -> set[str]:
     return set(next((flags for _, _, flags in named), "").split())
 
 
-def _teller() -> Callable[[str], None]:
+def _timed_log() -> Callable[[str], None]:
+    """Return what prints lines with the time since the command began."""
     started = time.monotonic()
 
-    def say(line: str) -> None:
+    def log(line: str) -> None:
         sys.stdout.write(f"{time.monotonic() - started:6.1f} s  {line}\n")
         sys.stdout.flush()
 
-    return say
+    return log
 
 
-def _refused(command: str, error: Exception) -> int:
+def _fail(command: str, error: Exception) -> int:
     sys.stderr.write(f"timar {command}: {error}\n")
     return 1

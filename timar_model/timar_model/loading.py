@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,9 @@ from typing import Any
 from timar_common.suggest import refuse_unknown
 
 from timar_model.architecture.config import ModelConfig, SamplingConfig
-from timar_model.architecture.inputs import (
-    MotionStatistics,
-    SpeechFeatures,
-    Wav2Vec2Features,
-    speech_features,
-)
-from timar_model.engines.engine import ENGINES, Engine
-from timar_model.model_folder import WEIGHTS, ModelFolder, read_model
+from timar_model.architecture.inputs import MotionStatistics
+from timar_model.engines import Engine, open_engine
+from timar_model.model_folder import ModelFolder, read_model
 from timar_model.session.batch import BatchedSession
 from timar_model.session.session import ROLLBACK_TURNS, Session
 
@@ -29,7 +25,6 @@ class LoadedModel:
 
     def __init__(self, folder: ModelFolder) -> None:
         self._folder = folder
-        self._features: dict[tuple[str, int], SpeechFeatures] = {}
         self._engines: dict[tuple[str, int], Engine] = {}
 
     @property
@@ -69,10 +64,10 @@ class LoadedModel:
         """Open a conversation.
 
         Args:
-            engine: One of `timar_model.engine.ENGINES`.
+            engine: "torch", "torch-bf16", "onnx", "onnx-int8", or one that another package brings.
             seed: Of the noise, 0 or more.
             threads: Threads of the arithmetic.
-            rollback_turns: How many of the newest turns can be withdrawn.
+            rollback_turns: How many of the newest turns can be rolled back.
             window_turns: How much of the conversation is seen, in turns of the default length; another way
                 to say `window_frames`.
             sampling: Fields of `SamplingConfig`; those not given are the model's own.
@@ -80,9 +75,12 @@ class LoadedModel:
         Raises:
             ValueError: The engine or an option is unknown, or does not fit the model.
         """
+        if "take_back_turns" in sampling:
+            warnings.warn("take_back_turns is called rollback_turns now", DeprecationWarning, stacklevel=2)
+            rollback_turns = sampling.pop("take_back_turns")
         options = self._sampling(window_turns, sampling)
-        arithmetic, features = self._parts(engine, threads)
-        return Session(arithmetic, features, self.statistics, options, seed, rollback_turns)
+        found = self._engine(engine, threads)
+        return Session(found, found.speech_features(), self.statistics, options, seed, rollback_turns)
 
     def batch(
         self,
@@ -95,8 +93,8 @@ class LoadedModel:
     ) -> BatchedSession:
         """Open several conversations that share passes, one for each seed; arguments as of `session`."""
         options = self._sampling(window_turns, sampling)
-        arithmetic, features = self._parts(engine, threads)
-        return BatchedSession(arithmetic, features, self.statistics, options, seeds, rollback_turns)
+        found = self._engine(engine, threads)
+        return BatchedSession(found, found.speech_features(), self.statistics, options, seeds, rollback_turns)
 
     def _sampling(self, window_turns: int | None, sampling: dict[str, Any]) -> SamplingConfig:
         known = ["window_turns", *(field.name for field in dataclasses.fields(SamplingConfig))]
@@ -109,13 +107,11 @@ class LoadedModel:
             sampling = {**sampling, "window_frames": window_turns * self.config.turn_frames}
         return dataclasses.replace(self.config.sampling, **sampling)
 
-    def _parts(self, name: str, threads: int) -> tuple[Engine, SpeechFeatures]:
-        """Return the engine and the features beside it, built when first asked for."""
-        key = (name, threads)
-        if key not in self._engines:
-            self._engines[key] = _build_engine(name, self._folder, threads)
-            self._features[key] = _build_features(name, self._folder, threads)
-        return self._engines[key], self._features[key]
+    def _engine(self, name: str, threads: int) -> Engine:
+        """Return an engine, built when first asked for."""
+        if (name, threads) not in self._engines:
+            self._engines[name, threads] = open_engine(name, self._folder, threads)
+        return self._engines[name, threads]
 
 
 def load_model(folder: str | Path) -> LoadedModel:
@@ -148,34 +144,3 @@ def find_model(name_or_path: str | Path) -> Path:
         f"there is no model {str(name_or_path)!r}, neither as a folder nor shipped; "
         f"shipped are: {', '.join(names) or 'none'}"
     )
-
-
-def _build_engine(name: str, folder: ModelFolder, threads: int) -> Engine:
-    if name.startswith("torch") and name in ENGINES:
-        import torch
-        from safetensors.torch import load_file
-
-        from timar_model.engines.torch_engine import TorchEngine, load_network
-
-        network = load_network(folder.config, load_file(folder.path / WEIGHTS))
-        return TorchEngine(network, threads, torch.float32 if name == "torch" else torch.bfloat16)
-    if name.startswith("onnx") and name in ENGINES:
-        from timar_model.engines.onnx_engine import OnnxEngine
-
-        return OnnxEngine.from_folder(folder.path, folder.config, threads, _variant(name))
-    raise ValueError(f"the engine is {name!r}, expected one of {', '.join(ENGINES)}")
-
-
-def _variant(engine: str) -> str:
-    return "int8" if engine == "onnx-int8" else "float32"
-
-
-def _build_features(name: str, folder: ModelFolder, threads: int) -> SpeechFeatures:
-    """Return the features beside an engine: the exported encoder where the folder has it, else torch."""
-    config = folder.config
-    if config.speech_encoder == "wav2vec2" and name.startswith("onnx"):
-        from timar_model.engines.onnx_engine import OnnxSpeechEncoder
-
-        encoder = OnnxSpeechEncoder.from_folder(folder.path, threads, _variant(name))
-        return Wav2Vec2Features(encoder, config.loudness)
-    return speech_features(config)

@@ -1,4 +1,4 @@
-"""A model is a folder: config.json, model.safetensors, manifest.json; written whole, read with doubt."""
+"""A model is a folder: config.json, model.safetensors, manifest.json; written whole, verified when read."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from timar_common.atomic import replacing_folder
 
 from timar_model.architecture.config import FRAMES_PER_SECOND, SAMPLE_RATE_HZ, ModelConfig
 from timar_model.architecture.inputs import MotionStatistics
@@ -24,6 +25,18 @@ if TYPE_CHECKING:
 
 CONFIG, WEIGHTS, MANIFEST = "config.json", "model.safetensors", "manifest.json"
 FORMAT = 1
+AGAIN = "copy or train the model again"
+"""The remedy for a folder that is not whole."""
+FORMER_NAMES = {"head.heard.": "head.mean_head."}
+"""Beginnings of weights' names in folders of an earlier release, and what they are now."""
+
+
+def current_name(name: str) -> str:
+    """Return what a weight is called now, given a name of this or of an earlier release."""
+    for old, new in FORMER_NAMES.items():
+        if name.startswith(old):
+            return new + name.removeprefix(old)
+    return name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,10 +51,10 @@ class ModelFolder:
     """64 hex digits of the manifest, which itself holds the digests of all other files."""
 
     def weights(self) -> dict[str, np.ndarray]:
-        """Read the weights as numpy arrays by name."""
+        """Read the weights as numpy arrays by their names of this release."""
         from safetensors.numpy import load_file
 
-        return dict(load_file(self.path / WEIGHTS))
+        return {current_name(name): array for name, array in load_file(self.path / WEIGHTS).items()}
 
 
 def save_model(
@@ -63,26 +76,38 @@ def save_model(
     """
     from safetensors.numpy import save_file
 
-    weights = {name: tensor.detach().cpu().float().numpy() for name, tensor in model.state_dict().items()}
-    target = Path(folder).absolute()
-    with _replacing(target) as new:
+    weights = {
+        name: np.ascontiguousarray(tensor.detach().cpu().float().numpy())
+        for name, tensor in model.state_dict().items()
+    }
+    shapes = {name: list(array.shape) for name, array in weights.items()}
+    with _replacing(Path(folder)) as new:
         (new / CONFIG).write_text(model.config.to_json(), encoding="utf-8")
-        save_file({name: np.ascontiguousarray(array) for name, array in weights.items()}, new / WEIGHTS)
+        save_file(weights, new / WEIGHTS)
         (new / WEIGHTS).chmod(0o644)
-        write_manifest(new, model.config, weights, statistics or MotionStatistics(), provenance or {})
-    return read_model(target)
+        write_manifest(new, model.config, shapes, statistics or MotionStatistics(), provenance or {})
+    return read_model(folder)
 
 
 def write_manifest(
     folder: Path,
     config: ModelConfig,
-    weights: dict[str, np.ndarray],
+    shapes: Mapping[str, Sequence[int]],
     statistics: MotionStatistics,
     provenance: dict[str, Any],
     engines: dict[str, Any] | None = None,
 ) -> None:
-    """Write the manifest over every file that lies in the folder; `engines` says how graphs were made."""
-    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != MANIFEST)
+    """Write the manifest over every file that lies in the folder.
+
+    Args:
+        folder: A model folder.
+        config: The model's.
+        shapes: Of the weights, by their names in the file.
+        statistics: Of the motion.
+        provenance: Where the weights come from.
+        engines: How graphs were made.
+    """
+    files = _files_of(folder)
     manifest = {
         "format": FORMAT,
         "rates": {"sample_rate_hz": SAMPLE_RATE_HZ, "frames_per_second": FRAMES_PER_SECOND},
@@ -90,8 +115,8 @@ def write_manifest(
         "user_lag": config.user_lag,
         "user_lag_margin_frames": config.user_lag_margin_frames,
         "loudness": config.loudness,
-        "parameters": int(sum(array.size for array in weights.values())),
-        "shapes": {name: list(array.shape) for name, array in sorted(weights.items())},
+        "parameters": sum(math.prod(shape) for shape in shapes.values()),
+        "shapes": {name: list(shapes[name]) for name in sorted(shapes)},
         "motion_mean": [float(value) for value in statistics.mean],
         "motion_std": [float(value) for value in statistics.std],
         "files": {
@@ -116,23 +141,22 @@ def add_files(folder: str | Path, *paths: Path, engines: dict[str, Any] | None =
         ValueError: The folder is not a whole model.
     """
     found = read_model(folder)
-    target = found.path.absolute()
-    with _replacing(target) as new:
-        kept = (path for path in target.iterdir() if path.is_file() and path.name != MANIFEST)
-        for path in {path.name: path for path in [*kept, *paths]}.values():
-            _link(path, new / path.name)
-        made = found.manifest.get("engines", {}) if engines is None else engines
-        provenance = found.manifest["provenance"]
-        write_manifest(new, found.config, found.weights(), found.statistics, provenance, made)
-    return read_model(target)
+    manifest = found.manifest
+    with _replacing(found.path) as new:
+        for path in {path.name: path for path in [*_files_of(found.path), *paths]}.values():
+            try:
+                # Gigabytes are not copied where the file system can link.
+                os.link(path, new / path.name)
+            except OSError:
+                shutil.copyfile(path, new / path.name)
+        made = manifest.get("engines", {}) if engines is None else engines
+        write_manifest(new, found.config, manifest["shapes"], found.statistics, manifest["provenance"], made)
+    return read_model(folder)
 
 
-def _link(path: Path, to: Path) -> None:
-    """Put a file at another place without copying its gigabytes, where the file system can."""
-    try:
-        os.link(path, to)
-    except OSError:
-        shutil.copyfile(path, to)
+def _files_of(folder: Path) -> list[Path]:
+    """Return the files of a folder but its manifest."""
+    return sorted(path for path in folder.iterdir() if path.is_file() and path.name != MANIFEST)
 
 
 @contextlib.contextmanager
@@ -147,20 +171,9 @@ def _replacing(target: Path) -> Iterator[Path]:
         raise FileExistsError(
             f"{str(target)!r} is no model folder and would be replaced as a whole; give another place"
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
-        new, old = Path(scratch) / "new", Path(scratch) / "old"
-        new.mkdir()
+    with replacing_folder(target.absolute()) as new:
         yield new
         read_model(new)
-        if target.exists():
-            os.replace(target, old)
-        try:
-            os.replace(new, target)
-        except OSError:
-            if old.exists():
-                os.replace(old, target)
-            raise
 
 
 def read_model(folder: str | Path) -> ModelFolder:
@@ -177,9 +190,7 @@ def read_model(folder: str | Path) -> ModelFolder:
         )
     for name in (MANIFEST, CONFIG, WEIGHTS):
         if not (path / name).is_file():
-            raise FileNotFoundError(
-                f"the model folder {str(path)!r} lacks {name}; copy or train the model again"
-            )
+            raise FileNotFoundError(f"the model folder {str(path)!r} lacks {name}; {AGAIN}")
     raw = (path / MANIFEST).read_bytes()
     manifest = _parse_manifest(raw, path)
     _verify_files(path, manifest)
@@ -196,30 +207,21 @@ def _parse_manifest(raw: bytes, path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(raw)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{where} is not JSON ({error}); copy or train the model again") from error
+        raise ValueError(f"{where} is not JSON ({error}); {AGAIN}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         found = manifest.get("format") if isinstance(manifest, dict) else manifest
-        raise ValueError(f"{where} has format {found!r}, expected {FORMAT}; write it with this version")
-    kinds = {
-        "rates": dict,
-        "shapes": dict,
-        "files": dict,
-        "provenance": dict,
-        "motion_mean": list,
-        "motion_std": list,
-    }
-    for key, kind in kinds.items():
+        raise ValueError(f"{where} has format {found!r}, expected {FORMAT}; use the version that wrote it")
+    kinds = dict.fromkeys(("rates", "shapes", "files", "provenance"), dict)
+    for key, kind in {**kinds, "motion_mean": list, "motion_std": list}.items():
         if not isinstance(manifest.get(key), kind):
-            raise ValueError(f"{where} has no {key} of type {kind.__name__}; copy or train the model again")
+            raise ValueError(f"{where} has no {key} of type {kind.__name__}; {AGAIN}")
     return manifest
 
 
 def _verify_files(path: Path, manifest: dict[str, Any]) -> None:
     for name in (CONFIG, WEIGHTS):
         if name not in manifest["files"]:
-            raise ValueError(
-                f"the manifest of {str(path)!r} does not list {name}; copy or train the model again"
-            )
+            raise ValueError(f"the manifest of {str(path)!r} does not list {name}; {AGAIN}")
     for name, facts in manifest["files"].items():
         if Path(name).name != name or name == ".." or not isinstance(facts, dict):
             raise ValueError(
@@ -227,9 +229,7 @@ def _verify_files(path: Path, manifest: dict[str, Any]) -> None:
             )
         file = path / name
         if not file.is_file():
-            raise FileNotFoundError(
-                f"the model folder {str(path)!r} lacks {name}; copy or train the model again"
-            )
+            raise FileNotFoundError(f"the model folder {str(path)!r} lacks {name}; {AGAIN}")
         size = file.stat().st_size
         if size != facts.get("bytes"):
             raise ValueError(
@@ -253,31 +253,25 @@ def _verify_shapes(path: Path, manifest: dict[str, Any]) -> None:
         raise ValueError(
             f"{str(path / WEIGHTS)!r} is not a safetensors file ({error}); copy it again"
         ) from error
-    if shapes != manifest["shapes"]:
-        other = sorted(
-            name
-            for name in {*shapes, *manifest["shapes"]}
-            if shapes.get(name) != manifest["shapes"].get(name)
-        )
+    listed = manifest["shapes"]
+    if shapes != listed:
+        name = min(name for name in {*shapes, *listed} if shapes.get(name) != listed.get(name))
         raise ValueError(
-            f"{str(path / WEIGHTS)!r} has {other[0]} of shape {shapes.get(other[0])}, expected "
-            f"{manifest['shapes'].get(other[0])} by its manifest; copy or train the model again"
+            f"{str(path / WEIGHTS)!r} has {name} of shape {shapes.get(name)}, expected "
+            f"{listed.get(name)} by its manifest; {AGAIN}"
         )
 
 
 def _sha256_of(paths: Sequence[Path]) -> list[str]:
     """Return the digests of files, read side by side: one core alone takes seconds for gigabytes."""
-    largest_first = sorted(range(len(paths)), key=lambda number: -paths[number].stat().st_size)
+    largest_first = sorted(paths, key=lambda path: -path.stat().st_size)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = dict(
-            zip(largest_first, pool.map(_sha256, [paths[number] for number in largest_first]), strict=True)
-        )
-    return [found[number] for number in range(len(paths))]
+        found = dict(zip(largest_first, pool.map(_sha256, largest_first), strict=True))
+    return [found[path] for path in paths]
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    block = memoryview(bytearray(1 << 18))
+    digest, block = hashlib.sha256(), memoryview(bytearray(1 << 18))
     with path.open("rb", buffering=0) as file:
         while count := file.readinto(block):
             digest.update(block[:count])

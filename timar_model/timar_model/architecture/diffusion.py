@@ -1,4 +1,4 @@
-"""The diffusion head: a small network per token that draws one frame of motion from the backbone's output."""
+"""The diffusion head: a small network per token that samples one frame of motion from a condition."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
         """Move x (rows, width) by one residual step."""
-        shift, scale, gate = modulation.chunk(3, dim=-1)
-        inner = self.norm(x) * (1 + scale) + shift
+        shift, scale, gate = modulation.chunk(3, dim=-1)  # (rows, width) each
+        inner = self.norm(x) * (1 + scale) + shift  # (rows, width)
         return x + gate * self.contract(F.silu(self.expand(inner)))
 
 
@@ -50,7 +50,7 @@ class DiffusionHead(nn.Module):
         condition: Width of a condition.
         width: Of the hidden layers.
         blocks: Residual ones.
-        is_variance_bounded: Whether drawing keeps the variance value in [-1, 1].
+        is_variance_bounded: Whether sampling keeps the variance value in [-1, 1].
     """
 
     def __init__(self, condition: int, width: int, blocks: int, is_variance_bounded: bool = False) -> None:
@@ -73,12 +73,12 @@ class DiffusionHead(nn.Module):
 
     def denoise(self, x: Tensor, blocks: list[Tensor], final: Tensor) -> tuple[Tensor, Tensor]:
         """Return the clean estimate and the variance value, (rows, 56) each, of noisy frames (rows, 56)."""
-        x = self.input(x)
+        x = self.input(x)  # (rows, width)
         for block, modulation in zip(self.residual_blocks(), blocks, strict=True):
             x = block(x, modulation)
         shift, scale = final.chunk(2, dim=-1)
         x = F.layer_norm(x, (self.width,), eps=NORM_EPS) * (1 + scale) + shift
-        clean, variance = self.output(x).chunk(2, dim=-1)
+        clean, variance = self.output(x).chunk(2, dim=-1)  # (rows, 56) each
         return clean, variance
 
     def residual_blocks(self) -> list[ResidualBlock]:
@@ -91,7 +91,7 @@ class DiffusionHead(nn.Module):
         return self.denoise(x, parts.blocks, parts.final)
 
     def sample(self, z: Tensor, noise: Tensor, schedule: Schedule, guidance: Tensor) -> Tensor:
-        """Draw frames by ancestral sampling.
+        """Sample frames by ancestral sampling.
 
         Args:
             z: (1, rows, condition), or (2, rows, condition) when guided: the unconditional ones second.
@@ -102,12 +102,12 @@ class DiffusionHead(nn.Module):
         Returns:
             (rows, 56) motion.
         """
-        timestep = torch.as_tensor(schedule.timestep, device=z.device).view(-1, 1, 1)
+        timestep = torch.as_tensor(schedule.timestep, device=z.device).view(-1, 1, 1)  # (K, 1, 1)
         parts = self.modulations(timestep, z[None])
-        x = noise[0]
+        x = noise[0]  # (rows, 56)
         for step in reversed(range(len(schedule))):
             blocks = [modulation[step] for modulation in parts.blocks]
-            both, variance = self.denoise(x, blocks, parts.final[step])
+            both, variance = self.denoise(x, blocks, parts.final[step])  # (1 or 2, rows, 56) each
             clean = both[-1] + guidance * (both[0] - both[-1])
             x = float(schedule.x0_weight[step]) * clean + float(schedule.xt_weight[step]) * x
             if step:
@@ -156,7 +156,7 @@ def diffusion_loss(
 
     noisy = at(schedule.alpha_bar**0.5) * target + at((1 - schedule.alpha_bar) ** 0.5) * noise
     clean, variance = head(noisy, t, z)
-    squared = (target - clean) ** 2
+    squared = (target - clean) ** 2  # (rows, 56)
     error = torch.stack([squared[:, group].mean(dim=1) for group in MOTION_GROUPS.values()]).sum(dim=0)
 
     true_mean = at(schedule.x0_weight) * target + at(schedule.xt_weight) * noisy

@@ -10,10 +10,11 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from timar_common.config import NonNegative, Positive, Range, check
 
 from timar_model.architecture.config import (
     FRAMES_PER_SECOND,
@@ -62,10 +63,9 @@ def next_turn(first_frame: int, frames: int, previous_frames: int | None, config
     Raises:
         ValueError: The length is not allowed.
     """
-    if frames < 1:
-        raise ValueError(f"a turn has {frames} frames, expected at least 1")
-    if frames > config.window_frames:
-        raise ValueError(f"a turn has {frames} frames, expected at most the window's {config.window_frames}")
+    if not 1 <= frames <= config.window_frames:
+        limit = "at least 1" if frames < 1 else f"at most the window's {config.window_frames}"
+        raise ValueError(f"a turn has {frames} frames, expected {limit}")
     if config.has_fixed_turns and frames != config.turn_frames:
         raise ValueError(
             f"a turn has {frames} frames, but this model knows only turns of {config.turn_frames}"
@@ -87,7 +87,7 @@ class TokenLayout:
     kind: npt.NDArray[np.int64]
     """(L,) kind of each token."""
     frame: npt.NDArray[np.int64]
-    """(L,) place of each token on the conversation's frame counter; a marker stands at its block's edge."""
+    """(L,) each token's frame on the conversation's counter; a marker stands at its block's edge."""
     turn: npt.NDArray[np.int64]
     """(L,) index of each token's turn."""
     motion_rows: npt.NDArray[np.int64]
@@ -103,42 +103,28 @@ def layout_of(turns: Sequence[Turn], past_frames: int) -> TokenLayout:
     agent_total = sum(turn.frames for turn in turns)
     starts = np.cumsum([MARKERS_PER_TURN, user_total, user_total, agent_total, agent_total])
     table_row = dict(zip(range(USER_SPEECH, TOKEN_KINDS), starts.tolist(), strict=True))
+    table_row |= {marker: marker for marker in range(MARKERS_PER_TURN)}
     source: list[int] = []
     kind: list[int] = []
     frame: list[int] = []
     owner: list[int] = []
-
-    def put_marker(marker: int, at_frame: int) -> None:
-        source.append(marker)
-        kind.append(marker)
-        frame.append(at_frame)
-
-    def put_stream(stream: int, first: int, count: int) -> None:
-        source.extend(range(table_row[stream], table_row[stream] + count))
-        kind.extend([stream] * count)
-        frame.extend(range(first, first + count))
-        table_row[stream] += count
-
     for index, turn in enumerate(turns):
-        user_last = turn.user_first_frame + turn.user_frames - 1
-        last = turn.end_frame - 1
-        put_marker(0, turn.first_frame)
-        put_marker(1, turn.user_first_frame)
-        put_stream(USER_SPEECH, turn.user_first_frame, turn.user_frames)
-        put_marker(2, user_last)
-        put_marker(3, turn.user_first_frame)
-        put_stream(USER_MOTION, turn.user_first_frame, turn.user_frames)
-        put_marker(4, user_last)
-        put_marker(5, turn.first_frame)
-        put_stream(AGENT_SPEECH, turn.first_frame, turn.frames)
-        put_marker(6, last)
-        put_marker(7, turn.first_frame)
-        put_stream(PAST_MOTION, turn.first_frame - past_frames, past_frames)
-        put_stream(AGENT_MOTION, turn.first_frame, turn.frames)
-        put_marker(8, last)
-        put_marker(9, last)
+        first, last = turn.first_frame, turn.end_frame - 1
+        user_first, user_last = turn.user_first_frame, turn.user_first_frame + turn.user_frames - 1
+        # (kind, frame of the first token, tokens); the numbers below 10 are markers.
+        for part, part_frame, count in (
+            *((0, first, 1), (1, user_first, 1), (USER_SPEECH, user_first, turn.user_frames)),
+            *((2, user_last, 1), (3, user_first, 1), (USER_MOTION, user_first, turn.user_frames)),
+            *((4, user_last, 1), (5, first, 1), (AGENT_SPEECH, first, turn.frames), (6, last, 1)),
+            *((7, first, 1), (PAST_MOTION, first - past_frames, past_frames)),
+            *((AGENT_MOTION, first, turn.frames), (8, last, 1), (9, last, 1)),
+        ):
+            source.extend(range(table_row[part], table_row[part] + count))
+            kind.extend([part] * count)
+            frame.extend(range(part_frame, part_frame + count))
+            if part >= MARKERS_PER_TURN:
+                table_row[part] += count
         owner.extend([index] * (len(source) - len(owner)))
-
     kinds = np.asarray(kind, np.int64)
     return TokenLayout(
         turns=tuple(turns),
@@ -150,22 +136,48 @@ def layout_of(turns: Sequence[Turn], past_frames: int) -> TokenLayout:
     )
 
 
-def rotary_angles(
-    frame: npt.NDArray[np.int64], config: ModelConfig
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return cosine and sine, (L, W / H / 2) each, of the angles that encode frames as rotations.
+@dataclasses.dataclass(frozen=True)
+class TokenPositions(Generic[A]):
+    """Where the tokens of a pass stand (numpy for engines, tensors for the network)."""
 
-    Angles are reduced in float64 before they are narrowed, so they are as exact after hours as at first.
+    source: A
+    """(L,) row in the table of `TokenLayout.source`."""
+    kind: A
+    """(L,) kind of each token."""
+    index: A
+    """(B, L) place in the window; used by window positions only."""
+    cos: A
+    """(B, L, W / H / 2); used by rotary positions only."""
+    sin: A
+    """As cos."""
+    motion_rows: A
+    """(F,) where the agent-motion tokens stand."""
+
+
+def positions_of(layout: TokenLayout, config: ModelConfig, first_index: int = 0) -> TokenPositions[Any]:
+    """Return the positions of one conversation's tokens; `first_index` is the first one's in the window.
+
+    Rotary angles are reduced in float64 before they are narrowed: as exact after hours as at the start.
     """
     pairs = config.head_dim // 2
-    speed = float(config.rotary_base) ** (-np.arange(pairs) / max(pairs - 1, 1))
-    angle = np.remainder(frame[:, None].astype(np.float64) * speed, 2 * np.pi)
-    return np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+    speed = float(config.rotary_base) ** (-np.arange(pairs) / max(pairs - 1, 1))  # (D/2,)
+    angle = np.remainder(layout.frame[:, None].astype(np.float64) * speed, 2 * np.pi)  # (L, D/2)
+    return TokenPositions(
+        source=layout.source,
+        kind=layout.kind,
+        index=np.arange(first_index, first_index + len(layout))[None],
+        cos=np.cos(angle).astype(np.float32)[None],
+        sin=np.sin(angle).astype(np.float32)[None],
+        motion_rows=layout.motion_rows,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class TurnInputs(Generic[A]):
-    """Arrays (numpy for engines, tensors for the network); ``U``, ``F``, ``P`` are summed over the turns."""
+    """Streams of consecutive turns, each joined over its turns (numpy for engines, tensors for the network).
+
+    ``U``, ``F`` and ``P`` are summed over the turns.
+    """
 
     user_speech: A
     """(B, U, S) speech features."""
@@ -203,32 +215,12 @@ def without_user(inputs: TurnInputs[Array]) -> TurnInputs[Array]:
     )
 
 
-def stack(*rows: TurnInputs[Array]) -> TurnInputs[Array]:
-    """Put inputs of equal shape into one batch."""
-    return merge(list(rows), axis=0)
-
-
-def repeat(inputs: TurnInputs[Array], rows: int) -> TurnInputs[Array]:
-    """Repeat inputs of one row as a batch of `rows`."""
-    return stack(*[inputs] * rows)
-
-
-def merge(parts: list[TurnInputs[Array]], axis: int) -> TurnInputs[Array]:
-    """Join the streams of several inputs along an axis."""
-    names = [field.name for field in dataclasses.fields(TurnInputs)]
-    return TurnInputs(
-        **{name: np.concatenate([getattr(part, name) for part in parts], axis) for name in names}
-    )
-
-
 @dataclasses.dataclass(frozen=True)
 class MotionStatistics:
     """(56,) mean and standard deviation of motion; the identity when nothing is known."""
 
-    mean: npt.NDArray[np.float32] = dataclasses.field(
-        default_factory=lambda: np.zeros(MOTION_DIM, np.float32)
-    )
-    std: npt.NDArray[np.float32] = dataclasses.field(default_factory=lambda: np.ones(MOTION_DIM, np.float32))
+    mean: Array = dataclasses.field(default_factory=lambda: np.zeros(MOTION_DIM, np.float32))
+    std: Array = dataclasses.field(default_factory=lambda: np.ones(MOTION_DIM, np.float32))
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
@@ -241,50 +233,40 @@ class MotionStatistics:
         if self.std.min() <= 0:
             raise ValueError(f"the motion's std is {self.std.min():g} in one dimension, expected more than 0")
 
-    @classmethod
-    def of(cls, motion: npt.NDArray[np.float32], std_floor: float = 1e-3) -> MotionStatistics:
-        """Measure motion (frames, 56); a dimension that hardly moves counts as moving by `std_floor`."""
-        mean = motion.mean(axis=0, dtype=np.float64)
-        std = np.maximum(motion.std(axis=0, dtype=np.float64), std_floor)
-        return cls(mean.astype(np.float32), std.astype(np.float32))
-
-    def normalise(self, motion: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Take motion (..., 56) to the model's units."""
+    def normalise(self, motion: Array) -> Array:
+        """Take motion (..., 56) to the model's units: mean 0, deviation 1."""
         return (motion - self.mean) / self.std
 
-    def restore(self, motion: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def restore(self, motion: Array) -> Array:
         """Take the model's (..., 56) back to motion."""
         return motion * self.std + self.mean
-
-
-_NO_SIGNAL_DBFS = -90.0
-"""Below this lies digital silence, which says nothing of the background either [dBFS]."""
-
-Samples = npt.NDArray[np.float32]
 
 
 @dataclasses.dataclass(frozen=True)
 class LoudnessConfig:
     """How the level of a voice is followed."""
 
-    target_dbfs: float = -23.0
+    target_dbfs: Annotated[float, Range(-90.0, 0.0)] = -23.0
     """Level a voice is brought to [dB relative to full scale]."""
-    gate_dbfs: float = -60.0
+    gate_dbfs: Annotated[float, Range(-120.0, 0.0)] = -60.0
     """Frames below are silence and teach nothing [dBFS]."""
-    noise_margin_db: float = 9.0
+    noise_margin_db: NonNegative = 9.0
     """How far above the noise floor a frame must stand to be speech [dB]."""
-    noise_rise_db_per_s: float = 1.0
+    noise_rise_db_per_s: NonNegative = 1.0
     """How fast the noise floor follows a rising background; it falls at once [dB/s]."""
-    pause_margin_db: float = 20.0
-    """Speech this far below the level heard so far is a tail or a breath: it lowers the level slowly [dB]."""
-    pause_leak_db_per_s: float = 1.0
+    pause_margin_db: NonNegative = 20.0
+    """Speech this far below the level until now is a tail or a breath: it lowers the level slowly [dB]."""
+    pause_leak_db_per_s: NonNegative = 1.0
     """How slowly; a voice that stays so quiet is found again after all [dB/s]."""
-    time_constant_s: float = 10.0
+    time_constant_s: Positive = 10.0
     """How slowly the level follows once it is known [s of speech]."""
-    trust_s: float = 0.4
+    trust_s: NonNegative = 0.4
     """How much speech the first guess, the target itself, is worth [s]."""
-    max_gain_db: float = 24.0
+    max_gain_db: NonNegative = 24.0
     """Largest gain and largest attenuation [dB]."""
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -293,16 +275,23 @@ class LoudnessState:
 
     level_dbfs: float
     """Level of its speech so far."""
-    heard_frames: float
-    """How many frames that is worth."""
-    floor_dbfs: float
-    """Level of the background."""
+    known_frames: float
+    """How many frames of speech that is worth."""
+    noise_dbfs: float
+    """Level of the background: the noise floor."""
     gain_db: float
     """Gain at the end of the last frame."""
 
 
+_NO_SIGNAL_DBFS = -90.0
+"""Below this lies digital silence, which says nothing of the background either [dBFS]."""
+
+
 class LoudnessNormaliser:
-    """Follow one voice's speech level and take the difference to the target away."""
+    """Bring a voice to one loudness, causally: the gain of a frame knows nothing that comes after the frame.
+
+    The same code runs in training and live. Time goes by whole frames, so the cut into turns changes nothing.
+    """
 
     def __init__(self, kind: str = "causal", config: LoudnessConfig | None = None) -> None:
         if kind not in ("causal", "none"):
@@ -311,55 +300,45 @@ class LoudnessNormaliser:
         self.config = config or LoudnessConfig()
 
     def initial(self) -> LoudnessState:
-        """Return what is known before anything was heard."""
-        cfg = self.config
-        return LoudnessState(cfg.target_dbfs, cfg.trust_s * FRAMES_PER_SECOND, 0.0, 0.0)
+        """Return what is known before the first sample."""
+        return LoudnessState(self.config.target_dbfs, self.config.trust_s * FRAMES_PER_SECOND, 0.0, 0.0)
 
-    def apply(self, samples: Samples, state: LoudnessState) -> tuple[Samples, LoudnessState]:
-        """Normalise whole frames of one voice.
-
-        Args:
-            samples: (640 n,) float32 in [-1, 1].
-            state: What was known before them.
-
-        Returns:
-            The samples at the target's loudness, and what is known after them.
-        """
+    def apply(self, samples: Array, state: LoudnessState) -> tuple[Array, LoudnessState]:
+        """Normalise whole frames (640 n,) of one voice; return them and what is known after them."""
         if self.kind == "none":
             return samples, state
-        frames = samples.reshape(-1, SAMPLES_PER_FRAME)
-        power = np.mean(frames.astype(np.float64) ** 2, axis=1)
+        frames = samples.reshape(-1, SAMPLES_PER_FRAME)  # (n, 640)
+        power = np.mean(frames.astype(np.float64) ** 2, axis=1)  # (n,)
         out = np.empty_like(frames)
         ramp = np.arange(1, SAMPLES_PER_FRAME + 1) / SAMPLES_PER_FRAME
         for index, frame in enumerate(frames):
             before_db = state.gain_db
-            state = self._learn(float(power[index]), state)
+            state = self._follow(float(power[index]), state)
             gain_db = before_db + (state.gain_db - before_db) * ramp
             out[index] = frame * (10.0 ** (gain_db / 20.0))
         return out.reshape(-1), state
 
-    def _learn(self, power: float, state: LoudnessState) -> LoudnessState:
+    def _follow(self, power: float, state: LoudnessState) -> LoudnessState:
         cfg = self.config
         frame_dbfs = 10.0 * math.log10(power + 1e-12)
         if frame_dbfs < _NO_SIGNAL_DBFS:
             return state
-        floor = min(frame_dbfs, state.floor_dbfs + cfg.noise_rise_db_per_s / FRAMES_PER_SECOND)
-        if frame_dbfs < max(cfg.gate_dbfs, floor + cfg.noise_margin_db):
-            return dataclasses.replace(state, floor_dbfs=floor)
-        heard, level = state.heard_frames, state.level_dbfs
+        noise = min(frame_dbfs, state.noise_dbfs + cfg.noise_rise_db_per_s / FRAMES_PER_SECOND)
+        if frame_dbfs < max(cfg.gate_dbfs, noise + cfg.noise_margin_db):
+            return dataclasses.replace(state, noise_dbfs=noise)
+        known, level = state.known_frames, state.level_dbfs
         # Nobody's level is known from the first second: until then nothing counts as a pause.
-        if heard > FRAMES_PER_SECOND and frame_dbfs < level - cfg.pause_margin_db:
+        if known > FRAMES_PER_SECOND and frame_dbfs < level - cfg.pause_margin_db:
             level -= cfg.pause_leak_db_per_s / FRAMES_PER_SECOND
         else:
-            heard = min(heard + 1.0, cfg.time_constant_s * FRAMES_PER_SECOND)
-            level += (frame_dbfs - level) / heard
+            known = min(known + 1.0, cfg.time_constant_s * FRAMES_PER_SECOND)
+            level += (frame_dbfs - level) / known
         gain = min(cfg.max_gain_db, max(-cfg.max_gain_db, cfg.target_dbfs - level))
-        return LoudnessState(level, heard, floor, gain)
+        return LoudnessState(level, known, noise, gain)
 
 
 HOP = 160
 WINDOW = 512
-SPECTRA_PER_FRAME = SAMPLES_PER_FRAME // HOP
 CONTEXT_SAMPLES = WINDOW - HOP
 """Samples before a frame that its first spectrum reaches back to."""
 SILENT = -2.0
@@ -377,92 +356,90 @@ class SpeechFeatureState:
     """(memories,) averages of the level so far; None before the first frame."""
 
 
-class SpeechFeatures(Protocol):
-    """From one voice's samples to features, chunk by chunk."""
+class SpeechFeatures:
+    """From one voice's samples to features, one row a frame, chunk by chunk; it holds no state.
 
-    def initial(self) -> SpeechFeatureState:
-        """Return the state before the first sample."""
+    Args:
+        loudness: Kind of normalisation before the features: "causal" or "none".
+    """
 
-    def compute(self, samples: Array, state: SpeechFeatureState) -> tuple[Array, SpeechFeatureState]:
-        """Return (n, S) features of the next (640 n,) samples, and the state after them."""
-
-    def compute_all(
-        self, sounds: Sequence[Array], states: Sequence[SpeechFeatureState]
-    ) -> list[tuple[Array, SpeechFeatureState]]:
-        """Compute several voices, together where that is less work."""
-
-
-class LogMelFeatures:
-    """Four log-mel spectra a frame; frame f reads samples before 640 (f + 1) only: chunks equal the whole."""
-
-    def __init__(
-        self, mel_bands: int = 40, loudness: str = "causal", level_memory_s: Sequence[float] = ()
-    ) -> None:
+    def __init__(self, loudness: str) -> None:
         self.normaliser = LoudnessNormaliser(loudness)
-        self._kept = np.exp(-1.0 / (FRAMES_PER_SECOND * np.asarray(level_memory_s, np.float64)))
-        self._mel = mel_matrix(mel_bands)
-        self._window = np.hanning(WINDOW + 1)[:-1] / np.sqrt(np.sum(np.hanning(WINDOW + 1) ** 2))
 
     def initial(self) -> SpeechFeatureState:
         """Return the state before the first sample: silence."""
         return SpeechFeatureState(self.normaliser.initial(), np.zeros(CONTEXT_SAMPLES, np.float32))
 
     def compute(self, samples: Array, state: SpeechFeatureState) -> tuple[Array, SpeechFeatureState]:
-        """Return (n, 4 * bands + memories) features of the next (640 n,) samples, and the state after."""
-        levelled, loudness = self.normaliser.apply(_whole_frames(samples), state.loudness)
-        heard = np.concatenate([state.context, levelled])
-        pieces = np.lib.stride_tricks.sliding_window_view(heard, WINDOW)[::HOP]
-        power = np.abs(np.fft.rfft(pieces * self._window, axis=1)) ** 2
-        # Speech at the target's level lies around 0, silence near -2.
-        feature = (np.log10(power @ self._mel + 1e-7) + 4.0) / 1.5
-        rows = feature.reshape(levelled.size // SAMPLES_PER_FRAME, -1)
-        memory = state.level_memory
-        if self._kept.size:
-            remembered = np.empty((len(rows), self._kept.size))
-            for row, level in enumerate(rows.mean(axis=1)):
-                memory = level + self._kept * ((SILENT if memory is None else memory) - level)
-                remembered[row] = memory
-            rows = np.concatenate([rows, remembered], axis=1)
-        context = heard[heard.size - CONTEXT_SAMPLES :].copy()
-        return rows.astype(np.float32), SpeechFeatureState(loudness, context, memory)
+        """Return (n, S) features of the next (640 n,) samples, and the state after them."""
+        return self.compute_all([samples], [state])[0]
 
     def compute_all(
         self, sounds: Sequence[Array], states: Sequence[SpeechFeatureState]
     ) -> list[tuple[Array, SpeechFeatureState]]:
-        """Compute several voices, one after the other."""
+        """Compute several voices, together where that is less work."""
         return [self.compute(sound, state) for sound, state in zip(sounds, states, strict=True)]
 
+    def _normalise(self, samples: Array, state: SpeechFeatureState) -> tuple[Array, LoudnessState]:
+        """Check that a sound is whole frames, and bring it to one loudness."""
+        if samples.ndim != 1 or samples.size == 0 or samples.size % SAMPLES_PER_FRAME:
+            raise ValueError(
+                f"speech has shape {samples.shape}, "
+                f"expected one row of whole frames of {SAMPLES_PER_FRAME} samples"
+            )
+        return self.normaliser.apply(samples.astype(np.float32, copy=False), state.loudness)
 
-class Wav2Vec2Features:
+
+class LogMelFeatures(SpeechFeatures):
+    """Four log-mel spectra a frame; frame f reads samples before 640 (f + 1) only: chunks equal the whole."""
+
+    def __init__(
+        self, mel_bands: int = 40, loudness: str = "causal", level_memory_s: Sequence[float] = ()
+    ) -> None:
+        super().__init__(loudness)
+        self._kept = np.exp(-1.0 / (FRAMES_PER_SECOND * np.asarray(level_memory_s, np.float64)))
+        self._mel = mel_matrix(mel_bands)
+        self._window = np.hanning(WINDOW + 1)[:-1] / np.sqrt(np.sum(np.hanning(WINDOW + 1) ** 2))
+
+    def compute(self, samples: Array, state: SpeechFeatureState) -> tuple[Array, SpeechFeatureState]:
+        """Return (n, 4 * bands + memories) features of the next (640 n,) samples, and the state after."""
+        levelled, loudness = self._normalise(samples, state)
+        joined = np.concatenate([state.context, levelled])
+        pieces = np.lib.stride_tricks.sliding_window_view(joined, WINDOW)[::HOP]  # (4 n, 512)
+        power = np.abs(np.fft.rfft(pieces * self._window, axis=1)) ** 2  # (4 n, 257)
+        # Speech at the target's level lies around 0, silence near -2.
+        feature = (np.log10(power @ self._mel + 1e-7) + 4.0) / 1.5  # (4 n, bands)
+        rows = feature.reshape(levelled.size // SAMPLES_PER_FRAME, -1)  # (n, 4 bands)
+        memory = state.level_memory
+        if self._kept.size:
+            averages = np.empty((len(rows), self._kept.size))
+            for row, level in enumerate(rows.mean(axis=1)):
+                memory = level + self._kept * ((SILENT if memory is None else memory) - level)
+                averages[row] = memory
+            rows = np.concatenate([rows, averages], axis=1)
+        context = joined[joined.size - CONTEXT_SAMPLES :].copy()
+        return rows.astype(np.float32), SpeechFeatureState(loudness, context, memory)
+
+
+class Wav2Vec2Features(SpeechFeatures):
     """The published encoder: each turn's sound alone, thinned to the frame rate before its transformer.
 
     Args:
-        encoder: From (voices, samples) to (voices, frames, S): torch (`speech_torch`) or a graph.
+        encoder: From (voices, samples) to (voices, frames, S): torch (`speech_encoder`) or a graph.
         loudness: Kind of normalisation before it.
 
     Source: arXiv 2512.15340, and wav2vec 2.0, arXiv 2006.11477.
     """
 
     def __init__(self, encoder: Callable[[Array], Array], loudness: str = "none") -> None:
-        self.normaliser = LoudnessNormaliser(loudness)
+        super().__init__(loudness)
         self._encoder = encoder
-
-    def initial(self) -> SpeechFeatureState:
-        """Return the state before the first sample."""
-        return SpeechFeatureState(self.normaliser.initial(), np.zeros(CONTEXT_SAMPLES, np.float32))
-
-    def compute(self, samples: Array, state: SpeechFeatureState) -> tuple[Array, SpeechFeatureState]:
-        """Return (n, S) features of one turn's (640 n,) samples; a turn is encoded without its past."""
-        return self.compute_all([samples], [state])[0]
 
     def compute_all(
         self, sounds: Sequence[Array], states: Sequence[SpeechFeatureState]
     ) -> list[tuple[Array, SpeechFeatureState]]:
-        """Compute several voices of equal length in one batch."""
-        levelled = [
-            self.normaliser.apply(_whole_frames(sound), state.loudness)
-            for sound, state in zip(sounds, states, strict=True)
-        ]
+        """Compute several voices of equal length in one batch; a turn is encoded without its past."""
+        levelled = [self._normalise(sound, state) for sound, state in zip(sounds, states, strict=True)]
         rows = self._encoder(np.ascontiguousarray(np.stack([sound for sound, _ in levelled])))
         return [
             (row, SpeechFeatureState(loudness, state.context))
@@ -482,8 +459,8 @@ def speech_features(config: ModelConfig) -> SpeechFeatures:
 @functools.lru_cache(maxsize=4)
 def mel_matrix(bands: int, low_hz: float = 60.0, high_hz: float = 7600.0) -> npt.NDArray[np.float64]:
     """Return (257, bands) triangular weights, evenly spaced on the mel scale (O'Shaughnessy's formula)."""
-    mel = np.linspace(_mel_of(low_hz), _mel_of(high_hz), bands + 2)
-    edge_hz = 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
+    low, high = (2595.0 * np.log10(1.0 + edge / 700.0) for edge in (low_hz, high_hz))
+    edge_hz = 700.0 * (10.0 ** (np.linspace(low, high, bands + 2) / 2595.0) - 1.0)
     bin_hz = np.arange(WINDOW // 2 + 1)[:, None] * (SAMPLE_RATE_HZ / WINDOW)
     # A band narrower than the bins' spacing would catch none: each side spans a bin at least.
     spacing = np.maximum(np.diff(edge_hz), SAMPLE_RATE_HZ / WINDOW)
@@ -493,27 +470,15 @@ def mel_matrix(bands: int, low_hz: float = 60.0, high_hz: float = 7600.0) -> npt
     return np.maximum(0.0, np.minimum(rising, falling))
 
 
-def _mel_of(frequency_hz: float) -> float:
-    return float(2595.0 * np.log10(1.0 + frequency_hz / 700.0))
-
-
-def _whole_frames(samples: Array) -> Array:
-    if samples.ndim != 1 or samples.size == 0 or samples.size % SAMPLES_PER_FRAME:
-        raise ValueError(
-            f"speech has shape {samples.shape}, "
-            f"expected one row of whole frames of {SAMPLES_PER_FRAME} samples"
-        )
-    return samples.astype(np.float32, copy=False)
-
-
 @dataclasses.dataclass(frozen=True)
 class PreparedTurn:
-    """One turn as it arrives: its tokens' streams and the voices' states after it."""
+    """One turn as the model reads it, and the voices' states after it."""
 
     turn: Turn
     inputs: TurnInputs[Array]
-    user_voice: SpeechFeatureState
-    agent_voice: SpeechFeatureState
+    positions: TokenPositions[Any]
+    voices: tuple[SpeechFeatureState, SpeechFeatureState]
+    """Of the user and of the agent."""
 
 
 class TurnPreprocessor:
@@ -524,11 +489,7 @@ class TurnPreprocessor:
         self._features = features
         self._statistics = statistics
 
-    def voice(self) -> SpeechFeatureState:
-        """Return the state of a voice before its first sample."""
-        return self._features.initial()
-
-    def hear(
+    def prepare(
         self,
         turn: Turn,
         user_speech: Array | None,
@@ -541,7 +502,7 @@ class TurnPreprocessor:
         """Check a turn and compute its features; both voices go through the features together.
 
         Args:
-            turn: Its place.
+            turn: Its frames.
             user_speech: As of `Session.step`, and so the next three.
             user_motion: See there.
             agent_speech: See there.
@@ -575,7 +536,8 @@ class TurnPreprocessor:
             past_motion=past[0][None],
             past_motion_known=past[1][None],
         )
-        return PreparedTurn(turn, inputs, user_voice, agent_voice)
+        positions = positions_of(layout_of([turn], self._config.past_tokens), self._config)
+        return PreparedTurn(turn, inputs, positions, (user_voice, agent_voice))
 
     def _user_motion(
         self, motion: Array | None, valid: npt.NDArray[np.bool_] | None, frames: int
@@ -613,5 +575,5 @@ def checked(name: str, array: Any, shape: tuple[int, ...]) -> Array:
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
     if not np.all(np.isfinite(array)):
-        raise ValueError(f"{name} holds a value that is not finite; mend it before the session hears it")
+        raise ValueError(f"{name} holds a value that is not finite; replace it before the session reads it")
     return array

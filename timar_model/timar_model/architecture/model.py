@@ -20,31 +20,20 @@ from timar_model.architecture.attention import (
 )
 from timar_model.architecture.config import MARKERS_PER_TURN, MOTION_DIM, MOTION_GROUPS, ModelConfig
 from timar_model.architecture.diffusion import DiffusionHead, diffusion_loss
-from timar_model.architecture.inputs import TOKEN_KINDS, TokenLayout, TurnInputs, layout_of, rotary_angles
+from timar_model.architecture.inputs import (
+    TOKEN_KINDS,
+    TokenLayout,
+    TokenPositions,
+    TurnInputs,
+    layout_of,
+    positions_of,
+)
 from timar_model.architecture.perturbed_context import PerturbedContext, perturb_context
 from timar_model.architecture.sequences import SlidingWindow, lead_frames, sliding_window, turn_sequence
 from timar_model.architecture.turn_head import TurnHead
 
 MASK_VALUE = -1e4
 """Added to the score of what may not be seen; finite, for what fills a chunk up may see itself alone."""
-
-
-@dataclasses.dataclass(frozen=True)
-class TokenPositions:
-    """Where the tokens of a pass stand, as tensors."""
-
-    source: Tensor
-    """(L,) row in the table of `TokenLayout.source`."""
-    kind: Tensor
-    """(L,) kind of each token."""
-    index: Tensor
-    """(L,) or (B, L) place in the window; used by window positions only."""
-    cos: Tensor
-    """(L, W / H / 2) or (B, L, W / H / 2); used by rotary positions only."""
-    sin: Tensor
-    """As cos."""
-    motion_rows: Tensor
-    """(F,) where the agent-motion tokens stand."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +58,7 @@ class TrainingBatch:
     agent_motion_known: Tensor | None = None
     """(B, T) float, 0 where the past is unknown, as before a recording's start; None: everywhere."""
     lead: int | None = None
-    """Frames before the first turn; None: as many as the turns need (`timar_model.turns.lead_frames`)."""
+    """Frames before the first turn; None: as many as the turns need (`sequences.lead_frames`)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,9 +86,9 @@ class TimarModel(nn.Module):
         self.input = nn.Linear(config.token_dim, config.width)
         self.mask = nn.Parameter(torch.empty(config.width))
         if config.positions == "window":
-            positions = config.window_turns * config.turn_tokens
-            self.position_in = nn.Parameter(torch.empty(positions, config.width))
-            self.position_out = nn.Parameter(torch.empty(positions, config.width))
+            places = config.window_turns * config.turn_tokens
+            self.position_in = nn.Parameter(torch.empty(places, config.width))
+            self.position_out = nn.Parameter(torch.empty(places, config.width))
         else:
             self.kind = nn.Parameter(torch.empty(TOKEN_KINDS, config.width))
         self.input_norm = nn.LayerNorm(config.width, eps=NORM_EPS)
@@ -121,7 +110,7 @@ class TimarModel(nn.Module):
     def encode(
         self,
         inputs: TurnInputs[Tensor],
-        positions: TokenPositions,
+        positions: TokenPositions[Tensor],
         attention_mask: Tensor | None,
         cache: Sequence[LayerCache] | None,
     ) -> Tensor:
@@ -136,7 +125,7 @@ class TimarModel(nn.Module):
         Returns:
             (B, F, W) conditions of the agent's frames.
         """
-        x = self._embed(inputs, positions)
+        x = self._embed(inputs, positions)  # (B, L, W)
         rotary = Rotary(positions.cos, positions.sin) if self.config.positions == "rotary" else None
         for number, block in enumerate(self.blocks):
             x = block(x, rotary, attention_mask, None if cache is None else cache[number])
@@ -144,6 +133,25 @@ class TimarModel(nn.Module):
         if self.config.positions == "window":
             z = z + self.position_out[positions.index]
         return z[:, positions.motion_rows]
+
+    def encode_sequence(
+        self, inputs: TurnInputs[Tensor], window: SlidingWindow, device: torch.device | str = "cpu"
+    ) -> Tensor:
+        """Run the backbone over a whole sequence within a sliding window; returns what `encode` does."""
+        bias = torch.zeros(window.attention_mask.shape, device=device)  # (chunks, size, reach * size)
+        bias.masked_fill_(torch.as_tensor(~window.attention_mask, device=device), MASK_VALUE)
+        positions = dataclasses.replace(
+            self.token_positions(window.layout, device),
+            index=torch.as_tensor(window.rows[None], device=device),
+        )
+        return self.encode(inputs, positions, None, [SlidingWindowAttention(bias)] * self.config.blocks)
+
+    def token_positions(
+        self, layout: TokenLayout, device: torch.device | str = "cpu"
+    ) -> TokenPositions[Tensor]:
+        """Return a layout's positions as tensors."""
+        arrays = vars(positions_of(layout, self.config))
+        return TokenPositions(**{n: torch.as_tensor(a, device=device) for n, a in arrays.items()})
 
     def training_loss(self, batch: TrainingBatch, generator: torch.Generator | None = None) -> Loss:
         """Return the loss of a batch of clips.
@@ -160,13 +168,13 @@ class TimarModel(nn.Module):
         layout = layout_of(turns, config.past_tokens)
         inputs = self._training_inputs(batch, turns_layout=layout, generator=generator)
         device = batch.agent_motion.device
-        z = self.encode_sequence(inputs, sliding_window(layout, config.window_frames), device)
+        z = self.encode_sequence(inputs, sliding_window(layout, config.window_frames), device)  # (B, F, W)
         if isinstance(self.head, TurnHead):
             return self._loss_of_turns(self.head, z, layout, batch, generator)
-        rows = (inputs.agent_motion_known == 0).flatten()
+        rows = (inputs.agent_motion_known == 0).flatten()  # (B * F,)
         repeats = config.objective.repeats
-        z_rows = z.flatten(0, 1)[rows].repeat(repeats, 1)
-        target = inputs.agent_motion.flatten(0, 1)[rows].repeat(repeats, 1)
+        z_rows = z.flatten(0, 1)[rows].repeat(repeats, 1)  # (repeats * masked, W)
+        target = inputs.agent_motion.flatten(0, 1)[rows].repeat(repeats, 1)  # (repeats * masked, 56)
         t = torch.randint(0, config.diffusion_steps, (len(target),), generator=generator, device=device)
         noise = torch.randn(target.shape, generator=generator, device=device)
         per_row = diffusion_loss(self.head, z_rows, target, t, noise, config.diffusion_steps)
@@ -180,7 +188,7 @@ class TimarModel(nn.Module):
         batch: TrainingBatch,
         generator: torch.Generator | None,
     ) -> Loss:
-        """Return the loss of a head that draws turns, each going on from what was shown before it."""
+        """Return the loss of a head that samples turns, each going on from a perturbed context."""
         config, lead = self.config, self._lead(batch)
         first_row = np.cumsum([0, *(turn.frames for turn in layout.turns)])
         losses = []
@@ -195,8 +203,8 @@ class TimarModel(nn.Module):
                 config.objective,
                 generator,
             )
-            rows = torch.as_tensor([range(first_row[i], first_row[i] + frames) for i in which])
-            of_turn = z[:, rows.to(z.device)]
+            rows = torch.as_tensor([range(first_row[i], first_row[i] + frames) for i in which])  # (N, F)
+            of_turn = z[:, rows.to(z.device)]  # (B, N, F, W)
             losses.append(self.turn_losses(head, of_turn, turns, generator).repeat_interleave(frames))
         total = torch.cat(losses).mean()
         return Loss(total, total.detach(), torch.zeros_like(total))
@@ -206,59 +214,34 @@ class TimarModel(nn.Module):
     ) -> Tensor:
         """Return (repeats * B * N,) the loss of turns of one length with conditions z (B, N, F, W)."""
         config, repeats, device = self.config, self.config.objective.repeats, z.device
-        heard = head.hearing_loss(
+        regression = head.regression_loss(
             *(stream.flatten(0, 1) for stream in (z, turns.recorded, turns.recorded_before))
-        )
+        )  # (B * N,)
         z_rows, target, past, past_known = (
             stream.flatten(0, 1).repeat(repeats, *[1] * (stream.ndim - 2))
             for stream in (z, turns.target, turns.past, turns.past_known)
-        )
+        )  # (repeats * B * N, ...)
         t = torch.randint(0, config.diffusion_steps, (len(target),), generator=generator, device=device)
         noise = torch.randn(target.shape, generator=generator, device=device)
-        return head.loss(z_rows, target, past, past_known, t, noise) + heard.repeat(repeats)
+        return head.loss(z_rows, target, past, past_known, t, noise) + regression.repeat(repeats)
 
     def _lead(self, batch: TrainingBatch) -> int:
         """Return the frames of a batch before its first turn."""
         return lead_frames(batch.turn_frames, self.config) if batch.lead is None else batch.lead
 
-    def encode_sequence(
-        self, inputs: TurnInputs[Tensor], window: SlidingWindow, device: torch.device | str = "cpu"
-    ) -> Tensor:
-        """Run the backbone over a whole sequence; returns the conditions of `encode`."""
-        bias = torch.zeros(window.attention_mask.shape, device=device)
-        bias.masked_fill_(torch.as_tensor(~window.attention_mask, device=device), MASK_VALUE)
-        positions = self.token_positions(window.layout, device)
-        positions = dataclasses.replace(positions, index=torch.as_tensor(window.rows, device=device))
-        return self.encode(inputs, positions, None, [SlidingWindowAttention(bias)] * self.config.blocks)
-
-    def token_positions(
-        self, layout: TokenLayout, device: torch.device | str = "cpu", first_index: int = 0
-    ) -> TokenPositions:
-        """Turn a layout into tensors; `first_index` is the first token's place in the window."""
-        cos, sin = rotary_angles(layout.frame, self.config)
-        return TokenPositions(
-            source=torch.as_tensor(layout.source, device=device),
-            kind=torch.as_tensor(layout.kind, device=device),
-            index=torch.arange(first_index, first_index + len(layout), device=device),
-            cos=torch.as_tensor(cos, device=device),
-            sin=torch.as_tensor(sin, device=device),
-            motion_rows=torch.as_tensor(layout.motion_rows, device=device),
-        )
-
-    def _embed(self, inputs: TurnInputs[Tensor], positions: TokenPositions) -> Tensor:
+    def _embed(self, inputs: TurnInputs[Tensor], positions: TokenPositions[Tensor]) -> Tensor:
         """Return (B, L, W): every token projected, placed and normalised."""
         batch = inputs.agent_motion.shape[0]
-        markers = self.input(self.markers.weight).expand(batch, -1, -1)
         table = [
-            markers,
-            self.input(self._or_null(self.speech(inputs.user_speech), inputs.user_speech_seen)),
-            self.input(self._user_motion(inputs)),
-            self.input(self.speech(inputs.agent_speech)),
-            self._or_mask(self._motion(inputs.agent_motion), inputs.agent_motion_known),
+            self.input(self.markers.weight).expand(batch, -1, -1),  # (B, 10, W)
+            self.input(self._or_null(self.speech(inputs.user_speech), inputs.user_speech_seen)),  # (B, U, W)
+            self.input(self._user_motion(inputs)),  # (B, U, W)
+            self.input(self.speech(inputs.agent_speech)),  # (B, F, W)
+            self._or_mask(self._motion(inputs.agent_motion), inputs.agent_motion_known),  # (B, F, W)
         ]
         if self.config.past_tokens:
             table.append(self._or_mask(self._motion(inputs.past_motion), inputs.past_motion_known))
-        x = torch.cat(table, dim=1)[:, positions.source]
+        x = torch.cat(table, dim=1)[:, positions.source]  # (B, L, W)
         if self.config.positions == "window":
             x = x + self.position_in[positions.index]
         else:
@@ -269,10 +252,10 @@ class TimarModel(nn.Module):
         return F.relu(self.motion2(F.relu(self.motion1(motion))))
 
     def _user_motion(self, inputs: TurnInputs[Tensor]) -> Tensor:
-        """Embed the user's motion; an unseen group reads as its mean, and is told to be unseen."""
-        seen = inputs.user_motion_seen
-        motion = inputs.user_motion * (seen @ self.group_of_value)
-        token = self._motion(motion) + (1 - seen) @ self.unseen_group
+        """Embed the user's motion; an unseen group reads as its mean, and is marked as unseen."""
+        seen = inputs.user_motion_seen  # (B, U, 3)
+        motion = inputs.user_motion * (seen @ self.group_of_value)  # (B, U, 56)
+        token = self._motion(motion) + (1 - seen) @ self.unseen_group  # (B, U, D)
         return self._or_null(token, seen.amax(dim=-1))
 
     def _or_null(self, token: Tensor, seen: Tensor) -> Tensor:
@@ -300,30 +283,29 @@ class TimarModel(nn.Module):
         def keep(*shape: int, drop: float) -> Tensor:
             return (torch.rand(shape, generator=generator, device=device) >= drop).float()
 
-        user = grid([(turn.user_first_frame, turn.user_frames) for turn in turns])
-        agent = grid([(turn.first_frame, turn.frames) for turn in turns])
-        past = grid([(turn.first_frame - config.past_tokens, config.past_tokens) for turn in turns])
+        user = grid([(turn.user_first_frame, turn.user_frames) for turn in turns])  # (U,)
+        agent = grid([(turn.first_frame, turn.frames) for turn in turns])  # (F,)
+        past = grid([(turn.first_frame - config.past_tokens, config.past_tokens) for turn in turns])  # (P,)
         user_turn = torch.repeat_interleave(
             torch.arange(len(turns)), torch.tensor([turn.user_frames for turn in turns])
-        ).to(device)
+        ).to(device)  # (U,)
 
-        seen_turn = keep(clips, len(turns), drop=objective.user_turn_drop)[:, user_turn]
+        seen_turn = keep(clips, len(turns), drop=objective.user_turn_drop)[:, user_turn]  # (B, U)
         speech_seen = keep(clips, user.numel(), drop=objective.user_token_drop) * seen_turn
         motion_seen = keep(clips, user.numel(), drop=objective.user_token_drop) * seen_turn
         motion_seen = motion_seen * keep(clips, 1, drop=objective.user_motion_drop)
         groups_seen = motion_seen[..., None] * keep(
             clips, 1, len(MOTION_GROUPS), drop=objective.user_group_drop
-        )
+        )  # (B, U, 3)
         if batch.user_motion_seen is not None:
             groups_seen = groups_seen * batch.user_motion_seen[:, user]
 
-        past_known = keep(clips, len(turns), drop=objective.past_drop)
-        past_known = past_known.repeat_interleave(config.past_tokens, dim=1)
-        past_motion = batch.agent_motion[:, past]
+        past_known = keep(clips, len(turns), drop=objective.past_drop)  # (B, N)
+        past_known = past_known.repeat_interleave(config.past_tokens, dim=1)  # (B, P)
+        past_motion = batch.agent_motion[:, past]  # (B, P, 56)
         scale = torch.rand(clips, len(turns), 1, generator=generator, device=device)
-        scale = (objective.past_noise * scale).repeat_interleave(config.past_tokens, dim=1)
-        noise = torch.randn(past_motion.shape, generator=generator, device=device)
-        past_motion = past_motion + scale * noise
+        scale = (objective.past_noise * scale).repeat_interleave(config.past_tokens, dim=1)  # (B, P, 1)
+        past_motion = past_motion + scale * torch.randn(past_motion.shape, generator=generator, device=device)
         if batch.agent_motion_known is not None:
             past_known = past_known * batch.agent_motion_known[:, past]
 
@@ -342,7 +324,7 @@ class TimarModel(nn.Module):
     def _draw_known(
         self, clips: int, frames: int, device: torch.device, generator: torch.Generator | None
     ) -> Tensor:
-        """Draw which agent-motion tokens stay unmasked: one share a batch, other positions in each clip."""
+        """Draw which agent-motion tokens stay unmasked: one share a batch, other tokens in each clip."""
         objective = self.config.objective
         ratio = 1.0
         if objective.mask_ratio_min < 1.0 and objective.mask_ratio_std > 0.0:
@@ -351,7 +333,7 @@ class TimarModel(nn.Module):
             share = torch.rand((), generator=generator, device=device).cpu()
             ratio = 1.0 + objective.mask_ratio_std * float(torch.special.ndtri(low + (0.5 - low) * share))
         masked = min(frames, math.ceil(frames * ratio))
-        order = torch.rand(clips, frames, generator=generator, device=device).argsort(dim=1)
+        order = torch.rand(clips, frames, generator=generator, device=device).argsort(dim=1)  # (B, F)
         return (order >= masked).float()
 
     def _initialise(self) -> None:
@@ -367,12 +349,10 @@ class TimarModel(nn.Module):
         if isinstance(self.head, TurnHead):
             modulations = [layer for b in self.head.mixing_blocks() for layer in b.modulation_layers()]
             nn.init.normal_(self.head.unknown, std=0.02)
-            nn.init.zeros_(self.head.heard.weight)
+            nn.init.zeros_(self.head.mean_head.weight)
         else:
             modulations = [block.modulation for block in self.head.residual_blocks()]
-        for layer in modulations:
-            nn.init.zeros_(layer.weight)
-        for layer in (self.head.final_modulation, self.head.output):
+        for layer in (*modulations, self.head.final_modulation, self.head.output):
             nn.init.zeros_(layer.weight)
         for layer in (self.head.time1, self.head.time2):
             nn.init.normal_(layer.weight, std=0.02)

@@ -1,4 +1,6 @@
-"""What a head that draws for itself would have shown before a turn, made from recorded motion for training.
+"""Perturbed context for training: what a head that samples for itself would have shown before a turn.
+
+Training targets return from the perturbed context to the recorded motion along a critically damped spring.
 
 Notation beside that of `config`: N turns of F frames, P frames shown before each.
 """
@@ -14,12 +16,11 @@ from torch import Tensor
 from timar_model.architecture.config import MOTION_DIM, ObjectiveConfig
 
 RECOVERY_FRAMES = 12.0
-"""Time constant of the critically damped return of a head that stands elsewhere than the recorded one
-[frames]."""
+"""Time constant of the critically damped return of a head that is offset from the recorded one [frames]."""
 CONTEXT_NOISE = 0.002
-"""Spread of independent noise on each shown frame, in units of normalised motion."""
+"""Standard deviation of independent noise on each shown frame, in units of normalised motion."""
 HELD_FRAMES = 5
-"""How long ago a head stopped whose last frames were not drawn [frames]."""
+"""How long ago a head stopped whose last frames were not sampled [frames]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +30,7 @@ class PerturbedContext:
     past: Tensor
     """(B, N, P, 56) shown before each turn."""
     past_known: Tensor
-    """(B, N, P) float, 0 where it was not drawn."""
+    """(B, N, P) float, 0 where it was not sampled."""
     target: Tensor
     """(B, N, F, 56) how the movement goes on from there."""
     recorded: Tensor
@@ -47,11 +48,11 @@ def perturb_context(
     objective: ObjectiveConfig,
     generator: torch.Generator | None = None,
 ) -> PerturbedContext:
-    """Draw how a head stood and moved before turns, and how it should go on.
+    """Draw where a head was and how it moved before turns, and how it should go on.
 
-    It stands off the recorded motion, as a person of other habits would, and returns like a critically damped
-    spring: one smooth course through past and target, so that no seam is taught. Where a turn went undrawn
-    the head stopped a while ago; before a conversation it rested at the mean.
+    It is offset from the recorded motion, as a person of other habits would be, and returns like a critically
+    damped spring: one smooth course through past and target, so that no seam is taught. Where a turn was
+    skipped the head stopped a while ago; before a conversation it rested at the mean.
 
     Args:
         motion: (B, T, 56) normalised recorded motion.
@@ -59,7 +60,7 @@ def perturb_context(
         first_rows: N rows of motion at which turns of F frames begin.
         frames: F.
         past_frames: P.
-        objective: Says how far the head stands off and how often a turn went undrawn.
+        objective: Says how large the offset is and how often a turn was skipped.
         generator: Of all chance, on the motion's device.
     """
     clips, turns, device = motion.shape[0], len(first_rows), motion.device
@@ -73,28 +74,35 @@ def perturb_context(
     def uniform(*shape: int) -> Tensor:
         return torch.rand(*shape, generator=generator, device=device)
 
-    recorded, recorded_past = motion[:, first[:, None] + after], motion[:, first[:, None] + before]
-    is_drawn = (uniform(clips, turns, 1) >= objective.past_drop).float().expand(-1, -1, past_frames)
-    last, stopped = recorded_past[:, :, -1], motion[:, (first - 1 - HELD_FRAMES).clamp(min=0)]
+    recorded = motion[:, first[:, None] + after]  # (B, N, F, 56)
+    recorded_past = motion[:, first[:, None] + before]  # (B, N, P, 56)
+    # (B, N, P)
+    is_sampled = (uniform(clips, turns, 1) >= objective.past_drop).float().expand(-1, -1, past_frames)
+    held = (first - 1 - HELD_FRAMES).clamp(min=0)
+    last, stopped = recorded_past[:, :, -1], motion[:, held]  # (B, N, 56) each
     if known is not None:
-        is_drawn = is_drawn * known[:, first[:, None] + before]
+        is_sampled = is_sampled * known[:, first[:, None] + before]
         last = torch.where(known[:, first - 1, None] > 0, last, recorded[:, :, 0])
-        stopped = stopped * known[:, (first - 1 - HELD_FRAMES).clamp(min=0), None]
+        stopped = stopped * known[:, held, None]
 
     size = objective.past_noise * uniform(clips, turns, 1)
-    place = size * normal(clips, turns, MOTION_DIM)
+    offset = size * normal(clips, turns, MOTION_DIM)  # (B, N, 56), at the last shown frame
     speed = size / RECOVERY_FRAMES * normal(clips, turns, MOTION_DIM)
-    moving = recorded_past + _return(place, speed, before + 1)
+    moving = recorded_past + _spring(offset, speed, before + 1)
     moving = moving + CONTEXT_NOISE * normal(*moving.shape)
-    past = torch.where(is_drawn[..., None] > 0, moving, stopped[:, :, None])
-    goes_on = is_drawn[..., -1:] > 0
-    place = torch.where(goes_on, place, stopped - last)
+    past = torch.where(is_sampled[..., None] > 0, moving, stopped[:, :, None])  # (B, N, P, 56)
+    goes_on = is_sampled[..., -1:] > 0
+    offset = torch.where(goes_on, offset, stopped - last)
     speed = torch.where(goes_on, speed, torch.zeros_like(speed))
-    return PerturbedContext(past, is_drawn, recorded + _return(place, speed, after + 1), recorded, last)
+    target = recorded + _spring(offset, speed, after + 1)
+    return PerturbedContext(past, is_sampled, target, recorded, last)
 
 
-def _return(place: Tensor, speed: Tensor, at_frames: Tensor) -> Tensor:
-    """Return (B, N, K, 56) a critically damped spring's course from place and speed (B, N, 56) at frame 0."""
-    at = at_frames[:, None]
-    rising = speed + place / RECOVERY_FRAMES
-    return (place[:, :, None] + rising[:, :, None] * at) * torch.exp(-at / RECOVERY_FRAMES)
+def _spring(offset: Tensor, speed: Tensor, at_frames: Tensor) -> Tensor:
+    """Return (B, N, K, 56) a critically damped spring's course from offset and speed (B, N, 56) at frame 0.
+
+    Its equation is x(t) = (x0 + (v0 + w x0) t) exp(-w t), with w = 1 / RECOVERY_FRAMES.
+    """
+    at = at_frames[:, None]  # (K, 1)
+    rising = speed + offset / RECOVERY_FRAMES
+    return (offset[:, :, None] + rising[:, :, None] * at) * torch.exp(-at / RECOVERY_FRAMES)

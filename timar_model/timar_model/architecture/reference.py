@@ -53,7 +53,7 @@ def import_reference(
     out: str | Path,
     weights: str | None = None,
     statistics: MotionStatistics | str | Path | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> ModelFolder:
     """Turn a checkpoint of the released code into a model folder (needs torch).
 
@@ -64,7 +64,7 @@ def import_reference(
         out: The model folder to write.
         weights: "model_ema" or "model" of a .pth; None: the former where it is.
         statistics: Of the motion, or a JSON or .npz file with `mean` and `std`; None: the identity.
-        say: Is told what is being done.
+        log: Takes a line on what is being done.
 
     Returns:
         The folder as read back.
@@ -76,14 +76,14 @@ def import_reference(
     from timar_model.engines.torch_engine import load_network
     from timar_model.model_folder import save_model
 
-    say(f"reading {checkpoint}")
+    log(f"reading {checkpoint}")
     ours = translate(read_reference(checkpoint, weights))
     if not isinstance(config, ModelConfig):
         fields = dict(config or {})
         if speech_encoder_folder:
             fields["speech_source"] = str(speech_encoder_folder)
         config = config_of(ours, **fields)
-    say(f"writing {out}")
+    log(f"writing {out}")
     measured = read_statistics(statistics) if isinstance(statistics, (str, Path)) else statistics
     provenance = {"source": "arXiv 2512.15340", "checkpoint": Path(checkpoint).name}
     return save_model(out, load_network(config, ours), measured, provenance)

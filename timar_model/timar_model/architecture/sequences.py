@@ -15,7 +15,6 @@ from timar_model.architecture.inputs import (
     TokenLayout,
     Turn,
     TurnInputs,
-    merge,
     next_turn,
 )
 
@@ -44,17 +43,17 @@ def attention_mask(layout: TokenLayout, window_frames: int) -> npt.NDArray[np.bo
     Every token sees its own turn and the earlier turns that lie in the window as a whole: what a rolling
     cache still holds is just this, for turns of any lengths.
     """
-    first = np.asarray([turn.first_frame for turn in layout.turns])
-    end = np.asarray([turn.end_frame for turn in layout.turns])
+    first = np.asarray([turn.first_frame for turn in layout.turns])  # (N,)
+    end = np.asarray([turn.end_frame for turn in layout.turns])  # (N,)
     index = np.arange(first.size)
-    earlier = (index[None, :] < index[:, None]) & (first[None, :] >= end[:, None] - window_frames)
+    earlier = (index[None, :] < index[:, None]) & (first[None, :] >= end[:, None] - window_frames)  # (N, N)
     of_turns = earlier | np.eye(first.size, dtype=bool)
     return np.asarray(of_turns[layout.turn[:, None], layout.turn[None, :]])
 
 
 @dataclasses.dataclass(frozen=True)
 class SlidingWindow:
-    """A layout cut into chunks of equal size, so that attention need not look at what is hidden anyway."""
+    """A layout cut into chunks of equal size, so that attention need not compute what is hidden anyway."""
 
     layout: TokenLayout
     """The tokens chunk by chunk, each filled up to the size with tokens that nobody sees."""
@@ -74,6 +73,7 @@ def sliding_window(layout: TokenLayout, window_frames: int, reach: int = 3) -> S
         window_frames: The window [frames].
         reach: Chunks seen, the own one included.
     """
+    # A chunk spans at least so many frames, so the window never reaches further back than `reach - 1` chunks.
     least = -(-window_frames // (reach - 1))
     chunk_of_turn = np.zeros(len(layout.turns), np.int64)
     chunk, start = 0, layout.turns[0].first_frame
@@ -81,38 +81,41 @@ def sliding_window(layout: TokenLayout, window_frames: int, reach: int = 3) -> S
         if turn.first_frame - start >= least:
             chunk, start = chunk + 1, turn.first_frame
         chunk_of_turn[index] = chunk
-    of_token = chunk_of_turn[layout.turn]
-    counts = np.bincount(of_token)
+    chunk_of_token = chunk_of_turn[layout.turn]  # (L,)
+    counts = np.bincount(chunk_of_token)  # (chunks,)
     size = int(counts.max())
-    place = of_token * size + np.arange(of_token.size) - np.repeat(np.cumsum(counts) - counts, counts)
-    rows = np.zeros(counts.size * size, np.int64)
-    rows[place] = np.arange(of_token.size)
+    in_chunk = np.arange(chunk_of_token.size) - np.repeat(np.cumsum(counts) - counts, counts)  # (L,)
+    slot = chunk_of_token * size + in_chunk  # (L,)
+    rows = np.zeros(counts.size * size, np.int64)  # (chunks * size,)
+    rows[slot] = np.arange(slot.size)
     is_real = np.zeros(rows.size, np.bool_)
-    is_real[place] = True
+    is_real[slot] = True
 
     first = np.asarray([turn.first_frame for turn in layout.turns])
     end = np.asarray([turn.end_frame for turn in layout.turns])
-    own = np.where(is_real, layout.turn[rows], -1).reshape(counts.size, size)
-    before = np.full((reach - 1, size), -1, np.int64)
-    padded = np.concatenate([before, own])
+    own = np.where(is_real, layout.turn[rows], -1).reshape(counts.size, size)  # (chunks, size) turn or -1
+    padded = np.concatenate([np.full((reach - 1, size), -1, np.int64), own])  # (reach - 1 + chunks, size)
     keys = np.concatenate([padded[back : back + counts.size] for back in range(reach)], axis=1)
-    query, key = own[:, :, None], keys[:, None, :]
+    query, key = own[:, :, None], keys[:, None, :]  # (chunks, size, 1), (chunks, 1, reach * size)
     earlier = (key >= 0) & (key < query) & (first[key] >= end[query] - window_frames)
-    banded = TokenLayout(
+    chunked = TokenLayout(
         turns=layout.turns,
         source=layout.source[rows],
         kind=layout.kind[rows],
         frame=layout.frame[rows],
         turn=layout.turn[rows],
-        motion_rows=place[layout.motion_rows],
+        motion_rows=slot[layout.motion_rows],
     )
     # What fills a chunk up sees itself, for a token that sees nobody has no attention.
-    return SlidingWindow(banded, rows, earlier | (key == query))
+    return SlidingWindow(chunked, rows, earlier | (key == query))
 
 
-def join(turns: list[TurnInputs[Array]]) -> TurnInputs[Array]:
-    """Put consecutive turns into one sequence."""
-    return merge(turns, axis=1)
+def join(parts: Sequence[TurnInputs[Array]], axis: int = 1) -> TurnInputs[Array]:
+    """Join the streams of consecutive turns (axis 1), or of turns of several conversations (axis 0)."""
+    names = [field.name for field in dataclasses.fields(TurnInputs)]
+    return TurnInputs(
+        **{name: np.concatenate([getattr(part, name) for part in parts], axis) for name in names}
+    )
 
 
 def clip_features(features: SpeechFeatures, samples: Array, lead: int = 0) -> Array:

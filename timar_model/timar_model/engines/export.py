@@ -13,8 +13,8 @@ from timar_common.suggest import refuse_unknown
 from torch import Tensor, nn
 
 from timar_model.architecture.config import MOTION_DIM, MOTION_GROUPS, ModelConfig
-from timar_model.architecture.inputs import TurnInputs
-from timar_model.architecture.model import TimarModel, TokenPositions
+from timar_model.architecture.inputs import TokenPositions, TurnInputs
+from timar_model.architecture.model import TimarModel
 from timar_model.architecture.schedule import drawing_schedule
 from timar_model.engines.graphs import attach, read_as_stored, trace
 from timar_model.engines.onnx_engine import BACKBONE, HEAD, PAST_INPUTS, SPEECH, backbone_inputs, ring_names
@@ -23,11 +23,11 @@ from timar_model.model_folder import WEIGHTS, ModelFolder, add_files, read_model
 
 SPEECH_WEIGHTS = "speech.safetensors"
 VARIANTS = ("float32", "int8", "float16")
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 def export_onnx(
-    folder: str | Path, variants: tuple[str, ...] = ("float32",), say: Say = lambda line: None
+    folder: str | Path, variants: tuple[str, ...] = ("float32",), log: Log = lambda line: None
 ) -> ModelFolder:
     """Add the ONNX graphs of a model to its folder; float graphs take their weights from its safetensors.
 
@@ -37,7 +37,7 @@ def export_onnx(
     Args:
         folder: A whole model folder; its manifest lists the graphs afterwards.
         variants: Of "float32" (any provider), "int8" (CPU) and "float16" (CUDA and TensorRT).
-        say: Is told what is being done.
+        log: Takes a line on what is being done.
 
     Returns:
         The folder as read back.
@@ -49,13 +49,13 @@ def export_onnx(
     found = read_model(folder)
     with tempfile.TemporaryDirectory(dir=found.path.absolute().parent, prefix=".export.") as scratch:
         target = Path(scratch)
-        paths, facts = write_graphs(found, target, variants, say)
-        say("adding the graphs to the folder")
+        paths, facts = write_graphs(found, target, variants, log)
+        log("adding the graphs to the folder")
         return add_files(folder, *paths, engines={**found.manifest.get("engines", {}), **facts})
 
 
 def write_graphs(
-    found: ModelFolder, target: Path, variants: tuple[str, ...], say: Say
+    found: ModelFolder, target: Path, variants: tuple[str, ...], log: Log
 ) -> tuple[list[Path], dict[str, Any]]:
     """Write the graphs of a folder into another; return their paths and what the manifest says of them."""
     from timar_model.engines.quantise import quantise_graphs, to_float16
@@ -66,10 +66,10 @@ def write_graphs(
     graphs: dict[str, onnx.ModelProto] = {}
     speech: nn.Module | None = None
     if found.config.speech_encoder == "wav2vec2":
-        say("tracing the speech encoder")
+        log("tracing the speech encoder")
         speech = _speech(found.config, speech_weights)
         graphs[SPEECH] = _trace_speech(speech, found.config, target)
-    say("tracing the backbone and the head")
+    log("tracing the backbone and the head")
     graphs[BACKBONE] = _trace_backbone(model, target, is_fused=True)
     graphs[HEAD] = _trace_head(model, target)
     files = [weights, speech_weights] if speech is not None else [weights]
@@ -78,10 +78,10 @@ def write_graphs(
     paths = [speech_weights] if speech is not None else []
     facts: dict[str, Any] = {}
     if "int8" in variants:
-        written, facts["onnx-int8"] = quantise_graphs(graphs, model, speech, files, target, say)
+        written, facts["onnx-int8"] = quantise_graphs(graphs, model, speech, files, target, log)
         paths += written
     if "float16" in variants:
-        say("writing float16 graphs")
+        log("writing float16 graphs")
         plain = _trace_backbone(model, target, is_fused=False)
         attach(plain, "model.", *files)
         paths += to_float16({**graphs, BACKBONE: plain}, files, target)
@@ -180,7 +180,7 @@ class _Backbone(nn.Module):
         given = dict(zip(self.names, arrays, strict=True))
         inputs = TurnInputs(**{name: given.get(name, arrays[0]) for name in TurnInputs.__dataclass_fields__})
         unused = given["source"]
-        places = TokenPositions(
+        positions = TokenPositions(
             **{name: given.get(name, unused) for name in TokenPositions.__dataclass_fields__}
         )
         bias = None if self.is_fused else given["ring_bias"]
@@ -188,7 +188,7 @@ class _Backbone(nn.Module):
             _TracedHistory(self.model.config, given[keys], given[values], given["ring_index"], bias)
             for keys, values in ring_names(self.model.config)
         ]
-        conditions = self.model.encode(inputs, places, None, history)
+        conditions = self.model.encode(inputs, positions, None, history)
         return conditions, *(tensor for layer in history for tensor in (layer.keys, layer.values))
 
 

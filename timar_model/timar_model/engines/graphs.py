@@ -14,6 +14,8 @@ import torch
 from onnx import helper
 from torch import Tensor, nn
 
+from timar_model.model_folder import current_name
+
 OPSET = 17
 MICROSOFT = "com.microsoft"
 """Domain of onnxruntime's own operators."""
@@ -145,7 +147,7 @@ def tensor_places(weights: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         if name != "__metadata__":
             first, end = facts["data_offsets"]
             yield (
-                name,
+                current_name(name),
                 {
                     "location": weights.name,
                     "offset": 8 + size + first,

@@ -1,11 +1,12 @@
 """The ONNX engines: onnxruntime on TensorRT, CUDA or the CPU, whichever can run; imports no torch.
 
-The rings are bound as input and output of the graph at once, so new keys and values are written where they
+The cache is bound as input and output of the graph at once, so new keys and values are written where they
 belong and history never moves, on whatever device it lies.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,15 +16,23 @@ import numpy as np
 import numpy.typing as npt
 
 from timar_model.architecture.config import ModelConfig
-from timar_model.architecture.inputs import TokenLayout, TurnInputs
-from timar_model.engines.engine import Array, Past, is_whole_batch, token_positions
-from timar_model.session.cache import RingMemory, Slots, TokenRing
+from timar_model.architecture.inputs import (
+    Array,
+    SpeechFeatures,
+    TokenPositions,
+    TurnInputs,
+    Wav2Vec2Features,
+    speech_features,
+)
+from timar_model.engines.engine import Past
+from timar_model.model_folder import ModelFolder
+from timar_model.session.cache import CacheMemory, Mask, Slots, TokenRing
 
 BACKBONE, HEAD, SPEECH = "backbone.onnx", "head.onnx", "speech.onnx"
 PAST_INPUTS = ("past_motion", "past_motion_known")
-"""What the graph of a head that draws turns reads besides."""
+"""What the graph of a head that samples turns reads besides."""
 PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
-_HIDDEN = np.float32(-1e9)
+_MASK_VALUE = np.float32(-1e9)
 """Added to the score of a slot that may not be seen, by the extra value of its key."""
 
 _log = logging.getLogger(__name__)
@@ -34,6 +43,11 @@ def variant_file(name: str, variant: str) -> str:
     if variant == "float32" or (variant, name) == ("float16", HEAD):
         return name
     return name.replace(".onnx", f".{variant}.onnx")
+
+
+def export_command(folder: str | Path, variant: str) -> str:
+    """Return the command that writes the graphs of a variant into a folder: the remedy where they lack."""
+    return f"timar export {'' if variant == 'float32' else f'--{variant} '}{folder}"
 
 
 def ring_names(config: ModelConfig) -> list[tuple[str, str]]:
@@ -49,73 +63,60 @@ def backbone_inputs(config: ModelConfig, is_fused: bool) -> list[str]:
         streams += ["past_motion", "past_motion_known"]
     where = ["source", "kind", "cos", "sin"] if config.positions == "rotary" else ["source", "index"]
     rings = [name for pair in ring_names(config) for name in pair]
-    hiding = [] if is_fused else ["ring_bias"]
-    return [*streams, *where, "motion_rows", "ring_index", *hiding, *rings]
+    mask = [] if is_fused else ["ring_bias"]
+    return [*streams, *where, "motion_rows", "ring_index", *mask, *rings]
 
 
-class HostMemory(RingMemory):
-    """Rings in numpy arrays that onnxruntime writes in place; a key carries one value that can hide it."""
+class HostMemory(CacheMemory):
+    """The cache in numpy arrays that onnxruntime writes in place.
+
+    Keys are (B, H, C, W / H + 1): the value more can mask them. Values, which the fused attention wants as
+    wide, too.
+    """
 
     def __init__(self, *shape: int) -> None:
-        self._seen: npt.NDArray[np.bool_] = np.zeros((0, 0), np.bool_)
         super().__init__(*shape)
-        self._after_growth()
+        self._mask_all()
 
-    def grow(self, needed: int) -> None:
-        """Move to larger arrays; see `RingMemory.grow`."""
-        super().grow(needed)
-        self._after_growth()
-
-    def show(self, row: int, seen: npt.NDArray[np.bool_]) -> None:
-        """Hide and show slots, (C,), where that has changed."""
-        changed = np.flatnonzero(self._seen[row] != seen)
-        if changed.size:
-            column = np.where(seen[changed], np.float32(0.0), _HIDDEN)
-            for keys in self.keys:
-                keys[row][:, changed, -1] = column
-            self._seen[row] = seen
-
-    def _after_growth(self) -> None:
-        self._seen = np.zeros((self.rows, self.capacity), bool)
-        for keys in self.keys:
-            keys[..., -1] = _HIDDEN
-        self.bindings: dict[tuple[int, int | None], Any] = {}
-        """What onnxruntime has bound, by graph and row (None: all rows)."""
+    def show(self, rows: slice, mask: Mask) -> None:
+        """Mask and show slots (B, C) where that has changed."""
+        for row, seen in zip(range(self.rows)[rows], mask, strict=True):
+            changed = np.flatnonzero(self._seen[row] != seen)
+            if changed.size:
+                column = np.where(seen[changed], np.float32(0.0), _MASK_VALUE)
+                for keys in self.keys:
+                    keys[row][:, changed, -1] = column
+                self._seen[row] = seen
 
     def erase(self, row: int, slots: Slots) -> None:
-        """Overwrite slots; see `RingMemory.erase`."""
+        """Overwrite slots; see `CacheMemory.erase`."""
         super().erase(row, slots)
         self._seen[row, slots] = True
 
-    def _new_keys(self, capacity: int) -> Any:
+    def _resize(self, capacity: int) -> None:
+        super()._resize(capacity)
+        self._mask_all()
+
+    def _mask_all(self) -> None:
+        self._seen = np.zeros((self.rows, self.capacity), bool)
+        for keys in self.keys:
+            keys[..., -1] = _MASK_VALUE
+        self.bindings: dict[tuple[int, bool, int], Any] = {}
+        """What onnxruntime has bound, by engine and rows."""
+
+    def _allocate(self, capacity: int) -> Any:
         return np.zeros((self.rows, self.heads, capacity, self.head_dim + 1), np.float32)
 
-    def _new_values(self, capacity: int) -> Any:
-        return self._new_keys(capacity)
 
-
-class DeviceMemory(RingMemory):
-    """Rings on a device, in float16; only growing and erasing, which are rare, go through the host."""
+class DeviceMemory(CacheMemory):
+    """The cache on a device, in float16; only resizing and erasing, which are rare, go through the host."""
 
     def __init__(self, device: str, is_aliased: bool, *shape: int) -> None:
         self._device = device
         self.is_aliased = is_aliased
-        """Whether input and output may be one buffer; TensorRT gets two, which change places every pass."""
+        """Whether input and output may be one buffer; TensorRT gets two, which are swapped every pass."""
         super().__init__(*shape)
-        self.spare = [] if is_aliased else [self._new_keys(self.capacity) for _ in range(2 * len(self.keys))]
-
-    def grow(self, needed: int) -> None:
-        """Move to larger arrays by way of the host."""
-        new = max(needed, 2 * self.capacity)
-        for arrays in (self.keys, self.values):
-            for block, before in enumerate(arrays):
-                old, after = before.numpy(), np.zeros((self.rows, self.heads, new, self.head_dim), np.float16)
-                for row, ring in enumerate(self.rings):
-                    kept = np.arange(ring.first, ring.end)
-                    after[row][:, kept % new] = old[row][:, kept % self.capacity]
-                arrays[block] = self._placed(after)
-        self.capacity = new
-        self.spare = [self._new_keys(new) for _ in self.spare]
+        self.spare = self._new_spare()
 
     def erase(self, row: int, slots: Slots) -> None:
         """Overwrite slots by way of the host."""
@@ -124,11 +125,19 @@ class DeviceMemory(RingMemory):
             held[row][:, slots] = 0.0
             value.update_inplace(held)
 
-    def _new_keys(self, capacity: int) -> Any:
-        return self._placed(np.zeros((self.rows, self.heads, capacity, self.head_dim), np.float16))
+    def _resize(self, capacity: int) -> None:
+        super()._resize(capacity)
+        self.spare = self._new_spare()
 
-    def _new_values(self, capacity: int) -> Any:
-        return self._new_keys(capacity)
+    def _new_spare(self) -> list[Any]:
+        return [] if self.is_aliased else [self._allocate(self.capacity) for _ in range(2 * len(self.keys))]
+
+    def _moved(self, array: Any, capacity: int) -> Any:
+        moved = np.zeros((self.rows, self.heads, capacity, self.head_dim), np.float16)
+        return self._placed(self._copy_tokens(array.numpy(), moved, capacity))
+
+    def _allocate(self, capacity: int) -> Any:
+        return self._placed(np.zeros((self.rows, self.heads, capacity, self.head_dim), np.float16))
 
     def _placed(self, array: npt.NDArray[np.float16]) -> Any:
         import onnxruntime
@@ -137,38 +146,40 @@ class DeviceMemory(RingMemory):
 
 
 class OnnxEngine:
-    """Run a model's exported graphs; see `Engine`."""
+    """Run a model's exported graphs; see `Engine`.
 
-    def __init__(self, config: ModelConfig, variant: str, graphs: dict[str, Any]) -> None:
+    Args:
+        config: The model's.
+        variant: "float32", "float16" or "int8".
+        graphs: onnxruntime's sessions of `BACKBONE` and `HEAD`.
+        speech: Features of voices; None: those that the configuration asks for.
+    """
+
+    def __init__(
+        self, config: ModelConfig, variant: str, graphs: dict[str, Any], speech: SpeechFeatures | None = None
+    ) -> None:
         self.config = config
         self.name = "onnx-int8" if variant == "int8" else "onnx"
         # onnxruntime puts first the provider that takes whatever it can.
-        provider = graphs[BACKBONE].get_providers()[0]
-        device = provider.removesuffix("ExecutionProvider").lower()
-        self.label = f"onnx-{device}-{variant}"
-        # One scale for the activations of all rows would let conversations hear each other.
-        self.couples_rows = variant == "int8"
+        self._provider = graphs[BACKBONE].get_providers()[0]
+        self.label = f"onnx-{self._provider.removesuffix('ExecutionProvider').lower()}-{variant}"
+        # One scale for the activations of all rows would let conversations change each other.
+        self.is_batch_dependent = variant == "int8"
         self._variant = variant
-        self._provider = provider
         self._graphs = graphs
-        self._numbers = np.float16 if variant == "float16" else np.float32
+        self._speech = speech
+        self._dtype = np.float16 if variant == "float16" else np.float32
         rings = {name for pair in ring_names(config) for name in pair}
         self._names = [name for name in backbone_inputs(config, variant != "float16") if name not in rings]
 
     @classmethod
     def from_folder(
-        cls,
-        folder: Path,
-        config: ModelConfig,
-        threads: int = 1,
-        variant: str = "float32",
-        is_spinning: bool = False,
+        cls, folder: ModelFolder, threads: int = 1, variant: str = "float32", is_spinning: bool = False
     ) -> OnnxEngine:
         """Open the graphs of a model folder; float16 graphs are preferred where a CUDA device is.
 
         Args:
             folder: The model's.
-            config: The model's.
             threads: Of onnxruntime, for this engine.
             variant: "float32", or "int8".
             is_spinning: Whether waiting threads spin: faster turns, but it takes the core from other nodes.
@@ -179,15 +190,25 @@ class OnnxEngine:
         """
         if threads < 1:
             raise ValueError(f"the onnx engine was given {threads} threads, expected at least 1")
-        variant, providers = choose(folder, variant)
+        variant, providers = choose(folder.path, variant)
+        names = [BACKBONE, HEAD]
+        if folder.config.speech_encoder == "wav2vec2":
+            names.append(SPEECH)
         graphs = {
-            name: open_graph(folder, variant_file(name, variant), providers, threads, is_spinning)
-            for name in (BACKBONE, HEAD)
+            name: open_graph(folder.path, name, providers, threads, is_spinning, variant) for name in names
         }
         _log.info("onnx engine in %s on %s", variant, ", ".join(graphs[BACKBONE].get_providers()))
-        return cls(config, variant, graphs)
+        speech = None
+        if SPEECH in graphs:
+            encode = functools.partial(_encode_speech, graphs[SPEECH], variant)
+            speech = Wav2Vec2Features(encode, folder.config.loudness)
+        return cls(folder.config, variant, graphs, speech)
 
-    def init_state(self, batch: int, capacity: int) -> RingMemory:
+    def speech_features(self) -> SpeechFeatures:
+        """Return features of voices by the exported encoder where there is one, else in numpy."""
+        return self._speech or speech_features(self.config)
+
+    def init_state(self, batch: int, capacity: int) -> CacheMemory:
         """Return memory without history; see `Engine.init_state`."""
         config = self.config
         shape = (config.blocks, batch, config.heads, config.head_dim, capacity)
@@ -199,68 +220,62 @@ class OnnxEngine:
     def encode(
         self,
         inputs: TurnInputs[Array],
-        layouts: Sequence[TokenLayout],
+        positions: TokenPositions[Any],
         rings: Sequence[TokenRing],
         from_tokens: Sequence[int],
-        first_indices: Sequence[int],
     ) -> Array:
         """Run the backbone; see `Engine.encode`."""
         memory = rings[0].memory
-        slots = np.stack([ring.reserve(len(layouts[0])) for ring in rings])
-        seen = np.stack(
-            [ring.visible(token, new) for ring, token, new in zip(rings, from_tokens, slots, strict=True)]
-        )
-        row = None if is_whole_batch(rings) else rings[0].row
-        feed: dict[str, Any] = {**vars(inputs), **token_positions(layouts, first_indices, self.config)}
+        rows, slots, seen = memory.reserve(rings, from_tokens, positions.source.size)
+        feed: dict[str, Any] = {**vars(inputs), **vars(positions)}
         feed["ring_index"] = _ring_index(slots, memory.heads)
         if isinstance(memory, HostMemory):
-            for ring, of_row in zip(rings, seen, strict=True):
-                memory.show(ring.row, of_row)
-            binding = self._bound_host(memory, row)
+            memory.show(rows, seen)
+            binding = self._bound_host(memory, rows)
         else:
-            if row is not None:
+            if len(rings) != memory.rows:
                 raise ValueError(
                     f"one of {memory.rows} conversations on a device was asked for; step all together"
                 )
-            feed["ring_bias"] = np.where(seen, 0.0, -np.inf)[:, None, None]
+            feed["ring_bias"] = np.where(seen, 0.0, -np.inf)[:, None, None]  # (B, 1, 1, C)
             binding = self._bound_device(memory)
         for name in self._names:
             array = np.ascontiguousarray(feed[name])
             if array.dtype.kind == "f":
-                array = array.astype(self._numbers, copy=False)
+                array = array.astype(self._dtype, copy=False)
             binding.bind_cpu_input(name, array)
-        found = np.empty((len(rings), layouts[0].motion_rows.size, self.config.width), self._numbers)
-        binding.bind_output("conditions", "cpu", 0, self._numbers, found.shape, found.ctypes.data)
+        conditions = np.empty((len(rings), positions.motion_rows.size, self.config.width), self._dtype)
+        binding.bind_output("conditions", "cpu", 0, self._dtype, conditions.shape, conditions.ctypes.data)
         self._graphs[BACKBONE].run_with_iobinding(binding)
-        return found.astype(np.float32, copy=False)
+        return conditions.astype(np.float32, copy=False)  # (B, F, W)
 
-    def draw(self, conditions: Array, noise: Array, steps: int, guidance: float, past: Past) -> Array:
-        """Draw motion; see `Engine.draw`.
+    def sample(self, conditions: Array, noise: Array, steps: int, guidance: float, past: Past) -> Array:
+        """Sample motion; see `Engine.sample`.
 
         Raises:
             ValueError: The graphs were exported for another number of steps.
         """
         if steps != self.config.sampling.steps:
             raise ValueError(
-                f"the onnx graphs draw by {self.config.sampling.steps} steps, not {steps}; "
+                f"the onnx graphs sample by {self.config.sampling.steps} steps, not {steps}; "
                 "ask for that number, or use the torch engine"
             )
         feed = {"conditions": conditions, "noise": noise, "guidance": np.array(guidance)}
         if self.config.draws == "turns":
             feed.update(zip(PAST_INPUTS, past, strict=True))
         found = self._graphs[HEAD].run(None, {k: np.asarray(v, np.float32) for k, v in feed.items()})
-        return np.asarray(found[0])
+        return np.asarray(found[0])  # (rows, 56)
 
-    def _bound_host(self, memory: HostMemory, row: int | None) -> Any:
-        key = (id(self), row)
+    def _bound_host(self, memory: HostMemory, rows: slice) -> Any:
+        key = (id(self), rows.start is None, rows.start or 0)
         if key not in memory.bindings:
             binding = self._graphs[BACKBONE].io_binding()
-            rows = slice(None) if row is None else slice(row, row + 1)
-            for (keys_name, values_name), keys, values in zip(
-                ring_names(self.config), memory.keys, memory.values, strict=True
+            for names, pair in zip(
+                ring_names(self.config), zip(memory.keys, memory.values, strict=True), strict=True
             ):
-                for name, array in ((keys_name, keys[rows]), (values_name, values[rows])):
-                    place = (np.float32, array.shape, array.ctypes.data)
+                for name, array in zip(names, pair, strict=True):
+                    part = array[rows]
+                    place = (np.float32, part.shape, part.ctypes.data)
                     binding.bind_input(name, "cpu", 0, *place)
                     binding.bind_output(f"{name}.out", "cpu", 0, *place)
             memory.bindings[key] = binding
@@ -279,26 +294,10 @@ class OnnxEngine:
         return binding
 
 
-class OnnxSpeechEncoder:
-    """The exported wav2vec 2.0."""
-
-    def __init__(self, graph: Any, variant: str) -> None:
-        self._graph = graph
-        self._numbers = np.float16 if variant == "float16" else np.float32
-
-    def __call__(self, sound: Array) -> Array:
-        """Encode (voices, 640 n) samples to (voices, n, S)."""
-        found = self._graph.run(None, {"sound": sound.astype(self._numbers, copy=False)})[0]
-        return np.asarray(found, np.float32)
-
-    @classmethod
-    def from_folder(
-        cls, folder: Path, threads: int = 1, variant: str = "float32", is_spinning: bool = False
-    ) -> OnnxSpeechEncoder:
-        """Open the graph of a model folder; arguments as of `OnnxEngine.from_folder`."""
-        variant, providers = choose(folder, variant)
-        file = variant_file(SPEECH, variant)
-        return cls(open_graph(folder, file, providers, threads, is_spinning), variant)
+def _encode_speech(graph: Any, variant: str, sound: Array) -> Array:
+    """Encode (voices, 640 n) samples to (voices, n, S) by the exported wav2vec 2.0."""
+    found = graph.run(None, {"sound": sound.astype(np.float16 if variant == "float16" else np.float32)})
+    return np.asarray(found[0], np.float32)
 
 
 def choose(folder: Path, variant: str) -> tuple[str, list[str]]:
@@ -315,19 +314,26 @@ def choose(folder: Path, variant: str) -> tuple[str, list[str]]:
 
 
 def open_graph(
-    folder: Path, file: str, providers: list[str], threads: int = 1, is_spinning: bool = False
+    folder: Path,
+    name: str,
+    providers: list[str],
+    threads: int = 1,
+    is_spinning: bool = False,
+    variant: str = "float32",
 ) -> Any:
-    """Open one graph of a folder.
+    """Open one graph of a folder in a variant.
 
     Raises:
         FileNotFoundError: It is not there.
-        ValueError: onnxruntime refuses it.
+        ValueError: onnxruntime rejects it.
     """
     import onnxruntime
 
-    if not (folder / file).is_file():
+    path = folder / variant_file(name, variant)
+    if not path.is_file():
         raise FileNotFoundError(
-            f"the model folder {str(folder)!r} lacks {file}; write it with: timar export {folder}"
+            f"the model folder {str(folder)!r} lacks {path.name}; "
+            f"write it with: {export_command(folder, variant)}"
         )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -335,13 +341,15 @@ def open_graph(
     options.log_severity_level = 3
     # A spinning thread would take the core from the other nodes.
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if is_spinning else "0")
-    named = [(name, _provider_options(name, folder)) for name in providers]
     try:
-        return onnxruntime.InferenceSession(str(folder / file), options, providers=named)
+        return onnxruntime.InferenceSession(
+            str(path), options, providers=[(name, _provider_options(name, folder)) for name in providers]
+        )
     except Exception as error:
         if type(error).__module__.startswith("onnxruntime"):
             raise ValueError(
-                f"onnxruntime refuses {str(folder / file)!r} ({error}); export the model again"
+                f"onnxruntime rejects {str(path)!r} ({error}); "
+                f"write it again with: {export_command(folder, variant)}"
             ) from error
         raise
 

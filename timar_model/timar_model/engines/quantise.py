@@ -32,6 +32,7 @@ from timar_model.engines.graphs import (
 )
 from timar_model.engines.onnx_engine import HEAD, variant_file
 from timar_model.engines.torch_engine import TorchEngine
+from timar_model.model_folder import current_name
 
 INT8_WEIGHTS = "model.int8.safetensors"
 LARGEST_ERROR = 0.03
@@ -61,7 +62,7 @@ def quantise_graphs(
     speech: nn.Module | None,
     files: Sequence[Path],
     target: Path,
-    say: Any,
+    log: Any,
 ) -> tuple[list[Path], dict[str, Any]]:
     """Write the int8 form of graphs, layer by layer, so that memory holds one layer's weights at a time.
 
@@ -71,18 +72,18 @@ def quantise_graphs(
         speech: The frozen encoder, if the model has one.
         files: Safetensors with all parameters.
         target: Where to write.
-        say: Is told what is being done.
+        log: Takes a line on what is being done.
 
     Returns:
         The files written, and what the manifest says of them: the layers left float with their errors.
     """
-    say("measuring what each layer suffers")
+    log("measuring what each layer suffers")
     errors = layer_errors(model, speech)
     kept = {layer: round(error, 4) for layer, error in sorted(errors.items()) if error > LARGEST_ERROR}
     products = {name: list(_products(graph)) for name, graph in graphs.items()}
     chosen = {name: [p for p in found if p.layer not in kept] for name, found in products.items()}
     layers = sorted({product.layer for found in chosen.values() for product in found})
-    say(f"writing {len(layers)} layers as int8; {len(kept)} stay float")
+    log(f"writing {len(layers)} layers as int8; {len(kept)} stay float")
     parameters = {name: (file, place) for file in files for name, place in tensor_places(file)}
     _write_weights(target / INT8_WEIGHTS, layers, parameters)
     quantised = dict(tensor_places(target / INT8_WEIGHTS))
@@ -107,7 +108,7 @@ def to_float16(graphs: dict[str, onnx.ModelProto], files: Sequence[Path], target
     from safetensors.numpy import load_file, save_file
 
     paths = []
-    parameters = {name: array for file in files for name, array in load_file(file).items()}
+    parameters = {current_name(name): a for file in files for name, a in load_file(file).items()}
     for name, graph in graphs.items():
         if name == HEAD:
             path = target / HEAD

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,26 +12,24 @@ from torch import Tensor
 
 from timar_model.architecture.attention import RingLayerCache
 from timar_model.architecture.config import ModelConfig
-from timar_model.architecture.inputs import TokenLayout, TurnInputs
-from timar_model.architecture.model import TimarModel, TokenPositions, group_matrix
+from timar_model.architecture.inputs import Array, SpeechFeatures, TokenPositions, TurnInputs, speech_features
+from timar_model.architecture.model import TimarModel, group_matrix
 from timar_model.architecture.schedule import drawing_schedule
 from timar_model.architecture.turn_head import TurnHead, constants
-from timar_model.engines.engine import Array, Past, is_whole_batch, token_positions
-from timar_model.session.cache import RingMemory, TokenRing
+from timar_model.engines.engine import Past
+from timar_model.model_folder import WEIGHTS, ModelFolder, current_name
+from timar_model.session.cache import CacheMemory, TokenRing
 
 
-class TorchMemory(RingMemory):
-    """Rings in torch tensors."""
+class TorchMemory(CacheMemory):
+    """The cache in torch tensors."""
 
     def __init__(self, dtype: torch.dtype, *shape: int) -> None:
         self._dtype = dtype
         super().__init__(*shape)
 
-    def _new_keys(self, capacity: int) -> Any:
+    def _allocate(self, capacity: int) -> Any:
         return torch.zeros(self.rows, self.heads, capacity, self.head_dim, dtype=self._dtype)
-
-    def _new_values(self, capacity: int) -> Any:
-        return self._new_keys(capacity)
 
 
 class TorchEngine:
@@ -45,7 +44,7 @@ class TorchEngine:
         ValueError: The number of threads is not positive.
     """
 
-    couples_rows = False
+    is_batch_dependent = False
 
     def __init__(self, model: TimarModel, threads: int = 1, dtype: torch.dtype = torch.float32) -> None:
         if threads < 1:
@@ -65,21 +64,28 @@ class TorchEngine:
             model.group_of_value = model.group_of_value.to(dtype)
 
     @classmethod
-    def from_weights(
-        cls,
-        config: ModelConfig,
-        weights: dict[str, np.ndarray],
-        threads: int = 1,
-        dtype: torch.dtype = torch.float32,
+    def from_folder(
+        cls, folder: ModelFolder, threads: int = 1, dtype: torch.dtype = torch.float32
     ) -> TorchEngine:
-        """Build the network of a configuration around weights by name.
+        """Build the network of a model folder.
 
         Raises:
             ValueError: The weights belong to another configuration.
         """
-        return cls(load_network(config, weights), threads, dtype)
+        from safetensors.torch import load_file
 
-    def init_state(self, batch: int, capacity: int) -> RingMemory:
+        # Torch maps the file into memory: weights of gigabytes are neither copied nor read before their use.
+        return cls(load_network(folder.config, load_file(folder.path / WEIGHTS)), threads, dtype)
+
+    def speech_features(self) -> SpeechFeatures:
+        """Return the features of the model's configuration; see `Engine.speech_features`."""
+        return self._features
+
+    @functools.cached_property
+    def _features(self) -> SpeechFeatures:
+        return speech_features(self.config)
+
+    def init_state(self, batch: int, capacity: int) -> CacheMemory:
         """Return memory without history; see `Engine.init_state`."""
         config = self.config
         return TorchMemory(self._dtype, config.blocks, batch, config.heads, config.head_dim, capacity)
@@ -88,36 +94,28 @@ class TorchEngine:
     def encode(
         self,
         inputs: TurnInputs[Array],
-        layouts: Sequence[TokenLayout],
+        positions: TokenPositions[Any],
         rings: Sequence[TokenRing],
         from_tokens: Sequence[int],
-        first_indices: Sequence[int],
     ) -> Tensor:
         """Run the backbone; see `Engine.encode`."""
         memory = rings[0].memory
-        slots = np.stack([ring.reserve(len(layouts[0])) for ring in rings])
-        seen = np.stack(
-            [ring.visible(token, new) for ring, token, new in zip(rings, from_tokens, slots, strict=True)]
-        )
-        bias = torch.zeros(seen.shape).masked_fill_(torch.from_numpy(~seen), -torch.inf)[:, None, None]
-        rows = slice(None) if is_whole_batch(rings) else slice(rings[0].row, rings[0].row + 1)
-        history = [
-            RingLayerCache(keys[rows], values[rows], torch.from_numpy(slots), bias)
+        rows, slots, seen = memory.reserve(rings, from_tokens, positions.source.size)
+        bias = torch.zeros(seen.shape).masked_fill_(torch.from_numpy(~seen), -torch.inf)  # (B, C)
+        cache = [
+            RingLayerCache(keys[rows], values[rows], torch.from_numpy(slots), bias[:, None, None])
             for keys, values in zip(memory.keys, memory.values, strict=True)
         ]
         streams = {name: self._tensor(array) for name, array in vars(inputs).items()}
-        where = {
-            name: self._tensor(array)
-            for name, array in token_positions(layouts, first_indices, self.config).items()
-        }
-        z: Tensor = self._model.encode(TurnInputs(**streams), TokenPositions(**where), None, history)
-        return z.float()
+        where = {name: self._tensor(array) for name, array in vars(positions).items()}
+        z: Tensor = self._model.encode(TurnInputs(**streams), TokenPositions(**where), None, cache)
+        return z.float()  # (B, F, W)
 
     @torch.inference_mode()
-    def draw(
+    def sample(
         self, conditions: Tensor | Array, noise: Array, steps: int, guidance: float, past: Past
     ) -> Array:
-        """Draw motion; see `Engine.draw`."""
+        """Sample motion; see `Engine.sample`."""
         schedule = drawing_schedule(self.config, steps)
         given = (torch.as_tensor(conditions), torch.from_numpy(noise), schedule, torch.tensor(guidance))
         head = self._model.head
@@ -133,21 +131,26 @@ class TorchEngine:
 def load_network(config: ModelConfig, weights: dict[str, np.ndarray] | dict[str, Tensor]) -> TimarModel:
     """Build the network of a configuration around weights by name, which it takes over without a copy.
 
+    Args:
+        config: Of the weights.
+        weights: By the names of this release or of an earlier one.
+
     Raises:
         ValueError: The weights belong to another configuration.
     """
     with torch.device("meta"):
         model = TimarModel(config)
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(array.shape) for name, array in weights.items()}
+    tensors = {current_name(name): torch.as_tensor(array) for name, array in weights.items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if wanted != found:
         name = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))[0]
         raise ValueError(
             f"the weights have {name} of shape {found.get(name)}, the config wants {wanted.get(name)}; "
             "config.json and model.safetensors belong to different models"
         )
-    tensors = {name: torch.as_tensor(array) for name, array in weights.items()}
     model.load_state_dict(tensors, assign=True)
+    # Buffers that are not in the file were made on the meta device.
     model.group_of_value = group_matrix()
     if isinstance(model.head, TurnHead):
         for name, values in constants(config).items():

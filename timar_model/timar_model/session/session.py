@@ -1,83 +1,140 @@
-"""One conversation's state: what was heard, shown and drawn; a turn is added, or taken back, as a whole."""
+"""One conversation: what was said, shown and sampled; a turn is committed, or rolled back, as a whole."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
+import math
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from timar_model.architecture.config import MOTION_DIM, SAMPLES_PER_FRAME, ModelConfig, SamplingConfig
+from timar_model.architecture.config import (
+    FRAMES_PER_SECOND,
+    MOTION_DIM,
+    SAMPLES_PER_FRAME,
+    ModelConfig,
+    SamplingConfig,
+)
 from timar_model.architecture.inputs import (
+    Array,
     MotionStatistics,
     PreparedTurn,
     SpeechFeatures,
     SpeechFeatureState,
+    TokenPositions,
     Turn,
     TurnInputs,
     TurnPreprocessor,
     checked,
-    layout_of,
     next_turn,
     with_motion,
     without_user,
 )
-from timar_model.engines.engine import Array, Engine
-from timar_model.session.cache import AnchoredHistory, History, RollingHistory, TokenRing
-from timar_model.session.requests import DrawRequest, EncodeRequest, EngineRequests, run
-from timar_model.session.sampling import (
-    NoiseSource,
-    NoiseState,
-    drawing_plan,
-    gather_draws,
-    guidance_of_pass,
-    random_order,
-    window_frames,
-)
+from timar_model.engines.engine import Engine, Past
+from timar_model.session.cache import TokenRing, WindowState, window_of
+from timar_model.session.sampling import checked_window_frames, first_capacity, gather_draws
 
 Noise = Array | Sequence[Array]
+R = TypeVar("R")
+
+ROLLBACK_TURNS = 4
+"""Turns that can be rolled back unless asked otherwise. A turn is made once the sound before it is there, so
+a live head has at most two that nobody has seen; the cache keeps what they saw, and attention pays for it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NoiseState:
+    """Where a noise source stands; never changed in place."""
+
+    generator: Any
+    """State of the bit generator."""
+    last: npt.NDArray[np.float64] | None
+    """(draws, 56) noise of the last frame sampled."""
+    last_frame: int
+    """That frame."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SessionState:
-    """Everything a turn changes, but for the ring; never changed in place, so keeping it is a snapshot."""
+    """Everything a turn changes but the cache arrays; never changed in place: keeping it is a snapshot."""
 
     next_frame: int
     previous_frames: int | None
-    turns: int
-    user_voice: SpeechFeatureState
-    agent_voice: SpeechFeatureState
+    voices: tuple[SpeechFeatureState, SpeechFeatureState]
+    """Of the user and of the agent."""
     past_motion: Array
     """(P, 56) normalised motion of the last frames."""
     past_known: Array
-    """(P,) 1 where it was drawn, 0 before the start and where a turn went unsampled."""
+    """(P,) 1 where it was sampled, 0 before the start and where a turn was skipped."""
     noise: NoiseState
-    window: tuple[TurnInputs[Array], ...]
-    """Inputs of the earlier turns that the next one sees, kept where a window moves."""
+    window: WindowState
 
 
 @dataclasses.dataclass(frozen=True)
 class SampledTurn:
     """A turn's motion before it becomes history."""
 
-    heard: PreparedTurn
+    prepared: PreparedTurn
     motion: Array
     """(F, 56) normalised."""
     known: Array
-    """(F,) 1 where it was drawn."""
-    inputs: TurnInputs[Array]
-    """What later turns see of it."""
+    """(F,) 1 where it was sampled, 0 in a skipped turn."""
+    cached: PreparedTurn
+    """The turn as later ones see it."""
     noise: NoiseState
     """The noise source after it."""
 
 
-ROLLBACK_TURNS = 4
-"""Turns that can be withdrawn unless asked otherwise. A turn is made once the sound before it is there, so
-a live head has at most two that nobody has seen; the ring keeps what they saw, and attention pays for it."""
+@dataclasses.dataclass(frozen=True)
+class EncodeRequest:
+    """Encode a turn into its ring; the answer is its conditions (1, F, W)."""
+
+    prepared: PreparedTurn
+    inputs: TurnInputs[Array]
+    ring: TokenRing
+    from_token: int
+    timings_ms: dict[str, float]
+    part: str = "backbone"
+
+    def shape(self) -> tuple[object, ...]:
+        """Return what requests must share to be answered in one pass."""
+        return "encode", self.prepared.turn.frames, self.prepared.turn.user_frames
+
+    def positions(self) -> TokenPositions[Any]:
+        """Return where the tokens stand; places in the window count from the oldest token seen."""
+        index = self.prepared.positions.index + (self.ring.end - self.from_token)  # (1, L)
+        return dataclasses.replace(self.prepared.positions, index=index)
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleRequest:
+    """Sample rows of motion; the answer is (rows, 56)."""
+
+    conditions: Any
+    """(1 or 2, rows, W)."""
+    noise: Array
+    """(steps + 1, rows, 56)."""
+    steps: int
+    guidance: float
+    past: Past
+    turn_rows: int | None
+    """Rows of a turn where the head samples turns as a whole; None where it samples frames."""
+    timings_ms: dict[str, float]
+    part: str = "head"
+
+    def shape(self) -> tuple[object, ...]:
+        """Return what requests must share to be answered in one pass."""
+        return "sample", self.conditions.shape[0], self.steps, self.guidance, self.turn_rows
+
+
+EngineRequest = EncodeRequest | SampleRequest
+Work = Generator[EngineRequest, Any, R]
+"""What a session does for a turn: it yields requests, is sent their answers, and returns a result."""
 
 
 class Session:
@@ -87,9 +144,9 @@ class Session:
         engine: The arithmetic.
         features: Speech features of both voices.
         statistics: Of the motion the model was trained on.
-        sampling: How motion is drawn.
+        sampling: How motion is sampled.
         seed: Of the noise.
-        rollback_turns: How many of the newest turns can be withdrawn.
+        rollback_turns: How many of the newest turns can be rolled back.
         ring: Its row of a memory shared by a batch; None: a memory of its own.
 
     Raises:
@@ -107,26 +164,20 @@ class Session:
         ring: TokenRing | None = None,
     ) -> None:
         if rollback_turns < 1:
-            raise ValueError(f"a session keeps {rollback_turns} turns to take back, expected at least 1")
+            raise ValueError(f"a session keeps {rollback_turns} turns to roll back, expected at least 1")
         self.config: ModelConfig = engine.config
         self.sampling = sampling
-        self.window_frames = window_frames(self.config, sampling)
+        self.window_frames = checked_window_frames(self.config, sampling)
         self.timings_ms: dict[str, float] = {"speech": 0.0, "history": 0.0, "backbone": 0.0, "head": 0.0}
         self._engine = engine
-        self._hearing = TurnPreprocessor(self.config, features, statistics)
+        self._features = features
+        self._preprocessor = TurnPreprocessor(self.config, features, statistics)
         self._statistics = statistics
         self._seed = seed
         self._rollback_turns = rollback_turns
         if ring is None:
-            capacity = first_capacity(self.config, sampling, rollback_turns)
-            ring = engine.init_state(1, capacity).rings[0]
-        self._history: History = (
-            RollingHistory(ring, self.window_frames)
-            if self.config.positions == "rotary"
-            else AnchoredHistory(
-                ring, self.config, self.window_frames // self.config.turn_frames, sampling.when_full
-            )
-        )
+            ring = engine.init_state(1, first_capacity(self.config, sampling, rollback_turns)).rings[0]
+        self._window = window_of(ring, self.config, self.window_frames, sampling.when_full, rollback_turns)
         self.reset()
 
     @property
@@ -142,14 +193,11 @@ class Session:
     @property
     def cached_tokens(self) -> int:
         """Tokens the next turn of the default length would see in the cache."""
-        if self.config.positions == "window":
-            return len(self._state.window) * self.config.turn_tokens
-        history = self._history
-        return history.ring.end - history.visible_from(self.next_frame + self.config.turn_frames)
+        return self._window.visible_tokens(self._state.window, self.next_frame + self.config.turn_frames)
 
     @property
     def oldest_rollback(self) -> int:
-        """First frame of the oldest turn that can be taken back; `next_frame` when there is none."""
+        """First frame of the oldest turn that can be rolled back; `next_frame` when there is none."""
         return self._snapshots[0].next_frame if self._snapshots else self.next_frame
 
     def user_frames(self, agent_frames: int) -> int:
@@ -157,21 +205,23 @@ class Session:
         return self._next_turn(agent_frames).user_frames
 
     def reset(self, seed: int | None = None) -> None:
-        """Begin a new conversation; `seed` replaces the session's own."""
+        """Begin a new conversation; `seed` replaces the session's own.
+
+        Raises:
+            ValueError: The seed is negative.
+        """
         self._seed = self._seed if seed is None else seed
-        self._noise = NoiseSource(self.sampling.steps + 1, self.sampling.noise_correlation_s)
-        self._history.clear()
+        if self._seed < 0:
+            raise ValueError(f"the seed is {self._seed}, expected 0 or more")
         self._snapshots: collections.deque[SessionState] = collections.deque(maxlen=self._rollback_turns)
         self._state = SessionState(
             next_frame=0,
             previous_frames=None,
-            turns=0,
-            user_voice=self._hearing.voice(),
-            agent_voice=self._hearing.voice(),
+            voices=(self._features.initial(), self._features.initial()),
             past_motion=np.zeros((self.config.past_frames, MOTION_DIM), np.float32),
             past_known=np.zeros(self.config.past_frames, np.float32),
-            noise=self._noise.initial(self._seed),
-            window=(),
+            noise=NoiseState(np.random.PCG64(self._seed).state, None, 0),
+            window=self._window.initial(),
         )
 
     def step(
@@ -189,9 +239,9 @@ class Session:
                 heard: the learned null then stands for the speech, and the voice's state waits.
             user_motion: (U, 56), or None when the user is not seen.
             agent_speech: (640 F,) float32 in [-1, 1].
-            noise: (steps + 1, F, 56) standard normal to draw with, or the released code's draws in their
-                order (see `noise.gather_draws`); None: from the session's own source, which an explicit
-                noise leaves as it is.
+            noise: (steps + 1, F, 56) standard normal to sample with, or the released code's draws in their
+                order (see `gather_draws`); None: from the session's own source, which an explicit noise
+                leaves as it is.
             user_motion_valid: (U, 3) whether expression, jaw and neck are seen; None: all are.
 
         Returns:
@@ -201,13 +251,13 @@ class Session:
             ValueError: An input has a wrong shape or is not finite. The session is then as before.
             FloatingPointError: The model's own output is not finite. The session is then as before.
         """
-        heard = self.hear(user_speech, user_motion, agent_speech, user_motion_valid)
-        return self.remember(run(self._engine, self.drawing(heard, noise)))
+        prepared = self.prepare(user_speech, user_motion, agent_speech, user_motion_valid)
+        return self.commit_sampled(run(self._engine, self.sample(prepared, noise)))
 
     def preview(self, agent_speech: Array) -> Array:
-        """Guess the next turn's motion before its user block was heard; nothing becomes history.
+        """Predict the next turn's motion before its user block is there; nothing becomes history.
 
-        It draws with the noise that the turn itself will draw, so the two differ by what the user did alone.
+        It samples with the noise that the turn itself will, so the two differ by what the user did alone.
         Of the session only `timings_ms` changes.
 
         Args:
@@ -220,8 +270,8 @@ class Session:
             ValueError: The speech has a wrong shape or is not finite.
             FloatingPointError: The model's own output is not finite.
         """
-        heard = self.hear(None, None, agent_speech, None)
-        motion = run(self._engine, self.drawing(heard, None)).motion
+        prepared = self.prepare(None, None, agent_speech, None)
+        motion = run(self._engine, self.sample(prepared, None)).motion
         return self._statistics.restore(motion).astype(np.float32)
 
     def commit(
@@ -231,12 +281,12 @@ class Session:
         agent_speech: Array,
         user_motion_valid: npt.NDArray[np.bool_] | None = None,
     ) -> None:
-        """Make a turn history without drawing motion, for one that comes too late; arguments as of `step`."""
-        heard = self.hear(user_speech, user_motion, agent_speech, user_motion_valid)
-        self.remember(run(self._engine, self.listening(heard)))
+        """Make a turn that comes too late history without sampling motion; arguments as of `step`."""
+        prepared = self.prepare(user_speech, user_motion, agent_speech, user_motion_valid)
+        self.commit_sampled(run(self._engine, self._skip(prepared)))
 
     def idle(self, budget_s: float = 0.0) -> bool:
-        """Use spare time: encode a moved window anew, turn by turn, as far as the budget goes.
+        """Use spare time: encode a moved window again, turn by turn, as far as the budget goes.
 
         What is left is done by the next `step` or `commit` before anything else.
 
@@ -247,37 +297,36 @@ class Session:
             Whether nothing is left to do.
         """
         until = time.perf_counter() + budget_s
-        missing = self._history.missing(self._state.window)
-        for number in range(len(missing)):
+        for turn in self._window.missing(self._state.window):
             if time.perf_counter() >= until:
                 return False
-            run(self._engine, self._encode_missing(missing[number : number + 1]))
+            run(self._engine, self._encode_missing([turn]))
         return True
 
     def rollback(self, first_frame: int) -> None:
         """Withdraw the turn that starts at a frame and all after it; the session is then as before that turn.
 
         Raises:
-            ValueError: No turn starts there, or it is older than what can be taken back.
+            ValueError: No turn starts there, or it is older than what can be rolled back.
         """
         if first_frame == self.next_frame:
             return
         starts = [state.next_frame for state in self._snapshots]
         if first_frame not in starts:
             raise ValueError(
-                f"no turn that starts at frame {first_frame} can be taken back; those that can start at "
+                f"no turn that starts at frame {first_frame} can be rolled back; those that can start at "
                 f"{', '.join(map(str, starts)) or 'no frame'}"
             )
         while self._snapshots and self._snapshots[-1].next_frame >= first_frame:
             self._state = self._snapshots.pop()
-        self._history.rollback(first_frame)
+        self._window.rollback(self._state.window)
 
     def take_back(self, first_frame: int) -> None:
         """Do what `rollback` does; its name until 0.1, kept for one release."""
         warnings.warn("Session.take_back is called rollback now", DeprecationWarning, stacklevel=2)
         self.rollback(first_frame)
 
-    def hear(
+    def prepare(
         self,
         user_speech: Array | None,
         user_motion: Array | None,
@@ -285,106 +334,100 @@ class Session:
         user_motion_valid: npt.NDArray[np.bool_] | None = None,
     ) -> PreparedTurn:
         """Check the next turn's inputs and compute its features; arguments as of `step`, nothing changes."""
-        frames, rest = divmod(np.asarray(agent_speech).size, SAMPLES_PER_FRAME)
+        samples = np.asarray(agent_speech).size
+        frames, rest = divmod(samples, SAMPLES_PER_FRAME)
         if rest or not frames:
             raise ValueError(
-                f"agent_speech has {np.asarray(agent_speech).size} samples, "
-                f"expected whole frames of {SAMPLES_PER_FRAME}"
+                f"agent_speech has {samples} samples, expected whole frames of {SAMPLES_PER_FRAME}"
             )
         state, started = self._state, time.perf_counter()
-        heard = self._hearing.hear(
+        prepared = self._preprocessor.prepare(
             self._next_turn(frames),
             user_speech,
             user_motion,
             agent_speech,
             user_motion_valid,
-            (state.user_voice, state.agent_voice),
+            state.voices,
             (state.past_motion, state.past_known),
         )
-        self.timings_ms.update(
-            speech=(time.perf_counter() - started) * 1e3, history=0.0, backbone=0.0, head=0.0
-        )
-        return heard
+        took_ms = (time.perf_counter() - started) * 1e3
+        self.timings_ms.update(speech=took_ms, history=0.0, backbone=0.0, head=0.0)
+        return prepared
 
-    def drawing(self, heard: PreparedTurn, noise: Noise | None) -> EngineRequests[SampledTurn]:
-        """Return the work of drawing a turn; nothing becomes history before `remember`.
+    def sample(self, prepared: PreparedTurn, noise: Noise | None) -> Work[SampledTurn]:
+        """Return the work of sampling a turn; nothing becomes history before `commit_sampled`.
 
         Raises:
             ValueError: The noise has a wrong shape or is not finite.
             FloatingPointError: The motion is not finite.
         """
-        turn, sampling = heard.turn, self.sampling
+        turn, sampling = prepared.turn, self.sampling
         is_random = sampling.order == "random" and sampling.iterations > 1
         order = random_order(turn.frames, self._seed, turn.first_frame) if is_random else None
-        plan = drawing_plan(turn.frames, sampling.iterations, order)
-        draws, noise_after = self._noise_of(turn, noise, plan)
-        yield from self._encode_missing(self._history.missing(self._state.window))
+        plan = sampling_plan(turn.frames, sampling.iterations, order)
+        draws, noise_after = self._noise_of(turn, noise, plan)  # (steps + 1, F, 56)
+        yield from self._encode_missing(self._window.missing(self._state.window))
         motion = np.zeros((turn.frames, MOTION_DIM), np.float32)
         known = np.zeros(turn.frames, np.float32)
-        conditions: Array | None = None
+        conditions: Array | None = None  # (1 or 2, F, W)
         for rows in plan:
             if conditions is None or sampling.iterations_see_drawn:
-                inputs = with_motion(heard.inputs, motion, known)
-                conditions = yield from self._conditions(heard.turn, inputs)
+                conditions = yield from self._conditions(
+                    prepared, with_motion(prepared.inputs, motion, known)
+                )
             known[rows] = 1.0
-            guidance = guidance_of_pass(sampling, turn.frames, int(known.sum()))
-            of_rows = np.ascontiguousarray(draws[:, rows])
-            motion[rows] = yield DrawRequest(
+            motion[rows] = yield SampleRequest(
                 conditions[:, rows],
-                of_rows,
+                np.ascontiguousarray(draws[:, rows]),
                 sampling.steps,
-                guidance,
-                (heard.inputs.past_motion, heard.inputs.past_motion_known),
-                self.config.draws,
+                guidance_of_pass(sampling, turn.frames, int(known.sum())),
+                (prepared.inputs.past_motion, prepared.inputs.past_motion_known),
+                rows.size if self.config.draws == "turns" else None,
                 self.timings_ms,
             )
         if not np.all(np.isfinite(motion)):
-            self._history.ring.erase(len(layout_of([turn], self.config.past_tokens)))
+            self._window.ring.erase(prepared.positions.source.size)
             raise FloatingPointError(
                 f"the motion of the turn at frame {turn.first_frame} is not finite; check the weights"
             )
-        kept = heard.inputs if sampling.history == "masked" else with_motion(heard.inputs, motion, known)
+        cached = prepared
+        if sampling.history == "filled":
+            cached = dataclasses.replace(prepared, inputs=with_motion(prepared.inputs, motion, known))
         if sampling.history == "filled" or (sampling.iterations_see_drawn and len(plan) > 1):
-            yield self._encode(turn, kept)
-        return SampledTurn(heard, motion, known, kept, noise_after)
+            yield self._encode(cached, cached.inputs)
+        return SampledTurn(prepared, motion, known, cached, noise_after)
 
-    def listening(self, heard: PreparedTurn) -> EngineRequests[SampledTurn]:
-        """Return the work of a turn that is not drawn."""
-        yield from self._encode_missing(self._history.missing(self._state.window))
-        yield self._encode(heard.turn, heard.inputs)
-        motion = np.zeros((heard.turn.frames, MOTION_DIM), np.float32)
-        if self.config.draws == "turns":
-            # Nothing new was shown: the head stands where it stood, and the next turn goes on from there.
-            motion += self._state.past_motion[-1]
-        return SampledTurn(
-            heard, motion, np.zeros(heard.turn.frames, np.float32), heard.inputs, self._state.noise
-        )
-
-    def remember(self, drawn: SampledTurn) -> Array:
+    def commit_sampled(self, sampled: SampledTurn) -> Array:
         """Make a turn history: the last thing a turn does, so that an error before it changes nothing.
 
         Returns:
             (F, 56) float32 motion.
         """
-        state, turn, past = self._state, drawn.heard.turn, self.config.past_frames
-        tokens = len(layout_of([turn], self.config.past_tokens))
+        state, turn, past = self._state, sampled.prepared.turn, self.config.past_frames
+        motion = np.concatenate([state.past_motion, sampled.motion])  # (P + F, 56)
+        known = np.concatenate([state.past_known, sampled.known])  # (P + F,)
         self._snapshots.append(state)
-        self._history.add(turn, drawn.inputs, tokens)
-        joined_motion = np.concatenate([state.past_motion, drawn.motion])
-        joined_known = np.concatenate([state.past_known, drawn.known])
         self._state = SessionState(
             next_frame=turn.end_frame,
             previous_frames=turn.frames,
-            turns=state.turns + 1,
-            user_voice=drawn.heard.user_voice,
-            agent_voice=drawn.heard.agent_voice,
-            past_motion=joined_motion[joined_motion.shape[0] - past :],
-            past_known=joined_known[joined_known.size - past :],
-            noise=drawn.noise,
-            window=self._history.next_window(state.window, drawn.inputs),
+            voices=sampled.prepared.voices,
+            past_motion=motion[motion.shape[0] - past :],
+            past_known=known[known.size - past :],
+            noise=sampled.noise,
+            window=self._window.append(state.window, sampled.cached),
         )
-        self._history.forget(self._snapshots[0].next_frame)
-        return self._statistics.restore(drawn.motion).astype(np.float32)
+        return self._statistics.restore(sampled.motion).astype(np.float32)
+
+    def _skip(self, prepared: PreparedTurn) -> Work[SampledTurn]:
+        """Return the work of a turn that is committed without sampling."""
+        yield from self._encode_missing(self._window.missing(self._state.window))
+        yield self._encode(prepared, prepared.inputs)
+        motion = np.zeros((prepared.turn.frames, MOTION_DIM), np.float32)
+        if self.config.draws == "turns":
+            # Nothing new was shown: the head stands where it stood, and the next turn goes on from there.
+            motion += self._state.past_motion[-1]
+        known = np.zeros(prepared.turn.frames, np.float32)
+        return SampledTurn(prepared, motion, known, prepared, self._state.noise)
 
     def _next_turn(self, frames: int) -> Turn:
         return next_turn(self._state.next_frame, frames, self._state.previous_frames, self.config)
@@ -395,7 +438,7 @@ class Session:
         """Return (steps + 1, F, 56) noise scaled by the temperature, and the source after it."""
         steps, after = self.sampling.steps, self._state.noise
         if noise is None:
-            noise, after = self._noise.draw(turn, after)
+            noise, after = draw_noise(turn, steps + 1, self.sampling.noise_correlation_s, after)
         elif not isinstance(noise, np.ndarray):
             noise = gather_draws(noise, plan, steps, turn.frames)
         noise = checked("noise", noise, (steps + 1, turn.frames, MOTION_DIM))
@@ -405,31 +448,115 @@ class Session:
         # The start is full noise at any temperature.
         return np.concatenate([noise[:1], noise[1:] * np.float32(self.sampling.temperature)]), after
 
-    def _conditions(self, turn: Turn, inputs: TurnInputs[Array]) -> EngineRequests[Array]:
-        """Encode a turn; when guided, first without the user, so that the ring keeps the turn itself.
+    def _conditions(self, prepared: PreparedTurn, inputs: TurnInputs[Array]) -> Work[Array]:
+        """Encode a turn; when guided, first without the user, so that the cache keeps the turn itself.
 
-        A head that draws turns is guided by what it reads off the turn's own conditions.
+        A head that samples turns is guided by what it reads off the turn's own conditions.
         """
         if self.sampling.guidance == 1.0 or self.config.draws == "turns":
-            return np.asarray((yield self._encode(turn, inputs)))
-        hidden = np.asarray((yield self._encode(turn, without_user(inputs))))
-        return np.concatenate([np.asarray((yield self._encode(turn, inputs))), hidden])
+            return np.asarray((yield self._encode(prepared, inputs)))
+        unconditional = np.asarray((yield self._encode(prepared, without_user(inputs))))
+        return np.concatenate([np.asarray((yield self._encode(prepared, inputs))), unconditional])
 
-    def _encode(self, turn: Turn, inputs: TurnInputs[Array], part: str = "backbone") -> EncodeRequest:
-        ring = self._history.ring
-        from_token = self._history.visible_from(turn.end_frame)
-        layout = layout_of([turn], self.config.past_tokens)
-        return EncodeRequest(inputs, layout, ring, from_token, ring.end - from_token, self.timings_ms, part)
+    def _encode(
+        self, prepared: PreparedTurn, inputs: TurnInputs[Array], part: str = "backbone"
+    ) -> EncodeRequest:
+        from_token = self._window.first_visible(self._state.window, prepared.turn.end_frame)
+        return EncodeRequest(prepared, inputs, self._window.ring, from_token, self.timings_ms, part)
 
-    def _encode_missing(self, missing: list[TurnInputs[Array]]) -> EngineRequests[None]:
-        turn = next_turn(0, self.config.turn_frames, None, self.config)
-        for inputs in missing:
-            yield self._encode(turn, inputs, "history")
-            self._history.restore(inputs)
+    def _encode_missing(self, missing: list[PreparedTurn]) -> Work[None]:
+        for turn in missing:
+            yield self._encode(turn, turn.inputs, "history")
+            self._window.restore(turn)
 
 
-def first_capacity(config: ModelConfig, sampling: SamplingConfig, rollback_turns: int) -> int:
-    """Return the tokens a conversation keeps when all turns have the default length."""
-    turns = -(-window_frames(config, sampling) // config.turn_frames)
-    # A rolling ring keeps what turns taken back saw; other lengths of turns may make it grow.
-    return (turns + (rollback_turns + 1 if config.positions == "rotary" else 0)) * config.turn_tokens
+def run(engine: Engine, work: Work[R]) -> R:
+    """Answer every request of one session's work and return its result."""
+    answer: Any = None
+    while True:
+        try:
+            request = work.send(answer)
+        except StopIteration as done:
+            return done.value
+        started = time.perf_counter()
+        if isinstance(request, EncodeRequest):
+            answer = engine.encode(request.inputs, request.positions(), [request.ring], [request.from_token])
+        else:
+            answer = engine.sample(
+                request.conditions, request.noise, request.steps, request.guidance, request.past
+            )
+        request.timings_ms[request.part] += (time.perf_counter() - started) * 1e3
+
+
+def draw_noise(turn: Turn, draws: int, correlation_s: float, state: NoiseState) -> tuple[Array, NoiseState]:
+    """Return (draws, F, 56) standard normal noise for a turn, and the state after it.
+
+    A head that samples frame by frame gives frames that share no noise, and they jump against each other. A
+    first-order autoregression over frames, per draw, lets them move together; each frame's own distribution
+    is kept.
+
+    Args:
+        turn: The frames.
+        draws: Draws per frame: the start and one per denoising step.
+        correlation_s: Time constant of the autoregression [s]; 0 for independent frames.
+        state: Before the turn.
+    """
+    bits = np.random.PCG64()
+    bits.state = state.generator
+    noise = np.random.Generator(bits).standard_normal((turn.frames, draws, MOTION_DIM))  # (F, K + 1, 56)
+    if correlation_s > 0:
+        last = state.last
+        per_frame = math.exp(-1.0 / (FRAMES_PER_SECOND * correlation_s))
+        for index in range(turn.frames):
+            if last is not None:
+                # Frames that were not sampled have let the correlation fade.
+                gap = turn.first_frame - state.last_frame if index == 0 else 1
+                kept = per_frame**gap
+                noise[index] = kept * last + math.sqrt(1.0 - kept * kept) * noise[index]
+            last = noise[index]
+    after = NoiseState(bits.state, noise[-1].copy(), turn.end_frame - 1)
+    return np.ascontiguousarray(noise.transpose(1, 0, 2), dtype=np.float32), after
+
+
+def sampling_plan(
+    frames: int, iterations: int, order: npt.NDArray[np.int64] | None = None
+) -> list[npt.NDArray[np.int64]]:
+    """Return the rows of a turn that each pass samples, ascending; the first passes sample fewest.
+
+    After pass k of K, floor(frames * cos(pi / 2 * (k + 1) / K)) rows are left, at least one fewer than before
+    and at least one until the last pass.
+
+    Args:
+        frames: Rows of the turn.
+        iterations: Passes.
+        order: (frames,) the rows in the order they are sampled; None: from the first on.
+
+    Source: masked autoregressive generation (Li et al., 2024).
+    """
+    order = np.arange(frames) if order is None else order
+    plan: list[npt.NDArray[np.int64]] = []
+    left = frames
+    for number in range(iterations):
+        rest = 0
+        if number < iterations - 1:
+            share = math.cos(math.pi / 2 * (number + 1) / iterations)
+            rest = max(1, min(left - 1, math.floor(frames * share)))
+        if rest < left:
+            plan.append(np.sort(order[frames - left : frames - rest]))
+        left = rest
+    return plan
+
+
+def random_order(frames: int, seed: int, first_frame: int) -> npt.NDArray[np.int64]:
+    """Return a turn's rows shuffled; the same for the same seed and turn, whatever else was sampled."""
+    return np.random.default_rng([seed, first_frame]).permutation(frames)
+
+
+def guidance_of_pass(sampling: SamplingConfig, frames: int, sampled: int) -> float:
+    """Return the guidance of a pass after which `sampled` of a turn's frames are there.
+
+    "linear" lets it grow from 1 with the share that is sampled; the last pass has all of it.
+    """
+    if sampling.guidance_schedule == "constant":
+        return sampling.guidance
+    return 1.0 + (sampling.guidance - 1.0) * sampled / frames

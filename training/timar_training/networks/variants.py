@@ -11,8 +11,8 @@ import torch
 from timar_model.architecture.attention import LayerCache
 from timar_model.architecture.config import MOTION_DIM, ModelConfig, ObjectiveConfig
 from timar_model.architecture.diffusion import DiffusionHead
-from timar_model.architecture.inputs import TurnInputs, layout_of
-from timar_model.architecture.model import TimarModel, TokenPositions, TrainingBatch
+from timar_model.architecture.inputs import TokenPositions, TurnInputs, layout_of
+from timar_model.architecture.model import TimarModel, TrainingBatch
 from timar_model.architecture.perturbed_context import PerturbedContext
 from timar_model.architecture.schedule import Schedule, drawing_schedule
 from timar_model.architecture.sequences import SlidingWindow, turn_sequence
@@ -65,7 +65,7 @@ class FullAttentionTimar(TimarModel):
     def encode(
         self,
         inputs: TurnInputs[Tensor],
-        positions: TokenPositions,
+        positions: TokenPositions[Tensor],
         attention_mask: Tensor | None,
         cache: Sequence[LayerCache] | None,
     ) -> Tensor:

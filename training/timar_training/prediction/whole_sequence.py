@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from timar_model.architecture.inputs import SpeechFeatures, speech_features
+from timar_model.architecture.inputs import speech_features
 from timar_model.architecture.model import TrainingBatch
 from timar_model.architecture.schedule import respaced
 from timar_model.architecture.sequences import lead_frames
@@ -29,12 +29,12 @@ FloatArray = npt.NDArray[np.float32]
 class RegressingModel(LoadedModel):
     """TIMAR with a regression head through the ordinary session; only the torch engine knows this head."""
 
-    def _parts(self, name: str, threads: int) -> tuple[Engine, SpeechFeatures]:
+    def _engine(self, name: str, threads: int) -> Engine:
         network = RegressingTimar(self.config)
         network.load_state_dict(
             {key: torch.from_numpy(array) for key, array in self._folder.weights().items()}
         )
-        return TorchEngine(network, threads), speech_features(self.config)
+        return TorchEngine(network, threads)
 
 
 class WholeSequence:

@@ -107,7 +107,7 @@ def range_use(robot: RobotDescription, motion: Array, seed: int = 0) -> tuple[Ra
 
 
 def example_motion(seconds: float, seed: int = 0) -> Array:
-    """Return lively motion (frames, 56) of a synthetic speaker: gestures of the neck, syllables of the jaw."""
+    """Return lively motion (frames, 56) of a synthetic speaker: gestures of neck, syllables of the jaw."""
     rng = np.random.default_rng(seed)
     t = np.arange(int(seconds * 25)) / 25.0
     motion = np.zeros((len(t), MOTION_SIZE))
