@@ -28,6 +28,7 @@ from portrait import portrait  # noqa: E402 - beside the tests, which use it as 
 from timar_bag.bag import BagReader  # noqa: E402
 from timar_bringup.demo import clip  # noqa: E402
 from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ  # noqa: E402
+from timar_common.motion_file import MotionTrack  # noqa: E402
 from timar_common.user_motion import PARTS  # noqa: E402
 from timar_model.loading import find_model as find_shipped  # noqa: E402
 from timar_perception.config import PerceptionConfig  # noqa: E402
@@ -36,8 +37,7 @@ from timar_perception.frame_interpolation import FrameInterpolator  # noqa: E402
 from timar_perception.head_pose import CameraModel, angles_deg  # noqa: E402
 from timar_perception.images import CameraImage  # noqa: E402
 from timar_perception.landmarks import MediaPipeLandmarker, find_model  # noqa: E402
-from timar_training.corpora.dyads import Motion  # noqa: E402
-from timar_training.prediction.predictor import Dyad  # noqa: E402
+from timar_training.corpora.dyads import Dyad  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "results" / "perception.md"
 FIGURES = ROOT / "benchmarks" / "results" / "perception.json"
@@ -253,7 +253,7 @@ def late_by(frames: int) -> Callable:
     def change(dyad: Dyad) -> Dyad:
         place = (np.arange(dyad.frames) + 2) % 5
         valid = dyad.user_motion.valid & (place < 5 - frames)[:, None]
-        return dataclasses.replace(dyad, user_motion=Motion(dyad.user_motion.vector, valid))
+        return dataclasses.replace(dyad, user_motion=MotionTrack(dyad.user_motion.vector, valid))
 
     return change
 
@@ -265,7 +265,7 @@ def told_later(frames: int) -> Callable:
         motion = dyad.user_motion
         vector, valid = (np.roll(rows, frames, axis=0) for rows in (motion.vector, motion.valid))
         valid[:frames] = False
-        return dataclasses.replace(dyad, user_motion=Motion(vector, valid))
+        return dataclasses.replace(dyad, user_motion=MotionTrack(vector, valid))
 
     return change
 

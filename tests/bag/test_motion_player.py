@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from timar_bag.dualtalk import read_track, write_track
-from timar_bag.make_bag import MotionRecording
 from timar_bag.motion_player import MotionPlayer, MotionPlayerConfig, load_motion
 from timar_bag.motion_player_component import MotionPlayerComponent
 from timar_common.messages import Header, new
+from timar_common.motion_file import MotionTrack, read_motion, write_motion
 from timar_common.user_motion import user_motion_from
 
 FRAME, BLOCK = 640, 320
@@ -18,10 +17,10 @@ CLIP = "xkHwlcDSOjc_sub_video_109_000_speaker1.npz"
 SHIPPED = Path(__file__).resolve().parents[2] / "examples" / "data" / "dualtalk" / CLIP
 
 
-def track(frames: int = 50) -> MotionRecording:
+def track(frames: int = 50) -> MotionTrack:
     rng = np.random.default_rng(7)
     motion = rng.normal(0.0, 0.1, (frames, 56)).astype(np.float32)
-    return MotionRecording(motion, rng.random((frames, 3)) < 0.9)
+    return MotionTrack(motion, rng.random((frames, 3)) < 0.9)
 
 
 def played(player: MotionPlayer, firsts: range | list[int]) -> list[tuple[int, range]]:
@@ -42,7 +41,7 @@ def test_every_frame_is_published_once_in_order(run_frames: int):
 @pytest.mark.parametrize("run_frames", [1, 3])
 def test_published_motion_is_as_it_stands_in_the_file(run_frames: int, tmp_path: Path):
     whole = track(50)
-    write_track(tmp_path / "user.npz", whole)
+    write_motion(tmp_path / "user.npz", whole)
     component = MotionPlayerComponent(
         MotionPlayerConfig(file=str(tmp_path / "user.npz"), run_frames=run_frames)
     )
@@ -54,7 +53,7 @@ def test_published_motion_is_as_it_stands_in_the_file(run_frames: int, tmp_path:
     motion, valid = (np.concatenate(rows) for rows in zip(*map(user_motion_from, published), strict=True))
     np.testing.assert_array_equal(valid, whole.valid)
     seen = np.repeat(whole.valid, (50, 3, 3), axis=1)
-    np.testing.assert_array_equal(motion[seen], whole.motion[seen])
+    np.testing.assert_array_equal(motion[seen], whole.vector[seen])
     assert [message.first_frame for message in published] == list(range(0, 50, run_frames))
     assert all(message.header.stamp == message.first_frame * 40_000_000 for message in published)
 
@@ -103,20 +102,20 @@ def test_impossible_block_is_refused():
 
 
 def test_shipped_motion_is_of_the_length_of_its_voice():
-    assert load_motion(SHIPPED).motion.shape == (750, 56)
+    assert load_motion(SHIPPED).vector.shape == (750, 56)
 
 
 def test_motion_with_a_number_that_is_no_angle_is_refused_unless_marked_unseen(tmp_path: Path):
     whole = track(10)
     whole.valid[:] = True
-    whole.motion[4, 54] = 7.0
-    write_track(tmp_path / "seen.npz", whole)
+    whole.vector[4, 54] = 7.0
+    write_motion(tmp_path / "seen.npz", whole)
     with pytest.raises(ValueError, match=r"seen\.npz, frame 4: neck is 7, expected -3\.142 to 3\.142"):
         load_motion(tmp_path / "seen.npz")
     whole.valid[4, 2] = False
-    write_track(tmp_path / "unseen.npz", whole)
+    write_motion(tmp_path / "unseen.npz", whole)
     np.testing.assert_array_equal(
-        load_motion(tmp_path / "unseen.npz").valid, read_track(tmp_path / "unseen.npz").valid
+        load_motion(tmp_path / "unseen.npz").valid, read_motion(tmp_path / "unseen.npz").valid
     )
 
 

@@ -7,10 +7,8 @@ from pathlib import Path
 
 from timar_common.clock import FRAMES_PER_SECOND, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from timar_common.config import check, option
+from timar_common.motion_file import MotionTrack, read_motion
 from timar_common.user_motion import check_user_motion
-
-from timar_bag.dualtalk import read_track
-from timar_bag.make_bag import MotionRecording
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +43,7 @@ class MotionPlayer:
         config: Delay and length of runs.
     """
 
-    def __init__(self, track: MotionRecording, config: MotionPlayerConfig) -> None:
+    def __init__(self, track: MotionTrack, config: MotionPlayerConfig) -> None:
         self.frames_published = 0
         self.frames_left_out = 0
         """Frames that were too old when the clock had reached them, because it jumped."""
@@ -75,7 +73,7 @@ class MotionPlayer:
                 f"a block of {samples} samples starts at sample {first_sample}, expected one or more samples "
                 "at 0 or later"
             )
-        next_frame, length = self._next_frame, len(self._track.motion)
+        next_frame, length = self._next_frame, len(self._track.vector)
         if next_frame is None:
             next_frame = -(-first_sample // SAMPLES_PER_FRAME)
         end_frame = min(self._known_until(first_sample + samples), length)
@@ -103,7 +101,7 @@ class MotionPlayer:
         return max(0, min(tracked, begun))
 
 
-def load_motion(path: Path) -> MotionRecording:
+def load_motion(path: Path) -> MotionTrack:
     """Read a motion file and look at every number that is marked as seen.
 
     Raises:
@@ -113,11 +111,11 @@ def load_motion(path: Path) -> MotionRecording:
         raise ValueError("file is empty, expected the path of a motion file (npz with exp and pose)")
     if not path.is_file():
         raise ValueError(f"there is no motion file {path}; expected an npz with exp (T, 50) and pose (T, 6)")
-    track = read_track(path)
-    if not len(track.motion):
+    track = read_motion(path)
+    if not len(track.vector):
         raise ValueError(f"{path} holds no frame, so there is no motion to play")
     try:
-        check_user_motion(track.motion, track.valid)
+        check_user_motion(track.vector, track.valid)
     except ValueError as error:
         raise ValueError(f"{path}, {error}") from error
     return track

@@ -38,7 +38,7 @@ class MotionPlayerComponent(Component):
 
     def start(self, now_ns: int) -> Iterable[Output]:
         """Say what is played."""
-        seconds = len(self._track.motion) / FRAMES_PER_SECOND
+        seconds = len(self._track.vector) / FRAMES_PER_SECOND
         return [Log(Level.OK, f"{seconds:.1f} s of the user's motion from {self._file}")]
 
     def handle(self, topic: str, message: Message, now_ns: int) -> Iterator[Output]:
@@ -53,14 +53,14 @@ class MotionPlayerComponent(Component):
             distance = SAMPLES_PER_FRAME * frames.start - first
             stamp_ns = first_ns + round(distance * NOMINAL_NS_PER_SAMPLE)
             rows = slice(frames.start, frames.stop)
-            motion, valid = self._track.motion[rows], self._track.valid[rows]
+            motion, valid = self._track.vector[rows], self._track.valid[rows]
             yield Publish("user/motion", user_motion_message(frames.start, motion, valid, stamp_ns))
 
     def report(self) -> Report:
         """Return how far the motion was published."""
         return Report(
             values={
-                "frames": len(self._track.motion),
+                "frames": len(self._track.vector),
                 "frames_published": self._player.frames_published,
                 "frames_left_out": self._player.frames_left_out,
             }

@@ -92,10 +92,6 @@ class ComponentNode(BaseNode):
         )
         self._owned.append((self.destroy_subscription, subscription))
 
-    def publisher_of(self, topic_name: str) -> Any:
-        """Return the publisher of an output of the component."""
-        return self._publishers_by_topic[topic_name]
-
     def _publish(self, topic: str, data: bytes) -> None:
         self.publishers_by_topic[topic].publish(data)
 

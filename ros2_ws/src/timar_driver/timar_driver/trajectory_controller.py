@@ -26,7 +26,7 @@ class Phase(enum.Enum):
 class TrajectoryController:
     """Joints that follow trajectories until they are stopped.
 
-    One thread calls `step` at a steady rate, and only it touches the hardware; the other methods may be
+    One thread calls `step` at a fixed rate, and only it touches the hardware; the other methods may be
     called from any thread and take effect with the next step.
 
     Args:
