@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from timar_common.clock import FRAMES_PER_SECOND
 from timar_common.component import Component, Log, Output, Publish, ServiceReply
 from timar_common.diagnostics import Level, Report
-from timar_common.messages import Header, Message, constants, duration, new, standard_types
+from timar_common.messages import Header, Message, constants, new, standard_types
+from timar_common.trajectory_cdr import TrajectoryPoints
 from timar_common.user_motion import MAX_FRAMES_PER_MESSAGE, PARTS
 from timar_description.find import find_joint_map
 
@@ -243,25 +242,9 @@ def trajectory_message(plan: JointPlan, joint_names: tuple[str, ...], start_ns: 
         joint_names: J names.
         start_ns: When the plan begins, CLOCK_MONOTONIC [ns].
     """
-    # Hundreds of points a second: their class is used as it is, and what is equal in all plans is shared.
-    point = standard_types().types["trajectory_msgs/msg/JointTrajectoryPoint"]
-    curve, step_ns = plan.curve, round(plan.step_s * 1e9)
-    rows = zip(*curve, strict=True)
-    points = [
-        point(position, velocity, acceleration, _NO_EFFORT, _time_from_start(k * step_ns))
-        for k, (position, velocity, acceleration) in enumerate(rows)
-    ]
     return new(
         "trajectory_msgs/msg/JointTrajectory",
         header=Header(start_ns),
         joint_names=list(joint_names),
-        points=points,
+        points=TrajectoryPoints(plan.curve, round(plan.step_s * 1e9), standard_types()),
     )
-
-
-_NO_EFFORT = np.zeros(0)
-
-
-@functools.lru_cache(maxsize=4096)
-def _time_from_start(ns: int) -> Any:
-    return duration(ns)
