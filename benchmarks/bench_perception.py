@@ -160,7 +160,7 @@ def measure_time(images: int = 300) -> dict:
 
 
 def measure_live(seconds: float = 14.0) -> dict:
-    """Run the whole graph on a video of 30 Hz whose pictures come so much after they were taken [ms]."""
+    """Run the whole graph on a video of 30 Hz whose images come so much after they were taken [ms]."""
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder, "user.mp4")
         writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"mp4v"), RATE_HZ, (640, 480))
@@ -302,10 +302,10 @@ def page(figures: dict) -> str:
         lines += [
             "## Angles found again",
             "",
-            f"{part['where']}. Portraits on the canonical face, swept ±30° in {SWEEP_S:g} s, 30 pictures a "
-            "second; every frame against the truth at its instant, with the filter's delay.",
+            f"{part['where']}. Portraits on the canonical face, swept ±30° in {SWEEP_S:g} s, 30 images a "
+            "second; every frame against the ground truth at its instant, with the filter's delay.",
             "",
-            "| portrait and axis | median error (at most 4°, roll 1.5°) | p95 | share of the truth read |",
+            "| portrait and axis | median error (at most 4°, roll 1.5°) | p95 | gain |",
             "|---|---|---|---|",
         ]
         lines += [
@@ -325,20 +325,20 @@ def page(figures: dict) -> str:
         lines += [
             "## Time",
             "",
-            f"{part['where']}. One core for all of the process, 640 x 480, two faces sought, 300 pictures: "
-            f"**{wall[0]:.1f} ms** a picture (p95 {wall[1]:.1f}), {processor[0]:.1f} ms of processor "
+            f"{part['where']}. One core for all of the process, 640 x 480, two faces sought, 300 images: "
+            f"**{wall[0]:.1f} ms** an image (p95 {wall[1]:.1f}), {processor[0]:.1f} ms of processor "
             f"(p95 {processor[1]:.1f}); at most 20.",
             "",
         ]
     if "live" in figures:
         part = figures["live"]
         lines += [
-            "## Alive",
+            "## Live",
             "",
-            f"{part['where']}. The whole graph, video at 30 Hz; its pictures come so long after they were "
-            "taken, and frames are told as of so many later (`shift_frames`).",
+            f"{part['where']}. The whole graph, video at 30 Hz; its images come so long after they were "
+            "taken, and frames are published as of so many later (`shift_frames`).",
             "",
-            "| camera's latency | taken → topic, p50 / p95 | a look, p50 / p95 | in time for their turn |",
+            "| camera's latency | taken → topic, p50 / p95 | tracking, p50 / p95 | in time for their turn |",
             "|---|---|---|---|",
         ]
         lines += [

@@ -102,8 +102,8 @@ class TurnsComponent(Component):
                 report.values[f"{kind.name.lower()}_decision_delay_{name}_ms"] = 1000 * delay_s
         for name, took_s in self._model_s.summary().items():
             report.values[f"end_of_turn_{name}_ms"] = 1000 * took_s
-        for speaker, stream in self._turns.voices.items():
-            name = speaker.name.lower()
+        for speaker, voice in self._turns.voices.items():
+            name, stream = speaker.name.lower(), voice.stream
             report.values[f"{name}_samples"] = stream.counters.received
             report.values[f"{name}_lost_samples"] = stream.counters.lost
             report.values[f"{name}_repeated_samples"] = stream.counters.repeated

@@ -87,7 +87,7 @@ def full_name(type_name: str) -> str:
     return type_name if "/" in type_name else f"{PACKAGE}/msg/{type_name}"
 
 
-def new(type_name: str, types: Typestore | None = None, **fields: Any) -> Message:
+def new(type_name: str, types: Typestore | None = None, /, **fields: Any) -> Message:
     """Return a message; fields that are not given are zero, empty or false.
 
     Args:
