@@ -60,7 +60,7 @@ class BagTopic:
 
 
 class BagReader:
-    """Read a bag in the order of its messages, streaming; what cannot be read is told by `issues`.
+    """Read a bag in the order of its messages, streaming; `issues` says what cannot be read.
 
     A folder without ``metadata.yaml`` (the recorder was killed), a bare ``.mcap`` or ``.db3`` file, a file
     that breaks off and a chunk that is damaged are all read as far as they go.

@@ -153,7 +153,7 @@ class VoiceTrack:
         if repeated == size:
             return
         begin, fresh = first_sample + repeated, size - repeated
-        # Which of a block's samples are filled is not told; they count as spread evenly over it.
+        # Which of a block's samples are filled is not known; they count as spread evenly over it.
         filled -= filled * repeated // size
         begin_ns = stamp_ns + round(repeated * NOMINAL_NS_PER_SAMPLE)
         for column, value in zip(self._columns, (begin, fresh, filled, begin_ns, receive_ns), strict=True):
