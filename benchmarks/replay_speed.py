@@ -14,11 +14,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-from timar_bag.make_bag import Samples, write_bag
+from timar_bag.make_bag import WholeSound, write_bag
 from timar_common.wav import SoundFile
 from timar_inference.config import WHOLE_TURN, InferenceConfig
 from timar_inference.runtime import open_runtime
-from timar_replay.fleet import find_bags, jobs_for, run_fleet
+from timar_replay.batch import find_bags, jobs_for, run_batch
 from timar_replay.replay import replay
 from timar_replay.replay_settings import ReplaySettings
 from timar_replay.runs import ReplayJob
@@ -89,7 +89,7 @@ def measure_many(folder: Path, workers: int, minutes: float, settings: ReplaySet
         out = folder / f"by{count}"
         jobs = jobs_for(find_bags(bags), bags, out, ReplayJob(bags, out, settings, has_report=False))
         began_s = time.monotonic()
-        finished = run_fleet(jobs, count)
+        finished = run_batch(jobs, count)
         wall_s[count] = time.monotonic() - began_s
         assert not any(item.error for item in finished), finished
         cpu_s[count] = sum(json.loads(path.read_text())["replay_cpu_s"] for path in out.rglob(RUN_NAME))
@@ -106,7 +106,7 @@ def make(bag: Path, minutes: float) -> None:
     write_bag(bag, Looped("speaker1", minutes), Looped("speaker2", minutes))
 
 
-class Looped(Samples):
+class Looped(WholeSound):
     """One voice of the shipped conversation, repeated without holding all of it."""
 
     def __init__(self, speaker: str, minutes: float) -> None:

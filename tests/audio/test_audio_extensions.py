@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from audio_messages import BEGAN_NS, BLOCK, NS_PER_SAMPLE, audio_chunk, published
+from example_packages import install_example
 from timar_audio.playback_component import PlaybackComponent
 from timar_audio.playback_config import PlaybackConfig
 from timar_audio.turns_component import TurnsComponent
 from timar_audio.turns_config import TurnsConfig
 
-EXAMPLES = Path(__file__).parents[2] / "examples" / "extensions"
-
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def install_package(name: str) -> None:
-        source = shutil.copytree(
-            EXAMPLES / name, tmp_path / "source" / name
-        )  # pip builds in the source folder
-        command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--quiet"]
-        done = subprocess.run(
-            [*command, "--target", str(tmp_path / "installed"), str(source)],
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stderr
-        monkeypatch.syspath_prepend(str(tmp_path / "installed"))
+        monkeypatch.syspath_prepend(str(install_example(name, tmp_path)))
 
     return install_package
 

@@ -21,7 +21,7 @@ from timar_common.topics import TOPICS, Topic
 def read_all(bag: Path, topics: set[str] | None = None) -> tuple[list[tuple[str, int]], list[str]]:
     with BagReader(bag) as reader:
         messages = [(topic, receive_ns) for topic, receive_ns, _ in reader.messages(topics)]
-        return messages, reader.losses
+        return messages, reader.issues
 
 
 def flushed_bag(make_bag, tmp_path: Path, count: int = 40) -> tuple[Path, list[tuple[str, int]]]:
@@ -44,7 +44,7 @@ def flushed_bag(make_bag, tmp_path: Path, count: int = 40) -> tuple[Path, list[t
 def test_every_message_comes_back_in_order_with_its_arrays(make_bag) -> None:
     with BagReader(make_bag(seconds=1.0)) as reader:
         messages = list(reader.messages())
-        assert reader.losses == []
+        assert reader.issues == []
     times = [message.receive_ns for message in messages]
     assert times == sorted(times)
     assert Counter(m.topic for m in messages)["user/audio"] == 50

@@ -11,16 +11,16 @@ from timar_bag.bag import BagReader
 from timar_bag.check import check_bag
 from timar_bag.commands import bag as bag_command
 from timar_bag.damage import damage_bag
-from timar_bag.make_bag import Samples, write_bag
+from timar_bag.make_bag import WholeSound, write_bag
 from timar_report.commands import summary as summary_command
 
 BEGIN_NS = 1_700_000_000_123_456_789
 
 
 def test_a_sound_bag_has_no_problem_and_its_rates_are_told(make_bag) -> None:
-    report = check_bag(make_bag())
-    assert report.problems == []
-    topics = {topic.name: topic for topic in report.topics}
+    conversation, problems = check_bag(make_bag())
+    assert problems == []
+    topics = conversation.topics
     assert topics["user/audio"].messages == 300
     assert topics["user/audio"].rate_hz == pytest.approx(50.0)
     assert topics["turn_log"].rate_hz == pytest.approx(5.0, rel=0.05)
@@ -33,11 +33,11 @@ def test_a_sound_bag_has_no_problem_and_its_rates_are_told(make_bag) -> None:
         ({"lost_blocks": (50, 51, 120)}, "user/audio: 960 samples are missing in 2 gaps"),
         ({"filled_blocks": (7,)}, "user/audio: 320 samples are silence that stands for lost sound"),
         ({"repeated_blocks": (9,)}, "user/audio: 320 samples came more than once, or went back on the clock"),
-        ({"omit": ("turn_log",)}, "turn_log has no message"),
+        ({"omit": ("turn_log",)}, "the bag has no message of turn_log"),
     ],
 )
 def test_each_damage_is_named(make_bag, script: dict, problem: str) -> None:
-    assert problem in check_bag(make_bag(**script)).problems
+    assert problem in check_bag(make_bag(**script))[1]
 
 
 def restamp(stamp_of_block):
@@ -67,7 +67,7 @@ def test_stamps_that_do_not_fit_the_samples_are_found(make_bag, stamp_of_block, 
         bag.drop("agent/audio")
         restamp(stamp_of_block)(bag)
 
-    (found,) = check_bag(make_bag(change)).problems
+    (found,) = check_bag(make_bag(change))[1]
     assert found.startswith(f"agent/audio: {problem}")
 
 
@@ -109,10 +109,10 @@ def test_a_wrong_word_on_the_command_line_is_one_sentence_and_status_1(
 
 def test_a_topic_in_another_type_is_named_and_not_read(tmp_path: Path) -> None:
     bag = tmp_path / "talk"
-    write_bag(bag, Samples(voice(1, 2)), user_motion=track(1, 2))
+    write_bag(bag, WholeSound(voice(1, 2)), user_motion=track(1, 2))
     damage_bag(bag, "unknown_types")
     wrong = "user/motion is of type other_msgs/msg/Face, expected timar_msgs/msg/UserMotion; it is not read"
-    assert wrong in check_bag(bag).problems
+    assert wrong in check_bag(bag)[1]
     with BagReader(bag) as reader:
         assert not reader.has_messages("user/motion")
         assert reader.has_messages("/user/motion")

@@ -18,7 +18,10 @@ LATE_NS = 1_700_000_003_000_000_000
 
 def bad_motion(bag, **fields) -> None:
     header = bag.header(LATE_NS)
-    message = bag.make("timar_msgs/msg/HeadMotion", header=header, fps=25.0, frames=2, **fields)
+    expression = np.zeros(100, np.float32)
+    message = bag.make(
+        "timar_msgs/msg/HeadMotion", header=header, fps=25.0, frames=2, expression=expression, **fields
+    )
     bag.add("agent/motion", LATE_NS, message)
 
 
@@ -48,7 +51,7 @@ SIX = np.zeros(6, np.float32)
     ("damage", "said"),
     [
         (lambda bag: bad_motion(bag, jaw=SIX[:5], neck=SIX), "5 jaw and 6 neck numbers do not make 2 frames"),
-        (lambda bag: bad_motion(bag, jaw=SIX, neck=SIX * np.nan), "a jaw or neck number is not finite"),
+        (lambda bag: bad_motion(bag, jaw=SIX, neck=SIX * np.nan), "holds a number that is not finite"),
         (lambda bag: bad_command(bag, [0.1], ["jaw", "neck_yaw"]), "one position for each of 2 joints"),
         (lambda bag: bad_command(bag, [np.nan], ["jaw"]), "a commanded position is not finite"),
         (bad_state, "a joint's position is not finite"),
@@ -64,7 +67,7 @@ def test_an_impossible_message_is_refused_said_and_changes_no_number(
     clean = summarize(make_bag(), tmp_path, has_picture=False)
     damaged = summarize(make_bag(damage), tmp_path, has_picture=False)
     (loss,) = damaged["extra"].pop("losses")
-    assert loss.startswith("1 messages refused: ")
+    assert loss.startswith("1 messages rejected: ")
     assert said in loss
     for summary in (clean, damaged):
         for name in ("messages", "losses"):
@@ -89,7 +92,7 @@ def test_the_envelope_is_the_same_however_the_blocks_are_cut() -> None:
         track = VoiceTrack()
         for first in range(0, 4800, size):
             block = samples[first : first + size]
-            track.push(first + 1000, block, 0, 62_500 * first, 62_500 * first)
+            track.append(first + 1000, block, 0, 62_500 * first, 62_500 * first)
         voices.append(track.finish())
     square = (samples.astype(float) / 32768) ** 2
     for voice in voices:
@@ -105,8 +108,8 @@ def test_the_envelope_is_the_same_however_the_blocks_are_cut() -> None:
 def test_a_gap_in_a_voice_keeps_the_place_of_what_follows() -> None:
     track = VoiceTrack()
     loud = np.full(320, 16_000, np.int16)
-    track.push(0, loud, 0, 0, 0)
-    track.push(960, loud, 0, 60_000_000, 60_000_000)
+    track.append(0, loud, 0, 0, 0)
+    track.append(960, loud, 0, 60_000_000, 60_000_000)
     voice = track.finish()
     assert (voice.mean_square > 0).tolist() == [True, True, False, False, False, False, True, True]
     assert voice.samples_lost == 640

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from timar_bag.bag import BagReader
 from timar_bag.damage import damage_bag
+from timar_bag.graph_inputs import HEARD
 from timar_bag.live import LiveBag, LiveConfig, LiveMessage, LivePlayer, Pace
-from timar_bag.source import HEARD
 
 S = 1_000_000_000
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from timar_bag.dualtalk import read_track, write_track
-from timar_bag.make_bag import Track
+from timar_bag.make_bag import MotionRecording
 from timar_bag.motion_player import MotionPlayer, MotionPlayerConfig, SeenFrames, load_motion
 
 FRAME, BLOCK = 640, 320
@@ -15,15 +15,15 @@ CLIP = "xkHwlcDSOjc_sub_video_109_000_speaker1.npz"
 SHIPPED = Path(__file__).resolve().parents[2] / "examples" / "data" / "dualtalk" / CLIP
 
 
-def track(frames: int = 50) -> Track:
+def track(frames: int = 50) -> MotionRecording:
     rng = np.random.default_rng(7)
     motion = rng.normal(0.0, 0.1, (frames, 56)).astype(np.float32)
-    return Track(motion, rng.random((frames, 3)) < 0.9)
+    return MotionRecording(motion, rng.random((frames, 3)) < 0.9)
 
 
 def played(player: MotionPlayer, firsts: range | list[int]) -> list[tuple[int, SeenFrames]]:
     """Hear blocks and return what was told, each with the sample until which was heard."""
-    return [(first + BLOCK, run) for first in firsts for run in player.hear(first, BLOCK)]
+    return [(first + BLOCK, run) for first in firsts for run in player.append(first, BLOCK)]
 
 
 @pytest.mark.parametrize("run_frames", [1, 3, 5])
@@ -34,7 +34,7 @@ def test_every_frame_is_told_once_in_order_as_it_stands_in_the_file(run_frames: 
     assert [run.first_frame for run in told] == list(range(0, 50, run_frames))
     np.testing.assert_array_equal(np.concatenate([run.motion for run in told]), whole.motion)
     np.testing.assert_array_equal(np.concatenate([run.valid for run in told]), whole.valid)
-    assert player.frames_told == 50
+    assert player.frames_published == 50
 
 
 @pytest.mark.parametrize("delay_ms", [0, 20, 100])
@@ -77,7 +77,7 @@ def test_a_counter_that_begins_anew_begins_the_motion_anew():
 
 def test_impossible_block_is_refused():
     with pytest.raises(ValueError, match="starts at sample -1"):
-        MotionPlayer(track(), MotionPlayerConfig()).hear(-1, 320)
+        MotionPlayer(track(), MotionPlayerConfig()).append(-1, 320)
 
 
 def test_shipped_motion_is_of_the_length_of_its_voice():

@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CALL = re.compile(r"\b(create_topic_publisher|create_topic_subscription)\(\s*\"([^\"]+)\"")
 OPEN_ENDS = ("any", "every node")
 
+MOTION = ROOT / "examples/data/dualtalk/xkHwlcDSOjc_sub_video_109_000_speaker1.npz"
+
 
 class Row(NamedTuple):
     type_name: str
@@ -67,6 +69,8 @@ def variants_of(component: type[Component], monkeypatch: pytest.MonkeyPatch) -> 
     if component.NAME == "capture":
         monkeypatch.setattr("timar_audio.capture_component.WebRtcSuppressor", lambda *sizes: None)
         configs.append(component.Config(echo_suppression="webrtc"))
+    if component.NAME == "motion_player":
+        configs = [component.Config(file=str(MOTION))]
     return [component(config) for config in configs]
 
 

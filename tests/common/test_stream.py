@@ -83,3 +83,23 @@ def test_reading_what_is_no_longer_kept_is_refused() -> None:
     stream.push(0, counted(0, 320))
     with pytest.raises(ValueError, match="no longer kept"):
         stream.read(0, 320)
+
+
+@pytest.mark.parametrize("filled", [1, 100, 319])
+def test_a_partly_filled_block_counts_its_filled_samples_exactly_however_the_range_is_cut(
+    filled: int,
+) -> None:
+    """It counted as wholly filled or not at all."""
+    stream = SampleStream(4000)
+    stream.push(0, np.ones(320, np.int16))
+    stream.push(320, np.ones(320, np.int16), filled)
+    stream.push(640, np.ones(320, np.int16), 320)
+    assert stream.count_filled(0, 960) == filled + 320
+    assert (
+        sum(stream.count_filled(first, first + 7) for first in range(320, 635, 7))
+        + stream.count_filled(635, 640)
+        == filled
+    )
+    assert stream.count_filled(320, 480) == pytest.approx(filled / 2, abs=1)
+    with pytest.raises(ValueError, match="321 of 320"):
+        stream.push(960, np.ones(320, np.int16), 321)

@@ -42,11 +42,9 @@ def test_between_points_the_cubic_of_positions_and_velocities_is_followed(follow
 
 def test_after_the_last_point_it_is_held(follower):
     follower.accept(ramp(), 10 * S)
-    assert not follower.is_resting(10 * S)
     positions, velocities = follower.sample(20 * S)
     np.testing.assert_allclose(positions, 0.1)
     assert velocities.tolist() == [0.0, 0.0]
-    assert follower.is_resting(20 * S)
 
 
 def test_a_new_trajectory_takes_over_at_its_start_and_not_before(follower):

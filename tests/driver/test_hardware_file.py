@@ -8,6 +8,7 @@ from timar_driver.config import DriverConfig
 from timar_driver.driver import JointLimits, read_driven_joints
 from timar_driver.driver_setup import set_up_driver
 from timar_driver.hardware_file import SUFFIX, hardware_file_of, read_hardware
+from timar_driver.reachy_mini import JOINTS as REACHY_JOINTS
 from timar_driver.stop_sequence import StopConfig
 
 
@@ -71,6 +72,40 @@ WRONG = {
 }  # fmt: skip
 
 
+WRONG |= {
+    f"line 1, bus: '{key}' is {shown}, expected {bounds}": ("port:", f"{key}: {value}, port:")
+    for key, bounds in (
+        ("reply_margin_ms", "0.5 to 50"), ("lost_after_ms", "50 to 5000"), ("restarts_per_minute", "0 to 60"),
+    )
+    for value, shown in (("-1", "-1"), ("1e7", "1e+07"))
+}  # fmt: skip
+WRONG |= {
+    f"{place}: {key!r} must be a finite number": (old, new)
+    for place, key, old, new in (
+        ("line 1, bus", "reply_margin_ms", "port:", "reply_margin_ms: .nan, port:"),
+        ("line 1, bus", "watchdog_ms", "watchdog_ms: 80", "watchdog_ms: .inf"),
+        ("line 2, stop", "park_within_s", "2.5", "fast"),
+        ("line 3, park_rad", "tilt", "0.4", ".nan"),
+        ("line 5, servos.pan", "id", "id: 1", "id: .nan"),
+        ("line 7, servos.jaw", "ratio", "ratio: 2.0", "ratio: .inf"),
+        ("line 5, servos.pan", "velocity_rad_s", "XM430-W350", "XM430-W350, velocity_rad_s: .nan"),
+        ("line 5, servos.pan", "position_rad", "XM430-W350", "XM430-W350, position_rad: [.nan, 1]"),
+    )
+}
+WRONG |= {
+    "line 1, bus: 'restarts_per_minute' is 1.5, expected a whole number": (
+        "port:",
+        "restarts_per_minute: 1.5, port:",
+    ),
+    "line 7, servos.jaw: 'ratio' is 0, expected 0.05 to 20": ("ratio: 2.0", "ratio: 0"),
+    "line 6, servos.tilt: 'zero_tick' is 4096, expected 0 to 4095": ("zero_tick: 2000", "zero_tick: 4096"),
+    "line 5, servos.pan: 'velocity_rad_s' is 0, expected 0.01 to": (
+        "XM430-W350",
+        "XM430-W350, velocity_rad_s: 0",
+    ),
+}
+
+
 @pytest.mark.parametrize("message", WRONG)
 def test_a_mistake_is_named_by_line_and_rule(tmp_path, message):
     old, new = WRONG[message]
@@ -84,6 +119,43 @@ def test_a_mistake_is_named_by_line_and_rule(tmp_path, message):
 def test_a_watchdog_that_does_not_exist_is_not_asked_for(tmp_path):
     with pytest.raises(ValueError, match="feetech servos have no watchdog; leave it out"):
         write_hardware(tmp_path, FEETECH.replace("port: /dev/null", "port: /dev/null, watchdog_ms: 80"))
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [("watchdog_ms", DYNAMIXEL), ("lost_after_ms", FEETECH.replace("bus: {", "bus: {lost_after_ms: 50, "))],
+)
+def test_a_bus_that_would_hear_too_seldom_of_the_loop_is_refused(tmp_path, key, text):
+    bus = write_hardware(tmp_path, text).servo_bus()
+    bus.check_period(0.01)
+    with pytest.raises(
+        ValueError, match=rf"{key} is \d+ and a cycle lasts 50 ms, expected at least two cycles"
+    ):
+        bus.check_period(0.05)
+
+
+DRIVER = "driver: {kind: reachy_mini, host: 127.0.0.1, port: 8000}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            DRIVER.replace("reachy_mini", "reachy_mino"),
+            "line 1, driver: kind is 'reachy_mino', expected one of reachy_mini",
+        ),
+        (DRIVER.replace("8000", "99999"), "line 1, driver: 'port' is 99999, expected 1 to 65535"),
+        (DRIVER.replace("host", "hots"), "line 1, driver: unknown key 'hots'; did you mean 'host'?"),
+        (DRIVER, "line 1, driver: the URDF drives pan, tilt, jaw; Reachy Mini has body_yaw"),
+        (DRIVER + DYNAMIXEL, "unknown key 'bus'"),
+    ],
+)
+def test_a_driver_named_in_the_file_is_checked_like_a_bus(tmp_path, text, message):
+    names = NAMES if "the URDF drives" in message else REACHY_JOINTS
+    limits = JointLimits(-np.ones(len(names)), np.ones(len(names)), np.ones(len(names)))
+    with pytest.raises(ValueError) as error:
+        write_hardware(tmp_path, text.replace("park_rad: {tilt: 0.4}", ""), names, limits)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize("path", sorted(find_urdf().parent.glob("*" + SUFFIX)), ids=lambda path: path.name)

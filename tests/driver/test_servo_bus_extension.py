@@ -1,18 +1,16 @@
 """A servo bus that another package brings: installed with pip, found by name, driven and simulated."""
 
 import importlib
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from example_packages import install_example
 from servo_bench import FEETECH, NAMES, Bench, write_hardware
 from timar_driver.hardware_file import BUILT_IN as BUILT_IN_DRIVERS
 from timar_driver.hardware_file import GROUP as DRIVER_GROUP
 from timar_driver.servo_protocols import BUILT_IN, GROUP, find_protocol
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "extensions" / "timar_example_servo_bus"
 HARDWARE = FEETECH.replace("feetech, port: /dev/null", "example, port: /dev/null, baud: 115200").replace(
     "STS3215", "EX-1"
 )
@@ -21,16 +19,7 @@ HARDWARE = HARDWARE.replace("zero_tick: 2000", "zero_tick: 8000")
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """Install the example with pip; only this folder is then added to the path."""
-    target = tmp_path_factory.mktemp("site")
-    source = tmp_path_factory.mktemp("source") / EXAMPLE.name
-    source.mkdir()
-    for path in EXAMPLE.iterdir():
-        if path.is_file():
-            (source / path.name).write_bytes(path.read_bytes())
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*command, "--target", str(target), str(source)], check=True, timeout=120)
-    return target
+    return install_example("timar_example_servo_bus", tmp_path_factory.mktemp("servo_bus"))
 
 
 @pytest.fixture

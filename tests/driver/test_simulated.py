@@ -1,10 +1,18 @@
 """Simulated servos keep the driver's contract: command = measured on activation, limits, delay, watchdog."""
 
+import dataclasses
+
 import numpy as np
 import pytest
+from timar_driver.command_limiter import CommandLimiter
 from timar_driver.config import DriverConfig
 from timar_driver.driver import JointLimits, read_driven_joints
+from timar_driver.fixed_rate_loop import FixedRateLoop
+from timar_driver.hardware_file import BusTiming
+from timar_driver.simulated_bus import Faults
 from timar_driver.simulated_driver import ServoConfig, SimulatedDriver
+from timar_driver.simulated_servo import MotorConfig
+from timar_driver.stop_sequence import StopConfig
 
 MS = 1_000_000
 LIMITS = JointLimits(np.array([-1.0, -0.5]), np.array([1.0, 0.5]), np.array([2.0, 2.0]))
@@ -103,6 +111,59 @@ def test_only_joints_with_a_motor_are_driven(tmp_path):
             read_driven_joints(path)
 
 
-def test_a_rate_out_of_range_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"DriverConfig\.rate_hz is 5"):
-        DriverConfig(rate_hz=5)
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"rate_hz": 5}, r"DriverConfig\.rate_hz is 5"),
+        ({"rate_hz": np.nan}, r"DriverConfig\.rate_hz is nan"),
+        ({"states_every": 0}, r"DriverConfig\.states_every is 0"),
+        ({"states_every": 1.5}, r"DriverConfig\.states_every is 1\.5, expected int"),
+        ({"realtime_priority": -1}, r"DriverConfig\.realtime_priority is -1"),
+        ({"servo_delay_ms": 0.0}, r"DriverConfig\.servo_delay_ms is 0"),
+        ({"servo_noise_rad": -0.1}, r"DriverConfig\.servo_noise_rad is -0\.1"),
+        ({"watchdog_ms": np.inf}, r"DriverConfig\.watchdog_ms is inf"),
+        ({"watchdog_ms": 50.0, "rate_hz": 20.0}, r"watchdog_ms is 50 at 20 commands a second, .* 100 ms"),
+        ({"seed": -1}, r"DriverConfig\.seed is -1"),
+        ({"driver": "real"}, r"DriverConfig\.driver is 'real', expected one of simulated, hardware"),
+        ({"stop_category": "drop"}, r"DriverConfig\.stop_category is 'drop'"),
+    ],
+)
+def test_a_parameter_that_cannot_be_is_refused_by_name(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        DriverConfig(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "velocity"),
+    [(1.0, -1.0, 2.0), (-1.0, 1.0, 0.0), (np.nan, 1.0, 2.0), (-1.0, np.inf, 2.0), (-1.0, 1.0, -3.0)],
+)
+def test_limits_that_cannot_be_are_refused(lower, upper, velocity):
+    with pytest.raises(ValueError, match="joint number 1 may go from"):
+        JointLimits(np.array([-1.0, lower]), np.array([1.0, upper]), np.array([2.0, velocity]))
+
+
+@pytest.mark.parametrize(
+    ("config", "field", "value"),
+    [
+        (config, field.name, value)
+        for config in (ServoConfig, StopConfig, MotorConfig, Faults, BusTiming)
+        for field in dataclasses.fields(config)
+        for value in (np.nan, -1.0, np.inf, 1e9, "x")
+        if field.name != "category"
+    ],
+)
+def test_no_number_of_any_configuration_may_be_what_it_cannot(config, field, value):
+    with pytest.raises(ValueError, match=rf"{config.__name__}\.{field} is"):
+        config(**{field: value})
+
+
+@pytest.mark.parametrize("share", [0.0, -0.1, 1.1, np.nan])
+def test_a_share_of_speed_that_cannot_be_is_refused(share):
+    with pytest.raises(ValueError, match="rejoin_share is"):
+        CommandLimiter(("pan", "tilt"), LIMITS, share)
+
+
+@pytest.mark.parametrize(("period_ns", "priority"), [(0, 0), (-1, 0), (10 * MS, 100), (10 * MS, -1)])
+def test_a_loop_that_cannot_be_is_refused(period_ns, priority):
+    with pytest.raises(ValueError, match="expected"):
+        FixedRateLoop(period_ns, lambda now_ns: None, priority)

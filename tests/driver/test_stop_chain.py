@@ -224,7 +224,7 @@ def test_finishing_after_a_hold_leaves_the_joints_holding(moving):
 def test_a_brake_near_a_limit_ends_before_it():
     start, velocity = np.array([0.99, 0.0, 0.4]), np.array([4.0, 0.0, 8.0])
     stop = StopSequence(StopConfig("hold"), LIMITS, PARK, start, velocity, 0)
-    track = np.array([stop.step(start, k * MS).positions for k in range(400)])
+    track = np.array([stop.step(start, k * MS)[0] for k in range(400)])
     assert (track <= LIMITS.upper + 1e-12).all()
     assert stop.stage is StopStage.HELD
     np.testing.assert_allclose(track[-1], [1.0, 0.0, 0.4], atol=1e-9)
@@ -241,7 +241,7 @@ def test_random_stops_keep_every_limit(category):
         track, now_ns = [start], 0
         while not stop.is_over:
             now_ns += 5 * MS
-            track.append(stop.step(track[-1], now_ns).positions)
+            track.append(stop.step(track[-1], now_ns)[0])
         assert now_ns * 1e-9 <= config.within_s + 0.025
         moved = np.abs(np.diff(track, axis=0))
         assert (moved <= LIMITS.velocity * 0.005 * (1 + 1e-9)).all()

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from timar_bag.commands import bag as bag_command
-from timar_bag.make_bag import Samples, read_labels, write_bag
+from timar_bag.make_bag import WholeSound, read_labels, write_bag
 from timar_replay.replay_command import replay as command
 from timar_replay.replay_settings import ReplaySettings
 from timar_replay.scenario import read_scenario, run_scenarios
-from timar_report.fail_if import Condition, UnknownValueError
+from timar_report.conditions import Condition, UnknownValueError
 from timar_report.joints import limits_of
 from timar_report.moments import worst_moments
 from timar_report.score import score_bag
@@ -108,7 +108,7 @@ def test_scenario_fails_by_its_own_threshold(small_model: Path, tmp_path: Path):
 def test_command_ends_with_1_when_a_condition_holds_and_2_when_it_cannot_be_told(
     small_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    write_bag(tmp_path / "talk", Samples(np.zeros(32_000, np.int16)))
+    write_bag(tmp_path / "talk", WholeSound(np.zeros(32_000, np.int16)))
     typed = [str(tmp_path / "talk"), "--model", str(small_model), "--engine", "torch", "--no-report"]
     typed += ["--out", str(tmp_path / "out")]
     assert command([*typed, "--fail-if", "late_turns > 0"]) == 0

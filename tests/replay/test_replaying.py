@@ -13,11 +13,11 @@ import pytest
 from synthetic_talk import track, voice
 from timar_audio.floor import Speaker
 from timar_bag.bag import BagReader
+from timar_bag.bag_writer import TopicBagWriter
 from timar_bag.damage import DAMAGES, damage_bag
 from timar_bag.dualtalk import DualTalkClip, from_dualtalk, read_track, to_dualtalk, write_track
-from timar_bag.make_bag import Label, Samples, write_bag
-from timar_bag.out_bag import OutBag
-from timar_bag.truth import KNOWN_TOPICS
+from timar_bag.ground_truth import KNOWN_TOPICS
+from timar_bag.make_bag import SpeechLabel, WholeSound, write_bag
 from timar_inference.runtime import Runtime, open_runtime
 from timar_model.metrics import clip_metrics
 from timar_replay.replay import replay
@@ -35,9 +35,14 @@ from timar_report.score_files import read_score
 @pytest.fixture(scope="session")
 def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("made") / "talk"
-    labels = [Label(Speaker.USER, 3.0, 4.5)]
+    labels = [SpeechLabel(Speaker.USER, 3.0, 4.5)]
     write_bag(
-        path, Samples(voice(1)), Samples(voice(2)), user_motion=track(1), agent_motion=track(2), labels=labels
+        path,
+        WholeSound(voice(1)),
+        WholeSound(voice(2)),
+        user_motion=track(1),
+        agent_motion=track(2),
+        labels=labels,
     )
     return path
 
@@ -47,7 +52,7 @@ def replayed(
     bag: Path, settings: ReplaySettings, runtime: Runtime, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     out = tmp_path_factory.mktemp("replayed") / "bag"
-    assert replay(bag, out, settings, runtime).losses == []
+    assert replay(bag, out, settings, runtime).issues == []
     return out
 
 
@@ -140,7 +145,7 @@ def test_damaged_bag_is_replayed_as_far_as_it_goes_and_its_losses_are_said(
     shutil.copytree(bag, damaged)
     damage_bag(damaged, name)
     report = replay(damaged, tmp_path / "out", settings, runtime)
-    assert any(SAID[name] in loss for loss in report.losses), report.losses
+    assert any(SAID[name] in loss for loss in report.issues), report.issues
     assert report.counts["turn_log"] >= (15 if name == "truncated" else 29)
     score = score_bag(tmp_path / "out", limits_of("timar_head"))
     assert score.numbers["late_turns"] == 0
@@ -203,7 +208,7 @@ def test_lip_lag_is_the_jaws_delay(delay_ms: float, make_bag: Callable[..., Path
 def rewritten(bag: Path, target: Path, change: Callable[[str, object], object]) -> Path:
     """Write a bag with each message changed; True drops it."""
     with BagReader(bag) as reader:
-        out = OutBag(target).open()
+        out = TopicBagWriter(target).open()
         for entry in reader.messages():
             if change(entry.topic, entry.message) is not True and entry.topic in KNOWN_TOPICS:
                 out.write(entry.topic, entry.receive_ns, entry.message)
@@ -214,7 +219,7 @@ def rewritten(bag: Path, target: Path, change: Callable[[str, object], object]) 
 @pytest.fixture(scope="session")
 def long_replay(settings: ReplaySettings, runtime: Runtime, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("long")
-    write_bag(folder / "talk", Samples(voice(1, 24)), Samples(voice(2, 24)))
+    write_bag(folder / "talk", WholeSound(voice(1, 24)), WholeSound(voice(2, 24)))
     run_job(ReplayJob(folder / "talk", folder / "a", settings, has_report=False), runtime)
     return folder
 
@@ -243,7 +248,7 @@ def test_planted_jitter_is_caught_by_compare(
     score = score_bag(rewritten(long_replay / "a" / "bag", worse / "bag", shake), limits_of("timar_head"))
     content = read_score(worse)
     windows = {name: [None if np.isnan(v) else float(v) for v in vs] for name, vs in score.windows.items()}
-    from timar_report.summary import write_json
+    from timar_common.atomic import write_json
 
     write_json(worse / "score.json", {**content, "windows": windows})
     assert "neck_jerk_rad_s3" in compare_runs(long_replay / "a", worse).worse
@@ -294,7 +299,7 @@ def test_dualtalk_to_bag_and_back_is_the_same_clip(tmp_path: Path):
 def test_what_was_shown_becomes_training_data_where_there_is_no_truth(
     settings: ReplaySettings, runtime: Runtime, tmp_path: Path
 ):
-    write_bag(tmp_path / "talk", Samples(voice(1, 3)), Samples(voice(2, 3)))
+    write_bag(tmp_path / "talk", WholeSound(voice(1, 3)), WholeSound(voice(2, 3)))
     replay(tmp_path / "talk", tmp_path / "out", settings, runtime)
     losses = to_dualtalk(tmp_path / "out", DualTalkClip(tmp_path / "clip", "talk"))
     assert losses == ["the bag holds no motion of speaker 1; talk_speaker1.npz is not written"]

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from matplotlib import image
 from matplotlib.figure import Figure
+from timar_bag.conversation import read_conversation
 from timar_report.joints import JointLimit
-from timar_report.measure import measure
 from timar_report.picture import draw
-from timar_report.summary import summarize
+from timar_report.summary import measure, summarize
 
 LIMITS = {"jaw": JointLimit(0.0, 0.35, 2.0, 0.0), "neck_yaw": JointLimit(-0.6, 0.6, 3.0, 0.0)}
 
@@ -28,7 +28,9 @@ def test_the_picture_is_written_beside_the_summary_and_is_small(make_bag, tmp_pa
 
 
 def test_it_says_what_was_run_and_the_chief_numbers(make_bag, tmp_path: Path) -> None:
-    measured = measure(make_bag(late_turns=(5,), jaw_delay_ms=25.0), tmp_path, limits=LIMITS)
+    measured = measure(
+        read_conversation(make_bag(late_turns=(5,), jaw_delay_ms=25.0)), tmp_path, limits=LIMITS
+    )
     shown = texts(draw(measured))
     assert "6.0 s of conversation, 30 turns (1 late), engine torch-float32, model abababab" in shown
     latency = measured.numbers["latency_ms"]

@@ -9,25 +9,27 @@ from types import SimpleNamespace
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from timar_bag.conversation import SpeechTurnEvent
-from timar_bag.shown import ENOUGH_FRAMES, MOTION_SIZE, FrameRows, ShownCounters
-from timar_report.frames import AGENT, END, START, USER, Frames, Stretch
-from timar_report.score import NECK, beat_scores, label_scores, nearest_distance
+from timar_bag.conversation import AGENT, END, START, USER, SpeechTurnEvent
+from timar_bag.shown import ENOUGH_FRAMES, FrameRows
+from timar_common.user_motion import MOTION_CHANNELS
+from timar_report.frames import ConversationFrames
+from timar_report.score import NECK, beat_scores, label_scores
+from timar_report.statistics import nearest_distance
 
 HOUR_FRAMES = 3600 * 25
 
 
-def talking(frames: int) -> Frames:
+def talking(frames: int) -> ConversationFrames:
     """A head that moves all the time, and a voice that rises again and again."""
     generator = np.random.default_rng(3)
-    shown = np.zeros((frames, MOTION_SIZE), np.float32)
+    shown = np.zeros((frames, MOTION_CHANNELS), np.float32)
     shown[:, NECK] = generator.normal(0.0, 0.05, (frames, 3)).cumsum(axis=0)
     level = np.where(np.arange(frames) % 7 < 3, -20.0, -45.0) + generator.normal(0.0, 1.0, frames)
     nothing = np.zeros(frames, np.bool_)
-    return Frames(
+    return ConversationFrames(
         conversation=None, shown=shown, is_shown=~nothing, made=shown, is_made=~nothing, truth=None,
         is_true=nothing, user=None, is_seen=nothing, floor=np.zeros(frames, np.int8),
-        level_dbfs={"agent/audio": level}, speaking={AGENT: ~nothing}, labels=[], counters=ShownCounters(),
+        level_dbfs={"agent/audio": level}, speaking={AGENT: ~nothing},
     )  # fmt: skip
 
 
@@ -51,7 +53,7 @@ def test_the_nearest_of_others_is_the_nearest_of_all_pairs(places: list[int], ot
 
 def test_rows_written_before_the_memory_grew_stay_and_the_first_report_of_a_frame_stands():
     rows = FrameRows()
-    first = np.arange(3 * MOTION_SIZE, dtype=np.float32).reshape(3, MOTION_SIZE)
+    first = np.arange(3 * MOTION_CHANNELS, dtype=np.float32).reshape(3, MOTION_CHANNELS)
     rows.add(2, first, np.array([True, False, True]))
     rows.add(3, first + 1000, np.ones(3, np.bool_))
     far = 3 * ENOUGH_FRAMES
@@ -66,12 +68,13 @@ def test_rows_written_before_the_memory_grew_stay_and_the_first_report_of_a_fram
 def test_a_labelled_turn_is_held_against_its_start_and_its_end():
     second = 16_000
     turns = [(START, 2 * second + 1_600, 0), (END, 2 * second + 1_600, 5 * second - 800)]
-    events = [SpeechTurnEvent(0, USER, kind, first, end) for kind, first, end in turns]
+    events = [SpeechTurnEvent(USER, kind, first, end) for kind, first, end in turns]
+    stretches = [(USER, 2 * second, 5 * second), (AGENT, 6 * second, 7 * second)]
+    labels = [SpeechTurnEvent(speaker, END, first, end) for speaker, first, end in stretches]
     frames = dataclasses.replace(
         talking(200),
-        conversation=SimpleNamespace(events=events),
+        conversation=SimpleNamespace(events=events, labels=labels),
         speaking={USER: np.zeros(200, np.bool_), AGENT: np.zeros(200, np.bool_)},
-        labels=[Stretch(USER, 2 * second, 5 * second), Stretch(AGENT, 6 * second, 7 * second)],
     )
     found = label_scores(frames)
     assert found["start_error_ms"] == 100.0

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,12 +96,13 @@ class Stage(Node):
             if status.name == f"{self.get_namespace()}/driver":
                 self.status = status
 
-    def start_driver(self, **parameters: str) -> None:
+    def start_driver(self, before: Sequence[str] = (), **parameters: str) -> None:
+        """Start the node, by the command `before` where that is given, and wait for its first state."""
         settings = {"driver": "hardware", "port": self.servos.port, **parameters}
         words = [word for key, value in settings.items() for word in ("-p", f"{key}:={value}")]
         began_ns = self.get_clock().now().nanoseconds
         self.driver = subprocess.Popen(
-            [*NODE, "--ros-args", "-r", f"__ns:={self.get_namespace()}", *words]
+            [*before, *NODE, "--ros-args", "-r", f"__ns:={self.get_namespace()}", *words]
         )  # fmt: skip
 
         def is_heard() -> bool:
@@ -214,6 +216,39 @@ def test_a_killed_driver_leaves_the_servos_stopped_by_their_watchdog(stage: Stag
         if stage.servos.yaw()["position"] > there + 30:
             break
     assert stage.servos.yaw()["position"] > there + 30
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process runs; one that has ended and nobody waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize(("category", "torque"), [("hold", True), ("park_then_release", False)])
+def test_a_driver_whose_starter_is_killed_stops_the_robot_and_ends(
+    stage: Stage, category: str, torque: bool, tmp_path: Path
+) -> None:
+    """A test that was killed once left a driver behind, which went on commanding servos."""
+    pid_file = tmp_path / "pid"
+    starter = (
+        "import pathlib, subprocess, sys\n"
+        "child = subprocess.Popen(sys.argv[2:])\n"
+        "pathlib.Path(sys.argv[1]).write_text(str(child.pid))\n"
+        "child.wait()\n"
+    )
+    stage.start_driver((sys.executable, "-c", starter, str(pid_file)), stop_category=category)
+    driver = int(pid_file.read_text())
+    stage.move()
+    stage.spin_until(lambda: abs(stage.servos.yaw()["velocity"]) > 50)
+    assert stage.driver is not None
+    stage.driver.kill()
+    stage.driver.wait(PATIENCE_S)
+    stage.spin_until(lambda: not is_alive(driver))
+    assert stage.servos.torques() == {torque}
+    assert not stage.servos.yaw()["is_tripped"], "stopped by the driver, not by the watchdog"
+    assert abs(stage.servos.yaw()["velocity"]) < 20
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)

@@ -101,7 +101,7 @@ def run(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     with BagReader(bag) as reader:
         for message in reader.messages():
             messages[message.topic].append(message)
-        losses = list(reader.losses)
+        losses = list(reader.issues)
     return Run(composer, statuses, living(pids), shared_memory, listeners, progress, lines, messages, losses)
 
 

@@ -140,9 +140,9 @@ def numbers_in(bag: Path, losses: list[str] | None = None) -> dict[str, list[int
             if number != UNNUMBERED:
                 found[topic].append(number)
         if losses is not None:
-            losses.extend(reader.losses)
+            losses.extend(reader.issues)
         else:
-            assert reader.losses == []
+            assert reader.issues == []
     return found
 
 
@@ -235,5 +235,5 @@ def test_deactivating_closes_the_bag_and_activating_again_begins_another(node, t
     for path in (out, tmp_path / "bag-2"):
         with BagReader(path) as reader:
             assert set(reader.topics) == set(TOPICS)
-            assert reader.losses == []
+            assert reader.issues == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bag", "bag-2"]

@@ -44,7 +44,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_following_the_log_equals_what_was_published_byte_for_byte(recorded: Path, tmp_path: Path):
     settings = ReplaySettings(inference=InferenceConfig(warmup_turns=0), is_following=True)
     report = replay(recorded, tmp_path / "bag", settings)
-    assert report.losses == []
+    assert report.issues == []
     agreement = report.agreement
     assert agreement["is_exact"], agreement
     assert agreement["motions"] >= (DURATION_S - 1.5) * 5

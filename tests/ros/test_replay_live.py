@@ -18,8 +18,8 @@ from node_process import PATIENCE_S
 from rclpy.qos import qos_profile_sensor_data
 from rosgraph_msgs.msg import Clock
 from timar_bag.bag import BagReader
-from timar_bag.make_bag import Samples, write_bag
-from timar_bag.out_bag import OutBag
+from timar_bag.bag_writer import TopicBagWriter
+from timar_bag.make_bag import WholeSound, write_bag
 from timar_bringup.composer import Composer
 from timar_bringup.demo import clip
 from timar_bringup.files import with_urdf
@@ -45,7 +45,7 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for speaker in ("speaker1", "speaker2")
     ]
     path = tmp_path_factory.mktemp("made") / "talk"
-    write_bag(path, Samples(voices[0]), Samples(voices[1]))
+    write_bag(path, WholeSound(voices[0]), WholeSound(voices[1]))
     return path
 
 
@@ -54,7 +54,7 @@ def later_bag(bag: Path) -> Path:
     """The same, 1000 s later: bags of the same time would lie over each other in one recording."""
     path = bag.with_name("later")
     with BagReader(bag) as reader:
-        out = OutBag(path).open()
+        out = TopicBagWriter(path).open()
         for entry in reader.messages():
             entry.message.header.stamp.sec += 1000
             out.write(entry.topic, entry.receive_ns + 1000 * 10**9, entry.message)

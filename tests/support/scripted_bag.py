@@ -98,7 +98,7 @@ class BagMaker:
     def write(self, path: Path) -> Path:
         prefix = self.script.namespace
         names = {n: n if n.startswith("/") else f"{prefix}/{n}" for n in TOPICS if n not in self.script.omit}
-        writer = BagWriter(path, self._types)
+        writer = BagWriter(path)
         writer.open((full, TOPICS[name]) for name, full in names.items())
         for receive_ns, _, topic, data in sorted(self._entries):
             if topic in names:

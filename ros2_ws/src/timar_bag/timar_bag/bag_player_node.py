@@ -16,8 +16,8 @@ from timar_common.base_node import BaseNode, message_type, qos_of, run
 from timar_common.clock import NS_PER_S
 from timar_common.diagnostics import Report
 
+from timar_bag.ground_truth import KNOWN_TOPICS
 from timar_bag.live import LiveBag, LiveConfig, LivePlayer
-from timar_bag.truth import KNOWN_TOPICS
 
 LOOK_EVERY_S = 0.05
 
@@ -103,8 +103,8 @@ class BagPlayerNode(BaseNode):
                 self._publishers_of[message.topic].publish(message.data)
             else:
                 self.ending.wait(min(sleep_ns, max(next_tick_ns - now_ns, 0)) / NS_PER_S)
-        for loss in self._bag.losses():
-            self.get_logger().warning(loss)
+        for issue in self._bag.issues():
+            self.get_logger().warning(issue)
         self.get_logger().info(
             f"played {player.played} messages of {player.played_s:.1f} s, the latest "
             f"{player.latest_ns / 1e6:.1f} ms after its time"

@@ -62,8 +62,8 @@ class BagTime:
             time_ns = self._now_ns - length_ns
         return time_ns
 
-    def losses(self) -> list[str]:
-        """Say what was wrong with the clocks, one sentence each."""
+    def issues(self) -> list[str]:
+        """Return what was wrong with the clocks, one sentence each."""
         found = [
             f"{topic}: stamps are of another clock, {-self._shifts[topic] / 1e9:+.3f} s from the times of "
             f"arrival; they were moved{f' ({count} times)' if count > 1 else ''}"

@@ -1,34 +1,28 @@
-"""Damages bags the way life does, to try what is made of them."""
+"""Damages bags in the ways that happen in use, to try what is made of them."""
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from rosbags.rosbag2 import StoragePlugin, Writer
 from timar_common.messages import standard_types
-from timar_common.suggest import unknown_name
+from timar_common.suggest import refuse_unknown
 
 from timar_bag.bag import BagReader
-from timar_bag.out_bag import OutBag
-from timar_bag.truth import KNOWN_TOPICS
+from timar_bag.bag_writer import TopicBagWriter
+from timar_bag.ground_truth import KNOWN_TOPICS
+from timar_bag.recovery import RawMessage
 
 STEP_NS = 3_600_000_000_000
 """By how much the second clock is off [ns]."""
 EVERY = 10
 
 
-@dataclasses.dataclass(frozen=True)
-class _Raw:
-    topic: str
-    receive_ns: int
-    data: bytes
-
-
 def damage_bag(bag: Path, name: str) -> None:
-    """Damage a bag of this project where it lies.
+    """Damage a bag of this project in place.
 
     Args:
         bag: A rosbag2 folder of one MCAP file.
@@ -37,8 +31,7 @@ def damage_bag(bag: Path, name: str) -> None:
     Raises:
         ValueError: There is no such damage.
     """
-    if name not in DAMAGES:
-        raise ValueError(unknown_name("damage", name, DAMAGES))
+    refuse_unknown("damage", [name], DAMAGES)
     DAMAGES[name](bag)
 
 
@@ -55,67 +48,51 @@ def _no_metadata(bag: Path) -> None:
     (bag / "metadata.yaml").unlink()
 
 
-def _no_plan(bag: Path) -> None:
+def _no_plan(messages: Iterable[RawMessage]) -> Iterator[RawMessage]:
     """Lack the agent's planned speech, as bags of other recorders do."""
-    _rewrite(bag, lambda messages: (m for m in messages if m.topic != "agent/audio_planned"))
+    return (message for message in messages if message.topic != "agent/audio_planned")
 
 
-def _lost_blocks(bag: Path) -> None:
+def _lost_blocks(messages: Iterable[RawMessage]) -> Iterator[RawMessage]:
     """Lack every tenth message of the user's sound."""
-
-    def kept(messages: Iterator[_Raw]) -> Iterator[_Raw]:
-        count = 0
-        for message in messages:
-            count += message.topic == "user/audio"
-            if not (message.topic.startswith("user/audio") and count % EVERY == 0):
-                yield message
-
-    _rewrite(bag, kept)
+    count = 0
+    for message in messages:
+        count += message.topic == "user/audio"
+        if not (message.topic.startswith("user/audio") and count % EVERY == 0):
+            yield message
 
 
-def _duplicated(bag: Path) -> None:
+def _duplicated(messages: Iterable[RawMessage]) -> Iterator[RawMessage]:
     """Hold every tenth message twice."""
-
-    def doubled(messages: Iterator[_Raw]) -> Iterator[_Raw]:
-        for number, message in enumerate(messages):
+    for number, message in enumerate(messages):
+        yield message
+        if number % EVERY == 0:
             yield message
-            if number % EVERY == 0:
-                yield message
-
-    _rewrite(bag, doubled)
 
 
-def _out_of_order(bag: Path) -> None:
-    """Hold neighbouring messages of one topic the other way round, every tenth time."""
-
-    def swapped(messages: Iterator[_Raw]) -> Iterator[_Raw]:
-        held: _Raw | None = None
-        count = 0
-        for message in messages:
-            if held is not None and message.topic == held.topic:
-                yield dataclasses.replace(message, receive_ns=held.receive_ns)
-                yield dataclasses.replace(held, receive_ns=message.receive_ns)
-                held = None
-                continue
-            count += message.topic == "user/audio"
-            if held is None and message.topic == "user/audio" and count % EVERY == 0:
-                held = message
-                continue
+def _out_of_order(messages: Iterable[RawMessage]) -> Iterator[RawMessage]:
+    """Hold neighbouring messages of the user's sound the other way round, every tenth time."""
+    held: RawMessage | None = None
+    count = 0
+    for message in messages:
+        is_sound = message.topic == "user/audio"
+        if held is not None and is_sound:
+            yield message._replace(receive_ns=held.receive_ns)
+            yield held._replace(receive_ns=message.receive_ns)
+            held = None
+            continue
+        count += is_sound
+        if held is None and is_sound and count % EVERY == 0:
+            held = message
+        else:
             yield message
-        if held is not None:
-            yield held
-
-    _rewrite(bag, swapped)
+    if held is not None:
+        yield held
 
 
-def _two_clocks(bag: Path) -> None:
+def _two_clocks(messages: Iterable[RawMessage]) -> Iterator[RawMessage]:
     """Have arrivals on another clock than stamps, an hour apart, as when two machines never met."""
-    _rewrite(
-        bag,
-        lambda messages: (
-            dataclasses.replace(message, receive_ns=message.receive_ns + STEP_NS) for message in messages
-        ),
-    )
+    return (message._replace(receive_ns=message.receive_ns + STEP_NS) for message in messages)
 
 
 def _unknown_types(bag: Path) -> None:
@@ -132,38 +109,38 @@ def _unknown_types(bag: Path) -> None:
         }
         for name, receive_ns, data in reader.raw_messages():
             writer.write(connections[name], receive_ns, data)
-    _take_place(target, bag)
+    _replace(bag, target)
 
 
-DAMAGES: dict[str, Callable[[Path], None]] = {
-    "truncated": _truncated,
-    "no_metadata": _no_metadata,
-    "no_plan": _no_plan,
-    "lost_blocks": _lost_blocks,
-    "duplicated": _duplicated,
-    "out_of_order": _out_of_order,
-    "two_clocks": _two_clocks,
-    "unknown_types": _unknown_types,
-}
-
-
-def _rewrite(bag: Path, change: Callable[[Iterator[_Raw]], Iterator[_Raw]]) -> None:
-    """Write the bag anew with its messages changed."""
+def _rewrite(change: Callable[[Iterable[RawMessage]], Iterator[RawMessage]], bag: Path) -> None:
+    """Write the bag again with its messages changed."""
     target = bag.with_name(f"{bag.name}-damaged")
     with BagReader(bag) as reader:
         known = [name for name in reader.topics if name in KNOWN_TOPICS]
-        out = OutBag(target, reader.namespace).open(known)
-        for message in change(_Raw(*raw) for raw in reader.raw_messages(known)):
-            out.write_bytes(message.topic, message.receive_ns, message.data)
+        out = TopicBagWriter(target, reader.namespace).open(known)
+        for message in change(RawMessage(*raw) for raw in reader.raw_messages(known)):
+            out.write_bytes(*message)
         out.close()
-    _take_place(target, bag)
+    _replace(bag, target)
 
 
-def _take_place(target: Path, bag: Path) -> None:
-    """Put a bag in another's place, by whose name its files then go."""
+def _replace(bag: Path, target: Path) -> None:
+    """Put another bag in a bag's place, by whose name its files then go."""
     shutil.rmtree(bag)
     target.rename(bag)
     for path in bag.glob("*.mcap"):
         path.rename(bag / path.name.replace(target.name, bag.name))
     metadata = bag / "metadata.yaml"
     metadata.write_text(metadata.read_text("utf-8").replace(target.name, bag.name), "utf-8")
+
+
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "truncated": _truncated,
+    "no_metadata": _no_metadata,
+    "no_plan": partial(_rewrite, _no_plan),
+    "lost_blocks": partial(_rewrite, _lost_blocks),
+    "duplicated": partial(_rewrite, _duplicated),
+    "out_of_order": partial(_rewrite, _out_of_order),
+    "two_clocks": partial(_rewrite, _two_clocks),
+    "unknown_types": _unknown_types,
+}

@@ -1,25 +1,24 @@
-"""DualTalk's files to a bag and back: two voices (WAV) and two motions (npz)."""
+"""Converts DualTalk's files to a bag and back: two voices (WAV) and two motions (npz)."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-import soundfile
 from timar_common.clock import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from timar_common.stream import SampleStream
-from timar_common.user_motion import user_motion_from
-from timar_common.wav import SoundFile
+from timar_common.user_motion import MOTION_CHANNELS, PARTS, user_motion_from
+from timar_common.wav import SoundFile, SoundWriter
 
 from timar_bag.bag import BagReader
-from timar_bag.make_bag import Track, write_bag
+from timar_bag.ground_truth import GROUND_TRUTH_MOTION
+from timar_bag.make_bag import MotionRecording, write_bag
 from timar_bag.shown import ShownMotion
-from timar_bag.truth import TRUTH_MOTION
 
-MOTION_SIZE = 56
 LONGEST_GAP = 60 * SAMPLE_RATE_HZ
+ARRAYS = "arrays exp (T, 50) and pose (T, 6), neck before jaw"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +47,7 @@ class DualTalkClip:
 
 
 def from_dualtalk(clip: DualTalkClip, bag: Path, user: int = 1) -> float:
-    """Write a clip as a bag; the agent's motion, where there is any, becomes the truth.
+    """Write a clip as a bag; the agent's motion, where there is any, becomes the ground truth.
 
     Args:
         clip: Its files.
@@ -69,19 +68,16 @@ def from_dualtalk(clip: DualTalkClip, bag: Path, user: int = 1) -> float:
         speaker: read_track(clip.motion(speaker)) if clip.motion(speaker).is_file() else None
         for speaker in (user, agent)
     }
-    voices = [SoundFile(clip.voice(speaker)) for speaker in (user, agent)]
-    try:
-        return write_bag(bag, *voices, user_motion=tracks[user], agent_motion=tracks[agent])
-    finally:
-        for voice in voices:
-            voice.close()
+    with SoundFile(clip.voice(user)) as heard, SoundFile(clip.voice(agent)) as spoken:
+        return write_bag(bag, heard, spoken, user_motion=tracks[user], agent_motion=tracks[agent])
 
 
 def to_dualtalk(bag: Path, clip: DualTalkClip, user: int = 1, namespace: str | None = None) -> list[str]:
     """Write a recorded conversation as a clip that training reads.
 
-    The agent's motion is the truth where the bag holds it, else what was shown. Both voices begin at sample 0
-    of the conversation clock; what is missing is silence, and frames nobody saw are marked in ``valid``.
+    The agent's motion is the ground truth where the bag holds it, else what was shown. Both voices begin at
+    sample 0 of the conversation clock; what is missing is silence, and frames nobody saw are marked in
+    ``valid``.
 
     Returns:
         One sentence for each thing that was missing.
@@ -96,52 +92,67 @@ def to_dualtalk(bag: Path, clip: DualTalkClip, user: int = 1, namespace: str | N
         for path in (clip.voice(speaker), clip.motion(speaker)):
             if path.exists():
                 raise FileExistsError(f"{path} exists already; choose another name or remove it")
-    voices = {
-        topic: SampleStream(LONGEST_GAP + SAMPLE_RATE_HZ, LONGEST_GAP)
-        for topic in ("user/audio", "agent/audio")
-    }
-    clip.folder.mkdir(parents=True, exist_ok=True)
-    seen: dict[str, list[tuple[int, npt.NDArray[np.float32], npt.NDArray[np.bool_]]]] = {
-        "user/motion": [],
-        TRUTH_MOTION: [],
-    }
     shown = ShownMotion()
-    writers = {topic: _open(clip.voice(user if topic == "user/audio" else agent)) for topic in voices}
-    written = dict.fromkeys(voices, 0)
-    with BagReader(bag, namespace) as reader:
+    seen: dict[str, list[tuple[int, MotionRecording]]] = {"user/motion": [], GROUND_TRUTH_MOTION: []}
+    with BagReader(bag, namespace) as reader, contextlib.ExitStack() as files:
         if not reader.has_messages("user/audio"):
             raise ValueError(f"{bag} holds no message of user/audio, so there is no clip in it")
-        for entry in reader.messages({*voices, *seen, "agent/motion"}):
-            if entry.topic in voices:
-                stream = voices[entry.topic]
-                stream.push(int(entry.message.first_sample), np.asarray(entry.message.samples, np.int16))
-                _write_until(writers[entry.topic], stream, written, entry.topic, stream.end_sample)
-            elif entry.topic in seen:
-                motion, valid = user_motion_from(entry.message)
-                seen[entry.topic].append((int(entry.message.first_frame), motion, valid))
+        clip.folder.mkdir(parents=True, exist_ok=True)
+        voices = {
+            topic: _VoiceFile(clip.voice(speaker))
+            for topic, speaker in (("user/audio", user), ("agent/audio", agent))
+        }
+        for voice in voices.values():
+            files.callback(voice.close)
+        for topic, receive_ns, message in reader.messages({*voices, *seen, "agent/motion"}):
+            if topic in voices:
+                voices[topic].append(int(message.first_sample), np.asarray(message.samples, np.int16))
+            elif topic in seen:
+                seen[topic].append((int(message.first_frame), MotionRecording(*user_motion_from(message))))
             else:
-                shown.take(entry.receive_ns, entry.message)
-        losses = list(reader.losses)
-    end = voices["user/audio"].end_sample
-    for topic, stream in voices.items():
-        _write_until(writers[topic], stream, written, topic, end)
-        writers[topic].close()
-        if stream.counters.lost:
-            losses.append(f"{stream.counters.lost} samples of {topic} are missing; silence stands there")
+                with contextlib.suppress(ValueError):
+                    shown.append(receive_ns, message)
+        end = voices["user/audio"].stream.end_sample
+        voices["agent/audio"].write_until(end)
+        issues = list(reader.issues)
+    for topic, voice in voices.items():
+        if lost := voice.stream.counters.lost:
+            issues.append(f"{lost} samples of {topic} are missing; silence stands there")
     frames = end // SAMPLES_PER_FRAME
-    tracks = {user: _joined(seen["user/motion"], frames)}
-    tracks[agent] = _joined(seen[TRUTH_MOTION], frames) if seen[TRUTH_MOTION] else _shown(shown, frames)
+    motion, is_shown = shown.track(frames)
+    tracks = {user: _joined(seen["user/motion"], frames), agent: _joined(seen[GROUND_TRUTH_MOTION], frames)}
+    if not seen[GROUND_TRUTH_MOTION]:
+        tracks[agent] = MotionRecording(motion, np.repeat(is_shown[:, None], len(PARTS), axis=1))
     for speaker, track in tracks.items():
         if track.valid.any():
             write_track(clip.motion(speaker), track)
         else:
-            losses.append(
+            issues.append(
                 f"the bag holds no motion of speaker {speaker}; {clip.motion(speaker).name} is not written"
             )
-    return losses
+    return issues
 
 
-def read_track(path: Path) -> Track:
+class _VoiceFile:
+    """A voice as it becomes known, written as a WAV file from sample 0 on."""
+
+    def __init__(self, path: Path) -> None:
+        self.stream = SampleStream(LONGEST_GAP + SAMPLE_RATE_HZ, LONGEST_GAP)
+        self._file, self._written = SoundWriter(path), 0
+        self.close = self._file.close
+
+    def append(self, first_sample: int, samples: np.ndarray) -> None:
+        self.stream.push(first_sample, samples)
+        self.write_until(self.stream.end_sample)
+
+    def write_until(self, end_sample: int) -> None:
+        while self._written < end_sample:
+            part = min(end_sample, self._written + SAMPLE_RATE_HZ)
+            self._file.write(self.stream.read(self._written, part))
+            self._written = part
+
+
+def read_track(path: Path) -> MotionRecording:
     """Read a motion file: ``exp`` (T, 50), ``pose`` (T, 6) with the neck first, and our own ``valid`` (T, 3).
 
     Raises:
@@ -151,7 +162,7 @@ def read_track(path: Path) -> Track:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: np.asarray(file[name]) for name in file.files}
     except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read as npz ({error}); expected arrays exp and pose") from error
+        raise ValueError(f"{path} cannot be read as npz ({error}); expected {ARRAYS}") from error
     expression, pose = arrays.get("exp"), arrays.get("pose")
     if expression is None or pose is None or expression.shape[1:] != (50,) or pose.shape[1:] != (6,):
         found = {name: array.shape for name, array in arrays.items()}
@@ -164,38 +175,20 @@ def read_track(path: Path) -> Track:
         raise ValueError(f"{path}: valid has shape {valid.shape}, expected ({len(motion)}, 3)")
     if not np.isfinite(motion).all():
         raise ValueError(f"{path} holds a number that is not finite; mark such frames in `valid` and write 0")
-    return Track(motion, valid)
+    return MotionRecording(motion, valid)
 
 
-def write_track(path: Path, track: Track) -> None:
+def write_track(path: Path, track: MotionRecording) -> None:
     """Write a motion file in DualTalk's order, with our own ``valid`` beside it."""
     pose = np.concatenate([track.motion[:, 53:56], track.motion[:, 50:53]], axis=1)
     with path.open("xb") as file:
         np.savez_compressed(file, exp=track.motion[:, :50], pose=pose, valid=track.valid)
 
 
-def _open(path: Path) -> soundfile.SoundFile:
-    return soundfile.SoundFile(path, "w", SAMPLE_RATE_HZ, 1, "PCM_16")
-
-
-def _write_until(
-    file: soundfile.SoundFile, stream: SampleStream, written: dict[str, int], topic: str, end: int
-) -> None:
-    while written[topic] < end:
-        part = min(end, written[topic] + SAMPLE_RATE_HZ)
-        file.write(stream.read(written[topic], part))
-        written[topic] = part
-
-
-def _joined(runs: list[tuple[int, npt.NDArray[np.float32], npt.NDArray[np.bool_]]], frames: int) -> Track:
-    track = Track(np.zeros((frames, MOTION_SIZE), np.float32), np.zeros((frames, 3), np.bool_))
-    for first, motion, valid in runs:
-        end = min(first + len(motion), frames)
-        if first < end:
-            track.motion[first:end], track.valid[first:end] = motion[: end - first], valid[: end - first]
-    return track
-
-
-def _shown(shown: ShownMotion, frames: int) -> Track:
-    motion, is_shown = shown.track(frames)
-    return Track(motion, np.repeat(is_shown[:, None], 3, axis=1))
+def _joined(runs: list[tuple[int, MotionRecording]], frames: int) -> MotionRecording:
+    motion, valid = np.zeros((frames, MOTION_CHANNELS), np.float32), np.zeros((frames, len(PARTS)), np.bool_)
+    for first, run in runs:
+        end = min(first + len(run.motion), frames)
+        count = max(end - first, 0)
+        motion[first:end], valid[first:end] = run.motion[:count], run.valid[:count]
+    return MotionRecording(motion, valid)

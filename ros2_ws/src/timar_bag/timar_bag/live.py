@@ -9,13 +9,12 @@ from typing import NamedTuple
 
 from timar_common.clock import NS_PER_S
 from timar_common.config import check, option
-from timar_common.messages import converted, encode
+from timar_common.messages import converted, encode, stamp_ns
 
 from timar_bag.bag import BagReader
 from timar_bag.bag_time import TWO_CLOCKS_NS, BagTime
-from timar_bag.conversation import stamp_ns
-from timar_bag.source import HEARD, Source
-from timar_bag.truth import KNOWN_TOPICS
+from timar_bag.graph_inputs import HEARD, GraphInputs
+from timar_bag.ground_truth import KNOWN_TOPICS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,11 +95,11 @@ class LiveBag:
             ValueError: It cannot be read, or holds nothing to play.
         """
         self._reader.__enter__()
-        self._source = Source(self._reader, self._config.user_sound, self._config.agent_sound)
+        self._inputs = GraphInputs(self._reader, self._config.user_sound, self._config.agent_sound)
         if self._config.topics == "heard":
-            found = {name for name in HEARD if self._source.has(name)}
+            found = {name for name in HEARD if self._inputs.has(name)}
             found |= {"agent/audio_planned"} if "agent/audio" in found else set()
-            self.notes = list(self._source.notes)
+            self.notes = list(self._inputs.notes)
         else:
             found = {name for name in KNOWN_TOPICS if self._reader.has_messages(name)}
         if not found:
@@ -118,14 +117,14 @@ class LiveBag:
         """Close the bag; safe to call more than once."""
         self._reader.close()
 
-    def losses(self) -> list[str]:
-        """Say what could not be read; complete when all was played."""
-        return self._reader.losses + self._source.losses()
+    def issues(self) -> list[str]:
+        """Return what could not be read; complete when all was played."""
+        return self._reader.issues + self._inputs.issues()
 
     def messages(self) -> Iterator[LiveMessage]:
         """Yield what is published, in order."""
         time = BagTime()
-        for entry, data in self._source.messages(self.topics):
+        for entry, data in self._inputs.messages(self.topics):
             if entry.topic not in self.topics:
                 continue
             at_ns = time.arrive(entry.receive_ns)
@@ -136,7 +135,7 @@ class LiveBag:
 
     def _find_stamps_ahead_ns(self) -> int:
         """Return by how much the stamps' clock is ahead of the recorder's; 0 when it is the same one."""
-        for entry, _ in self._source.messages({"user/audio", "user/audio_raw"}):
+        for entry, _ in self._inputs.messages({"user/audio", "user/audio_raw"}):
             samples, rate = entry.message.samples, entry.message.sample_rate
             end_ns = stamp_ns(entry.message) + round(len(samples) * NS_PER_S / max(int(rate), 1))
             ahead_ns = end_ns - entry.receive_ns

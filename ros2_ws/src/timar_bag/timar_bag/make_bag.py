@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from timar_audio.floor import Kind, Speaker
-from timar_common.clock import (
-    FRAMES_PER_SECOND,
-    NOMINAL_NS_PER_SAMPLE,
-    SAMPLE_RATE_HZ,
-    SAMPLES_PER_FRAME,
-)
-from timar_common.messages import Header, new
+from timar_common.clock import NOMINAL_NS_PER_SAMPLE, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
+from timar_common.messages import Header, Message, new
 from timar_common.user_motion import user_motion_message
 
-from timar_bag.out_bag import FRAME_IDS, OutBag, audio_chunk
-from timar_bag.truth import TRUTH_EVENTS, TRUTH_MOTION
+from timar_bag.bag_writer import FRAME_IDS, TopicBagWriter, audio_chunk
+from timar_bag.ground_truth import GROUND_TRUTH_LABELS, GROUND_TRUTH_MOTION
 
 BEGIN_NS = 1_700_000_000_000_000_000
 """ROS time of sample 0; fixed, so that the same files make the same bag."""
@@ -30,18 +26,18 @@ AHEAD_SAMPLES = 2 * SAMPLE_RATE_HZ
 MOTION_FRAMES = 5
 """Motion comes in runs of so many frames."""
 TRACKER_DELAY_FRAMES = 1
-"""A face tracker tells of a frame so much after it was seen."""
+"""A face tracker publishes a frame so much after it was seen."""
 
 
-class Voice(Protocol):
+class SampleReader(Protocol):
     """What a bag asks of a sound: the next samples, fewer at its end; `timar_common.wav.SoundFile` is one."""
 
     def read(self, samples: int) -> npt.NDArray[np.int16]:
         """Return the next samples at 16 kHz, none after the end."""
 
 
-class Samples:
-    """A voice that is known whole."""
+class WholeSound:
+    """A sound that is known whole, read forward."""
 
     def __init__(self, samples: npt.NDArray[np.int16]) -> None:
         self._samples = samples
@@ -53,7 +49,7 @@ class Samples:
 
 
 @dataclasses.dataclass(frozen=True)
-class Track:
+class MotionRecording:
     """Motion of one person, frame by frame from the conversation's first."""
 
     motion: npt.NDArray[np.float32]
@@ -62,8 +58,7 @@ class Track:
     """(T, 3) whether expression, jaw and neck were seen."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Label:
+class SpeechLabel(NamedTuple):
     """A stretch of speech, marked by hand."""
 
     speaker: Speaker
@@ -73,12 +68,12 @@ class Label:
 
 def write_bag(
     path: Path,
-    user: Voice,
-    agent: Voice | None = None,
+    user: SampleReader,
+    agent: SampleReader | None = None,
     *,
-    user_motion: Track | None = None,
-    agent_motion: Track | None = None,
-    labels: Sequence[Label] = (),
+    user_motion: MotionRecording | None = None,
+    agent_motion: MotionRecording | None = None,
+    labels: Sequence[SpeechLabel] = (),
     namespace: str = "",
 ) -> float:
     """Write a conversation that was never live as a bag: sound at its time, the agent's speech planned ahead.
@@ -99,14 +94,17 @@ def write_bag(
         ValueError: The folder exists, or the user's voice has no sample.
         OSError: The bag cannot be written.
     """
-    out = OutBag(path, namespace).open()
+    out = TopicBagWriter(path, namespace).open()
+    tracks = [("user/motion", user_motion, TRACKER_DELAY_FRAMES), (GROUND_TRUTH_MOTION, agent_motion, 0)]
     try:
-        return _Conversation(out, user, agent, user_motion, agent_motion, labels).write()
+        conversation = _ConversationWriter(out, user, agent, _label_events(labels))
+        conversation.tracks += [(topic, track, delay) for topic, track, delay in tracks if track is not None]
+        return conversation.write()
     finally:
         out.close()
 
 
-def read_labels(path: Path, user: str, agent: str) -> list[Label]:
+def read_labels(path: Path, user: str, agent: str) -> list[SpeechLabel]:
     """Read the stretches of two speakers from an RTTM file.
 
     Args:
@@ -131,38 +129,30 @@ def read_labels(path: Path, user: str, agent: str) -> list[Label]:
                 f"line {number} of {path} is {line!r}, expected SPEAKER FILE CHANNEL START LENGTH .. .. NAME"
             ) from None
         if name in speakers:
-            labels.append(Label(speakers[name], begin_s, begin_s + length_s))
+            labels.append(SpeechLabel(speakers[name], begin_s, begin_s + length_s))
     if not labels:
         raise ValueError(f"{path} has no line of {user!r} or {agent!r}; name speakers that are in it")
     return sorted(labels, key=lambda label: label.begin_s)
 
 
-class _Conversation:
+class _ConversationWriter:
     """Write block after block in the order a recorder would have got the messages."""
 
     def __init__(
         self,
-        out: OutBag,
-        user: Voice,
-        agent: Voice | None,
-        user_motion: Track | None,
-        agent_motion: Track | None,
-        labels: Iterable[Label],
+        out: TopicBagWriter,
+        user: SampleReader,
+        agent: SampleReader | None,
+        label_events: list[tuple[int, Message]],
     ) -> None:
-        self._out = out
-        self._user, self._agent = user, agent
-        self._tracks = [
-            (topic, track, delay)
-            for topic, track, delay in (
-                ("user/motion", user_motion, TRACKER_DELAY_FRAMES),
-                (TRUTH_MOTION, agent_motion, 0),
-            )
-            if track is not None
-        ]
-        self._events = sorted(_events(labels))
-        self._planned: list[npt.NDArray[np.int16]] = []
+        self.tracks: list[tuple[str, MotionRecording, int]] = []
+        """Topic, motion, and how many frames later it is published."""
+        self._out, self._user, self._agent = out, user, agent
+        self._has_agent = agent is not None
+        self._label_events = label_events
+        self._planned = np.zeros(0, np.int16)
+        """What is planned and not heard yet."""
         self._planned_end = 0
-        self._heard_end = 0
 
     def write(self) -> float:
         """Write the whole conversation and return its length [s]."""
@@ -171,7 +161,7 @@ class _Conversation:
             end = sample + block.size
             self._plan(end + AHEAD_SAMPLES)
             self._write_block(sample, block)
-            self._write_rest(end)
+            self._write_motion_and_labels(end)
             sample = end
         if not sample:
             raise ValueError("the user's voice holds no sample, so there is no conversation to write")
@@ -182,67 +172,39 @@ class _Conversation:
         message = audio_chunk(first, block, Header(ros_ns(first), FRAME_IDS[Speaker.USER]))
         self._out.write("user/audio_raw", end_ns, message)
         self._out.write("user/audio", end_ns, message)
-        if self._agent is not None or self._planned:
-            header = Header(ros_ns(first), FRAME_IDS[Speaker.AGENT])
-            self._out.write("agent/audio", end_ns, audio_chunk(first, self._hear(block.size), header))
+        if self._has_agent:
+            heard, self._planned = self._planned[: block.size], self._planned[block.size :]
+            heard = np.pad(heard, (0, block.size - heard.size))
+            message = audio_chunk(first, heard, Header(ros_ns(first), FRAME_IDS[Speaker.AGENT]))
+            self._out.write("agent/audio", end_ns, message)
 
     def _plan(self, until_sample: int) -> None:
         while self._agent is not None and self._planned_end < until_sample:
             chunk = self._agent.read(CHUNK)
-            at_ns = ros_ns(max(self._planned_end - AHEAD_SAMPLES, 0))
-            if chunk.size:
-                message = new(
-                    "PlannedAudio",
-                    header=Header(ros_ns(self._planned_end), FRAME_IDS[Speaker.AGENT]),
-                    sample_rate=SAMPLE_RATE_HZ,
-                    first_sample=self._planned_end,
-                    samples=chunk,
-                )
-                self._out.write("agent/audio_planned", at_ns, message)
-                self._planned.append(chunk)
-            else:
+            if not chunk.size:
                 # From here on there is silence, which needs no plan.
                 self._agent = None
-                self._planned.append(np.zeros(0, np.int16))
+                return
+            header = Header(ros_ns(self._planned_end), FRAME_IDS[Speaker.AGENT])
+            fields = {"sample_rate": SAMPLE_RATE_HZ, "first_sample": self._planned_end, "samples": chunk}
+            at_ns = ros_ns(max(self._planned_end - AHEAD_SAMPLES, 0))
+            self._out.write("agent/audio_planned", at_ns, new("PlannedAudio", header=header, **fields))
+            self._planned = np.concatenate([self._planned, chunk])
             self._planned_end += chunk.size
 
-    def _hear(self, samples: int) -> npt.NDArray[np.int16]:
-        heard = np.zeros(samples, np.int16)
-        place = 0
-        while place < samples and self._planned and self._planned[0].size:
-            part = self._planned[0][: samples - place]
-            heard[place : place + part.size] = part
-            place += part.size
-            rest = self._planned[0][part.size :]
-            self._planned = [rest, *self._planned[1:]] if rest.size else self._planned[1:]
-        return heard
-
-    def _write_rest(self, until_sample: int) -> None:
+    def _write_motion_and_labels(self, until_sample: int) -> None:
         """Write the motion that is over by now, and the labels."""
-        for topic, track, delay in self._tracks:
+        at_ns = ros_ns(until_sample)
+        for topic, track, delay in self.tracks:
             end_frame = until_sample // SAMPLES_PER_FRAME - delay
             before = (until_sample - BLOCK) // SAMPLES_PER_FRAME - delay
-            if end_frame > before and end_frame % MOTION_FRAMES == 0:
-                self._write_motion(topic, track, end_frame - MOTION_FRAMES, ros_ns(until_sample))
-        while self._events and self._events[0][0] <= until_sample:
-            sample, label, number, kind = self._events.pop(0)
-            message = new(
-                "TurnEvent",
-                header=Header(ros_ns(sample), FRAME_IDS[Speaker(label[0])]),
-                speaker=label[0],
-                kind=kind,
-                speech_turn=number,
-                first_sample=label[1],
-                end_sample=label[2] if kind == Kind.END else label[1],
-            )
-            self._out.write(TRUTH_EVENTS, ros_ns(until_sample), message)
-
-    def _write_motion(self, topic: str, track: Track, first_frame: int, at_ns: int) -> None:
-        part = slice(first_frame, first_frame + MOTION_FRAMES)
-        motion, valid = track.motion[part], track.valid[part]
-        if len(motion) and valid.any():
-            stamp_ns = ros_ns(first_frame * SAMPLES_PER_FRAME)
-            self._out.write(topic, at_ns, user_motion_message(first_frame, motion, valid, stamp_ns))
+            part = slice(end_frame - MOTION_FRAMES, end_frame)
+            if end_frame > max(before, 0) and end_frame % MOTION_FRAMES == 0 and track.valid[part].any():
+                stamp_ns = ros_ns(part.start * SAMPLES_PER_FRAME)
+                motion = user_motion_message(part.start, track.motion[part], track.valid[part], stamp_ns)
+                self._out.write(topic, at_ns, motion)
+        while self._label_events and self._label_events[0][0] <= until_sample:
+            self._out.write(GROUND_TRUTH_LABELS, at_ns, self._label_events.pop(0)[1])
 
 
 def ros_ns(sample: int) -> int:
@@ -250,19 +212,15 @@ def ros_ns(sample: int) -> int:
     return BEGIN_NS + round(sample * NOMINAL_NS_PER_SAMPLE)
 
 
-def frames_of(seconds: float) -> int:
-    """Return how many whole frames a time has."""
-    return int(seconds * FRAMES_PER_SECOND)
-
-
-def _events(labels: Iterable[Label]) -> list[tuple[int, tuple[int, int, int], int, int]]:
-    """Return (sample, label, number, kind) of starts and ends."""
-    events = []
-    counts = dict.fromkeys(Speaker, 0)
+def _label_events(labels: Sequence[SpeechLabel]) -> list[tuple[int, Message]]:
+    """Return (sample, TurnEvent) of each label's start and end, in order of time."""
+    events, counts = [], Counter[Speaker]()
     for label in labels:
         first, end = round(label.begin_s * SAMPLE_RATE_HZ), round(label.end_s * SAMPLE_RATE_HZ)
-        place = (int(label.speaker), first, end)
-        number = counts[label.speaker]
+        for sample, kind in ((first, Kind.START), (end, Kind.END)):
+            header = Header(ros_ns(sample), FRAME_IDS[label.speaker])
+            fields = {"speaker": int(label.speaker), "kind": int(kind), "speech_turn": counts[label.speaker]}
+            event = new("TurnEvent", header=header, first_sample=first, end_sample=sample, **fields)
+            events.append((sample, event))
         counts[label.speaker] += 1
-        events += [(first, place, number, int(Kind.START)), (end, place, number, int(Kind.END))]
-    return events
+    return sorted(events, key=lambda event: event[0])

@@ -1,4 +1,4 @@
-"""Plays a person's recorded motion along with their voice, as a face tracker would tell of it."""
+"""Plays recorded motion along with its voice: each frame once, when a face tracker would know it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from pathlib import Path
 
 from timar_common.clock import FRAMES_PER_SECOND, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from timar_common.config import check, option
-from timar_common.diagnostics import Report
 from timar_common.user_motion import SeenFrames, check_user_motion
 
 from timar_bag.dualtalk import read_track
-from timar_bag.make_bag import Track
+from timar_bag.make_bag import MotionRecording
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,26 +21,17 @@ class MotionPlayerConfig:
         "", "Recorded motion of the user (npz: exp (T, 50), pose (T, 6) neck and jaw, 25 frames a second)."
     )
     delay_ms: int = option(
-        20,
-        "From a frame's instant, its first sample, until it is told: camera and tracking.",
-        unit="ms",
-        minimum=0,
-        maximum=2000,
-    )
+        20, "From a frame's first sample until it is published: camera and tracking.", unit="ms",
+        minimum=0, maximum=2000,
+    )  # fmt: skip
     run_frames: int = option(
-        1,
-        "Frames in a message; a turn takes only what came before its sound was whole.",
-        unit="frames",
-        minimum=1,
-        maximum=250,
-    )
+        1, "Frames in a message; a turn takes only what came before its sound was whole.", unit="frames",
+        minimum=1, maximum=250,
+    )  # fmt: skip
     catch_up_s: float = option(
-        2.0,
-        "After a gap in the sound, frames older than this are left out.",
-        unit="s",
-        minimum=0.0,
-        maximum=60.0,
-    )
+        2.0, "After a gap in the sound, frames older than this are left out.", unit="s",
+        minimum=0.0, maximum=60.0,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check(self)
@@ -55,24 +45,23 @@ class MotionPlayer:
         config: Delay and length of runs.
     """
 
-    def __init__(self, track: Track, config: MotionPlayerConfig) -> None:
-        self.config = config
-        self.frames_told = 0
+    def __init__(self, track: MotionRecording, config: MotionPlayerConfig) -> None:
+        self.frames_published = 0
         self.frames_left_out = 0
-        """Frames that were too old when the clock had reached them, because it leapt."""
-        self._track = track
+        """Frames that were too old when the clock had reached them, because it jumped."""
+        self._config, self._track = config, track
         self._delay_samples = config.delay_ms * SAMPLE_RATE_HZ // 1000
         self._next_frame: int | None = None
 
     def restart(self) -> None:
-        """Begin anew: the conversation's counter did."""
+        """Begin again: the conversation's counter did."""
         self._next_frame = None
 
-    def hear(self, first_sample: int, samples: int) -> list[SeenFrames]:
+    def append(self, first_sample: int, samples: int) -> list[SeenFrames]:
         """Take in that a block of the user's sound was captured; return the runs known by its end, in order.
 
         Args:
-            first_sample: Its place on the conversation clock [samples], >= 0.
+            first_sample: Its index on the conversation clock [samples], >= 0.
             samples: Its length [samples], > 0.
 
         Raises:
@@ -83,19 +72,23 @@ class MotionPlayer:
                 f"a block of {samples} samples starts at sample {first_sample}, expected one or more samples "
                 "at 0 or later"
             )
-        if self._next_frame is None:
-            self._next_frame = -(-first_sample // SAMPLES_PER_FRAME)
-        end_frame = min(self._known_until(first_sample + samples), len(self._track.motion))
-        self._leave_out_before(end_frame - round(self.config.catch_up_s * FRAMES_PER_SECOND))
+        next_frame, length = self._next_frame, len(self._track.motion)
+        if next_frame is None:
+            next_frame = -(-first_sample // SAMPLES_PER_FRAME)
+        end_frame = min(self._known_until(first_sample + samples), length)
+        oldest = end_frame - round(self._config.catch_up_s * FRAMES_PER_SECOND)
+        self.frames_left_out += max(0, oldest - next_frame)
+        next_frame = max(next_frame, oldest)
         runs = []
-        while self._next_frame < end_frame:
-            first, end = self._next_frame, min(self._next_frame + self.config.run_frames, end_frame)
-            is_whole = end - first == self.config.run_frames or end == len(self._track.motion)
-            if not is_whole:
-                break
-            self._next_frame = end
-            self.frames_told += end - first
-            runs.append(SeenFrames(first, self._track.motion[first:end], self._track.valid[first:end]))
+        while next_frame < end_frame:
+            end = min(next_frame + self._config.run_frames, end_frame)
+            if end - next_frame < self._config.run_frames and end < length:
+                break  # The run is not whole yet.
+            part = slice(next_frame, end)
+            runs.append(SeenFrames(next_frame, self._track.motion[part], self._track.valid[part]))
+            self.frames_published += end - next_frame
+            next_frame = end
+        self._next_frame = next_frame
         return runs
 
     def _known_until(self, end_sample: int) -> int:
@@ -107,23 +100,8 @@ class MotionPlayer:
         begun = (end_sample - 1) // SAMPLES_PER_FRAME + 1
         return max(0, min(tracked, begun))
 
-    def _leave_out_before(self, frame: int) -> None:
-        if self._next_frame is not None and frame > self._next_frame:
-            self.frames_left_out += frame - self._next_frame
-            self._next_frame = frame
 
-    def report(self) -> Report:
-        """Say how far the motion was told."""
-        return Report(
-            values={
-                "frames": len(self._track.motion),
-                "frames_told": self.frames_told,
-                "frames_left_out": self.frames_left_out,
-            }
-        )
-
-
-def load_motion(path: Path) -> Track:
+def load_motion(path: Path) -> MotionRecording:
     """Read a motion file and look at every number that is marked as seen.
 
     Raises:

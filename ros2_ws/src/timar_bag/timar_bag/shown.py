@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from timar_common.clock import FRAMES_PER_SECOND, NS_PER_S
-from timar_common.user_motion import PARTS
-
-from timar_bag.conversation import stamp_ns
+from timar_common.messages import stamp_ns
+from timar_common.user_motion import MOTION_CHANNELS, PARTS
 
 FRAME_NS = NS_PER_S // FRAMES_PER_SECOND
-MOTION_SIZE = 56
 ENOUGH_FRAMES = 4096
+MOST_FRAMES = 24 * 3600 * FRAMES_PER_SECOND
 
 
 @dataclasses.dataclass
@@ -25,8 +24,8 @@ class ShownCounters:
     late_frames: int = 0
     """Came after they were due; somebody who watched did not see them."""
     withdrawn_frames: int = 0
-    """Generated anew by a later message of the same frames."""
-    refused_messages: int = 0
+    """Generated again by a later message of the same frames."""
+    rejected_messages: int = 0
     """Lengths that do not fit, or numbers that are not finite."""
 
 
@@ -43,25 +42,24 @@ class ShownMotion:
         self._shown = FrameRows()
         self._made = FrameRows()
 
-    def take(self, receive_ns: int, message: Any) -> None:
-        """Take a timar_msgs/HeadMotion in, in order of arrival [ns, ROS time]."""
-        frames, first = int(message.frames), int(message.first_frame)
-        parts = [np.asarray(getattr(message, part), np.float32) for part in PARTS]
-        sizes = [place.stop - place.start for place in PARTS.values()]
-        if first < 0 or any(part.size != frames * size for part, size in zip(parts, sizes, strict=True)):
-            self.counters.refused_messages += 1
-            return
-        rows = np.concatenate([part.reshape(frames, -1) for part in parts], axis=1)
-        if not np.isfinite(rows).all():
-            self.counters.refused_messages += 1
-            return
+    def append(self, receive_ns: int, message: Any) -> None:
+        """Take a timar_msgs/HeadMotion in, in order of arrival [ns, ROS time].
+
+        Raises:
+            ValueError: Its lengths do not fit, or a number is not finite; it is counted.
+        """
+        try:
+            rows = _rows(message)
+        except ValueError:
+            self.counters.rejected_messages += 1
+            raise
+        frames, first = len(rows), int(message.first_frame)
         due_ns = stamp_ns(message) + FRAME_NS * np.arange(frames, dtype=np.int64)
         in_time = int(np.searchsorted(due_ns, receive_ns))
-        is_preview = bool(getattr(message, "is_preview", False))
-        self.counters.frames += 0 if is_preview else frames
-        self.counters.late_frames += 0 if is_preview else in_time
         self._shown.put(first + in_time, rows[in_time:])
-        if not is_preview:
+        if not getattr(message, "is_preview", False):
+            self.counters.frames += frames
+            self.counters.late_frames += in_time
             self.counters.withdrawn_frames += self._made.put(first, rows)
 
     @property
@@ -89,7 +87,7 @@ class FrameRows:
 
     def __init__(self) -> None:
         self.end = 0
-        self.rows: npt.NDArray[np.float32] = np.zeros((ENOUGH_FRAMES, MOTION_SIZE), np.float32)
+        self.rows: npt.NDArray[np.float32] = np.zeros((ENOUGH_FRAMES, MOTION_CHANNELS), np.float32)
         self.is_known: npt.NDArray[np.bool_] = np.zeros(ENOUGH_FRAMES, np.bool_)
 
     def reach(self, end: int) -> None:
@@ -103,7 +101,7 @@ class FrameRows:
         if end > len(self.is_known):
             # In place, for an hour of motion is not to be held twice; so nobody may keep a view of them.
             size = max(end, len(self.is_known) * 5 // 4)
-            self.rows.resize((size, MOTION_SIZE), refcheck=False)
+            self.rows.resize((size, MOTION_CHANNELS), refcheck=False)
             self.is_known.resize(size, refcheck=False)
         self.end = max(self.end, end)
 
@@ -128,24 +126,30 @@ class FrameRows:
 
     def track(self, frames: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Return (T, 56) rows, an unknown one holding the last known one, and (T,) which are known."""
-        known = self._known(frames)
-        place = np.maximum.accumulate(np.where(known, np.arange(frames), -1))
-        rows = np.zeros((frames, MOTION_SIZE), np.float32)
-        rows[place >= 0] = self.rows[place[place >= 0]]
-        return rows, known
+        rows, known = self.whole(frames)
+        last = np.maximum.accumulate(np.where(known, np.arange(frames), -1))
+        return np.where(last[:, None] >= 0, rows[last], np.float32(0)), known
 
     def whole(self, frames: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Return (T, 56) rows as they were written, and (T,) which are known."""
-        rows = np.zeros((frames, MOTION_SIZE), np.float32)
+        rows, known = np.zeros((frames, MOTION_CHANNELS), np.float32), np.zeros(frames, np.bool_)
         count = min(frames, self.end)
-        rows[:count] = self.rows[:count]
-        return rows, self._known(frames)
-
-    def _known(self, frames: int) -> npt.NDArray[np.bool_]:
-        known = np.zeros(frames, np.bool_)
-        count = min(frames, self.end)
-        known[:count] = self.is_known[:count]
-        return known
+        rows[:count], known[:count] = self.rows[:count], self.is_known[:count]
+        return rows, known
 
 
-MOST_FRAMES = 24 * 3600 * FRAMES_PER_SECOND
+def _rows(message: Any) -> npt.NDArray[np.float32]:
+    """Return a HeadMotion's (frames, 56) numbers; raise ValueError when they cannot be true."""
+    frames = int(message.frames)
+    parts = {name: np.asarray(getattr(message, name), np.float32) for name in PARTS}
+    if frames < 1 or any(part.size != frames * (PARTS[n].stop - PARTS[n].start) for n, part in parts.items()):
+        sizes = [f"{part.size} {name}" for name, part in parts.items()]
+        raise ValueError(
+            f"{', '.join(sizes[:-1])} and {sizes[-1]} numbers do not make {frames} frames of 50, 3 and 3"
+        )
+    if message.first_frame < 0:
+        raise ValueError(f"motion starts at frame {message.first_frame}, expected 0 or later")
+    rows = np.concatenate([part.reshape(frames, -1) for part in parts.values()], axis=1)
+    if not np.isfinite(rows).all():
+        raise ValueError("the motion holds a number that is not finite")
+    return rows

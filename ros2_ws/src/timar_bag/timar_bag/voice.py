@@ -23,7 +23,7 @@ SILENCE_DBFS = -60.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Voice:
+class RecordedVoice:
     """One voice without its sound.
 
     Block arrays hold one entry for each block that brought something new, in order of the clock; envelope
@@ -42,12 +42,25 @@ class Voice:
     """Of each hop, full scale = 1."""
     peak: Floats
     """Largest magnitude in each hop, full scale = 1."""
-    samples_in: int
-    """Samples really heard."""
-    samples_lost: int
-    """Samples that stand as silence: filled in by the sender, or missing between two blocks."""
     samples_repeated: int
     """Samples that came more than once."""
+    wrong_rate_blocks: int
+    """Blocks that say another rate than 16 kHz."""
+
+    @property
+    def gaps(self) -> Integers:
+        """Samples missing between each block and its successor."""
+        return self.block_first_sample[1:] - (self.block_first_sample + self.block_samples)[:-1]
+
+    @property
+    def samples_in(self) -> int:
+        """Samples really heard."""
+        return int(self.block_samples.sum() - self.block_filled.sum())
+
+    @property
+    def samples_lost(self) -> int:
+        """Samples that stand as silence: filled in by the sender, or missing between two blocks."""
+        return int(self.block_filled.sum() + self.gaps.sum())
 
     @property
     def end_sample(self) -> int:
@@ -80,8 +93,12 @@ class Voice:
         """Return the level around each hop: root mean square over 50 ms, at least -60 dBFS."""
         # An odd number of hops, so that the window is centred: half a hop would show as lag.
         kernel = np.ones(LEVEL_HOPS) / LEVEL_HOPS
-        power = np.convolve(self.mean_square, kernel, mode="same")
-        return np.asarray(10.0 * np.log10(np.maximum(power, 10 ** (SILENCE_DBFS / 10))), np.float64)
+        return decibels(np.convolve(self.mean_square, kernel, mode="same"))
+
+
+def decibels(power: Floats) -> Floats:
+    """Return powers (full scale = 1) as levels [dBFS], at least `SILENCE_DBFS`."""
+    return np.asarray(10.0 * np.log10(np.maximum(power, 10 ** (SILENCE_DBFS / 10))), np.float64)
 
 
 class VoiceTrack:
@@ -92,17 +109,21 @@ class VoiceTrack:
         self._columns = tuple(array.array("q") for _ in range(5))
         self._square = array.array("d")
         self._peak = array.array("d")
-        self._first_hop = 0
-        self._end = 0
-        self._repeated = 0
+        self._first_hop = self._end = self._repeated = self._wrong_rate = 0
 
     @property
     def is_started(self) -> bool:
         """Whether a block came."""
         return bool(self._columns[0])
 
-    def push(
-        self, first_sample: int, samples: npt.NDArray[np.int16], filled: int, stamp_ns: int, receive_ns: int
+    def append(
+        self,
+        first_sample: int,
+        samples: npt.NDArray[np.int16],
+        filled: int,
+        stamp_ns: int,
+        receive_ns: int,
+        sample_rate_hz: int = SAMPLE_RATE_HZ,
     ) -> None:
         """Take one block in.
 
@@ -110,9 +131,10 @@ class VoiceTrack:
             ValueError: It starts before sample 0 or far behind its predecessor, is empty, or has more filled
                 samples than samples.
         """
-        if first_sample < 0 or not samples.size or filled > samples.size:
+        size = int(samples.size)
+        if first_sample < 0 or not size or filled > size:
             raise ValueError(
-                f"a block of {samples.size} samples, {filled} filled, from {first_sample} on is impossible"
+                f"a block of {size} samples, {filled} filled, from {first_sample} on is impossible"
             )
         if not self.is_started:
             self._end = first_sample
@@ -121,21 +143,21 @@ class VoiceTrack:
             raise ValueError(
                 f"a block from {first_sample} on comes after sample {self._end}, which is no gap"
             )
-        repeated = min(max(0, self._end - first_sample), int(samples.size))
+        repeated = min(max(0, self._end - first_sample), size)
         self._repeated += repeated
-        if repeated == samples.size:
+        self._wrong_rate += sample_rate_hz != SAMPLE_RATE_HZ
+        if repeated == size:
             return
-        fresh = int(samples.size) - repeated
-        begin = first_sample + repeated
-        block = (
-            begin, fresh, min(filled, fresh), stamp_ns + round(repeated * NOMINAL_NS_PER_SAMPLE), receive_ns
-        )  # fmt: skip
-        for column, value in zip(self._columns, block, strict=True):
+        begin, fresh = first_sample + repeated, size - repeated
+        # Which of a block's samples are filled is not told; they count as spread evenly over it.
+        filled -= filled * repeated // size
+        begin_ns = stamp_ns + round(repeated * NOMINAL_NS_PER_SAMPLE)
+        for column, value in zip(self._columns, (begin, fresh, filled, begin_ns, receive_ns), strict=True):
             column.append(value)
         self._end = begin + fresh
-        self._add_to_envelope(begin, samples[repeated:])
+        self._add_to_envelope(begin, samples[repeated:].astype(np.float64))
 
-    def finish(self) -> Voice:
+    def finish(self) -> RecordedVoice:
         """Return the voice.
 
         Raises:
@@ -143,36 +165,26 @@ class VoiceTrack:
         """
         if not self.is_started:
             raise RuntimeError("a voice without a block has no envelope; ask is_started first")
-        first, length, filled, stamp, receive = (np.array(column, np.int64) for column in self._columns)
-        gaps = int((first[1:] - (first + length)[:-1]).sum())
-        return Voice(
-            block_first_sample=first,
-            block_samples=length,
-            block_filled=filled,
-            block_stamp_ns=stamp,
-            block_receive_ns=receive,
+        return RecordedVoice(
+            *(np.array(column, np.int64) for column in self._columns),
             envelope_first_sample=self._first_hop * HOP_SAMPLES,
-            mean_square=np.array(self._square) / (HOP_SAMPLES * FULL_SCALE**2),
+            mean_square=np.array(self._square) / (HOP_SAMPLES * float(FULL_SCALE) ** 2),
             peak=np.array(self._peak) / FULL_SCALE,
-            samples_in=int(length.sum() - filled.sum()),
-            samples_lost=int(filled.sum()) + gaps,
             samples_repeated=self._repeated,
+            wrong_rate_blocks=self._wrong_rate,
         )
 
-    def _add_to_envelope(self, first_sample: int, samples: npt.NDArray[np.int16]) -> None:
+    def _add_to_envelope(self, first_sample: int, values: Floats) -> None:
         """Add each hop's part of a block; a hop may be split over two blocks, and lost hops stay silent."""
         hops = -(-self._end // HOP_SAMPLES) - self._first_hop
         missing = bytes(8 * max(0, hops - len(self._square)))
         self._square.frombytes(missing)
         self._peak.frombytes(missing)
-        values = samples.astype(np.float64)
-        hop = first_sample // HOP_SAMPLES
-        begin = 0
+        hop, begin = first_sample // HOP_SAMPLES, 0
         while begin < values.size:
-            end = min(values.size, (hop + 1) * HOP_SAMPLES - first_sample)
+            end = (hop + 1) * HOP_SAMPLES - first_sample
             part = values[begin:end]
-            place = hop - self._first_hop
-            self._square[place] += float(part @ part)
-            self._peak[place] = max(self._peak[place], float(np.abs(part).max()))
-            begin = end
-            hop += 1
+            index = hop - self._first_hop
+            self._square[index] += float(part @ part)
+            self._peak[index] = max(self._peak[index], float(np.abs(part).max()))
+            hop, begin = hop + 1, end

@@ -78,28 +78,33 @@ class SampleStream:
         Args:
             first_sample: Place of its first sample on the conversation clock, >= 0.
             samples: (n,) int16.
-            filled_samples: How many of them the sender already put in as silence.
+            filled_samples: How many of them the sender already put in as silence. Their places within the
+                block are not told, so they count as spread evenly over it: sums over any partition are exact.
 
         Returns:
             How many samples of silence were put before it because sound was lost.
 
         Raises:
-            ValueError: The index is negative or jumps further forward than `max_gap`, or the block is not
-                one row of int16.
+            ValueError: The index is negative or jumps further forward than `max_gap`, the block is not one
+                row of int16, or more samples are filled than there are.
         """
         if samples.ndim != 1 or samples.dtype != np.int16:
             raise ValueError(f"a block is one row of int16, got {samples.dtype} of shape {samples.shape}")
+        if not 0 <= filled_samples <= samples.size:
+            raise ValueError(
+                f"{filled_samples} of {samples.size} samples are said to be filled, expected a part"
+            )
         gap = self.gap_before(first_sample)
         if self._first is None:
             self._first = self._end = first_sample
         if gap > 0:
-            self._write(np.zeros(gap, np.int16), is_filled=True)
+            self._write(np.zeros(gap, np.int16), np.ones(gap, np.bool_))
             self.counters.lost += gap
         repeated = min(max(0, -gap), samples.size)
         self.counters.repeated += repeated
         fresh = samples[repeated:]
         if fresh.size:
-            self._write(fresh, is_filled=filled_samples >= samples.size)
+            self._write(fresh, _spread(filled_samples, samples.size)[repeated:])
             self.counters.received += fresh.size
         return max(0, gap)
 
@@ -133,16 +138,23 @@ class SampleStream:
             place += length
         return out
 
-    def _write(self, samples: npt.NDArray[np.int16], *, is_filled: bool) -> None:
+    def _write(self, samples: npt.NDArray[np.int16], is_filled: npt.NDArray[np.bool_]) -> None:
         end = self._end + samples.size
-        kept = samples[-self._ring.size :]
+        kept, is_filled = samples[-self._ring.size :], is_filled[-self._ring.size :]
         place = 0
         for stretch in _stretches(end - kept.size, end, self._ring.size):
             length = stretch.stop - stretch.start
             self._ring[stretch] = kept[place : place + length]
-            self._filled[stretch] = is_filled
+            self._filled[stretch] = is_filled[place : place + length]
             place += length
         self._end = end
+
+
+def _spread(filled: int, size: int) -> npt.NDArray[np.bool_]:
+    """Return `size` flags of which exactly `filled` are true, spread evenly."""
+    if filled in (0, size):
+        return np.full(size, filled > 0)
+    return np.diff(np.arange(size + 1) * filled // size) > 0
 
 
 def _stretches(first: int, end: int, size: int) -> tuple[slice, ...]:

@@ -1,10 +1,10 @@
-"""What may be set in the driver node."""
+"""Parameters of the driver: which robot, what moves it, how often, how it stops."""
 
 from __future__ import annotations
 
 import dataclasses
 
-from timar_common.config import check, option
+from timar_common.config import check, number, option
 
 from timar_driver.simulated_driver import ServoConfig
 from timar_driver.stop_sequence import CATEGORIES
@@ -31,36 +31,32 @@ class DriverConfig:
         "How the robot stops; robot: as its hardware file says, or hold without one.",
         choices=("robot", *CATEGORIES),
     )
-    rate_hz: float = option(100.0, "Commands a second.", unit="Hz", minimum=20.0, maximum=500.0)
-    states_every: int = option(
-        2, "A joint state is published every so many commands.", minimum=1, maximum=100
+    rate_hz: float = number(100.0, "Commands a second.", 20.0, 500.0, "Hz")
+    states_every: int = number(2, "A joint state is published every so many commands.", 1, 100)
+    realtime_priority: int = number(
+        20, "Real-time priority of the loop, where the kernel allows one; 0 asks for none.", 0, 90
     )
-    realtime_priority: int = option(
-        20,
-        "Real-time priority of the loop, where the kernel allows one; 0 asks for none.",
-        minimum=0,
-        maximum=90,
-    )
-    servo_delay_ms: float = option(
-        _SERVO.delay_ms, "Delay of a simulated servo.", unit="ms", minimum=2.0, maximum=200.0
-    )
-    servo_noise_rad: float = option(
-        _SERVO.noise_rad, "Noise of a simulated position.", unit="rad", minimum=0.0, maximum=0.05
-    )
-    watchdog_ms: float = option(
+    servo_delay_ms: float = number(_SERVO.delay_ms, "Delay of a simulated servo.", 2.0, 200.0, "ms")
+    servo_noise_rad: float = number(_SERVO.noise_rad, "Noise of a simulated position.", 0.0, 0.05, "rad")
+    watchdog_ms: float = number(
         _SERVO.watchdog_ms,
-        "Simulated servos stop by themselves after this long without a command.",
-        unit="ms",
-        minimum=20.0,
-        maximum=2000.0,
+        "Simulated servos stop by themselves after this long without a command; two cycles at least.",
+        20.0,
+        2000.0,
+        "ms",
     )
-    seed: int = option(0, "Of the simulated noise.", minimum=0, maximum=2**31 - 1)
+    seed: int = number(0, "Of the simulated noise.", 0, 2**31 - 1)
 
     def __post_init__(self) -> None:
         check(self)
         if self.port and self.driver != "hardware":
             raise ValueError(
                 f"DriverConfig.port is {self.port!r} and driver is 'simulated'; set driver to hardware"
+            )
+        if self.watchdog_ms < 2e3 / self.rate_hz:
+            raise ValueError(
+                f"DriverConfig.watchdog_ms is {self.watchdog_ms:g} at {self.rate_hz:g} commands a second, "
+                f"expected at least two cycles, {2e3 / self.rate_hz:g} ms: raise it, or rate_hz"
             )
 
     def servo(self) -> ServoConfig:

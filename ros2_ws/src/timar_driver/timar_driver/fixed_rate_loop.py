@@ -1,4 +1,4 @@
-"""Call a function at a steady rate from a thread of its own, and know how steady it was."""
+"""Fixed-rate loop: call a function on a grid of instants in a real-time thread; measure its lateness."""
 
 from __future__ import annotations
 
@@ -18,12 +18,16 @@ class FixedRateLoop:
     """A thread that keeps to a grid of instants; instants that are missed are left out and counted.
 
     Args:
-        period_ns: Between two calls.
+        period_ns: Between two calls, > 0.
         call: Gets the time of CLOCK_MONOTONIC [ns].
         priority: Of the kernel's real-time scheduling, 1..99; 0 asks for none.
     """
 
     def __init__(self, period_ns: int, call: Callable[[int], None], priority: int = 0) -> None:
+        if period_ns <= 0 or not 0 <= priority <= 99:
+            raise ValueError(
+                f"period_ns is {period_ns} and priority {priority}, expected above 0, and 0 to 99"
+            )
         self.late_ms = Percentiles(4096)
         """By how much calls came after their instant."""
         self.busy_ms = Percentiles(4096)
@@ -32,7 +36,7 @@ class FixedRateLoop:
         self.scheduling = "not started"
         self._period_ns, self._call, self._priority = period_ns, call, priority
         self._wanted_end = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="steady loop", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="fixed-rate loop", daemon=True)
 
     @property
     def is_running(self) -> bool:

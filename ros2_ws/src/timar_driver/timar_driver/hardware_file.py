@@ -263,23 +263,27 @@ def _servo(name: str, entry: YamlMap, protocol: ServoProtocol, ends: tuple[float
     )
     entry.refuse_rest()
     low, high = servo.tick_range
-    if servo.sign not in (1, -1):
-        raise entry.error(f"sign is {servo.sign}, expected 1 or -1", "sign")
-    if not ends[0] <= servo.lower_rad < servo.upper_rad <= ends[1]:
-        raise entry.error(
-            f"position_rad is [{servo.lower_rad:g}, {servo.upper_rad:g}], expected lower < upper within the "
-            f"URDF's [{ends[0]:g}, {ends[1]:g}]",
+    lower, upper, velocity = servo.lower_rad, servo.upper_rad, servo.velocity_rad_s
+    for key, is_possible, rule in (
+        ("sign", servo.sign in (1, -1), f"sign is {servo.sign}, expected 1 or -1"),
+        (
             "position_rad",
-        )
-    if servo.velocity_rad_s > ends[2]:
-        raise entry.error(
-            f"velocity_rad_s is {servo.velocity_rad_s:g}, above the URDF's {ends[2]:g}: lower it",
+            ends[0] <= lower < upper <= ends[1],
+            f"position_rad is [{lower:g}, {upper:g}], expected lower < upper within the URDF's "
+            f"[{ends[0]:g}, {ends[1]:g}]",
+        ),
+        (
             "velocity_rad_s",
-        )
-    if low < 0 or high > last_tick:
-        raise entry.error(
+            velocity <= ends[2],
+            f"velocity_rad_s is {velocity:g}, above the URDF's {ends[2]:g}: lower it",
+        ),
+        (
+            "zero_tick",
+            low >= 0 and high <= last_tick,
             f"the joint's range is [{low}, {high}] ticks of its servo, expected within 0 to {last_tick}: "
             f"mount the horn so that zero_tick {servo.zero_tick} lies in the middle",
-            "zero_tick",
-        )
+        ),
+    ):
+        if not is_possible:
+            raise entry.error(rule, key)
     return servo

@@ -6,10 +6,10 @@ documents itself (`/docs` of a running daemon), so nothing of the robot's own so
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
-import urllib.error
 import urllib.request
 from typing import Any
 
@@ -111,14 +111,15 @@ class ReachyMiniDriver(JointDriver):
         self._states: ClientConnection | None = None
         self._reader: threading.Thread | None = None
         self._lock = threading.Lock()
-        self._newest: tuple[int, Array, Array] | None = None
+        self._newest = (0, np.zeros(len(JOINTS)), np.zeros(len(JOINTS)))
+        """When the last state came, and its (J,) positions and velocities."""
         self._sent_ns = self._refused = self._bad_states = 0
         self._is_silence_reported = self._has_torque = False
-        self._motors = self._other_hand = ""
+        self._motors = self._other_controller = ""
 
     def activate(self, now_ns: int) -> Measurement:
         """Find the daemon, wait until its own moves are over, and hold the pose that it reports."""
-        status = self._get("/api/daemon/status")
+        status = self._call("/api/daemon/status")
         if status.get("state") != "running":
             raise RuntimeError(
                 f"the Reachy Mini daemon at {self._address} is {status.get('state')!r}, expected running: "
@@ -127,7 +128,7 @@ class ReachyMiniDriver(JointDriver):
         self._close()
         self._wait_until_idle()
         try:
-            here = self._array(positions_of(self._get("/api/state/full")))
+            here = self._array(positions_of(self._call("/api/state/full")))
         except ValueError as error:
             raise RuntimeError(str(error)) from error
         try:
@@ -136,13 +137,13 @@ class ReachyMiniDriver(JointDriver):
         except (OSError, WebSocketException) as error:
             raise HardwareGoneError(f"the Reachy Mini daemon refuses its stream: {error}") from error
         self._newest, self._is_silence_reported = (now_ns, here, np.zeros_like(here)), False
-        self._motors = self._other_hand = ""
+        self._motors = self._other_controller = ""
         self._reader = threading.Thread(target=self._listen, args=(self._states,), daemon=True)
         self._reader.start()
         self._limiter.start(here, now_ns)
         self._sent_ns = 0
         self._stream(self._limiter.command)
-        self._post("/api/motors/set_mode/enabled")
+        self._call("/api/motors/set_mode/enabled", is_post=True)
         self._has_torque = True
         return Measurement(here, np.zeros_like(here))
 
@@ -152,7 +153,7 @@ class ReachyMiniDriver(JointDriver):
         While somebody else moves the robot nothing goes out; afterwards it is led back gently.
         """
         command = self._limiter.step(positions, now_ns)
-        if self._has_torque and self._other_hand:
+        if self._has_torque and self._other_controller:
             return self._give_way()
         if self._has_torque and now_ns - self._sent_ns >= 0.9e9 / RATE_HZ:
             self._stream(command)
@@ -161,13 +162,12 @@ class ReachyMiniDriver(JointDriver):
 
     def read(self, now_ns: int) -> Measurement:
         """Return what the daemon reported last."""
-        with self._lock:
-            newest = self._newest
-        if newest is None or self._reader is None:
+        if self._reader is None:
             raise RuntimeError("the Reachy Mini driver is not active; call activate() first")
         if not self._reader.is_alive():
             raise HardwareGoneError(f"the Reachy Mini daemon at {self._address} is gone; start it again")
-        reported_ns, positions, velocities = newest
+        with self._lock:
+            reported_ns, positions, velocities = self._newest
         silent_s = (now_ns - reported_ns) * 1e-9
         if silent_s > _SILENT_S and not self._is_silence_reported:
             self._is_silence_reported = True
@@ -178,7 +178,7 @@ class ReachyMiniDriver(JointDriver):
         """Switch the motors off at 0; the daemon knows nothing in between."""
         if share <= 0.0 and self._has_torque:
             self._has_torque = False
-            self._post("/api/motors/set_mode/disabled")
+            self._call("/api/motors/set_mode/disabled", is_post=True)
 
     def deactivate(self, now_ns: int) -> None:
         """Leave the daemon; it goes on holding its last target."""
@@ -186,7 +186,7 @@ class ReachyMiniDriver(JointDriver):
 
     def faults(self) -> tuple[str, ...]:
         """Say what the daemon refused, and who else moves the robot."""
-        found = [self._other_hand] if self._other_hand else []
+        found = [self._other_controller] if self._other_controller else []
         found += [f"{name} is being led back to its command" for name in self._limiter.rejoining]
         if self._refused:
             found.append(f"the Reachy Mini daemon refused {self._refused} targets; see its log")
@@ -202,7 +202,7 @@ class ReachyMiniDriver(JointDriver):
     def _give_way(self) -> Array:
         """Start again from where somebody else has put the joints."""
         with self._lock:
-            here = self._newest[1] if self._newest is not None else self._limiter.command
+            here = self._newest[1]
         for joint, position in enumerate(here.tolist()):
             self._limiter.rejoin(joint, position)
         return self._limiter.command
@@ -216,18 +216,12 @@ class ReachyMiniDriver(JointDriver):
         target = target_of(dict(zip(self.joint_names, command.tolist(), strict=True)))
         try:
             self._commands.send(json.dumps(target))
-            self._drain(self._commands)
+            with contextlib.suppress(TimeoutError):
+                # The daemon answers a target only to refuse it.
+                while self._commands.recv(timeout=0):
+                    self._refused += 1
         except (OSError, WebSocketException) as error:
             raise HardwareGoneError(f"the Reachy Mini daemon at {self._address} is gone: {error}") from error
-
-    def _drain(self, commands: ClientConnection) -> None:
-        """The daemon answers a target only to refuse it."""
-        while True:
-            try:
-                commands.recv(timeout=0)
-            except TimeoutError:
-                return
-            self._refused += 1
 
     def _listen(self, states: ClientConnection) -> None:
         """Keep the newest state, and look who moves the robot, until the connection ends."""
@@ -243,25 +237,27 @@ class ReachyMiniDriver(JointDriver):
                     continue
                 self._motors = str(state.get("control_mode") or "")
                 if now_ns - asked_ns > _ASK_EVERY_S * 1e9:
-                    self._look_for_another_hand()
+                    self._look_for_another_controller()
                     asked_ns = now_ns
                 with self._lock:
-                    then_ns, there, _ = self._newest or (now_ns, here, here)
+                    then_ns, there, _ = self._newest
                     dt_s = max(1e-3, (now_ns - then_ns) * 1e-9)
                     self._newest = (now_ns, here, (here - there) / dt_s)
         except (OSError, WebSocketException, HardwareGoneError):
             return
 
-    def _look_for_another_hand(self) -> None:
+    def _look_for_another_controller(self) -> None:
         if self._plays_a_move():
-            self._other_hand = "the Reachy Mini daemon plays a move of its own; nothing is sent until it ends"
+            self._other_controller = (
+                "the Reachy Mini daemon plays a move of its own; nothing is sent until it ends"
+            )
         elif self._has_torque and self._motors not in ("", "enabled"):
-            self._other_hand = (
+            self._other_controller = (
                 f"somebody switched Reachy Mini's motors to {self._motors!r}; nothing is sent until they are "
                 "enabled again"
             )
         else:
-            self._other_hand = ""
+            self._other_controller = ""
 
     def _plays_a_move(self) -> bool:
         """Ask with an empty target, which moves nothing.
@@ -269,7 +265,7 @@ class ReachyMiniDriver(JointDriver):
         The list of moves does not know those of every client, and the stream of targets leaves targets out
         without a word while a move is played.
         """
-        return bool(self._post("/api/move/set_target").get("status") == "ignored")
+        return bool(self._call("/api/move/set_target", is_post=True).get("status") == "ignored")
 
     def _wait_until_idle(self) -> None:
         end_s = time.monotonic() + _IDLE_WITHIN_S
@@ -284,21 +280,15 @@ class ReachyMiniDriver(JointDriver):
     def _connect(self, path: str) -> ClientConnection:
         return connect(f"ws://{self._address}{path}", open_timeout=_TIMEOUT_S, close_timeout=_CLOSE_S)
 
-    def _get(self, path: str) -> Any:
-        return self._http(urllib.request.Request(f"http://{self._address}{path}"))
-
-    def _post(self, path: str) -> Any:
-        headers = {"Content-Type": "application/json"}
-        address = f"http://{self._address}{path}"
-        return self._http(urllib.request.Request(address, data=b"{}", headers=headers, method="POST"))
-
-    def _http(self, request: urllib.request.Request) -> Any:
+    def _call(self, path: str, is_post: bool = False) -> Any:
+        request = urllib.request.Request(f"http://{self._address}{path}", b"{}" if is_post else None)
+        request.add_header("Content-Type", "application/json")
         try:
             with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
                 return json.loads(answer.read())
-        except (urllib.error.URLError, OSError, ValueError) as error:
+        except (OSError, ValueError) as error:
             raise HardwareGoneError(
-                f"the Reachy Mini daemon at {self._address} does not answer {request.selector}: {error}; "
+                f"the Reachy Mini daemon at {self._address} does not answer {path}: {error}; "
                 "start reachy-mini-daemon there"
             ) from error
 

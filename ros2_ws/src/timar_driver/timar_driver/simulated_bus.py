@@ -82,9 +82,14 @@ class SimulatedBus:
                 continue
             self.requests += 1
             self.advance(now_ns)
-            for servo in self._listening(now_ns):
+            listening = {
+                key: servo
+                for key, servo in self.servos.items()
+                if key not in self.silent and servo.is_awake(now_ns)
+            }
+            for servo in listening.values():
                 servo.note_request(now_ns)
-            replies += self._answer(packet, now_ns)
+            replies += self._answer(packet, listening, now_ns)
         return b"".join(map(self._on_the_line, replies))
 
     def advance(self, now_ns: int) -> None:
@@ -97,15 +102,7 @@ class SimulatedBus:
         for servo_id in servo_ids:
             self.servos[servo_id].reboot(now_ns)
 
-    def _listening(self, now_ns: int) -> list[SimulatedServo]:
-        return [
-            servo
-            for servo in self.servos.values()
-            if servo.servo_id not in self.silent and servo.is_awake(now_ns)
-        ]
-
-    def _answer(self, request: Packet, now_ns: int) -> list[bytes]:
-        listening = {servo.servo_id: servo for servo in self._listening(now_ns)}
+    def _answer(self, request: Packet, listening: Mapping[int, SimulatedServo], now_ns: int) -> list[bytes]:
         address, size, rest = self._address_and_size(request.parameters)
         if request.code == SYNC_READ:
             asked = [listening[key] for key in rest if key in listening]

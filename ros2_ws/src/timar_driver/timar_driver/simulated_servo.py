@@ -6,12 +6,11 @@ import dataclasses
 import math
 
 from timar_common.config import check, number
+from timar_common.suggest import refuse_unknown
 
 from timar_driver.registers import Register
 from timar_driver.servo_models import ServoFamily, ServoModel
 from timar_driver.simulated_motor import follow
-
-_ERROR_BIT = {"voltage": 0, "overheated": 2, "overload": 5}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,14 +156,14 @@ class SimulatedServo:
         self._awake_ns = now_ns + int(self.config.boot_ms * 1e6)
 
     def inject_fault(self, fault: str) -> None:
-        """Have a hardware fault: "overload", "overheated" or "voltage"; the dangerous ones end the torque.
+        """Have a hardware fault of the family's table, such as "overload"; the dangerous ones end the torque.
 
         Raises:
             ValueError: There is no such fault.
         """
-        if fault not in _ERROR_BIT:
-            raise ValueError(f"a servo has no fault {fault!r}; the faults are: {', '.join(_ERROR_BIT)}")
-        self._values["error"] |= 1 << _ERROR_BIT[fault]
+        bits = {text: bit for bit, text in self.family.fault_bits.items()}
+        refuse_unknown("fault", [fault], bits, owner=f"a {self.family.name} servo")
+        self._values["error"] |= 1 << bits[fault]
         if self._values["error"] & self.family.shutdown_bits:
             self._values["torque_enable"] = 0
             self._begin_to_sag()

@@ -1,4 +1,4 @@
-"""How a robot ends: brake, and by its category hold, let the torque ease away, or park first.
+"""Stop sequence of a robot: brake, then by its category hold, fade the torque, or park first.
 
 A stop is a short motion of its own, in known steps and known time; nothing outside can lengthen it.
 """
@@ -9,7 +9,7 @@ import dataclasses
 import enum
 
 import numpy as np
-from timar_common.config import check, option
+from timar_common.config import check, number, option
 
 from timar_driver.driver import Array, JointLimits
 
@@ -28,20 +28,14 @@ class StopConfig:
         "brake, go to the parking pose, and only there let the torque fade (for a heavy head).",
         choices=CATEGORIES,
     )
-    brake_s: float = option(
-        0.25, "From full speed to rest at most so long.", unit="s", minimum=0.02, maximum=1.0
+    brake_s: float = number(0.25, "From full speed to rest at most so long.", 0.02, 1.0, "s")
+    park_speed_share: float = number(
+        0.25, "Part of the joints' speed used on the way to the parking pose.", 0.02, 1.0
     )
-    park_speed_share: float = option(
-        0.25, "Part of the joints' speed used on the way to the parking pose.", minimum=0.02, maximum=1.0
-    )
-    park_within_s: float = option(
-        3.0, "The way to the parking pose takes at most so long.", unit="s", minimum=0.2, maximum=5.0
-    )
-    settle_s: float = option(0.5, "A parked joint has so long to arrive.", unit="s", minimum=0.1, maximum=1.0)
-    park_tolerance_rad: float = option(
-        0.05, "A joint nearer than this is parked.", unit="rad", minimum=0.005, maximum=0.3
-    )
-    ease_s: float = option(0.5, "The torque fades in this time.", unit="s", minimum=0.0, maximum=1.0)
+    park_within_s: float = number(3.0, "The way to the parking pose takes at most so long.", 0.2, 5.0, "s")
+    settle_s: float = number(0.5, "A parked joint has so long to arrive.", 0.1, 1.0, "s")
+    park_tolerance_rad: float = number(0.05, "A joint nearer than this is parked.", 0.005, 0.3, "rad")
+    ease_s: float = number(0.5, "The torque fades in this time.", 0.0, 1.0, "s")
 
     def __post_init__(self) -> None:
         check(self)
@@ -69,17 +63,6 @@ _AFTER_BRAKE = {
     "ease_and_release": StopStage.EASE,
     "park_then_release": StopStage.PARK,
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class StopStep:
-    """What to do now."""
-
-    positions: Array
-    """(J,) [rad]."""
-    effort: float
-    """Share of the full torque, 0 for off."""
-    stage: StopStage
 
 
 class StopSequence:
@@ -111,59 +94,61 @@ class StopSequence:
         self._from = np.clip(positions, limits.lower, limits.upper)
         self._since_ns, self._lasts_s = now_ns, config.brake_s
         self._brake = _Brake(self._from, velocities, limits, config.brake_s)
-        self._command = self._from.copy()
 
     @property
     def is_over(self) -> bool:
         """Whether it has ended."""
         return self.stage in (StopStage.HELD, StopStage.RELEASED)
 
-    def step(self, measured: Array, now_ns: int) -> StopStep:
-        """Say what to do now.
+    def step(self, measured: Array, now_ns: int) -> tuple[Array, float]:
+        """Return what to do now.
 
         Args:
             measured: (J,) where the joints are, or were last seen [rad].
             now_ns: Not before the last call.
+
+        Returns:
+            (J,) positions [rad], and the share of the full torque, 0 for off.
         """
         since_s = (now_ns - self._since_ns) * 1e-9
         while not self.is_over and self._is_stage_over(measured, since_s):
             self._enter_next(measured, now_ns)
             since_s = 0.0
-        effort = {StopStage.EASE: max(0.0, 1.0 - since_s / max(self._lasts_s, 1e-9)), StopStage.RELEASED: 0.0}
         if self.stage is StopStage.BRAKE:
-            self._command = self._brake.at(since_s)
-        elif self.stage is StopStage.PARK:
+            return self._brake.at(since_s), 1.0
+        if self.stage is StopStage.PARK:
+            # A quintic from rest to rest.
             s = min(1.0, since_s / self._lasts_s)
-            self._command = self._from + (self._park - self._from) * s**3 * (10 - 15 * s + 6 * s * s)
-        return StopStep(self._command.copy(), effort.get(self.stage, 1.0), self.stage)
+            return self._from + (self._park - self._from) * s**3 * (10 - 15 * s + 6 * s * s), 1.0
+        if self.stage is StopStage.EASE:
+            return self._from.copy(), max(0.0, 1.0 - since_s / max(self._lasts_s, 1e-9))
+        return self._from.copy(), 0.0 if self.stage is StopStage.RELEASED else 1.0
 
     def _is_stage_over(self, measured: Array, since_s: float) -> bool:
-        if self.stage is StopStage.SETTLE and self._is_parked(measured):
-            return True
-        return since_s >= self._lasts_s
+        return since_s >= self._lasts_s or (self.stage is StopStage.SETTLE and self._is_parked(measured))
 
     def _is_parked(self, measured: Array) -> bool:
         self.shortfall_rad = np.abs(measured - self._park)
         return bool((self.shortfall_rad <= self.config.park_tolerance_rad).all())
 
     def _enter_next(self, measured: Array, now_ns: int) -> None:
-        self._since_ns = now_ns
+        """Enter the next stage; `_from` is where the joints are commanded as it begins."""
+        config, self._since_ns, self._lasts_s = self.config, now_ns, 0.0
         if self.stage is StopStage.BRAKE:
-            self._command = self._from = self._brake.at(self.config.brake_s)
-            self.stage = _AFTER_BRAKE[self.config.category]
+            self._from = self._brake.at(config.brake_s)
+            self.stage = _AFTER_BRAKE[config.category]
         elif self.stage is StopStage.PARK:
-            self._command = self._park.copy()
+            self._from = self._park
             self.stage = StopStage.SETTLE
         elif self.stage is StopStage.SETTLE:
             # A heavy head that did not arrive must not fall: it keeps its torque.
             self.stage = StopStage.EASE if self._is_parked(measured) else StopStage.HELD
         else:
             self.stage = StopStage.RELEASED
-        self._lasts_s = {
-            StopStage.PARK: park_time_s(self._from, self._park, self.limits, self.config),
-            StopStage.SETTLE: self.config.settle_s,
-            StopStage.EASE: self.config.ease_s,
-        }.get(self.stage, 0.0)
+        if self.stage is StopStage.PARK:
+            self._lasts_s = park_time_s(self._from, self._park, self.limits, config)
+        elif self.stage in (StopStage.SETTLE, StopStage.EASE):
+            self._lasts_s = config.settle_s if self.stage is StopStage.SETTLE else config.ease_s
 
 
 def park_time_s(positions: Array, park_rad: Array, limits: JointLimits, config: StopConfig) -> float:

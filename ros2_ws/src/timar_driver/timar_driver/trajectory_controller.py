@@ -175,17 +175,18 @@ class TrajectoryController:
             self.driver.send(self._positions, now_ns)
 
     def _go_on_stopping(self, stop: StopSequence, now_ns: int) -> None:
-        step = stop.step(self._measured.positions, now_ns)
-        if step.effort < self._effort:
-            self._effort = step.effort
-            self.driver.set_effort(step.effort, now_ns)
-        if step.effort > 0.0:
-            self._positions = self.driver.send(step.positions, now_ns)
+        positions, effort = stop.step(self._measured.positions, now_ns)
+        if effort < self._effort:
+            self._effort = effort
+            self.driver.set_effort(effort, now_ns)
+        if effort > 0.0:
+            self._positions = self.driver.send(positions, now_ns)
         if not stop.is_over:
             return
+        is_held = stop.stage is StopStage.HELD
         with self._lock:
-            self.phase = Phase.HELD if step.stage is StopStage.HELD else Phase.RELEASED
-        if step.stage is StopStage.HELD and self.setup.stop.category == "park_then_release":
+            self.phase = Phase.HELD if is_held else Phase.RELEASED
+        if is_held and self.setup.stop.category == "park_then_release":
             far = int(np.argmax(stop.shortfall_rad))
             self._break(
                 f"not parked: {self.driver.joint_names[far]} stands {stop.shortfall_rad[far]:.2f} rad off "

@@ -16,9 +16,9 @@ from threadpoolctl import threadpool_limits
 from timar_audio.turns_component import TurnsComponent
 from timar_bag.bag import BagMessage, BagReader
 from timar_bag.bag_time import BagTime
-from timar_bag.out_bag import OutBag
-from timar_bag.source import INPUTS, Source
-from timar_bag.truth import KNOWN_TOPICS
+from timar_bag.bag_writer import TopicBagWriter
+from timar_bag.graph_inputs import INPUTS, GraphInputs
+from timar_bag.ground_truth import KNOWN_TOPICS
 from timar_common.clock import NOMINAL_NS_PER_SAMPLE
 from timar_common.component import Component
 from timar_common.messages import Message, converted, encode, with_monotonic_header
@@ -48,7 +48,7 @@ class ReplayReport:
 
     counts: dict[str, int] = dataclasses.field(default_factory=dict)
     """Messages written, by topic."""
-    losses: list[str] = dataclasses.field(default_factory=list)
+    issues: list[str] = dataclasses.field(default_factory=list)
     """One sentence for each thing that was missing, damaged or rejected."""
     engine: str = ""
     model_sha256: str = ""
@@ -84,19 +84,19 @@ def replay(
     runtime = runtime or open_runtime(settings.inference)
     report = ReplayReport(engine=runtime.identity.engine, model_sha256=runtime.identity.model_sha256)
     with BagReader(bag, settings.namespace) as reader:
-        source = Source(reader, settings.user_sound, settings.agent_sound)
+        source = GraphInputs(reader, settings.user_sound, settings.agent_sound)
         if not source.has("user/audio"):
             raise ValueError(
                 f"{bag} has neither user/audio nor user/audio_raw, nor sound in a type of audio_common_msgs; "
                 "without the user's sound there is no clock to replay on"
             )
-        target = OutBag(out, reader.namespace).open((*INPUTS, *MADE))
+        target = TopicBagWriter(out, reader.namespace).open((*INPUTS, *MADE))
         try:
             with ONE_THREAD():
                 _Replay(source, target, settings, runtime, report).run(advance)
         finally:
             target.close()
-        report.losses += reader.losses
+        report.issues += reader.issues
     report.counts = dict(sorted(target.counts.items()))
     return report
 
@@ -106,8 +106,8 @@ class _Replay:
 
     def __init__(
         self,
-        source: Source,
-        target: OutBag,
+        source: GraphInputs,
+        target: TopicBagWriter,
         settings: ReplaySettings,
         runtime: Runtime,
         report: ReplayReport,
@@ -152,12 +152,12 @@ class _Replay:
             )
         self._host.finish(self._time.now_ns)
         self._report.span_s = (last_ns - first_ns) / 1e9
-        self._report.losses += [
-            *self._source.notes, *self._source.losses(), *self._time.losses(), *self._host.issues(),
+        self._report.issues += [
+            *self._source.notes, *self._source.issues(), *self._time.issues(), *self._host.issues(),
             *self._sound_lost(),
         ]  # fmt: skip
         if self._follower is not None:
-            self._report.losses += self._follower.issues()
+            self._report.issues += self._follower.issues()
             self._report.agreement = self._follower.agreement.content()
 
     def _start(self, now_ns: int) -> None:

@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from timar_bag.bag import BagReader
+from timar_bag.bag import BAG_SUFFIXES, BagReader
+from timar_bag.commands import add_bag
 from timar_bag.live import LiveConfig
+from timar_common.atomic import write_json
 from timar_common.folder_lock import folder_lock
+from timar_common.progress import progress_bars
 from timar_report.compare import compare_runs, table
-from timar_report.fail_if import Condition, UnknownValueError
+from timar_report.conditions import Condition, judge
+from timar_report.overview import overview_text
 from timar_report.score_files import SCORE_NAME, read_score
-from timar_report.summary import write_json
 
-from timar_replay.fleet import SUITABLE, Finished, find_bags, jobs_for, run_fleet, write_summary, write_table
+from timar_replay.batch import FinishedJob, find_bags, jobs_for, run_batch, write_summary, write_table
 from timar_replay.replay_settings import ReplaySettings
 from timar_replay.runs import BAG_NAME, REPORT_NAME, ReplayJob, run_job
 from timar_replay.scenario import run_scenarios
 from timar_replay.virtual_worker import ComputeTimePolicy
 
 FAILED, BROKEN = 1, 2
-"""Exit status: a condition held or something became worse; it could not be done or told."""
+"""Exit status: a condition held or something became worse; it could not be done or is not known."""
 
 
 def replay(argv: list[str]) -> int:
@@ -35,9 +35,9 @@ def replay(argv: list[str]) -> int:
     actions: dict[str, Callable[[list[str]], int]] = {"compare": _compare, "scenarios": _scenarios}
     run = actions.get(argv[0]) if argv else None
     try:
-        return run(argv[1:]) if run is not None else _replay(argv)
+        return run(argv[1:]) if run is not None else _replay(read_arguments(argv))
     except (ValueError, OSError, RuntimeError) as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"timar replay: {error}", markup=False)
+        sys.stderr.write(f"timar replay: {error}\n")
         return BROKEN
 
 
@@ -45,11 +45,11 @@ def read_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line of a replay."""
     parser = argparse.ArgumentParser(
         "timar replay",
-        description="Replay a bag, or every bag of a folder, through the nodes' own cores in the bag's time; "
-        "score and report it.",
+        description="Replay a bag, or every bag of a folder, through the nodes' own components in the bag's "
+        "time; score and report it.",
         epilog="`timar replay compare A B` compares two results; `timar replay scenarios` runs scenarios.",
     )
-    parser.add_argument("bag", type=Path, help="rosbag2 folder, .mcap or .db3 file, or a folder of bags")
+    add_bag(parser, "rosbag2 folder, .mcap or .db3 file, or a folder of bags")
     parser.add_argument("--out", type=Path, help="folder for the results (default: BAG-replay)")
     parser.add_argument("--model", help="name of a shipped model, or a model folder")
     parser.add_argument("--engine", help="what computes the model (default: the best there is)")
@@ -60,7 +60,6 @@ def read_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--set", action="append", default=[], metavar="NODE.PARAMETER=VALUE", help="a single parameter"
     )
-    parser.add_argument("--namespace", help="the robot's namespace, when a bag holds several robots")
     parser.add_argument(
         "--user-sound",
         default="",
@@ -73,17 +72,16 @@ def read_arguments(argv: Sequence[str]) -> argparse.Namespace:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--follow-log", action="store_true", help="repeat the recorded turn_log exactly")
     how.add_argument(
-        "--policy", default="ideal", help="how long a turn takes: ideal, fixed:MS or recorded (%(default)s)"
+        "--policy",
+        default="ideal",
+        help="how long a turn takes: ideal, fixed:MS, recorded, measured (%(default)s)",
     )
     parser.add_argument("--samples", type=int, default=1, help="draws for the energy score (%(default)s)")
     parser.add_argument("--no-report", action="store_true", help="without the HTML report")
     parser.add_argument(
-        "--fail-if",
-        action="append",
-        default=[],
-        metavar="CONDITION",
+        "--fail-if", action="append", default=[], metavar="CONDITION",
         help='status 1 when it holds, for example "late_turns > 0"; may be given more than once',
-    )
+    )  # fmt: skip
     parser.add_argument("--workers", type=int, default=1, help="processes for a folder of bags (%(default)s)")
     parser.add_argument("--dask", default="", metavar="ADDRESS", help="a Dask scheduler for a folder of bags")
     live = parser.add_argument_group("playing the bag to a running graph (needs ROS 2)")
@@ -114,17 +112,13 @@ def settings_of(arguments: argparse.Namespace) -> ReplaySettings:
     )
     if arguments.params is not None:
         settings = settings.with_parameters(arguments.params)
-    typed = [
-        f"inference.{name}={getattr(arguments, name)}"
-        for name in ("model", "engine", "seed", "threads")
-        if getattr(arguments, name) is not None
-    ]
-    typed += [f"retargeting.robot={arguments.robot}"] if arguments.robot is not None else []
-    return settings.changed([*typed, *arguments.set])
+    typed = {f"inference.{name}": getattr(arguments, name) for name in ("model", "engine", "seed", "threads")}
+    typed["retargeting.robot"] = arguments.robot
+    given = [f"{name}={value}" for name, value in typed.items() if value is not None]
+    return settings.changed([*given, *arguments.set])
 
 
-def _replay(argv: list[str]) -> int:
-    arguments = read_arguments(argv)
+def _replay(arguments: argparse.Namespace) -> int:
     if arguments.live:
         return _play(arguments)
     conditions = [Condition(text) for text in arguments.fail_if]
@@ -135,7 +129,16 @@ def _replay(argv: list[str]) -> int:
         raise FileNotFoundError(f"there is no bag at {bag}; give a rosbag2 folder, an .mcap or a .db3 file")
     is_one = is_one_bag(bag)
     results = {str(bag): _one(job)} if is_one else _many(job, arguments.workers, arguments.dask)
-    return max((_judge(name, numbers, conditions) for name, numbers in results.items()), default=BROKEN)
+    status = 0
+    for name, numbers in results.items():
+        try:
+            held, unknown = judge(conditions, numbers)
+        except ValueError as error:
+            held, unknown = [], [str(error)]
+        sys.stderr.write("".join(f"{name}: failed, for {condition}\n" for condition in held))
+        sys.stderr.write("".join(f"{name}: {sentence}\n" for sentence in unknown))
+        status = max(status, FAILED if held else 0, BROKEN if unknown else 0)
+    return status
 
 
 def _play(arguments: argparse.Namespace) -> int:
@@ -160,63 +163,45 @@ def _play(arguments: argparse.Namespace) -> int:
 
 
 def is_one_bag(path: Path) -> bool:
-    """Tell whether a path is one bag, and not a folder of bags."""
+    """Return whether a path is one bag, and not a folder of bags."""
     if path.is_file() or (path / "metadata.yaml").is_file():
         return True
-    return any(child.suffix in SUITABLE for child in path.iterdir()) and not any(
-        child.is_dir() for child in path.iterdir()
-    )
+    children = list(path.iterdir())
+    return any(child.suffix in BAG_SUFFIXES for child in children) and not any(map(Path.is_dir, children))
 
 
 def _one(job: ReplayJob) -> dict[str, Any]:
-    console = Console(stderr=True, highlight=False)
-    with _progress(console) as progress:
-        begin_ns, span_ns = _span(job.bag, job.settings.namespace)
-        task = progress.add_task(job.bag.name, total=span_ns or None)
-        numbers = run_job(
-            job, advance=lambda now_ns: progress.update(task, completed=max(0, now_ns - begin_ns))
-        )
-    sys.stdout.write(_overview(numbers))
-    sys.stdout.write(f"written to {job.out}: {BAG_NAME}, {SCORE_NAME}")
-    sys.stdout.write(f", {REPORT_NAME}\n" if job.has_report else "\n")
+    with BagReader(job.bag, job.settings.namespace) as reader:
+        begin_ns, span_ns = reader.span_ns()
+    with progress_bars() as bars:
+        advance = bars.add(job.bag.name)
+        numbers = run_job(job, advance=lambda now_ns: advance(max(0, now_ns - begin_ns), span_ns))
+    files = [BAG_NAME, SCORE_NAME, *([REPORT_NAME] if job.has_report else [])]
+    sys.stdout.write(overview_text(numbers) + f"written to {job.out}: {', '.join(files)}\n")
     return numbers
 
 
 def _many(job: ReplayJob, workers: int, cluster: str) -> dict[str, dict[str, Any]]:
-    bags = find_bags(job.bag)
-    jobs = jobs_for(bags, job.bag, job.out, job)
-    console = Console(stderr=True, highlight=False)
-    with folder_lock(job.out), _progress(console) as progress:
-        task = progress.add_task(f"{len(jobs)} bags", total=len(jobs))
+    jobs = jobs_for(find_bags(job.bag), job.bag, job.out, job)
+    with folder_lock(job.out), progress_bars() as bars:
+        advance = bars.add(f"{len(jobs)} bags")
+        finished: list[FinishedJob] = []
 
-        def advance(finished: Finished) -> None:
-            progress.advance(task)
-            if finished.error:
-                console.print(f"{finished.bag}: {finished.error}", markup=False, soft_wrap=True)
+        def show(item: FinishedJob) -> None:
+            finished.append(item)
+            advance(len(finished), len(jobs))
+            if item.error:
+                bars.console.print(f"{item.bag}: {item.error}", markup=False, soft_wrap=True)
 
-        finished = run_fleet(jobs, workers, advance, cluster)
+        finished = run_batch(jobs, workers, show, cluster)
     summary = write_summary(finished, job.out)
     path = write_table(finished, job.out)
     done = len(finished) - len(summary["failed"])
     sys.stdout.write(f"{done} of {len(finished)} bags replayed, {summary['resumed']} of them before\n")
     sys.stdout.write(f"written to {job.out}, one row per bag to {path.name}\n")
-    results = {str(item.bag): read_score(item.out)["numbers"] for item in finished if not item.error}
     if summary["failed"]:
         raise ValueError(f"{len(summary['failed'])} of {len(finished)} bags could not be replayed")
-    return results
-
-
-def _judge(name: str, numbers: dict[str, Any], conditions: Sequence[Condition]) -> int:
-    status = 0
-    for condition in conditions:
-        try:
-            if condition.holds(numbers):
-                sys.stderr.write(f"{name}: failed, for {condition.text}\n")
-                status = max(status, FAILED)
-        except UnknownValueError as error:
-            sys.stderr.write(f"{name}: {condition.text} cannot be told: {error}\n")
-            status = BROKEN
-    return status
+    return {str(item.bag): read_score(item.out)["numbers"] for item in finished}
 
 
 def _compare(argv: list[str]) -> int:
@@ -239,16 +224,15 @@ def _compare(argv: list[str]) -> int:
 def _scenarios(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         "timar replay scenarios",
-        description="Run scenario files (YAML) and tell which keep their thresholds.",
+        description="Run scenario files (YAML) and report which keep their thresholds.",
     )
     parser.add_argument(
         "scenarios", type=Path, nargs="*", default=[Path("examples/scenarios")],
         help="files, or folders of them (default: examples/scenarios)",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("runs/scenarios"), help="results (%(default)s)")
-    cores = os.cpu_count() or 1
     parser.add_argument(
-        "--workers", type=int, default=cores, help="processes (as many as cores: %(default)s)"
+        "--workers", type=int, default=os.cpu_count() or 1, help="processes (as many as cores: %(default)s)"
     )
     parser.add_argument("--model", help="in place of the scenarios' own")
     parser.add_argument("--engine", help="in place of the scenarios' own")
@@ -257,52 +241,9 @@ def _scenarios(argv: list[str]) -> int:
         outcomes = run_scenarios(
             arguments.scenarios, arguments.out, arguments.workers, arguments.model, arguments.engine
         )
+        content = {each.name: {"passed": each.is_passed, "failures": each.failures} for each in outcomes}
+        write_json(arguments.out / "scenarios.json", content)
     for outcome in outcomes:
         sys.stdout.write(f"{'passed' if outcome.is_passed else 'FAILED':<7} {outcome.name}\n")
         sys.stdout.write("".join(f"        {line}\n" for line in outcome.failures))
-    write_json(
-        arguments.out / "scenarios.json",
-        {outcome.name: {"passed": outcome.is_passed, "failures": outcome.failures} for outcome in outcomes},
-    )
     return 0 if all(outcome.is_passed for outcome in outcomes) else FAILED
-
-
-def _span(bag: Path, namespace: str | None) -> tuple[int, int]:
-    """Return when the bag begins and how long it is [ns]; 0 where a damaged bag does not say."""
-    with BagReader(bag, namespace) as reader:
-        return reader.span_ns()
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-
-
-def _overview(numbers: dict[str, Any]) -> str:
-    shown = {
-        "turns": f"{numbers['turns']}, {numbers['late_turns']} late, "
-        f"{numbers['extra']['unsampled_turns']} unsampled",
-        "sound": f"{numbers['duration_s']:.1f} s, {numbers['audio']['samples_lost']} samples lost",
-        "lips": f"correlation {_said(numbers['lips']['correlation'])}, {_said(numbers['lips']['lag_ms'])} ms",
-        "neck": f"{_said(numbers['motion']['neck_speed_rad_s'])} rad/s, "
-        f"jerk {_said(numbers['motion']['neck_jerk_rad_s3'])} rad/s^3",
-    }
-    if "as_shown" in numbers:
-        truth = numbers["as_shown"]
-        shown["truth"] = f"FD neck {_said(truth['fid_pose'])}, jaw {_said(truth['fid_jaw'])}"
-    if "agreement" in numbers:
-        shown["agreement"] = json.dumps(numbers["agreement"])
-    lines = list(shown.items()) + [("missing", loss) for loss in numbers["extra"]["losses"]]
-    return "".join(f"{name:<12} {value}\n" for name, value in lines)
-
-
-def _said(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.3g}"

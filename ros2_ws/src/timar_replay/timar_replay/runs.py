@@ -1,4 +1,4 @@
-"""One replay from bag to report: the new bag, its score, and what the machine took for it."""
+"""Runs one replay from bag to report: the new bag, its score, and what the machine took for it."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import resource
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from timar_common.atomic import write_json
 from timar_common.folder_lock import folder_lock
 from timar_inference.runtime import Runtime, open_runtime
 from timar_model.metrics import energy_score
 from timar_report.frames import read_frames
 from timar_report.joints import limits_of
-from timar_report.score import WINDOW_FRAMES, Score, flat, score_bag
+from timar_report.score import WINDOW_FRAMES, ConversationScore, score_bag
 from timar_report.score_files import RUN_NAME, SCORE_NAME
-from timar_report.summary import write_json
 
 from timar_replay.replay import ONE_THREAD, ReplayReport, replay
 from timar_replay.replay_settings import ReplaySettings
@@ -41,7 +41,7 @@ class ReplayJob:
     settings: ReplaySettings = dataclasses.field(default_factory=ReplaySettings)
     has_report: bool = True
     samples: int = 1
-    """So many draws with different seeds; above 1 they give the energy score where the truth is known."""
+    """So many draws with different seeds; above 1 they give the energy score where ground truth is known."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.samples <= 1000:
@@ -59,8 +59,8 @@ def run_job(
     Raises:
         FileNotFoundError: There is no bag or no model.
         ValueError: Nothing in the bag can be replayed.
-        RuntimeError: The engine failed, or another process writes into the folder.
-        OSError: The results cannot be written.
+        RuntimeError: The engine failed.
+        OSError: The results cannot be written, or another process writes into the folder.
     """
     with folder_lock(job.out):
         return _replay_and_score(job, runtime, advance)
@@ -70,11 +70,9 @@ def _replay_and_score(
     job: ReplayJob, runtime: Runtime | None, advance: Callable[[int], None]
 ) -> dict[str, Any]:
     began_s, began_cpu_s = time.monotonic(), time.process_time()
-    target = job.out / BAG_NAME
-    for old in (job.out / SCORE_NAME, job.out / RUN_NAME, job.out / REPORT_NAME):
-        old.unlink(missing_ok=True)
-    if target.exists():
-        shutil.rmtree(target)
+    for name in (SCORE_NAME, RUN_NAME, REPORT_NAME):
+        (job.out / name).unlink(missing_ok=True)
+    target = _empty_place(job.out / BAG_NAME)
     runtime = runtime or open_runtime(job.settings.inference)
     report = replay(job.bag, target, job.settings, runtime, advance)
     replayed_s, replayed_cpu_s = time.monotonic() - began_s, time.process_time() - began_cpu_s
@@ -83,20 +81,16 @@ def _replay_and_score(
     numbers = complete_numbers(score, report, job)
     if job.samples > 1:
         numbers["energy"] = _energy(job, runtime, score)
-    content = {
-        "numbers": numbers,
-        "windows": {
-            "frames": WINDOW_FRAMES,
-            **{name: _rounded(values) for name, values in score.windows.items()},
-        },
+    windows = {
+        name: [float(f"{value:.6g}") if np.isfinite(value) else None for value in values]
+        for name, values in score.windows.items()
     }
-    write_json(job.out / SCORE_NAME, content)
+    write_json(job.out / SCORE_NAME, {"numbers": numbers, "windows": {"frames": WINDOW_FRAMES, **windows}})
     if job.has_report:
         # Only here, for drawing takes a second to import.
         from timar_report.report import write_report
 
         write_report(score, numbers, job.out / REPORT_NAME, str(job.bag))
-    span_s = max(report.span_s, 1e-9)
     machine = {
         "bag": str(job.bag.absolute()),
         "settings": dataclasses.asdict(job.settings),
@@ -106,7 +100,7 @@ def _replay_and_score(
         "span_s": report.span_s,
         "replay_s": replayed_s,
         "replay_cpu_s": replayed_cpu_s,
-        "times_real_time_per_core": span_s / max(replayed_cpu_s, 1e-9),
+        "times_real_time_per_core": max(report.span_s, 1e-9) / max(replayed_cpu_s, 1e-9),
         "whole_s": time.monotonic() - began_s,
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "code": code_version(),
@@ -127,45 +121,38 @@ def code_version() -> str:
         return metadata.version("timar_replay")
 
 
-def complete_numbers(score: Score, report: ReplayReport, job: ReplayJob) -> dict[str, Any]:
+def complete_numbers(score: ConversationScore, report: ReplayReport, job: ReplayJob) -> dict[str, Any]:
     """Return the score's numbers with what only the replay knows."""
-    extra = dict(score.numbers["extra"])
-    extra["losses"] = [*report.losses, *extra["losses"]]
+    extra = {**score.numbers["extra"], "losses": [*report.issues, *score.numbers["extra"]["losses"]]}
     return {
         **score.numbers,
         "extra": extra,
         "policy": "follow-log" if job.settings.is_following else str(job.settings.policy),
         "seed": job.settings.inference.seed,
-        "losses": len(report.losses),
+        "losses": len(report.issues),
         **({"agreement": report.agreement} if report.agreement else {}),
     }
 
 
-def flat_row(bag: str, numbers: dict[str, Any]) -> dict[str, str | float]:
-    """Return a score as one row of a table, without what only describes."""
-    rest = {key: value for key, value in numbers.items() if key not in ("extra", "joints")}
-    return {"bag": bag, **flat(rest)}
-
-
-def _energy(job: ReplayJob, runtime: Runtime, score: Score) -> dict[str, float] | None:
-    """Replay with other seeds and return the energy score; None without a truth."""
+def _energy(job: ReplayJob, runtime: Runtime, score: ConversationScore) -> dict[str, float] | None:
+    """Replay with other seeds and return the energy score; None without ground truth."""
     frames = score.frames
     known = frames.is_true & frames.is_made
     if frames.truth is None or known.sum() < WINDOW_FRAMES:
         return None
     drawn = [frames.made[known]]
     for number in range(1, job.samples):
-        inference = dataclasses.replace(
-            job.settings.inference, seed=job.settings.inference.seed + 1000 * number
-        )
-        folder = job.out / f"sample-{number}"
-        if folder.exists():
-            shutil.rmtree(folder)
-        replay(job.bag, folder, dataclasses.replace(job.settings, inference=inference), runtime)
+        settings = job.settings.changed([f"inference.seed={job.settings.inference.seed + 1000 * number}"])
+        folder = _empty_place(job.out / f"sample-{number}")
+        replay(job.bag, folder, settings, runtime)
         drawn.append(read_frames(folder).made[known])
         shutil.rmtree(folder)
     return energy_score(drawn, frames.truth[known])
 
 
-def _rounded(values: Iterable[float]) -> list[float | None]:
-    return [None if not np.isfinite(value) else float(f"{value:.6g}") for value in values]
+def _empty_place(folder: Path) -> Path:
+    """Return a path at which there is nothing any more, in a folder that exists."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if folder.exists():
+        shutil.rmtree(folder)
+    return folder

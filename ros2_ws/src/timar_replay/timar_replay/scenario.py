@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +12,30 @@ import numpy as np
 import numpy.typing as npt
 from timar_bag.damage import DAMAGES, damage_bag
 from timar_bag.dualtalk import read_track
-from timar_bag.make_bag import Samples, Track, write_bag
-from timar_common.clock import SAMPLE_RATE_HZ
+from timar_bag.make_bag import MotionRecording, WholeSound, write_bag
+from timar_common.clock import FRAMES_PER_SECOND, SAMPLE_RATE_HZ
 from timar_common.pcm import float_to_int16, int16_to_float
-from timar_common.suggest import refuse_unknown, unknown_name
+from timar_common.suggest import refuse_unknown
 from timar_common.wav import SoundFile
 from timar_common.yaml_map import read_yaml_map
-from timar_report.fail_if import Condition, UnknownValueError
+from timar_report.conditions import Condition, judge
 from timar_report.score_files import read_score
 
-from timar_replay.fleet import run_fleet
+from timar_replay.batch import run_batch
 from timar_replay.replay_settings import ReplaySettings
 from timar_replay.runs import ReplayJob
 from timar_replay.virtual_worker import ComputeTimePolicy
 
 KEYS = {
-    "description", "bag", "make", "damage", "model", "engine", "robot", "seed", "policy", "set", "fail_if",
+    "it": (
+        "description", "bag", "make", "damage", "model", "engine", "robot", "seed", "policy", "set",
+        "fail_if",
+    ),
+    "make": ("seconds", "user", "agent", "user_motion", "noise_dbfs"),
+    "user": ("file", "begin_s", "gain_db"),
+    "agent": ("file", "begin_s", "gain_db"),
 }  # fmt: skip
-MAKE_KEYS = {"seconds", "user", "agent", "user_motion", "noise_dbfs"}
-VOICE_KEYS = {"file", "begin_s", "gain_db"}
+"""What each mapping of a scenario may hold; see docs/replay.md."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Scenario:
     path: Path
     bag: Path | None
     """A recorded bag; None when it is made."""
-    make: dict[str, Any]
+    make: Mapping[str, Any]
     """How to make the bag from sound files; see docs/replay.md."""
     damage: tuple[str, ...]
     """What is done to the bag, in order; names of `damage.DAMAGES`."""
@@ -54,7 +59,7 @@ class Scenario:
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class ScenarioOutcome:
     """How a scenario went."""
 
     name: str
@@ -80,14 +85,14 @@ def read_scenario(path: Path, model: str | None = None, engine: str | None = Non
     """
     content = read_yaml_map(path).values()
     try:
-        return _scenario(path, content, model, engine)
+        return _scenario(path, content, {"model": model, "engine": engine})
     except (ValueError, TypeError) as error:
         raise ValueError(f"the scenario {path}: {error}") from error
 
 
 def run_scenarios(
     paths: Sequence[Path], out: Path, workers: int, model: str | None = None, engine: str | None = None
-) -> list[Outcome]:
+) -> list[ScenarioOutcome]:
     """Run scenario files in parallel and return how each went, in order of their names.
 
     Args:
@@ -108,11 +113,11 @@ def run_scenarios(
         ReplayJob(prepare_bag(scenario, out / "bags"), out / scenario.name, scenario.settings)
         for scenario in scenarios
     ]
-    finished = run_fleet(jobs, workers)
     outcomes = []
-    for scenario, item in zip(scenarios, finished, strict=True):
-        failures = [item.error] if item.error else _failures(scenario, read_score(item.out)["numbers"])
-        outcomes.append(Outcome(scenario.name, failures))
+    for scenario, item in zip(scenarios, run_batch(jobs, workers), strict=True):
+        held, unknown = ([], []) if item.error else judge(scenario.fail_if, read_score(item.out)["numbers"])
+        failures = [item.error] if item.error else held + unknown
+        outcomes.append(ScenarioOutcome(scenario.name, failures))
     return outcomes
 
 
@@ -121,8 +126,7 @@ def prepare_bag(scenario: Scenario, folder: Path) -> Path:
     if scenario.bag is not None and not scenario.damage:
         return scenario.bag
     target = folder / scenario.name
-    if target.exists():
-        shutil.rmtree(target)
+    shutil.rmtree(target, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     if scenario.bag is not None:
         shutil.copytree(scenario.bag, target)
@@ -133,71 +137,62 @@ def prepare_bag(scenario: Scenario, folder: Path) -> Path:
     return target
 
 
-def _scenario(path: Path, content: dict[str, Any], model: str | None, engine: str | None) -> Scenario:
-    _require_keys(content, KEYS, "it")
+def _scenario(path: Path, content: Mapping[str, Any], changes: Mapping[str, str | None]) -> Scenario:
     if ("bag" in content) == ("make" in content):
         raise ValueError("expected either bag or make, to say what is replayed")
     make = content.get("make", {})
-    _require_keys(make, MAKE_KEYS, "make")
+    for what, mapping in (("it", content), ("make", make)):
+        _require_keys(what, mapping)
     for voice in ("user", "agent"):
-        _require_keys(make.get(voice) or {}, VOICE_KEYS, voice)
-    damage = tuple(content.get("damage", ()))
-    for name in damage:
-        if name not in DAMAGES:
-            raise ValueError(unknown_name("damage", name, DAMAGES))
-    typed = [f"inference.{name}={content[name]}" for name in ("model", "engine", "seed") if name in content]
-    typed += [f"retargeting.robot={content['robot']}"] if "robot" in content else []
-    typed += [f"{name}={value}" for name, value in (content.get("set") or {}).items()]
-    typed += [f"inference.model={model}"] if model else []
-    typed += [f"inference.engine={engine}"] if engine else []
-    settings = ReplaySettings(policy=ComputeTimePolicy.read(str(content.get("policy", "ideal")))).changed(
-        typed
-    )
+        _require_keys(voice, make.get(voice) or {})
+    refuse_unknown("damage", content.get("damage", ()), DAMAGES)
+    inference = {name: content[name] for name in ("model", "engine", "seed") if name in content}
+    parameters = {f"inference.{name}": value for name, value in inference.items()}
+    parameters |= {"retargeting.robot": content["robot"]} if "robot" in content else {}
+    parameters |= content.get("set") or {}
+    parameters |= {f"inference.{name}": value for name, value in changes.items() if value}
+    policy = ComputeTimePolicy.read(str(content.get("policy", "ideal")))
     return Scenario(
         path=path,
         bag=path.parent / content["bag"] if "bag" in content else None,
         make=make,
-        damage=damage,
-        settings=settings,
+        damage=tuple(content.get("damage", ())),
+        settings=ReplaySettings(policy=policy).changed(
+            f"{name}={value}" for name, value in parameters.items()
+        ),
         fail_if=tuple(Condition(text) for text in content.get("fail_if", ())),
     )
 
 
-def _require_keys(mapping: Any, known: set[str], what: str) -> None:
-    if not isinstance(mapping, dict):
-        raise ValueError(f"{what} is {mapping!r}, expected a mapping of {', '.join(sorted(known))}")
-    refuse_unknown("key", mapping, sorted(known), owner=what)
+def _require_keys(what: str, mapping: Any) -> None:
+    if not isinstance(mapping, Mapping):
+        raise ValueError(f"{what} is {mapping!r}, expected a mapping of {', '.join(sorted(KEYS[what]))}")
+    refuse_unknown("key", mapping, sorted(KEYS[what]), owner=what)
 
 
 def _make(scenario: Scenario, target: Path) -> None:
     make, folder = scenario.make, scenario.path.parent
     count = round(float(make.get("seconds", 20.0)) * SAMPLE_RATE_HZ)
-    user = _voice(make.get("user"), folder, count)
+    user, agent = (_voice(make.get(who) or {}, folder, count) for who in ("user", "agent"))
     if "noise_dbfs" in make:
         user = _noisy(user, float(make["noise_dbfs"]))
-    agent = _voice(make.get("agent"), folder, count)
     motion = None
     if "user_motion" in make:
         track = read_track(folder / make["user_motion"])
-        begin = round(float((make.get("user") or {}).get("begin_s", 0.0)) * 25)
-        motion = Track(track.motion[begin:], track.valid[begin:])
-    write_bag(target, Samples(user), Samples(agent), user_motion=motion)
+        begin = round(float((make.get("user") or {}).get("begin_s", 0.0)) * FRAMES_PER_SECOND)
+        motion = MotionRecording(track.motion[begin:], track.valid[begin:])
+    write_bag(target, WholeSound(user), WholeSound(agent), user_motion=motion)
 
 
-def _voice(said: dict[str, Any] | None, folder: Path, count: int) -> npt.NDArray[np.int16]:
+def _voice(recipe: Mapping[str, Any], folder: Path, count: int) -> npt.NDArray[np.int16]:
     """Return so many samples of a voice; silence where it is not given or over."""
     samples = np.zeros(count, np.int16)
-    if not said or "file" not in said:
-        return samples
-    file = SoundFile(folder / said["file"])
-    try:
-        file.skip(round(float(said.get("begin_s", 0.0)) * SAMPLE_RATE_HZ))
-        heard = file.read(count)
-    finally:
-        file.close()
-    samples[: heard.size] = float_to_int16(
-        int16_to_float(heard) * 10 ** (float(said.get("gain_db", 0.0)) / 20)
-    )
+    if "file" in recipe:
+        with SoundFile(folder / recipe["file"]) as file:
+            file.skip(round(float(recipe.get("begin_s", 0.0)) * SAMPLE_RATE_HZ))
+            heard = file.read(count)
+        gain = 10 ** (float(recipe.get("gain_db", 0.0)) / 20)
+        samples[: heard.size] = float_to_int16(int16_to_float(heard) * gain)
     return samples
 
 
@@ -209,14 +204,3 @@ def _noisy(samples: npt.NDArray[np.int16], level_dbfs: float) -> npt.NDArray[np.
     noise = np.fft.irfft(spectrum, samples.size)
     noise *= 10 ** (level_dbfs / 20) / np.sqrt(np.mean(np.square(noise)))
     return float_to_int16(int16_to_float(samples) + noise)
-
-
-def _failures(scenario: Scenario, numbers: dict[str, Any]) -> list[str]:
-    found = []
-    for condition in scenario.fail_if:
-        try:
-            if condition.holds(numbers):
-                found.append(condition.text)
-        except UnknownValueError as error:
-            found.append(f"{condition.text} cannot be told: {error}")
-    return found

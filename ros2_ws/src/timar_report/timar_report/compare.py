@@ -1,9 +1,8 @@
-"""Has it become better or worse: two runs over the same bags, window by window, with paired statistics."""
+"""Compares two runs over the same bags, window by window, with paired statistics: better or worse."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from timar_report.score import WINDOWS, flat
+from timar_report.score import WINDOWS
 from timar_report.score_files import SCORE_NAME, described_run, read_score
+from timar_report.statistics import flat_numbers
 
 Floats = npt.NDArray[np.float64]
 
@@ -20,19 +20,15 @@ RESAMPLES = 2000
 LEVEL = 0.95
 FEWEST_PAIRS = 6
 """Fewer windows prove nothing: the signed-rank test cannot even reach its level."""
-COUNTS = {
-    "late_turns": "lower",
-    "extra.unsampled_turns": "lower",
-    "frames.late": "lower",
-    "audio.samples_lost": "lower",
-    "losses": "lower",
-    "body.clipped_share": "lower",
-}
-"""Numbers of a whole run that need no statistics: replay is deterministic, so any difference is one."""
+COUNTS = (
+    "late_turns", "extra.unsampled_turns", "frames.late", "audio.samples_lost", "losses",
+    "body.clipped_share",
+)  # fmt: skip
+"""Numbers of a whole run that need no statistics, for replay is deterministic; lower is better."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class MetricComparison:
     """One metric over the windows both runs have."""
 
     name: str
@@ -59,14 +55,14 @@ class Comparison:
 
 
 @dataclasses.dataclass(frozen=True)
-class Compared:
+class RunComparison:
     """Two runs against each other."""
 
     bags: list[str]
     """Bags both have."""
     only_one: list[str]
     """Bags only one has; left out."""
-    metrics: list[Comparison]
+    metrics: list[MetricComparison]
     counts: dict[str, tuple[float, float]]
     """Sums of A and B, where they differ."""
     made_with: tuple[str, str] = ("", "")
@@ -95,7 +91,7 @@ class Compared:
         }
 
 
-def compare_runs(first: Path, second: Path) -> Compared:
+def compare_runs(first: Path, second: Path) -> RunComparison:
     """Compare two replays, or two folders of them.
 
     Args:
@@ -117,7 +113,7 @@ def compare_runs(first: Path, second: Path) -> Compared:
     if not pairs:
         raise ValueError(f"{first} and {second} have no bag in common; replay the same bags into both")
     scores = [(read_score(one), read_score(other)) for one, other in pairs]
-    return Compared(
+    return RunComparison(
         bags=names,
         only_one=sorted(set(runs[0]) ^ set(runs[1])) if names != [""] else [],
         metrics=_metrics(scores),
@@ -141,7 +137,7 @@ def find_scores(folder: Path) -> dict[str, Path]:
     return found
 
 
-def paired(name: str, better: str, before: Floats, after: Floats) -> Comparison | None:
+def paired(name: str, better: str, before: Floats, after: Floats) -> MetricComparison | None:
     """Compare one metric over paired windows; None when too few windows know it in both."""
     known = np.isfinite(before) & np.isfinite(after)
     before, after = before[known], after[known]
@@ -157,13 +153,13 @@ def paired(name: str, better: str, before: Floats, after: Floats) -> Comparison 
         means = [difference[random.integers(0, count, count)].mean() for _ in range(RESAMPLES)]
         low, high = (float(value) for value in np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
         p_value = float(stats.wilcoxon(difference).pvalue)
-    return Comparison(
+    return MetricComparison(
         name, better, int(before.size), float(before.mean()), float(after.mean()), float(difference.mean()),
         low, high, p_value,
     )  # fmt: skip
 
 
-def table(compared: Compared) -> str:
+def table(compared: RunComparison) -> str:
     """Return a comparison as text."""
     lines = [f"{side}: {text}" for side, text in zip("AB", compared.made_with, strict=True) if text]
     lines += [f"{'':<24} {'A':>10} {'B':>10} {'B - A':>10}   {'95 % interval':<23} {'p':>7}  windows"]
@@ -182,39 +178,34 @@ def table(compared: Compared) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _metrics(scores: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[Comparison]:
+def _metrics(scores: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[MetricComparison]:
     found = []
     for name, metric in WINDOWS.items():
-        columns = [_columns(one["windows"], other["windows"], name) for one, other in scores]
-        before, after = (np.concatenate(side) for side in zip(*columns, strict=True))
-        compared = paired(name, metric.better, before, after)
+        sides: tuple[list[Floats], list[Floats]] = ([], [])
+        for pair in scores:
+            columns = [np.array(score["windows"].get(name, []), np.float64) for score in pair]
+            count = min(column.size for column in columns)
+            for side, column in zip(sides, columns, strict=True):
+                side.append(column[:count])
+        compared = paired(name, metric.better, *(np.concatenate(side) for side in sides))
         if compared is not None:
             found.append(compared)
     return _corrected(found)
 
 
-def _columns(one: Mapping[str, Any], other: Mapping[str, Any], name: str) -> tuple[Floats, Floats]:
-    sides = [np.array(windows.get(name, []), np.float64) for windows in (one, other)]
-    count = min(side.size for side in sides)
-    return sides[0][:count], sides[1][:count]
-
-
-def _corrected(metrics: list[Comparison]) -> list[Comparison]:
+def _corrected(metrics: list[MetricComparison]) -> list[MetricComparison]:
     """Correct p-values by Holm's method: of ten metrics one would look changed in every second run."""
     order = np.argsort([metric.p_value for metric in metrics], kind="stable")
-    corrected = list(metrics)
-    largest = 0.0
-    for rank, place in enumerate(order):
-        largest = max(largest, min(1.0, metrics[place].p_value * (len(metrics) - rank)))
-        corrected[place] = dataclasses.replace(metrics[place], p_value=largest)
+    corrected, largest = list(metrics), 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, metrics[index].p_value * (len(metrics) - rank)))
+        corrected[index] = dataclasses.replace(metrics[index], p_value=largest)
     return corrected
 
 
 def _counts(scores: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, tuple[float, float]]:
-    sums = {name: [0.0, 0.0] for name in COUNTS}
-    for pair in scores:
-        for side, score in enumerate(pair):
-            numbers = flat(score["numbers"])
-            for name in COUNTS:
-                sums[name][side] += numbers.get(name, 0.0)
+    flats = [[flat_numbers(score["numbers"]) for score in pair] for pair in scores]
+    sums = {
+        name: tuple(sum(pair[side].get(name, 0.0) for pair in flats) for side in (0, 1)) for name in COUNTS
+    }
     return {name: (before, after) for name, (before, after) in sums.items() if before != after}

@@ -10,6 +10,8 @@ from timar_bag.joint_track import Floats, Integers, JointSeries
 from timar_description import find_joint_map
 from timar_retargeting.robot import load_robot
 
+from timar_report.statistics import mean
+
 AT_LIMIT_RAD = 1e-3
 """A command this near to a limit, or beyond it, hits it [rad]."""
 SHORTEST_STEP_NS = 5_000_000
@@ -25,6 +27,16 @@ class JointLimit:
     velocity_rad_s: float
     lead_s: float
     """Commands go out this much before the motion is to be seen: servo delay less loudspeaker delay [s]."""
+
+    def share(self, position_rad: Floats) -> Floats:
+        """Return positions as shares of the range, 0 at the lower limit and 1 at the upper."""
+        return (position_rad - self.lower_rad) / (self.upper_rad - self.lower_rad)
+
+    def reached(self, position_rad: Floats) -> Floats:
+        """Return (2, N) whether positions are at the lower, at the upper limit, or beyond."""
+        return np.stack(
+            [position_rad <= self.lower_rad + AT_LIMIT_RAD, position_rad >= self.upper_rad - AT_LIMIT_RAD]
+        )
 
 
 def limits_of(robot: str) -> dict[str, JointLimit]:
@@ -62,42 +74,41 @@ def joint_ranges(
         commands: Commanded positions.
         limits: By joint; a joint without has None hits.
     """
-    return {name: _range(commands, name, limits.get(name)) for name in sorted(commands.names)}
-
-
-def _range(commands: JointSeries, name: str, limit: JointLimit | None) -> dict[str, float | int | None]:
-    time_ns, position = commands.of(name)
-    given = np.abs(commands.velocity_rad_s[:, commands.names.index(name)])
-    fastest = max(float(np.nanmax(given, initial=0.0)), fastest_step(time_ns, position))
-    return {
-        "min_rad": float(position.min()),
-        "max_rad": float(position.max()),
-        "limit_hits": None if limit is None else count_hits(position, limit),
-        "max_velocity_rad_s": fastest,
-    }
+    found: dict[str, dict[str, float | int | None]] = {}
+    for name, curve in sorted(commands.joints.items()):
+        given = float(np.nanmax(np.abs(curve.velocity_rad_s), initial=0.0))
+        found[name] = {
+            "min_rad": float(curve.position_rad.min()),
+            "max_rad": float(curve.position_rad.max()),
+            "limit_hits": count_hits(curve.position_rad, limits[name]) if name in limits else None,
+            "max_velocity_rad_s": max(given, fastest_step(curve.time_ns, curve.position_rad)),
+        }
+    return found
 
 
 def count_hits(position_rad: Floats, limit: JointLimit) -> int:
     """Return how many times positions come to a limit or beyond."""
-    is_low = position_rad <= limit.lower_rad + AT_LIMIT_RAD
-    is_high = position_rad >= limit.upper_rad - AT_LIMIT_RAD
-    return sum(int(at[0]) + int((at[1:] & ~at[:-1]).sum()) for at in (is_low, is_high))
+    reached = limit.reached(position_rad)
+    return int(reached[:, 0].sum() + (reached[:, 1:] & ~reached[:, :-1]).sum())
 
 
 def fastest_step(time_ns: Integers, position_rad: Floats) -> float:
     """Return the highest velocity between points that are at least 5 ms apart [rad/s]."""
-    kept = _apart(time_ns)
-    if len(kept) < 2:
-        return 0.0
-    step_s = np.diff(time_ns[kept]) / 1e9
-    return float(np.abs(np.diff(position_rad[kept]) / step_s).max())
+    following = np.searchsorted(time_ns, time_ns + SHORTEST_STEP_NS).tolist()
+    kept = [0]
+    while following[kept[-1]] < time_ns.size:
+        kept.append(following[kept[-1]])
+    steps = np.abs(np.diff(position_rad[kept])) / (np.diff(time_ns[kept]) / 1e9)
+    return float(steps.max(initial=0.0))
 
 
-def _apart(time_ns: Integers) -> list[int]:
-    kept: list[int] = []
-    last_ns = -SHORTEST_STEP_NS
-    for index, now_ns in enumerate(time_ns.tolist()):
-        if not kept or now_ns - last_ns >= SHORTEST_STEP_NS:
-            kept.append(index)
-            last_ns = now_ns
-    return kept
+def range_use(commands: JointSeries, limits: Mapping[str, JointLimit]) -> dict[str, float | None]:
+    """Return how much of their range the joints use, and how often they are at a limit."""
+    curves = [
+        (commands.joints[name].position_rad, limits[name]) for name in limits if name in commands.joints
+    ]
+    spans = [np.ptp(limit.share(np.percentile(position, [1, 99]))) for position, limit in curves]
+    return {
+        "range_share": mean(spans),
+        "clipped_share": mean([limit.reached(position).any(axis=0).mean() for position, limit in curves]),
+    }

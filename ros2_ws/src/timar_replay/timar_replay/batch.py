@@ -1,4 +1,4 @@
-"""Many bags at once: a pool of processes, or a cluster, that goes on where it was killed."""
+"""Replays a batch of bags: a pool of processes, or a cluster, that goes on where it was killed."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from timar_bag.bag import BAG_SUFFIXES
+from timar_common.atomic import write_json
 from timar_common.processes import process_pool
 from timar_inference.runtime import Runtime, open_runtime
 from timar_report.score_files import RUN_NAME, SCORE_NAME, read_score
-from timar_report.summary import write_json
+from timar_report.statistics import flat_numbers
 
-from timar_replay.runs import ReplayJob, flat_row, run_job
+from timar_replay.runs import ReplayJob, run_job
 
-SUITABLE = (".mcap", ".db3")
 TABLE_NAME = "scores"
 SUMMARY_NAME = "fleet.json"
+"""Named when a batch was called so; scripts read it."""
 SOURCE_NAME = "source.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class Finished:
+class FinishedJob:
     """How one bag of many went."""
 
     bag: Path
@@ -49,7 +51,7 @@ def find_bags(folder: Path) -> list[Path]:
     """
     files: dict[Path, list[Path]] = {}
     for path in folder.rglob("*"):
-        if path.suffix in SUITABLE and path.is_file():
+        if path.suffix in BAG_SUFFIXES and path.is_file():
             files.setdefault(path.parent, []).append(path)
     bags: list[Path] = []
     for parent, inside in files.items():
@@ -74,18 +76,18 @@ def jobs_for(bags: Sequence[Path], root: Path, out: Path, template: ReplayJob) -
     ]
 
 
-def run_fleet(
+def run_batch(
     jobs: Sequence[ReplayJob],
     workers: int,
-    advance: Callable[[Finished], None] = lambda finished: None,
+    advance: Callable[[FinishedJob], None] = lambda finished: None,
     cluster: str = "",
-) -> list[Finished]:
+) -> list[FinishedJob]:
     """Replay many bags; a bag whose result is there, from the same bag and settings, is not replayed again.
 
     Args:
         jobs: What to do, each in a folder of its own.
         workers: Processes on this machine.
-        advance: Told of each bag when it is done, in any order.
+        advance: Called with each bag when it is done, in any order.
         cluster: Address of a Dask scheduler; its workers take the place of the processes and need to see the
             same paths. Empty: this machine.
 
@@ -98,13 +100,14 @@ def run_fleet(
     """
     if workers < 1:
         raise ValueError(f"{workers} workers cannot replay anything, expected 1 or more")
-    waiting, done = [], {}
-    for number, job in enumerate(jobs):
-        if is_done(job):
-            done[number] = Finished(job.bag, job.out, is_resumed=True)
-            advance(done[number])
-        else:
-            waiting.append(number)
+    done = {
+        number: FinishedJob(job.bag, job.out, is_resumed=True)
+        for number, job in enumerate(jobs)
+        if is_done(job)
+    }
+    for finished in done.values():
+        advance(finished)
+    waiting = [number for number in range(len(jobs)) if number not in done]
     for number, finished in _results(jobs, waiting, workers, cluster):
         done[number] = finished
         advance(finished)
@@ -112,7 +115,7 @@ def run_fleet(
 
 
 def is_done(job: ReplayJob) -> bool:
-    """Tell whether a job's folder holds its whole result."""
+    """Return whether a job's folder holds its whole result."""
     try:
         run = json.loads((job.out / RUN_NAME).read_text("utf-8"))
         source = json.loads((job.out / SOURCE_NAME).read_text("utf-8"))
@@ -133,31 +136,37 @@ def fingerprint(job: ReplayJob) -> dict[str, Any]:
     }
 
 
-def write_table(finished: Sequence[Finished], out: Path) -> Path:
+def write_table(finished: Sequence[FinishedJob], out: Path) -> Path:
     """Write one row per bag: Parquet where pyarrow is installed, else CSV.
 
     Returns:
         The file.
     """
-    rows = [flat_row(str(item.bag), read_score(item.out)["numbers"]) for item in finished if not item.error]
+    rows: list[dict[str, str | float]] = []
+    for item in finished:
+        if not item.error:
+            numbers = read_score(item.out)["numbers"]
+            # Without what only describes.
+            kept = {key: value for key, value in numbers.items() if key not in ("extra", "joints")}
+            rows.append({"bag": str(item.bag), **flat_numbers(kept)})
     names = list(dict.fromkeys(name for row in rows for name in row))
+    path = out / f"{TABLE_NAME}.parquet"
     try:
         import pyarrow
         from pyarrow import parquet
     except ImportError:
-        path = out / f"{TABLE_NAME}.csv"
+        path = path.with_suffix(".csv")
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, names, restval="")
             writer.writeheader()
             writer.writerows(rows)
-        return path
-    path = out / f"{TABLE_NAME}.parquet"
-    parquet.write_table(pyarrow.table({name: [row.get(name) for row in rows] for name in names}), path)
+    else:
+        parquet.write_table(pyarrow.table({name: [row.get(name) for row in rows] for name in names}), path)
     return path
 
 
-def write_summary(finished: Sequence[Finished], out: Path) -> dict[str, Any]:
-    """Write and return how the whole fleet went."""
+def write_summary(finished: Sequence[FinishedJob], out: Path) -> dict[str, Any]:
+    """Write and return how the whole batch went."""
     content = {
         "bags": len(finished),
         "resumed": sum(item.is_resumed for item in finished),
@@ -169,7 +178,7 @@ def write_summary(finished: Sequence[Finished], out: Path) -> dict[str, Any]:
 
 def _results(
     jobs: Sequence[ReplayJob], numbers: Sequence[int], workers: int, cluster: str
-) -> Iterator[tuple[int, Finished]]:
+) -> Iterator[tuple[int, FinishedJob]]:
     if workers == 1 and not cluster:
         for number in numbers:
             yield number, work(jobs[number])
@@ -181,7 +190,7 @@ def _results(
             try:
                 yield number, future.result()
             except concurrent.futures.process.BrokenProcessPool as error:
-                yield number, Finished(jobs[number].bag, jobs[number].out, f"its process died: {error}")
+                yield number, FinishedJob(jobs[number].bag, jobs[number].out, f"its process died: {error}")
 
 
 @contextlib.contextmanager
@@ -207,8 +216,8 @@ def _executor(workers: int, cluster: str) -> Iterator[Any]:
 _opened: dict[Any, Runtime] = {}
 
 
-def work(job: ReplayJob) -> Finished:
-    """Do one job in a worker; the model stays open for the next one. What goes wrong is told, not raised."""
+def work(job: ReplayJob) -> FinishedJob:
+    """Do one job in a worker; the model stays open for the next one, and errors are returned."""
     try:
         key = job.settings.inference
         if key not in _opened:
@@ -218,5 +227,5 @@ def work(job: ReplayJob) -> Finished:
         run_job(job, _opened[key])
         write_json(job.out / SOURCE_NAME, source)
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
-        return Finished(job.bag, job.out, f"{type(error).__name__}: {error}")
-    return Finished(job.bag, job.out)
+        return FinishedJob(job.bag, job.out, f"{type(error).__name__}: {error}")
+    return FinishedJob(job.bag, job.out)

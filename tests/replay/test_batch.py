@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 from synthetic_talk import voice
-from timar_bag.make_bag import Samples, write_bag
+from timar_bag.make_bag import WholeSound, write_bag
 from timar_common.folder_lock import folder_lock
-from timar_replay.fleet import find_bags, jobs_for, run_fleet, write_summary, write_table
+from timar_replay.batch import find_bags, jobs_for, run_batch, write_summary, write_table
 from timar_replay.replay_settings import ReplaySettings
 from timar_replay.runs import ReplayJob
 from timar_report.compare import paired
@@ -30,7 +30,7 @@ PATIENCE_S = 600
 def bags(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("fleet") / "bags"
     for number in range(3):
-        write_bag(root / f"talk{number}", Samples(voice(number, 3)), Samples(voice(number + 5, 3)))
+        write_bag(root / f"talk{number}", WholeSound(voice(number, 3)), WholeSound(voice(number + 5, 3)))
     return root
 
 
@@ -38,7 +38,7 @@ def bags(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def by_one(bags: Path, settings: ReplaySettings) -> Path:
     """Every bag replayed in this process."""
     out = bags.with_name("one")
-    assert [item.error for item in run_fleet(jobs(bags, out, settings), workers=1)] == ["", "", ""]
+    assert [item.error for item in run_batch(jobs(bags, out, settings), workers=1)] == ["", "", ""]
     return out
 
 
@@ -56,7 +56,7 @@ def results(out: Path) -> dict[str, bytes]:
 def test_two_processes_give_the_bytes_of_one(
     bags: Path, by_one: Path, settings: ReplaySettings, tmp_path: Path
 ):
-    run_fleet(jobs(bags, tmp_path, settings), workers=2)
+    run_batch(jobs(bags, tmp_path, settings), workers=2)
     assert results(tmp_path) == results(by_one)
 
 
@@ -67,13 +67,13 @@ def test_a_cluster_gives_the_bytes_of_one(bags: Path, by_one: Path, settings: Re
     with distributed.LocalCluster(
         n_workers=1, threads_per_worker=1, processes=False, protocol="tcp://", dashboard_address=None
     ) as cluster:
-        finished = run_fleet(jobs(bags, tmp_path, settings), 1, cluster=cluster.scheduler_address)
+        finished = run_batch(jobs(bags, tmp_path, settings), 1, cluster=cluster.scheduler_address)
     assert [item.error for item in finished] == ["", "", ""]
     assert results(tmp_path) == results(by_one)
 
 
 def test_results_are_one_table_of_parquet(bags: Path, by_one: Path, settings: ReplaySettings):
-    finished = run_fleet(jobs(bags, by_one, settings), workers=1)
+    finished = run_batch(jobs(bags, by_one, settings), workers=1)
     assert all(item.is_resumed for item in finished)
     assert write_summary(finished, by_one) == {"bags": 3, "resumed": 3, "failed": {}}
     table = write_table(finished, by_one)
@@ -115,7 +115,7 @@ def test_a_killed_run_goes_on_where_it_was(
 def test_a_result_is_made_anew_when_its_bag_or_a_setting_has_changed(
     bags: Path, by_one: Path, settings: ReplaySettings
 ):
-    from timar_replay.fleet import is_done
+    from timar_replay.batch import is_done
 
     one = jobs(bags, by_one, settings)[0]
     assert is_done(one)
@@ -128,22 +128,22 @@ def test_a_result_is_made_anew_when_its_bag_or_a_setting_has_changed(
 
 
 def test_one_broken_bag_of_many_is_told_and_the_others_go_on(settings: ReplaySettings, tmp_path: Path):
-    write_bag(tmp_path / "bags" / "good", Samples(voice(1, 2)))
+    write_bag(tmp_path / "bags" / "good", WholeSound(voice(1, 2)))
     (tmp_path / "bags" / "bad").mkdir()
     (tmp_path / "bags" / "bad" / "bad.mcap").write_bytes(b"no bag at all")
-    bad, good = run_fleet(jobs(tmp_path / "bags", tmp_path / "out", settings), workers=1)
+    bad, good = run_batch(jobs(tmp_path / "bags", tmp_path / "out", settings), workers=1)
     assert "cannot be read" in bad.error
     assert good.error == ""
 
 
 def test_folder_that_another_run_writes_into_is_named(settings: ReplaySettings, tmp_path: Path):
     """Two runs into one folder ended with a misleading message for one of them."""
-    write_bag(tmp_path / "bag", Samples(voice(1, 2)))
+    write_bag(tmp_path / "bag", WholeSound(voice(1, 2)))
     job = ReplayJob(tmp_path / "bag", tmp_path / "out", settings, has_report=False)
     with folder_lock(job.out):
-        (finished,) = run_fleet([job], workers=1)
+        (finished,) = run_batch([job], workers=1)
     assert f"the folder {job.out} is in use by process {os.getpid()} (" in finished.error
-    assert run_fleet([job], workers=1)[0].error == ""
+    assert run_batch([job], workers=1)[0].error == ""
 
 
 def test_every_bag_has_results_of_its_own_whatever_it_is_called(settings: ReplaySettings, tmp_path: Path):

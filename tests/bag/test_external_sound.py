@@ -11,7 +11,8 @@ import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from timar_bag.bag import BagReader
-from timar_bag.source import Source
+from timar_bag.graph_inputs import GraphInputs
+from timar_common.messages import stamp_ns
 
 SECONDS = 2.0
 BEGIN_NS = 1_700_000_000_000_000_000
@@ -117,10 +118,10 @@ def ros4hri(path: Path) -> None:
 CONVENTIONS = [ros_drivers, mgonzs13, ros4hri]
 
 
-def heard(bag: Path, topic: str = "user/audio", **named: str) -> tuple[np.ndarray, list[Any], Source]:
+def heard(bag: Path, topic: str = "user/audio", **named: str) -> tuple[np.ndarray, list[Any], GraphInputs]:
     """Return a voice as one row by its place, its messages, and what read it."""
     with BagReader(bag) as reader:
-        source = Source(reader, **named)
+        source = GraphInputs(reader, **named)
         found = [entry.message for entry, _ in source.messages({topic}) if entry.topic == topic]
     samples = np.zeros(found[-1].first_sample + len(found[-1].samples))
     for message in found:
@@ -129,22 +130,22 @@ def heard(bag: Path, topic: str = "user/audio", **named: str) -> tuple[np.ndarra
 
 
 @pytest.mark.parametrize("write", CONVENTIONS, ids=lambda write: write.__name__)
-def test_foreign_sound_is_heard_as_ours(write: Callable[[Path], None], tmp_path: Path):
+def test_external_sound_is_heard_as_ours(write: Callable[[Path], None], tmp_path: Path):
     write(tmp_path / "bag")
     samples, found, source = heard(tmp_path / "bag")
     assert any("was taken as user/audio" in note for note in source.notes)
-    assert source.losses() == []
+    assert source.issues() == []
     wanted = voice(16_000, 220.0)
     count = min(len(samples), len(wanted)) - 400
     assert count > 0.9 * len(wanted)
     lag = max(range(-200, 201), key=lambda k: float(samples[400 + k : count + k] @ wanted[400:count]))
     assert np.corrcoef(samples[400 + lag : count + lag], wanted[400:count])[0, 1] > 0.999
-    place_ms = (found[0].header.stamp - BEGIN_NS) / 1e6 - found[0].first_sample / 16 + lag / 16
+    place_ms = (stamp_ns(found[0]) - BEGIN_NS) / 1e6 - found[0].first_sample / 16 + lag / 16
     assert abs(place_ms) < 5, "stamped when it was heard"
     assert all(len(message.samples) == 320 and message.sample_rate == 16_000 for message in found)
 
 
-def test_a_lost_message_of_foreign_sound_is_silence_of_its_length(tmp_path: Path):
+def test_a_lost_message_of_external_sound_is_silence_of_its_length(tmp_path: Path):
     bag, rate = Foreign(tmp_path / "bag", DRIVERS), 16_000
     for number, (first_ns, part) in enumerate(blocks(voice(rate, 220.0), rate, 20)):
         if number not in range(40, 50):
@@ -168,7 +169,7 @@ def test_both_voices_are_named_and_stand_on_one_counter(tmp_path: Path):
             bag.add(topic, "AudioDataStamped", first_ns + late_ns + 20_000_000, message)
     bag.close()
     with BagReader(tmp_path / "bag") as reader, pytest.raises(ValueError, match="several topics of sound"):
-        Source(reader)
+        GraphInputs(reader)
     named = {"user_sound": "/mic/audio", "agent_sound": "/head/audio"}
     _, found, source = heard(tmp_path / "bag", "agent/audio", **named)
     assert found[0].first_sample == pytest.approx(8000, abs=320)
@@ -180,4 +181,4 @@ def test_both_voices_are_named_and_stand_on_one_counter(tmp_path: Path):
 def test_topic_that_holds_no_sound_is_refused(tmp_path: Path):
     ros4hri(tmp_path / "bag")
     with BagReader(tmp_path / "bag") as reader, pytest.raises(ValueError, match="/talk holds no sound"):
-        Source(reader, user_sound="/talk")
+        GraphInputs(reader, user_sound="/talk")
