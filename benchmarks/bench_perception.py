@@ -28,6 +28,7 @@ from portrait import portrait  # noqa: E402 - beside the tests, which use it as 
 from timar_bag.bag import BagReader  # noqa: E402
 from timar_bringup.demo import clip  # noqa: E402
 from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ  # noqa: E402
+from timar_common.motion_file import MotionTrack  # noqa: E402
 from timar_common.user_motion import PARTS  # noqa: E402
 from timar_model.loading import find_model as find_shipped  # noqa: E402
 from timar_perception.config import PerceptionConfig  # noqa: E402
@@ -36,8 +37,7 @@ from timar_perception.frame_interpolation import FrameInterpolator  # noqa: E402
 from timar_perception.head_pose import CameraModel, angles_deg  # noqa: E402
 from timar_perception.images import CameraImage  # noqa: E402
 from timar_perception.landmarks import MediaPipeLandmarker, find_model  # noqa: E402
-from timar_training.corpora.dyads import Motion  # noqa: E402
-from timar_training.prediction.predictor import Dyad  # noqa: E402
+from timar_training.corpora.dyads import Dyad  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "results" / "perception.md"
 FIGURES = ROOT / "benchmarks" / "results" / "perception.json"
@@ -160,7 +160,7 @@ def measure_time(images: int = 300) -> dict:
 
 
 def measure_live(seconds: float = 14.0) -> dict:
-    """Run the whole graph on a video of 30 Hz whose pictures come so much after they were taken [ms]."""
+    """Run the whole graph on a video of 30 Hz whose images come so much after they were taken [ms]."""
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder, "user.mp4")
         writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"mp4v"), RATE_HZ, (640, 480))
@@ -253,7 +253,7 @@ def late_by(frames: int) -> Callable:
     def change(dyad: Dyad) -> Dyad:
         place = (np.arange(dyad.frames) + 2) % 5
         valid = dyad.user_motion.valid & (place < 5 - frames)[:, None]
-        return dataclasses.replace(dyad, user_motion=Motion(dyad.user_motion.vector, valid))
+        return dataclasses.replace(dyad, user_motion=MotionTrack(dyad.user_motion.vector, valid))
 
     return change
 
@@ -265,7 +265,7 @@ def told_later(frames: int) -> Callable:
         motion = dyad.user_motion
         vector, valid = (np.roll(rows, frames, axis=0) for rows in (motion.vector, motion.valid))
         valid[:frames] = False
-        return dataclasses.replace(dyad, user_motion=Motion(vector, valid))
+        return dataclasses.replace(dyad, user_motion=MotionTrack(vector, valid))
 
     return change
 
@@ -302,10 +302,10 @@ def page(figures: dict) -> str:
         lines += [
             "## Angles found again",
             "",
-            f"{part['where']}. Portraits on the canonical face, swept ±30° in {SWEEP_S:g} s, 30 pictures a "
-            "second; every frame against the truth at its instant, with the filter's delay.",
+            f"{part['where']}. Portraits on the canonical face, swept ±30° in {SWEEP_S:g} s, 30 images a "
+            "second; every frame against the ground truth at its instant, with the filter's delay.",
             "",
-            "| portrait and axis | median error (at most 4°, roll 1.5°) | p95 | share of the truth read |",
+            "| portrait and axis | median error (at most 4°, roll 1.5°) | p95 | gain |",
             "|---|---|---|---|",
         ]
         lines += [
@@ -325,20 +325,20 @@ def page(figures: dict) -> str:
         lines += [
             "## Time",
             "",
-            f"{part['where']}. One core for all of the process, 640 x 480, two faces sought, 300 pictures: "
-            f"**{wall[0]:.1f} ms** a picture (p95 {wall[1]:.1f}), {processor[0]:.1f} ms of processor "
+            f"{part['where']}. One core for all of the process, 640 x 480, two faces sought, 300 images: "
+            f"**{wall[0]:.1f} ms** an image (p95 {wall[1]:.1f}), {processor[0]:.1f} ms of processor "
             f"(p95 {processor[1]:.1f}); at most 20.",
             "",
         ]
     if "live" in figures:
         part = figures["live"]
         lines += [
-            "## Alive",
+            "## Live",
             "",
-            f"{part['where']}. The whole graph, video at 30 Hz; its pictures come so long after they were "
-            "taken, and frames are told as of so many later (`shift_frames`).",
+            f"{part['where']}. The whole graph, video at 30 Hz; its images come so long after they were "
+            "taken, and frames are published as of so many later (`shift_frames`).",
             "",
-            "| camera's latency | taken → topic, p50 / p95 | a look, p50 / p95 | in time for their turn |",
+            "| camera's latency | taken → topic, p50 / p95 | tracking, p50 / p95 | in time for their turn |",
             "|---|---|---|---|",
         ]
         lines += [

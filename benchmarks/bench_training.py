@@ -30,7 +30,8 @@ from timar_model.architecture.model import TrainingBatch
 from timar_model.architecture.sequences import clip_features
 from timar_training.corpora import dyads
 from timar_training.training.config import TrainConfig
-from timar_training.training.trainer import Trainer, open_run
+from timar_training.training.run import open_run
+from timar_training.training.trainer import Trainer
 
 RESULTS = Path(__file__).parent / "results"
 WAV2VEC2_CLIPS = 6

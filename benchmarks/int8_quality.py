@@ -24,7 +24,7 @@ from timar_model.loading import LoadedModel
 from timar_model.model_folder import read_model
 from timar_training.corpora.dyads import read_split
 from timar_training.evaluation.scoring import EvaluationConfig, evaluate
-from timar_training.prediction.conversing import converse
+from timar_training.prediction.predictor import run_session
 from timar_training.synthesis.synthesize import CorpusConfig, synthesize
 
 from timar_model import find_model, load_model
@@ -105,7 +105,7 @@ class EnginePredictor:
     def predict(self, dyad, seed: int):
         """Return (T, 56)."""
         session = self.model.session(self.engine, seed=seed, temperature=self.temperature)
-        return converse(session, dyad.user_voice, dyad.agent_voice, dyad.user_motion)
+        return run_session(session, dyad.user_voice, dyad.agent_voice, dyad.user_motion)
 
 
 def mean_scores(model: LoadedModel, engine: str, clips, seed: int, seconds: float, temperature: float):

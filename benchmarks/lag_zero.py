@@ -20,10 +20,10 @@ import numpy as np
 from bench_model import RESULTS, machine
 from int8_quality import METRICS, made_dyads
 from timar_common.clock import SAMPLES_PER_FRAME
-from timar_training.corpora.dyads import Motion, read_split
+from timar_common.motion_file import MotionTrack
+from timar_training.corpora.dyads import Dyad, read_split
 from timar_training.evaluation.scoring import EvaluationConfig, evaluate
-from timar_training.prediction.predictor import Dyad
-from timar_training.prediction.predictors import SessionPredictor
+from timar_training.prediction.predictor import SessionPredictor
 
 from timar_model import load_model
 
@@ -69,10 +69,10 @@ class TimedPredictor(SessionPredictor):
 
     cpu_s = 0.0
 
-    def predict_together(self, dyads, seed: int):
+    def predict_batch(self, dyads, seed: int):
         """See `SessionPredictor`."""
         started = time.process_time()
-        made = super().predict_together(dyads, seed)
+        made = super().predict_batch(dyads, seed)
         self.cpu_s += time.process_time() - started
         return made
 
@@ -86,8 +86,8 @@ def set_back(dyad: Dyad, frames: int) -> Dyad:
     """Let the user's voice and motion come so many frames later; before them silence, unseen."""
     silence = np.zeros(frames * SAMPLES_PER_FRAME, np.float32)
     voice = np.concatenate([silence, dyad.user_voice])[: len(dyad.user_voice)]
-    unseen, seen = Motion.unseen(frames), dyad.user_motion
-    motion = Motion(
+    unseen, seen = MotionTrack.unseen(frames), dyad.user_motion
+    motion = MotionTrack(
         np.concatenate([unseen.vector, seen.vector])[: len(seen.vector)],
         np.concatenate([unseen.valid, seen.valid])[: len(seen.valid)],
     )

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from timar_common.motion_file import NECK
 from timar_model.architecture.config import SAMPLES_PER_FRAME
 from timar_model.architecture.inputs import TurnInputs, layout_of
 from timar_model.architecture.sequences import join, sliding_window, turn_sequence
@@ -29,9 +30,8 @@ from timar_model.loading import LoadedModel
 from timar_model.metrics import clip_metrics
 from timar_model.metrics.movement import movement_scores
 from timar_model.model_folder import read_model
-from timar_training.corpora.dyads import NECK, read_split
+from timar_training.corpora.dyads import Dyad, load_dyad, read_split
 from timar_training.corpora.levels import frame_level_db
-from timar_training.prediction.predictor import Dyad, load_dyad
 
 from timar_model import load_model
 

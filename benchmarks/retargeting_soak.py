@@ -28,7 +28,7 @@ from timar_retargeting.motion_timeline import MotionFrames
 from timar_retargeting.neutral_pose import NeutralConfig
 from timar_retargeting.retargeting_core import Mode, RetargetingCore
 from timar_retargeting.robot import load_robot
-from timar_retargeting.trajectory_planner import Plan
+from timar_retargeting.trajectory_planner import JointPlan
 
 FRAME_NS = 40_000_000
 TOLERANCE = 1e-6
@@ -66,9 +66,9 @@ class Watch:
         self.core, self.limits = core, core.robot.limits
         self.worst = {"position_rad": -np.inf, "velocity_rad_s": -np.inf, "acceleration_rad_s2": -np.inf}
         self.plans = self.not_finite = self.seams = self.no_rest = 0
-        self._last: Plan | None = None
+        self._last: JointPlan | None = None
 
-    def see(self, plan: Plan | None) -> None:
+    def see(self, plan: JointPlan | None) -> None:
         """Check a plan at every instant, and the seam from the one before."""
         if plan is None:
             return

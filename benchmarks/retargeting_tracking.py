@@ -45,7 +45,7 @@ def track(frequency_hz: float, amplitude_rad: float, turn: int, early_ms: float)
         commanded |= {plan.first_index + row: p[yaw] for row, p in enumerate(plan.positions)}
     seen_s = {k: (k * STEP_NS - zero_ns) * 1e-9 + robot.leads_s[yaw] for k in commanded}
     chosen = [k for k, seen in seen_s.items() if 2.0 < seen < SECONDS - 1.0]
-    sway = robot.gains(("sway_yaw",))[0, yaw] * core.idle.signals(np.array(chosen) * 0.02)["sway_yaw"]
+    sway = robot.mapper.gains(("sway_yaw",))[0, yaw] * core.idle.signals(np.array(chosen) * 0.02)["sway_yaw"]
     phase = 2 * np.pi * frequency_hz * np.array([seen_s[k] for k in chosen])
     wanted = amplitude_rad * np.sin(phase) + sway
     error = np.array([commanded[k] for k in chosen]) - wanted

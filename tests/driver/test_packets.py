@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from dynamixel_sdk import COMM_SUCCESS, PacketHandler, PortHandler
+from servo_bench import SimulatedTransport
 from timar_driver.packets import (
     PING,
     READ,
@@ -19,7 +20,7 @@ from timar_driver.registers import Register
 from timar_driver.servo_bus import BusError, ServoBus
 from timar_driver.servo_models import MODELS
 from timar_driver.servo_protocols import BUILT_IN, DYNAMIXEL
-from timar_driver.simulated_bus import SimulatedBus, SimulatedTransport
+from timar_driver.simulated_bus import SimulatedBus
 from timar_driver.simulated_servo import SimulatedServo
 
 FORMATS = [DynamixelFormat(), FeetechFormat()]
@@ -109,7 +110,7 @@ def test_requests_are_those_of_the_makers_sdk():
     bus = ServoBus(DYNAMIXEL.family, lambda: ours, 1_000_000)
     bus.open()
     bus.attempts = 1
-    goal = DYNAMIXEL.family.register("goal_position")
+    goal = DYNAMIXEL.family.registers["goal_position"]
     bus.ping(1)
     sdk.ping(port, 1)
     bus.read(1, "goal_position")
@@ -182,7 +183,7 @@ def test_a_bus_takes_no_request_for_a_reply_and_no_reply_of_another_size(protoco
     transport.bus.silent.add(1)
     with pytest.raises(BusError, match="servo 1 did not read register position: no whole answer came"):
         bus.read(1, "position")
-    echo = family.packets.encode(Packet(1, READ, b"\x00" * (1 + family.register("position").size)))
+    echo = family.packets.encode(Packet(1, READ, b"\x00" * (1 + family.registers["position"].size)))
     transport.bus.receive = lambda data, now_ns: echo
     with pytest.raises(BusError, match="no whole answer came"):
         bus.read(1, "position")

@@ -67,7 +67,7 @@ def test_a_closed_bus_is_a_vanished_port(served):
     pty, line, bus = served
     pty.stop()
     with pytest.raises(HardwareGoneError, match="the servo bus is gone"):
-        line.sync_write(bus.family.register("goal_position"), {1: 2048})
+        line.sync_write(bus.family.registers["goal_position"], {1: 2048})
 
 
 def test_the_loop_keeps_to_its_grid_and_counts_what_it_missed():

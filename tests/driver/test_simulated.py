@@ -10,7 +10,7 @@ from timar_driver.driver import JointLimits, read_driven_joints
 from timar_driver.fixed_rate_loop import FixedRateLoop
 from timar_driver.hardware_file import BusTiming
 from timar_driver.simulated_bus import Faults
-from timar_driver.simulated_driver import ServoConfig, SimulatedDriver
+from timar_driver.simulated_driver import SimulatedDriver
 from timar_driver.simulated_servo import MotorConfig
 from timar_driver.stop_sequence import StopConfig
 
@@ -19,7 +19,7 @@ LIMITS = JointLimits(np.array([-1.0, -0.5]), np.array([1.0, 0.5]), np.array([2.0
 
 
 def servos(start=(0.2, -0.1), **config):
-    driver = SimulatedDriver(("pan", "tilt"), LIMITS, ServoConfig(**config), 0, np.array(start))
+    driver = SimulatedDriver(("pan", "tilt"), LIMITS, DriverConfig(**config), np.array(start))
     driver.activate(0)
     return driver
 
@@ -40,7 +40,7 @@ def test_activation_leaves_every_joint_where_it_stands():
 
 
 def test_a_servo_stays_its_delay_behind_a_ramp():
-    driver = servos((0.0, 0.0), delay_ms=30.0)
+    driver = servos((0.0, 0.0), servo_delay_ms=30.0)
     t, positions = run(driver, lambda t: [0.5 * t, 0.0], 1.0)
     # A command held for 10 ms is on average 5 ms old.
     np.testing.assert_allclose(positions[-10:, 0], 0.5 * (t[-10:] - 0.03 - 0.005), atol=1e-4)
@@ -82,7 +82,7 @@ def test_an_inactive_driver_takes_no_command():
 
 
 def test_noise_is_seeded_and_never_moves_a_joint():
-    first, second = servos(noise_rad=0.01), servos(noise_rad=0.01)
+    first, second = servos(servo_noise_rad=0.01), servos(servo_noise_rad=0.01)
     np.testing.assert_array_equal(first.read(0).positions, second.read(0).positions)
     assert first.read(0).positions[0] != 0.2
     assert abs(np.mean([first.read(0).positions[0] for _ in range(400)]) - 0.2) < 0.003
@@ -146,7 +146,7 @@ def test_limits_that_cannot_be_are_refused(lower, upper, velocity):
     ("config", "field", "value"),
     [
         (config, field.name, value)
-        for config in (ServoConfig, StopConfig, MotorConfig, Faults, BusTiming)
+        for config in (StopConfig, MotorConfig, Faults, BusTiming)
         for field in dataclasses.fields(config)
         for value in (np.nan, -1.0, np.inf, 1e9, "x")
         if field.name != "category"

@@ -188,6 +188,36 @@ def test_resume_fails_in_words_while_the_servo_is_still_missing(moving):
     assert stage.torques[:2] == [True, True]
 
 
+def test_a_stop_that_comes_while_the_hardware_is_set_up_again_is_carried_out(moving):
+    # Set-up takes some tenths of a second; a signal that came meanwhile left a heavy head with its torque on.
+    stage = moving("park_then_release")
+    stage.drive.stop("asked")
+    stage.run_until_stopped(stage.drive.setup.stop.within_s)
+    assert stage.drive.resume()
+    activate = stage.bench.driver.activate
+
+    def activate_while_a_signal_comes(now_ns):
+        stage.drive.stop("a signal")
+        assert not stage.drive.is_stopped
+        return activate(now_ns)
+
+    stage.bench.driver.activate = activate_while_a_signal_comes
+    stage.run(10)
+    stage.run_until_stopped(stage.drive.setup.stop.within_s)
+    assert stage.torques == [False] * 3
+    assert stage.drive.phase is Phase.RELEASED
+
+
+def test_a_stop_before_a_resume_has_begun_takes_it_back(moving):
+    stage = moving("hold")
+    stage.drive.stop("asked")
+    stage.run_until_stopped(1.0)
+    assert stage.drive.resume()
+    stage.drive.stop("asked again")
+    stage.run(100)
+    assert stage.drive.phase is Phase.HELD
+
+
 def test_a_pulled_plug_leaves_the_servos_to_their_own_watchdog(tmp_path):
     hardware = write_hardware(tmp_path, DYNAMIXEL)
     stage = OnBench(Bench(hardware), hardware.stop)

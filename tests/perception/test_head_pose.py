@@ -6,6 +6,7 @@ import contextlib
 
 import numpy as np
 import pytest
+from motion_signals import motion_signals
 from projected_face import CAMERA, project
 from scipy.spatial.transform import Rotation
 from timar_perception.config import PerceptionConfig
@@ -18,7 +19,6 @@ from timar_perception.head_pose import (
     find_head_pose,
     find_jaw_opening,
 )
-from timar_retargeting.signals import motion_signals
 
 DOWN, LEFT, RIGHT_SHOULDER = (0.3, 0.0, 0.0), (0.0, 0.3, 0.0), (0.0, 0.0, 0.3)
 

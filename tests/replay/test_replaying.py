@@ -15,9 +15,10 @@ from timar_audio.floor import Speaker
 from timar_bag.bag import BagReader
 from timar_bag.bag_writer import TopicBagWriter
 from timar_bag.damage import DAMAGES, damage_bag
-from timar_bag.dualtalk import DualTalkClip, from_dualtalk, read_track, to_dualtalk, write_track
+from timar_bag.dualtalk import DualTalkClip, from_dualtalk, to_dualtalk
 from timar_bag.ground_truth import KNOWN_TOPICS
 from timar_bag.make_bag import SpeechLabel, WholeSound, write_bag
+from timar_common.motion_file import read_motion, write_motion
 from timar_inference.runtime import Runtime, open_runtime
 from timar_model.metrics import clip_metrics
 from timar_replay.replay import replay
@@ -282,16 +283,16 @@ def test_dualtalk_to_bag_and_back_is_the_same_clip(tmp_path: Path):
     clip = DualTalkClip(tmp_path, "talk")
     for speaker in (1, 2):
         soundfile.write(clip.voice(speaker), voice(speaker, 4), 16_000, "PCM_16")
-        write_track(clip.motion(speaker), track(speaker, 4))
+        write_motion(clip.motion(speaker), track(speaker, 4))
     assert from_dualtalk(clip, tmp_path / "bag") == 4.0
     back = DualTalkClip(tmp_path / "back", "talk")
     assert to_dualtalk(tmp_path / "bag", back) == []
     for speaker in (1, 2):
         before, after = (soundfile.read(c.voice(speaker), dtype="int16")[0] for c in (clip, back))
         np.testing.assert_allclose(after, before, atol=1)
-        known = read_track(back.motion(speaker))
+        known = read_motion(back.motion(speaker))
         np.testing.assert_array_equal(
-            known.motion[known.valid[:, 0]], track(speaker, 4).motion[known.valid[:, 0]]
+            known.vector[known.valid[:, 0]], track(speaker, 4).vector[known.valid[:, 0]]
         )
         assert known.valid.mean() >= 0.94
 
@@ -303,6 +304,6 @@ def test_what_was_shown_becomes_training_data_where_there_is_no_truth(
     replay(tmp_path / "talk", tmp_path / "out", settings, runtime)
     losses = to_dualtalk(tmp_path / "out", DualTalkClip(tmp_path / "clip", "talk"))
     assert losses == ["the bag holds no motion of speaker 1; talk_speaker1.npz is not written"]
-    made = read_track(tmp_path / "clip" / "talk_speaker2.npz")
+    made = read_motion(tmp_path / "clip" / "talk_speaker2.npz")
     shown, is_shown = read_frames(tmp_path / "out").shown, read_frames(tmp_path / "out").is_shown
-    np.testing.assert_array_equal(made.motion[is_shown], shown[is_shown])
+    np.testing.assert_array_equal(made.vector[is_shown], shown[is_shown])

@@ -162,6 +162,14 @@ def test_joint_ranges_velocities_and_hits_are_those_of_the_commands(make_bag, tm
     assert joints["neck_yaw"]["max_velocity_rad_s"] == pytest.approx(0.25 * math.pi, rel=0.02)
     # Three periods of 0.5 Hz go below -0.2 once each.
     assert joints["neck_yaw"]["limit_hits"] == 3
+    # A stop that is reached by design, such as a closed mouth, is no hit; its other limit is.
+    stop = {"neck_yaw": JointLimit(-0.2, 0.2, 3.0, 0.0, ("lower",))}
+    both = {"neck_yaw": JointLimit(-0.2, 0.2, 3.0, 0.0)}
+    hits = [
+        summarize(make_bag(), tmp_path, limits=each)["joints"]["neck_yaw"]["limit_hits"]
+        for each in (stop, both)
+    ]
+    assert hits[1] - hits[0] == 3
 
 
 def test_what_the_limits_did_is_that_of_the_newest_diagnostics(make_bag, tmp_path: Path) -> None:

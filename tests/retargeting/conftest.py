@@ -12,7 +12,7 @@ from timar_retargeting.idle_behavior import IdleBehavior, IdleConfig
 from timar_retargeting.motion_timeline import MotionFrames
 from timar_retargeting.retargeting_core import RetargetingCore
 from timar_retargeting.robot import RobotDescription, load_robot
-from timar_retargeting.trajectory_planner import Plan
+from timar_retargeting.trajectory_planner import JointPlan
 
 FRAME_NS = 40_000_000
 START_NS = 1_000_000_000_000
@@ -24,13 +24,13 @@ class Puppet:
 
     core: RetargetingCore
     now_ns: int = START_NS
-    plans: list[Plan] = dataclasses.field(default_factory=list)
+    plans: list[JointPlan] = dataclasses.field(default_factory=list)
 
     @property
     def robot(self) -> RobotDescription:
         return self.core.robot
 
-    def take(self, plan: Plan | None) -> Plan | None:
+    def take(self, plan: JointPlan | None) -> JointPlan | None:
         if plan is not None:
             self.check(plan)
             if self.plans:
@@ -55,7 +55,7 @@ class Puppet:
         revision: int = 0,
         talk: str = "a",
         is_preview: bool = False,
-    ) -> Plan | None:
+    ) -> JointPlan | None:
         motion = MotionFrames(talk, first_frame, due_ns, revision, frames, is_preview)
         return self.take(self.core.on_motion(motion, self.now_ns))
 
@@ -77,7 +77,7 @@ class Puppet:
             rows.append(p[k] + t * (v[k] + t * (a[k] / 2 + t * jerk / 6)))
         return np.array(rows)
 
-    def check(self, plan: Plan, tolerance: float = 1e-6) -> None:
+    def check(self, plan: JointPlan, tolerance: float = 1e-6) -> None:
         """Every limit at every instant, not only at the points; at rest in the end."""
         limits, h = self.robot.limits, 0.02
         p, v, a = plan.curve
@@ -102,7 +102,7 @@ class Puppet:
         assert (a[-1] == 0.0).all()
 
     @staticmethod
-    def check_seam(earlier: Plan, later: Plan) -> None:
+    def check_seam(earlier: JointPlan, later: JointPlan) -> None:
         """The new plan begins in the very state in which the old one is."""
         was, begins = earlier.state_at(later.first_index), later.state_at(later.first_index)
         np.testing.assert_array_equal(begins, was)

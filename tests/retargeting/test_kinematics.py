@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from timar_common.yaml_map import read_yaml_map
-from timar_retargeting.kinematics import POSE, RodPlatform, find_kinematics
+from timar_retargeting.kinematics import BUILT_IN, POSE, RodPlatform
 
 
 def ring(radius_m, angles_deg, height_m):
@@ -91,12 +91,10 @@ def test_motor_positions_that_no_pose_makes_are_refused():
         RodPlatform(("pitch", "roll"), BASE[:2], PLATE[:2]).forward(np.array([[0.5, 0.5]]))
 
 
-def test_plug_ins_are_found_by_name(tmp_path):
-    with pytest.raises(KeyError, match="stewart, two_rod"):
-        find_kinematics("delta")
+def test_a_geometry_is_read_and_one_that_cannot_be_is_named_by_its_file(tmp_path):
     path = tmp_path / "geometry.yaml"
     path.write_text("base_m: [[0, 0.03, -0.1], [0, -0.03, -0.1]]\nplate_m: [[0, 0.03, 0], [0, -0.03, 0]]\n")
-    assert find_kinematics("two_rod")(read_yaml_map(path)).axes == ("pitch", "roll")
+    assert BUILT_IN["two_rod"](read_yaml_map(path)).axes == ("pitch", "roll")
     path.write_text(path.read_text() + "crank_m: 0.02\nazimuth_rad: [3.14, 3.14]\nrod_m: 0.3\n")
     with pytest.raises(ValueError, match=r"geometry\.yaml, line 1.*does not reach its crank"):
-        find_kinematics("two_rod")(read_yaml_map(path))
+        BUILT_IN["two_rod"](read_yaml_map(path))

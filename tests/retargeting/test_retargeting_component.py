@@ -14,7 +14,7 @@ from timar_retargeting.idle_behavior import IdleBehavior
 from timar_retargeting.motion_timeline import MotionFrames
 from timar_retargeting.retargeting_component import RetargetingComponent
 from timar_retargeting.retargeting_core import RetargetingCore
-from timar_retargeting.trajectory_planner import Plan
+from timar_retargeting.trajectory_planner import JointPlan
 
 START_NS = 1_000_000_000_000
 FRAME_NS = 40_000_000
@@ -60,7 +60,7 @@ def planned(outputs: Any) -> list[Any]:
     return [decode(item, "trajectory_msgs/msg/JointTrajectory", lambda ns: ns) for item in data]
 
 
-def assert_is_plan(message: Any, plan: Plan | None, component: RetargetingComponent) -> None:
+def assert_is_plan(message: Any, plan: JointPlan | None, component: RetargetingComponent) -> None:
     assert plan is not None
     assert message.header.stamp == plan.first_index * 20_000_000
     assert message.joint_names == list(component.robot.joint_names)

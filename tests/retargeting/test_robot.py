@@ -63,7 +63,7 @@ def test_the_default_head_has_the_joints_of_the_contract_and_agrees_with_its_urd
 
 def test_sign_mimic_delays_and_channels_are_taken_in(write):
     robot = load_robot(write(YAML))
-    assert robot.gains(("neck_yaw",)).tolist() == [[-1.0, -0.5]]
+    assert robot.mapper.gains(("neck_yaw",)).tolist() == [[-1.0, -0.5]]
     np.testing.assert_allclose(robot.offsets_rad, [0.0, 0.1])
     np.testing.assert_allclose(robot.leads_s, [0.02, -0.01])
     assert robot.expressions["grin"].weights[[3, 7]].tolist() == [0.5, -1.0]
@@ -129,7 +129,7 @@ def axes_to_joints(robot, **wanted):
 def test_motion_smaller_than_the_dead_zone_is_left_out_and_the_rest_has_no_step(write):
     robot = load_robot(write(YAML.replace("    sign: -1", "    dead_zone_rad: 0.05", 1)))
     yaw = np.array([-0.3, -0.06, -0.04, 0.0, 0.05, 0.07])[:, None]
-    wanted = robot.mapper.wanted(yaw, robot.gains(("neck_yaw",)))
+    wanted = robot.mapper.wanted(yaw, robot.mapper.gains(("neck_yaw",)))
     np.testing.assert_allclose(wanted[:, 0], [-0.25, -0.01, 0.0, 0.0, 0.0, 0.02], atol=1e-12)
     np.testing.assert_allclose(wanted[:, 1] - 0.1, 0.5 * wanted[:, 0], err_msg="a mimic joint does the same")
 
@@ -204,7 +204,7 @@ def test_a_nod_reaches_both_motors_of_a_two_rod_neck(write):
 @pytest.mark.parametrize(
     ("old", "new", "line", "message"),
     [
-        ("type: two_rod", "type: delta", 5, "there is no kinematics 'delta'; there is: stewart, two_rod"),
+        ("type: two_rod", "type: delta", 5, "type is 'delta', expected one of stewart, two_rod"),
         ("[pan, tilt]", "[pan]", 6, "two_rod has 2 motors, got 1 joints"),
         ("[pan, tilt]", "[pan, pan]", 6, "each said once"),
         ("[pan, tilt]", "[pan, nod]", 4, "joints lacks 'nod'"),

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import yourdfpy
+from motion_signals import motion_signals, yaw_pitch_roll
 from scipy.spatial.transform import Rotation
 from timar_description.find import find_joint_map
 from timar_retargeting.robot import load_robot
-from timar_retargeting.signals import FLAME_TO_ROS, Neutral, motion_signals, yaw_pitch_roll
+from timar_retargeting.signals import FLAME_TO_ROS, Neutral
 
 ANGLE = 0.3
 

@@ -14,6 +14,7 @@ import rclpy
 import soundfile
 from diagnostic_msgs.msg import DiagnosticArray
 from fake_camera import FakeCapture
+from motion_signals import motion_signals
 from node_process import PATIENCE_S
 from portrait import portrait
 from projected_face import CAMERA
@@ -27,7 +28,6 @@ from timar_common.base_node import qos_of
 from timar_common.topics import TOPICS
 from timar_msgs.msg import AudioChunk, UserMotion
 from timar_perception.perception_node import PerceptionNode
-from timar_retargeting.signals import motion_signals
 
 pytestmark = pytest.mark.ros
 

@@ -27,10 +27,9 @@ from std_msgs.msg import Float64MultiArray  # noqa: E402
 from timar_common.base_node import qos_of  # noqa: E402
 from timar_common.topics import TOPICS  # noqa: E402
 from timar_description.find import find_joint_map  # noqa: E402
-from timar_retargeting.delay_node import measure_delays  # noqa: E402
 from timar_retargeting.robot import load_robot  # noqa: E402
+from timar_retargeting.robot_tools_node import measure_delays, tune  # noqa: E402
 from timar_retargeting.step_response import StepResponse  # noqa: E402
-from timar_retargeting.tune_node import tune  # noqa: E402
 
 ROBOT = load_robot(find_joint_map())
 DRIVER = "timar_driver.driver_node:DriverNode"

@@ -8,7 +8,7 @@ import numpy as np
 from timar_driver.bus_driver import BusDriver, make_bus
 from timar_driver.driver import JointLimits, Measurement
 from timar_driver.hardware_file import Hardware, read_hardware
-from timar_driver.simulated_bus import SimulatedTransport, simulated_bus
+from timar_driver.simulated_bus import SimulatedBus, simulated_bus
 from timar_driver.simulated_servo import MotorConfig, SimulatedServo
 
 MS = 1_000_000
@@ -42,6 +42,55 @@ def write_hardware(
     path = folder / "bench.hardware.yaml"
     path.write_text(text, encoding="utf-8")
     return read_hardware(path, names, limits)
+
+
+class SimulatedTransport:
+    """A transport straight into a simulated bus, in simulated time: waiting costs no real time.
+
+    Args:
+        bus: The other end.
+        baud: Bits a second; replies take as long as on a real line.
+    """
+
+    def __init__(self, bus: SimulatedBus, baud: int = 1_000_000) -> None:
+        self.bus, self.now_ns = bus, 1_000_000_000
+        self.is_unplugged = False
+        self._ns_per_byte = 10 * 1_000_000_000 // baud
+        self._waiting = bytearray()
+
+    def write(self, data: bytes) -> None:
+        """Send everything."""
+        self._check()
+        self.now_ns += len(data) * self._ns_per_byte
+        self._waiting += self.bus.receive(data, self.now_ns)
+
+    def read(self, size: int, timeout_s: float) -> bytes:
+        """Return up to `size` bytes; time goes on by what they take, or by the whole timeout."""
+        self._check()
+        if not self._waiting or size <= 0:
+            self.now_ns += round(timeout_s * 1e9) + 1
+            return b""
+        data = bytes(self._waiting[:size])
+        del self._waiting[:size]
+        self.now_ns += len(data) * self._ns_per_byte
+        return data
+
+    def discard(self) -> None:
+        """Forget what came and was not read."""
+        self._check()
+        self._waiting.clear()
+
+    def now_s(self) -> float:
+        """Return the simulated time [s]."""
+        return self.now_ns * 1e-9
+
+    def close(self) -> None:
+        """Forget everything on the line."""
+        self._waiting.clear()
+
+    def _check(self) -> None:
+        if self.is_unplugged:
+            raise OSError("the adapter was pulled out")
 
 
 class Bench:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from timar_bag.make_bag import MotionRecording
+from timar_common.motion_file import MotionTrack
 
 SECONDS = 6.0
 
@@ -17,7 +17,7 @@ def voice(seed: int, seconds: float = SECONDS) -> np.ndarray:
     return np.rint(4000 * envelope * (tone + 0.1 * random.standard_normal(time_s.size))).astype(np.int16)
 
 
-def track(seed: int, seconds: float = SECONDS) -> MotionRecording:
+def track(seed: int, seconds: float = SECONDS) -> MotionTrack:
     random = np.random.default_rng(seed)
     motion = 0.02 * np.cumsum(random.standard_normal((round(seconds * 25), 56)), axis=0)
-    return MotionRecording(np.clip(motion, -2, 2).astype(np.float32), np.ones((len(motion), 3), np.bool_))
+    return MotionTrack(np.clip(motion, -2, 2).astype(np.float32), np.ones((len(motion), 3), np.bool_))

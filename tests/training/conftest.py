@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from timar_common.motion_file import MotionTrack
 from timar_training.corpora import dyads
-from timar_training.corpora.dyads import Clip, Motion
+from timar_training.corpora.dyads import Clip
 
 
 def _babble(seconds, rng):
@@ -41,7 +42,7 @@ def write_babble_clip():
             if speaker == 1:
                 valid[frames // 3 : 2 * frames // 3] = False
                 vector[~valid[:, 2]] = 0.0
-            dyads.write_motion(clip.motion_path(speaker), Motion(vector, valid))
+            dyads.write_motion(clip.motion_path(speaker), MotionTrack(vector, valid))
         return clip
 
     return write

@@ -8,7 +8,7 @@ import pytest
 import torch
 from timar_model.architecture.config import ModelConfig
 from timar_model.architecture.model import TimarModel
-from timar_training.compare_command import DEFAULT, main, smoke
+from timar_training.compare_command import DEFAULT, main
 from timar_training.evaluation.comparison import (
     ComparisonConfig,
     compare_models,
@@ -101,7 +101,7 @@ def test_the_shipped_protocol_is_consistent():
         for name, runs in trials.items()
     }
     assert max(sizes.values()) < 1.07 * min(sizes.values())
-    assert smoke(config).shared["steps"] == 4
+    assert config.smoke().shared["steps"] == 4
 
 
 def test_an_interval_of_a_gain_knows_that_both_sides_saw_the_same_clips():

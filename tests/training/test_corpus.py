@@ -8,9 +8,11 @@ import time
 import numpy as np
 import pytest
 import soundfile
+from timar_common.motion_file import MotionTrack
 from timar_training.corpora import dyads
-from timar_training.corpora.dyads import BadClipError, Clip, Motion
-from timar_training.corpora.index import check_splits, index_corpus
+from timar_training.corpora.dyads import BadClipError, Clip
+from timar_training.corpora.index import index_corpus
+from timar_training.corpora.splits import check_splits
 from timar_training.data_command import main as data_main
 
 
@@ -68,7 +70,8 @@ def test_any_rate_unequal_sides_and_a_side_without_motion_are_read(tmp_path):
     rng = np.random.default_rng(0)
     soundfile.write(clip.voice_path(1), 0.1 * rng.standard_normal(44_100 * 3), 44_100, subtype="PCM_24")
     soundfile.write(clip.voice_path(2), 0.1 * rng.standard_normal(22_050 * 2), 22_050)
-    dyads.write_motion(clip.motion_path(2), Motion(np.ones((60, 56), np.float32), np.ones((60, 3), bool)))
+    track = MotionTrack(np.ones((60, 56), np.float32), np.ones((60, 3), bool))
+    dyads.write_motion(clip.motion_path(2), track)
     facts = index_corpus(tmp_path).clips["odd"]
     assert facts.frames == 50
     assert (facts.user.rate_hz, facts.user.motion_frames) == (44_100, 0)

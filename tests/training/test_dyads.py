@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+import soundfile
 from scipy.io import wavfile
+from timar_common.motion_file import JAW, NECK, MotionTrack
+from timar_common.wav import SoundFile
 from timar_training.corpora import dyads
 from timar_training.corpora.check import check_folder
-from timar_training.corpora.dyads import BadClipError, Clip, Motion
+from timar_training.corpora.dyads import BadClipError, Clip
 from timar_training.data_command import main as data_main
 
 
@@ -21,7 +24,7 @@ def write_clip(folder, name="clip", seconds=2.0, seed=0):
     for speaker in (1, 2):
         dyads.write_voice(clip.voice_path(speaker), speech_like(seconds, seed=seed + 10 * speaker))
         vector = rng.normal(0, 0.1, (round(25 * seconds), 56)).astype(np.float32)
-        dyads.write_motion(clip.motion_path(speaker), Motion(vector, np.ones((len(vector), 3), bool)))
+        dyads.write_motion(clip.motion_path(speaker), MotionTrack(vector, np.ones((len(vector), 3), bool)))
     return clip
 
 
@@ -33,8 +36,8 @@ def test_pose_holds_neck_before_jaw_and_the_vector_jaw_before_neck(tmp_path):
     pose = np.arange(12, dtype=np.float32).reshape(2, 6) / 10
     np.savez(tmp_path / "a.npz", exp=np.zeros((2, 50), np.float32), pose=pose)
     motion = dyads.read_motion(tmp_path / "a.npz")
-    np.testing.assert_array_equal(motion.vector[:, dyads.JAW], pose[:, 3:6])
-    np.testing.assert_array_equal(motion.vector[:, dyads.NECK], pose[:, 0:3])
+    np.testing.assert_array_equal(motion.vector[:, JAW], pose[:, 3:6])
+    np.testing.assert_array_equal(motion.vector[:, NECK], pose[:, 0:3])
     assert motion.valid.all()
 
 
@@ -42,7 +45,7 @@ def test_motion_written_is_motion_read(tmp_path):
     rng = np.random.default_rng(1)
     valid = rng.random((7, 3)) < 0.7
     vector = rng.standard_normal((7, 56)).astype(np.float32) * np.repeat(valid, (50, 3, 3), axis=1)
-    dyads.write_motion(tmp_path / "a.npz", Motion(vector.astype(np.float32), valid))
+    dyads.write_motion(tmp_path / "a.npz", MotionTrack(vector.astype(np.float32), valid))
     read = dyads.read_motion(tmp_path / "a.npz")
     np.testing.assert_array_equal(read.vector, vector.astype(np.float32))
     np.testing.assert_array_equal(read.valid, valid)
@@ -143,3 +146,26 @@ def test_a_file_list_that_names_no_clip_of_the_folder_is_refused(tmp_path):
     (tmp_path / "train.txt").write_text("b\n")
     with pytest.raises(BadClipError, match=r"train\.txt names b"):
         dyads.read_split(tmp_path, "train")
+
+
+@pytest.mark.parametrize("subtype", ["ULAW", "ALAW", "PCM_24", "FLOAT"])
+def test_what_makes_a_bag_is_good_for_training_too(tmp_path, subtype):
+    clip = write_clip(tmp_path)
+    for speaker in (1, 2):
+        sound = speech_like(2.0, seed=speaker)
+        soundfile.write(clip.voice_path(speaker), sound, 16_000, subtype=subtype)
+    report = check_folder(tmp_path)
+    assert report.findings == []
+    with SoundFile(clip.voice_path(1)) as file:
+        live = file.read_all()
+    np.testing.assert_array_equal(dyads.read_voice(clip.voice_path(1)), live.astype(np.float32) / 32_768)
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04 broken", b"", b"\x93NUMPY no zip"])
+def test_a_motion_file_that_is_broken_is_one_finding_and_does_not_end_the_check(tmp_path, content):
+    write_clip(tmp_path, "a").motion_path(2).write_bytes(content)
+    write_clip(tmp_path, "b", seed=3)
+    np.savez(tmp_path / "b_speaker1.npz", exp=np.array([["x"] * 50]), pose=np.zeros((1, 6)))
+    found = messages(tmp_path)
+    assert sum("a_speaker2.npz cannot be read as npz" in message for message in found) == 1
+    assert any("b_speaker1.npz: exp has the shape (1, 50) of <U1" in message for message in found)

@@ -12,13 +12,14 @@ from timar_model.metrics import clip_metrics
 from timar_model.metrics.movement import as_shown, event_timing, jerk_by_phase, movement_scores
 from timar_model.model_folder import save_model
 from timar_training.corpora import dyads
+from timar_training.corpora.dyads import load_dyad
 from timar_training.evaluate_command import main as evaluate_main
 from timar_training.evaluation.robustness import disturb, robustness_curves
 from timar_training.evaluation.scoring import EvaluationConfig, bootstrap_interval, evaluate, score_clip
 from timar_training.networks.variants import build_network
 from timar_training.prediction.baselines import BASELINES
-from timar_training.prediction.predictor import load_dyad
-from timar_training.prediction.predictors import SessionPredictor, open_predictors, predict_all
+from timar_training.prediction.predictor import SessionPredictor, predict_all
+from timar_training.prediction.predictors import open_predictors
 
 from timar_model import load_model
 

@@ -25,6 +25,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from timar_training.training import trainer
 from timar_training.training.config import TrainConfig
+from timar_training.training.run import open_run
 
 rank, patience = int(sys.argv[1]), datetime.timedelta(seconds=240)
 os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", ACCELERATE_USE_CPU="true")
@@ -44,13 +45,13 @@ class Sharding(Accelerator):
 
 trainer.Accelerator = Sharding
 config = TrainConfig.from_yaml(Path(sys.argv[3]))
-whole = trainer.open_run(config)
+whole = open_run(config)
 assert all(isinstance(value, DTensor) for value in whole._module.parameters())
 norms = []
 whole.run(lambda progress: norms.append(progress.gradient_norm))
 cut = dataclasses.replace(config, out=config.out + "-cut", stop_step=2)
-trainer.open_run(cut).run()
-again = trainer.open_run(dataclasses.replace(cut, stop_step=0))
+open_run(cut).run()
+again = open_run(dataclasses.replace(cut, stop_step=0))
 assert again.resume() and again.step == 2
 again.run()
 one, other = whole.averaged_weights(), again.averaged_weights()

@@ -6,18 +6,18 @@ import json
 
 import numpy as np
 import pytest
+from timar_common.motion_file import EXPRESSION, JAW, NECK
 from timar_model.metrics.movement import quick_pitch
 from timar_training.corpora import dyads
-from timar_training.corpora.dyads import JAW, NECK
 from timar_training.corpora.levels import frame_level_db, is_speaking
 from timar_training.evaluation import quality
 from timar_training.synthesis import synthesize
 from timar_training.synthesis.conversation import TalkConfig, hold_conversation
-from timar_training.synthesis.gestures import GestureConfig, Style, jaw_opening, move
+from timar_training.synthesis.gestures import GestureConfig, MotionStyle, jaw_opening, move_head
 from timar_training.synthesis.synthesize import CorpusConfig
-from timar_training.synthesis.voices import Voice
+from timar_training.synthesis.voices import SpeakerVoice
 
-STYLE = Style(vigour=1.0, jaw=1.0, engagement=1.0, expressiveness=1.0, habit=1.0, rest=(0.0, 0.0, 0.0))
+STYLE = MotionStyle(vigour=1.0, jaw=1.0, engagement=1.0, expressiveness=1.0, habit=1.0, rest=(0.0, 0.0, 0.0))
 
 
 def syllables(seconds, seed):
@@ -32,7 +32,8 @@ def syllables(seconds, seed):
 
 def babbler(name, seed):
     lengths = (0.4, 0.6, 1.2, 1.8, 2.5, 3.1)
-    return Voice(name, "made up", tuple(syllables(length, seed + n) for n, length in enumerate(lengths)))
+    sounds = tuple(syllables(length, seed + n) for n, length in enumerate(lengths))
+    return SpeakerVoice(name, "made up", sounds)
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_a_corpus_calls_itself_synthetic_and_invents_no_expression(tmp_path, mon
     assert manifest["kind"] == "SYNTHETIC"
     for clip in dyads.find_clips(tmp_path):
         motion = dyads.read_motion(clip.motion_path(dyads.AGENT_SPEAKER))
-        assert not motion.vector[:, dyads.EXPRESSION].any()
+        assert not motion.vector[:, EXPRESSION].any()
         assert not motion.valid[:, 0].any()
         assert motion.valid[:, 1:].all()
 
@@ -95,7 +96,7 @@ def test_gaps_between_turns_centre_on_a_fifth_of_a_second_and_some_overlap():
 
 
 def test_the_jaw_follows_its_own_voice_without_delay_and_rests_in_silence(talk):
-    motion = move(talk, 1, STYLE, GestureConfig(), np.random.default_rng(0))
+    motion = move_head(talk, 1, STYLE, GestureConfig(), np.random.default_rng(0))
     follows = quality.jaw_follows_voice(motion, talk.voices[1])
     assert follows.best > 0.8
     assert abs(follows.lag_ms) < 40.0
@@ -111,7 +112,7 @@ def test_a_louder_recording_of_the_same_voice_opens_the_jaw_the_same(talk):
 
 
 def test_the_head_nods_when_the_partner_pauses(talk):
-    motion = move(talk, 1, STYLE, GestureConfig(), np.random.default_rng(0))
+    motion = move_head(talk, 1, STYLE, GestureConfig(), np.random.default_rng(0))
     speaking = is_speaking(talk.voices[0])
     ends = np.flatnonzero(speaking[:-1] & ~speaking[1:])
     own = is_speaking(talk.voices[1])
@@ -128,7 +129,7 @@ def test_the_head_nods_when_the_partner_pauses(talk):
 
 
 def test_motion_is_smooth_and_of_human_size(talk):
-    motion = move(talk, 0, STYLE, GestureConfig(), np.random.default_rng(0))
+    motion = move_head(talk, 0, STYLE, GestureConfig(), np.random.default_rng(0))
     assert quality.roughness(motion) < 0.02
     assert np.abs(motion[:, NECK]).max() < 0.4
     assert 0.01 < motion[:, NECK.start].std() < 0.08
@@ -136,7 +137,7 @@ def test_motion_is_smooth_and_of_human_size(talk):
 
 @pytest.mark.parametrize("bad", [{"hours": 0.0}, {"clip_s": 1.0}, {"held_out": 0}])
 def test_a_corpus_without_size_is_refused(bad):
-    with pytest.raises(ValueError, match="a corpus needs"):
+    with pytest.raises(ValueError, match=r"CorpusConfig.(hours|clip_s|held_out) is .*, expected a number"):
         CorpusConfig(**bad)
 
 

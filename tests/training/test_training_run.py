@@ -13,11 +13,11 @@ import torch
 import yaml
 from timar_training.corpora import dyads
 from timar_training.evaluation import quality
-from timar_training.prediction.conversing import converse
+from timar_training.prediction.predictor import run_session
 from timar_training.train_command import main as train_main
-from timar_training.training import trainer
 from timar_training.training.config import TrainConfig
-from timar_training.training.trainer import NonFiniteLossError, learning_rate, open_run
+from timar_training.training.optimisation import LEAST_RATE, NonFiniteLossError, learning_rate
+from timar_training.training.run import open_run
 
 from timar_model import load_model
 
@@ -75,7 +75,7 @@ def test_a_few_seconds_of_training_beat_the_mean_pose(corpus, tmp_path):
     trained = load_model(tmp_path / "run" / "model")
     clip = dyads.read_split(corpus, "test")[0]
     user, agent = (dyads.read_voice(clip.voice_path(speaker)) for speaker in (1, 2))
-    motion = converse(trained.session(seed=0, temperature=0.0), user, agent)
+    motion = run_session(trained.session(seed=0, temperature=0.0), user, agent)
     truth = dyads.read_motion(clip.motion_path(2)).vector[: len(motion), 50]
     error = np.square(motion[:, 50] - truth).mean()
     assert error < 0.5 * np.square(trained.statistics.mean[50] - truth).mean()
@@ -243,7 +243,7 @@ def test_the_learning_rate_warms_up_and_falls_to_a_twentieth():
     config = TrainConfig(data="d", out="o", window_frames=100, steps=100, warmup_steps=10, learning_rate=1.0)
     assert learning_rate(0, config) == pytest.approx(0.1)
     assert learning_rate(10, config) == pytest.approx(1.0)
-    assert learning_rate(100, config) == pytest.approx(trainer.LEAST_RATE)
+    assert learning_rate(100, config) == pytest.approx(LEAST_RATE)
 
 
 def test_a_clip_in_both_splits_is_refused(corpus, tmp_path, write_splits):
@@ -305,10 +305,11 @@ def test_a_distilled_head_comes_near_its_teachers_motion_in_one_step_and_leaves_
             np.testing.assert_array_equal(pupil._folder.weights()[name], value)
     clip = dyads.read_split(corpus, "test")[0]
     voices = [dyads.read_voice(clip.voice_path(speaker))[: 640 * 100] for speaker in (1, 2)]
-    wanted = converse(teacher.session(seed=0, steps=10, temperature=0.5), *voices)
+    wanted = run_session(teacher.session(seed=0, steps=10, temperature=0.5), *voices)
 
     def distance(model):
-        return np.square(converse(model.session(seed=0, steps=1, temperature=0.5), *voices) - wanted).mean()
+        session = model.session(seed=0, steps=1, temperature=0.5)
+        return np.square(run_session(session, *voices) - wanted).mean()
 
     assert distance(pupil) < distance(teacher)
 

@@ -9,7 +9,7 @@ import torch
 from timar_model.architecture.config import ModelConfig
 from timar_training.preparation.prepare import voice_features
 from timar_training.training.config import TrainConfig
-from timar_training.training.trainer import open_run
+from timar_training.training.run import open_run
 
 from timar_model import load_model
 

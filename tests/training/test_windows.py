@@ -11,7 +11,7 @@ from timar_model.architecture.model import TimarModel
 from timar_model.architecture.sequences import lead_frames
 from timar_model.model_folder import save_model
 from timar_training.corpora import dyads
-from timar_training.prediction.conversing import converse
+from timar_training.prediction.predictor import run_session
 from timar_training.preparation.prepare import clip_streams, prepare
 from timar_training.preparation.windows import Augmentation, WindowSampler, motion_statistics
 
@@ -67,7 +67,7 @@ def test_training_feeds_a_turn_exactly_what_the_live_session_feeds_it(corpus, tm
         monkeypatch.setattr(f"{module}.TurnInputs", remember)
 
     user, agent = (dyads.read_voice(clip.voice_path(speaker)) for speaker in (1, 2))
-    converse(
+    run_session(
         load_model(tmp_path / "model").session(seed=0),
         user[: 50 * 640],
         agent[: 50 * 640],
@@ -101,11 +101,11 @@ def test_nothing_after_a_turns_horizon_changes_the_turn(corpus, tmp_path):
     save_model(tmp_path / "model", network)
     model = load_model(tmp_path / "model")
     user, agent = (dyads.read_voice(clip.voice_path(speaker))[: 60 * 640].copy() for speaker in (1, 2))
-    first = converse(model.session(seed=1), user, agent)
+    first = run_session(model.session(seed=1), user, agent)
     margin = CONFIG.user_lag_margin_frames
     user[(40 - margin) * 640 :] *= -0.5
     agent[45 * 640 :] = 0.1
-    second = converse(model.session(seed=1), user, agent)
+    second = run_session(model.session(seed=1), user, agent)
     np.testing.assert_array_equal(first[:45], second[:45])
     assert np.abs(first[45:50] - second[45:50]).max() > 1e-4
 

@@ -1,9 +1,6 @@
-"""Deprecated alias of `timar_training.prediction.conversing`, for one release."""
+"""Deprecated alias of `timar_training.prediction.predictor`, for one release."""
 
-from .prediction.conversing import (
-    Recording,
-    converse,
-    converse_together,
-)
+from .prediction.predictor import run_session as converse
+from .prediction.predictor import run_sessions as converse_together
 
-__all__ = ["Recording", "converse", "converse_together"]
+__all__ = ["converse", "converse_together"]

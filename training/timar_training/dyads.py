@@ -1,41 +1,9 @@
 """Deprecated alias of `timar_training.corpora.dyads`, for one release."""
 
-from .corpora.dyads import (
-    AGENT_SPEAKER,
-    EXPRESSION,
-    JAW,
-    MOTION_SIZE,
-    NECK,
-    USER_SPEAKER,
-    BadClipError,
-    Clip,
-    Motion,
-    find_clips,
-    frames_of,
-    read_motion,
-    read_split,
-    read_voice,
-    read_wav,
-    write_motion,
-    write_voice,
-)
+from timar_common.motion_file import EXPRESSION, JAW, NECK
+from timar_common.motion_file import MotionTrack as Motion
 
-__all__ = [
-    "AGENT_SPEAKER",
-    "EXPRESSION",
-    "JAW",
-    "MOTION_SIZE",
-    "NECK",
-    "USER_SPEAKER",
-    "BadClipError",
-    "Clip",
-    "Motion",
-    "find_clips",
-    "frames_of",
-    "read_motion",
-    "read_split",
-    "read_voice",
-    "read_wav",
-    "write_motion",
-    "write_voice",
-]
+from .corpora.dyads import BadClipError, Clip, find_clips, read_motion, read_split, read_voice, write_voice
+
+__all__ = ["EXPRESSION", "JAW", "NECK", "BadClipError", "Clip", "Motion"]
+__all__ += ["find_clips", "read_motion", "read_split", "read_voice", "write_voice"]

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress
+from timar_common.cli_options import add_deprecated_option
+from timar_common.progress import progress_bars
 
-from .corpora import dyads
-from .corpora.index import check_splits
-
-SAMPLING_OPTIONS = {"steps": int, "temperature": float, "guidance": float, "noise_correlation_s": float}
+from .corpora.dyads import find_clips, read_split
+from .corpora.splits import check_splits, data_kind
+from .sampling_options import add_sampling_options, sampling_of
 
 
 def main(argv: list[str]) -> int:
@@ -39,56 +38,29 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="timar evaluate", description=main.__doc__)
-    parser.add_argument(
-        "model",
-        help="a model folder, a shipped name (talking-head), mean-pose, nearest-clip or energy-rule",
-    )
-    parser.add_argument("data", type=Path, help="folder of dyads (docs/training.md)")
-    parser.add_argument(
-        "--split", default=None, help="file list of the folder, such as test; without it, all clips"
-    )
-    parser.add_argument("--clips", type=int, default=None, help="only so many clips")
-    parser.add_argument("--seconds", type=float, default=None, help="only so much of each clip")
-    parser.add_argument(
-        "--history",
-        type=int,
-        nargs="*",
-        default=None,
-        metavar="TURNS",
-        help="turns seen before the newest, once each, such as 0 1 3 7; without it, the model's whole window",
-    )
-    parser.add_argument(
-        "--turn-frames",
-        type=int,
-        nargs="*",
-        default=None,
-        metavar="FRAMES",
-        help="lengths of turns, once each, such as 5 10 25; without it, the model's own",
-    )
-    parser.add_argument(
-        "--user",
-        choices=("seen", "unseen"),
-        nargs="+",
-        default=["seen"],
-        help="whether the user's motion is given",
-    )
-    parser.add_argument(
-        "--samples", type=int, default=1, help="motions drawn per clip for the energy score (%(default)s)"
-    )
-    parser.add_argument(
-        "--turned",
-        action="store_true",
-        help="generate again with the user's voice turned around: is it heard?",
-    )
-    parser.add_argument(
-        "--robustness", action="store_true", help="curves over bursts of noise, silence and dropped motion"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the noise (%(default)s)")
-    parser.add_argument("--threads", type=int, default=1, help="of the arithmetic (%(default)s)")
-    parser.add_argument("--out", type=Path, default=None, help="folder for results.json, table.md and plots")
-    for name, kind in SAMPLING_OPTIONS.items():
-        help_text = f"sampling: {name.replace('_', ' ')} (the model's own)"
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=None, help=help_text)
+    add = parser.add_argument
+    add("model", help="a model folder, a shipped name (talking-head), mean-pose, nearest-clip or energy-rule")
+    add("data", type=Path, help="folder of dyads (docs/training.md)")
+    add("--split", help="file list of the folder, such as test; without it, all clips")
+    add("--clips", type=int, help="only so many clips")
+    add("--seconds", type=float, help="only so much of each clip")
+    many: dict[str, Any] = {"type": int, "nargs": "*", "default": []}
+    text = "turns seen before the newest, once each, such as 0 1 3 7; without it, the model's whole window"
+    add("--history", metavar="TURNS", help=text, **many)
+    text = "lengths of turns, once each, such as 5 10 25; without it, the model's own"
+    add("--turn-frames", metavar="FRAMES", help=text, **many)
+    text = "whether the user's motion is given"
+    add("--user", choices=("seen", "unseen"), nargs="+", default=["seen"], help=text)
+    add("--samples", type=int, default=1, help="motions drawn per clip for the energy score (%(default)s)")
+    text = "predict again with the user's voice shifted by half its length: does the head answer it?"
+    add("--shifted", action="store_true", help=text)
+    add_deprecated_option(parser, "--turned", "--shifted")
+    text = "curves over bursts of noise, silence and dropped motion"
+    add("--robustness", action="store_true", help=text)
+    add("--seed", type=int, default=0, help="of the noise (%(default)s)")
+    add("--threads", type=int, default=1, help="of the arithmetic (%(default)s)")
+    add("--out", type=Path, help="folder for results.json, table.md and plots")
+    add_sampling_options(parser, "sampling: {} (the model's own)")
     return parser
 
 
@@ -98,63 +70,32 @@ def _evaluate(arguments: argparse.Namespace, console: Console) -> dict[str, Any]
     from .evaluation.scoring import EvaluationConfig, evaluate
     from .prediction.predictors import open_predictors
 
-    sampling = {name: value for name in SAMPLING_OPTIONS if (value := getattr(arguments, name)) is not None}
-    histories = arguments.history or (None,)
-    predictors = open_predictors(
-        arguments.model,
-        arguments.data,
-        histories,
-        arguments.threads,
-        sampling,
-        arguments.turn_frames or (None,),
-    )
-    clips = (
-        check_splits(arguments.data).get(arguments.split) or dyads.read_split(arguments.data, arguments.split)
-        if arguments.split
-        else dyads.find_clips(arguments.data)
-    )[: arguments.clips]
+    data, split, seconds = arguments.data, arguments.split, arguments.seconds
+    sampling, threads = sampling_of(arguments), arguments.threads
+    histories, lengths = arguments.history or (None,), arguments.turn_frames or (None,)
+    predictors = open_predictors(arguments.model, data, histories, threads, sampling, lengths)
+    clips = check_splits(data).get(split) or read_split(data, split) if split else find_clips(data)
+    clips = clips[: arguments.clips]
     result: dict[str, Any] = {
-        "data": arguments.data.name,
-        "data_kind": data_kind(arguments.data),
-        "split": arguments.split,
+        "data": data.name,
+        "data_kind": data_kind(data),
+        "split": split,
         "clips": len(clips),
         "sampling": sampling,
         "settings": [],
     }
-    with Progress(console=console, transient=True) as progress:
+    with progress_bars(console) as bars:
         for history, predictor in predictors:
             for user in arguments.user:
-                task = progress.add_task(f"{predictor.name}, history {history}, user {user}")
-                config = EvaluationConfig(arguments.seed, user == "seen", arguments.samples, arguments.turned)
-                found = evaluate(
-                    predictor,
-                    clips,
-                    config,
-                    lambda done, total, bar=task: progress.update(  # type: ignore[misc]
-                        bar, completed=done, total=total
-                    ),
-                    seconds=arguments.seconds,
+                config = EvaluationConfig(
+                    arguments.seed, user == "seen", arguments.samples, arguments.shifted
                 )
+                advance = bars.add(f"{predictor.name}, history {history}, user {user}")
+                found = evaluate(predictor, clips, config, advance, seconds=seconds)
                 setting = {"history_turns": history, "turn_frames": predictor.turn_frames}
-                setting |= {"is_user_seen": user == "seen", **found}
-                result["settings"].append(setting)
+                result["settings"].append({**setting, "is_user_seen": user == "seen", **found})
         if arguments.robustness:
-            task = progress.add_task("robustness")
-            result["robustness"] = robustness_curves(
-                predictors[-1][1],
-                clips,
-                EvaluationConfig(arguments.seed),
-                seconds=arguments.seconds,
-                advance=lambda done, total: progress.update(task, completed=done, total=total),
-            )
+            config, advance = EvaluationConfig(arguments.seed), bars.add("robustness")
+            last = predictors[-1][1]
+            result["robustness"] = robustness_curves(last, clips, config, seconds=seconds, advance=advance)
     return result
-
-
-def data_kind(folder: Path) -> str:
-    """Return what a folder of dyads calls itself: SYNTHETIC by its manifest, else recorded."""
-    manifest = folder / "manifest.json"
-    return (
-        str(json.loads(manifest.read_text(encoding="utf-8")).get("kind", "recorded"))
-        if manifest.is_file()
-        else "recorded"
-    )

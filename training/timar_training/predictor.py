@@ -1,9 +1,6 @@
-"""Deprecated alias of `timar_training.prediction.predictor`, for one release."""
+"""Deprecated alias of `timar_training.corpora.dyads` and `.prediction.predictor`, for one release."""
 
-from .prediction.predictor import (
-    Dyad,
-    Predictor,
-    load_dyad,
-)
+from .corpora.dyads import Dyad, load_dyad
+from .prediction.predictor import Predictor
 
 __all__ = ["Dyad", "Predictor", "load_dyad"]

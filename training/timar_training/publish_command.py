@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from .evaluate_command import SAMPLING_OPTIONS
+from .sampling_options import add_sampling_options, sampling_of
 
 
 def main(argv: list[str]) -> int:
@@ -23,17 +23,14 @@ def main(argv: list[str]) -> int:
         "target", type=Path, help="where to, such as timar_model/timar_model/models/talking-head"
     )
     parser.add_argument("--card", type=Path, required=True, help="the model's card, Markdown")
-    for name, kind in SAMPLING_OPTIONS.items():
-        help_text = f"default of drawing motion: {name.replace('_', ' ')}"
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=None, help=help_text)
+    add_sampling_options(parser, "default of drawing motion: {}")
     arguments = parser.parse_args(argv)
-    sampling = {name: value for name in SAMPLING_OPTIONS if (value := getattr(arguments, name)) is not None}
     console = Console(stderr=True)
     # Only now, for `timar --help` loads every command, and torch takes seconds.
     from .publishing.publish import publish
 
     try:
-        folder = publish(arguments.source, arguments.target, sampling, arguments.card)
+        folder = publish(arguments.source, arguments.target, sampling_of(arguments), arguments.card)
     except (OSError, ValueError) as error:
         console.print(f"timar publish: {error}", style="red", markup=False)
         return 1

@@ -1,37 +1,31 @@
 """Recorded dyads on disk: pairs of voice (WAV) and motion (npz) in the DualTalk file format.
 
 A clip ``NAME`` is up to four files: ``NAME_speaker1.wav`` and ``NAME_speaker2.wav``, and beside each, when
-that side's motion is known, ``NAME_speakerN.npz`` with
-
-=========  ========  =====================================================================================
-``exp``    (T, 50)   FLAME expression coefficients
-``pose``   (T, 6)    axis-angle [rad]; **neck in [0:3], jaw in [3:6]**: the other way round than in our vector
-``valid``  (T, 3)    optional, ours: which of expression, jaw and neck were seen; absent means all of them
-=========  ========  =====================================================================================
+that side's motion is known, ``NAME_speakerN.npz`` (`timar_common.motion_file`). Speaker 1 is the user.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import soxr
-from scipy.io import wavfile
-from timar_common.clock import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
+from timar_common import motion_file
+from timar_common.motion_file import MotionTrack, write_motion
+from timar_common.pcm import float_to_int16, int16_to_float
+from timar_common.units import Frames, Samples, frames_of, samples_of
+from timar_common.wav import read_wav, write_wav
 
-EXPRESSION = slice(0, 50)
-JAW = slice(50, 53)
-NECK = slice(53, 56)
-MOTION_SIZE = 56
+__all__ = ["Clip", "Dyad", "load_dyad", "read_motion", "read_voice", "write_motion", "write_voice"]
+
+FloatArray = npt.NDArray[np.float32]
 
 USER_SPEAKER = 1
 AGENT_SPEAKER = 2
-
-FloatArray = npt.NDArray[np.float32]
-BoolArray = npt.NDArray[np.bool_]
+SPEAKERS = {"user": USER_SPEAKER, "agent": AGENT_SPEAKER}
 
 
 class BadClipError(ValueError):
@@ -53,36 +47,63 @@ class Clip:
 
     def voice_path(self, speaker: int) -> Path:
         """Return the WAV file of speaker 1 or 2."""
-        return self.folder / f"{self.name}_speaker{self._in_files(speaker)}.wav"
+        return self._path(speaker, "wav")
 
     def motion_path(self, speaker: int) -> Path:
         """Return the motion file of speaker 1 or 2, whether or not it exists."""
-        return self.folder / f"{self.name}_speaker{self._in_files(speaker)}.npz"
+        return self._path(speaker, "npz")
 
-    def _in_files(self, speaker: int) -> int:
-        return USER_SPEAKER + AGENT_SPEAKER - speaker if self.is_swapped else speaker
+    def _path(self, speaker: int, suffix: str) -> Path:
+        in_files = USER_SPEAKER + AGENT_SPEAKER - speaker if self.is_swapped else speaker
+        return self.folder / f"{self.name}_speaker{in_files}.{suffix}"
 
 
 @dataclasses.dataclass(frozen=True)
-class Motion:
-    """One side's motion."""
+class Dyad:
+    """One clip in memory, both sides on one frame grid."""
 
-    vector: FloatArray
-    """(T, 56) expression, jaw, neck; 0 where it is not valid."""
-    valid: BoolArray
-    """(T, 3) whether expression, jaw and neck of the frame were seen."""
+    name: str
+    user_voice: FloatArray
+    """(640 T,) 16 kHz."""
+    agent_voice: FloatArray
+    """(640 T,)."""
+    user_motion: MotionTrack
+    """(T, 56); unseen frames are not valid."""
+    agent_motion: MotionTrack | None
+    """The ground truth; None where it was not recorded."""
 
-    @classmethod
-    def unseen(cls, frames: int) -> Motion:
-        """Return the motion of a side nobody saw."""
-        return cls(np.zeros((frames, MOTION_SIZE), np.float32), np.zeros((frames, 3), np.bool_))
+    @property
+    def frames(self) -> Frames:
+        """T."""
+        return frames_of(Samples(len(self.agent_voice)))
 
-    def fitted_to(self, frames: int) -> Motion:
-        """Return it cut, or continued as unseen, to a number of frames."""
-        if len(self.vector) >= frames:
-            return Motion(self.vector[:frames], self.valid[:frames])
-        rest = Motion.unseen(frames - len(self.vector))
-        return Motion(np.concatenate([self.vector, rest.vector]), np.concatenate([self.valid, rest.valid]))
+    def without_user_motion(self) -> Dyad:
+        """Return it with the user unseen."""
+        return dataclasses.replace(self, user_motion=MotionTrack.unseen(self.frames))
+
+
+def load_dyad(clip: Clip, seconds: float | None = None) -> Dyad:
+    """Read a clip, or its first seconds; the longer voice is cut.
+
+    Raises:
+        BadClipError: A file cannot be read.
+    """
+    voices = [read_voice(clip.voice_path(speaker)) for speaker in SPEAKERS.values()]
+    frames = frames_of(Samples(min(map(len, voices))))
+    if seconds is not None:
+        frames = min(frames, frames_of(Samples(int(seconds * 16_000))))
+    user, agent = (voice[: samples_of(frames)] for voice in voices)
+    paths = [clip.motion_path(speaker) for speaker in SPEAKERS.values()]
+    seen, truth = (read_motion(path).fitted_to(frames) if path.is_file() else None for path in paths)
+    return Dyad(clip.name, user, agent, seen or MotionTrack.unseen(frames), truth)
+
+
+def require_folder(folder: Path) -> None:
+    """Raise BadClipError when a folder of dyads does not exist."""
+    if not folder.is_dir():
+        raise BadClipError(
+            f"{folder} is not a folder; give one that holds NAME_speaker1.wav and NAME_speaker2.wav"
+        )
 
 
 def find_clips(folder: Path) -> list[Clip]:
@@ -91,21 +112,19 @@ def find_clips(folder: Path) -> list[Clip]:
     Raises:
         BadClipError: The folder does not exist or holds no complete pair of voices.
     """
-    if not folder.is_dir():
-        raise BadClipError(
-            f"{folder} is not a folder; give one that holds NAME_speaker1.wav and NAME_speaker2.wav"
-        )
-    ends = {speaker: f"_speaker{speaker}.wav" for speaker in (USER_SPEAKER, AGENT_SPEAKER)}
-    names = [
-        {path.name[: -len(end)] for path in folder.glob("*" + end)}
-        for end in (ends[USER_SPEAKER], ends[AGENT_SPEAKER])
-    ]
-    both = sorted(names[0] & names[1])
-    if not both:
+    require_folder(folder)
+    ends = [f"_speaker{speaker}.wav" for speaker in SPEAKERS.values()]
+    users, agents = ({path.name[: -len(end)] for path in folder.glob("*" + end)} for end in ends)
+    if not users & agents:
         raise BadClipError(
             f"{folder} holds no pair NAME_speaker1.wav and NAME_speaker2.wav; run `timar data check`"
         )
-    return [Clip(name, folder) for name in both]
+    return [Clip(name, folder) for name in sorted(users & agents)]
+
+
+def with_motion(clips: Sequence[Clip]) -> list[Clip]:
+    """Return the clips whose agent has motion."""
+    return [clip for clip in clips if clip.motion_path(AGENT_SPEAKER).is_file()]
 
 
 def read_split(folder: Path, split: str) -> list[Clip]:
@@ -117,109 +136,45 @@ def read_split(folder: Path, split: str) -> list[Clip]:
     path = folder / f"{split}.txt"
     if not path.is_file():
         raise BadClipError(f"{path} does not exist; a split is a file list with one clip name a line")
-    names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if not names:
+    clips = [Clip(line.strip(), folder) for line in path.read_text("utf-8").splitlines() if line.strip()]
+    if not clips:
         raise BadClipError(f"{path} names no clip; expected one clip name a line")
-    clips = [Clip(name, folder) for name in names]
     for clip in clips:
-        for speaker in (USER_SPEAKER, AGENT_SPEAKER):
-            if not clip.voice_path(speaker).is_file():
-                raise BadClipError(f"{path} names {clip.name}, but {clip.voice_path(speaker)} does not exist")
+        for voice in map(clip.voice_path, SPEAKERS.values()):
+            if not voice.is_file():
+                raise BadClipError(f"{path} names {clip.name}, but {voice} does not exist")
     return clips
 
 
 def read_voice(path: Path) -> FloatArray:
-    """Return a recording as (n,) float32 in [-1, 1], mono, 16 kHz.
+    """Return a recording as (n,) float32 in [-1, 1), mono, 16 kHz, as the running head does.
 
     Raises:
-        BadClipError: The file is no WAV, is empty, or holds a number that is not finite.
+        BadClipError: The file is no sound file, is empty, or holds a number that is not finite.
     """
-    rate_hz, samples = read_wav(path)
-    if rate_hz != SAMPLE_RATE_HZ:
-        samples = soxr.resample(samples, rate_hz, SAMPLE_RATE_HZ).astype(np.float32)
-    return np.clip(samples, -1.0, 1.0)
-
-
-def read_wav(path: Path) -> tuple[int, FloatArray]:
-    """Return rate [Hz] and (n,) float32 samples of a WAV file, channels averaged, not resampled.
-
-    Raises:
-        BadClipError: As for `read_voice`.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", wavfile.WavFileWarning)
-            rate_hz, raw = wavfile.read(path)
-    except (ValueError, OSError, EOFError) as error:
-        raise BadClipError(
-            f"{path} cannot be read as WAV ({error}); expected PCM or float samples"
-        ) from error
-    if raw.size == 0:
-        raise BadClipError(f"{path} holds no samples; record it again or leave the clip out")
-    samples = _to_unit_range(raw)
-    if samples.ndim == 2:
-        samples = samples.mean(axis=1)
-    if not np.isfinite(samples).all():
-        raise BadClipError(f"{path} holds a sample that is not a finite number; export it again")
-    return int(rate_hz), samples.astype(np.float32)
-
-
-def _to_unit_range(raw: npt.NDArray) -> npt.NDArray[np.floating]:
-    if raw.dtype == np.uint8:
-        return (raw.astype(np.float32) - 128.0) / 128.0
-    if np.issubdtype(raw.dtype, np.integer):
-        return raw.astype(np.float32) / float(-np.iinfo(raw.dtype).min)
-    return raw.astype(np.float32)
+    with bad_clip():
+        return int16_to_float(read_wav(path))
 
 
 def write_voice(path: Path, samples: FloatArray) -> None:
     """Write (n,) samples in [-1, 1] as 16 kHz, 16-bit WAV."""
-    wavfile.write(path, SAMPLE_RATE_HZ, np.round(np.clip(samples, -1.0, 1.0) * 32767.0).astype(np.int16))
+    write_wav(path, float_to_int16(samples))
 
 
-def read_motion(path: Path) -> Motion:
+def read_motion(path: Path) -> MotionTrack:
     """Return a motion file as vectors in our order.
 
     Raises:
         BadClipError: A key is missing, a shape is wrong, or a number is not finite.
     """
+    with bad_clip():
+        return motion_file.read_motion(path)
+
+
+@contextlib.contextmanager
+def bad_clip() -> Iterator[None]:
+    """Raise as BadClipError what a reader has against a file."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    except (ValueError, OSError, EOFError) as error:
-        raise BadClipError(f"{path} cannot be read as npz ({error}); expected arrays exp and pose") from error
-    for key, width in (("exp", 50), ("pose", 6)):
-        if key not in arrays:
-            raise BadClipError(
-                f"{path} has no array {key!r}, only {sorted(arrays)}; expected exp (T, 50), pose (T, 6)"
-            )
-        if arrays[key].ndim != 2 or arrays[key].shape[1] != width:
-            raise BadClipError(f"{path}: {key} has the shape {arrays[key].shape}, expected (T, {width})")
-        if not np.isfinite(arrays[key]).all():
-            raise BadClipError(
-                f"{path}: {key} holds a number that is not finite; mark the frames in `valid` instead"
-            )
-    expression, pose = arrays["exp"], arrays["pose"]
-    if len(expression) != len(pose):
-        raise BadClipError(
-            f"{path}: exp has {len(expression)} frames but pose has {len(pose)}, expected the same"
-        )
-    valid = np.asarray(arrays.get("valid", np.ones((len(pose), 3))), np.bool_)
-    if valid.shape != (len(pose), 3):
-        raise BadClipError(f"{path}: valid has the shape {valid.shape}, expected ({len(pose)}, 3)")
-    vector = np.concatenate([expression, pose[:, 3:6], pose[:, 0:3]], axis=1).astype(np.float32)
-    vector[~valid[:, 0], EXPRESSION] = 0.0
-    vector[~valid[:, 1], JAW] = 0.0
-    vector[~valid[:, 2], NECK] = 0.0
-    return Motion(vector, valid)
-
-
-def write_motion(path: Path, motion: Motion) -> None:
-    """Write motion in the DualTalk order, with our `valid` array."""
-    pose = np.concatenate([motion.vector[:, NECK], motion.vector[:, JAW]], axis=1)
-    np.savez_compressed(path, exp=motion.vector[:, EXPRESSION], pose=pose, valid=motion.valid)
-
-
-def frames_of(samples: npt.NDArray) -> int:
-    """Return how many whole frames a 16 kHz recording has."""
-    return len(samples) // SAMPLES_PER_FRAME
+        yield
+    except (ValueError, OSError) as error:
+        raise BadClipError(str(error)) from error

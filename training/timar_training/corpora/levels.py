@@ -58,15 +58,13 @@ def speech_span(samples: npt.NDArray[np.float32], margin_s: float = 0.03) -> tup
     active = is_speaking(samples, min_pause_s=0.0)
     if not active.any():
         return None
-    places = np.flatnonzero(active)
+    steps = np.flatnonzero(active).tolist()
     margin = int(margin_s * SAMPLE_RATE_HZ)
-    return max(0, int(places[0]) * FINE_HOP - margin), min(
-        len(samples), (int(places[-1]) + 1) * FINE_HOP + margin
-    )
+    return max(0, steps[0] * FINE_HOP - margin), min(len(samples), (steps[-1] + 1) * FINE_HOP + margin)
 
 
 def is_speaking(samples: npt.NDArray[np.float32], min_pause_s: float = 0.2) -> npt.NDArray[np.bool_]:
-    """Tell for each hundredth of a second of a clean recording whether its speaker speaks.
+    """Return for each hundredth of a second of a clean recording whether its speaker speaks.
 
     Args:
         samples: (n,) one voice without noise.

@@ -1,4 +1,4 @@
-"""Train several systems alike, score them alike, and say how sure the difference is."""
+"""Comparison of several systems: trained alike, scored alike, with intervals of the difference."""
 
 from __future__ import annotations
 
@@ -15,18 +15,21 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
+from timar_common.atomic import write_text
+from timar_common.config import Count, CountOrZero, NonNegative, Positive, check
+from timar_common.config_file import read_config
+from timar_common.suggest import refuse_unknown
 
-from ..corpora import dyads
-from ..corpora.index import write_whole
-from ..evaluate_command import data_kind
+from ..corpora.dyads import read_split, with_motion
+from ..corpora.splits import data_kind
 from ..networks.variants import build_network, equal_size, parameters_of
 from ..prediction.predictor import Predictor
 from ..prediction.predictors import open_predictors
 from ..training.config import TrainConfig
-from ..training.trainer import Progress, open_run
+from ..training.log import StepReport
+from ..training.run import open_run
 from .comparison_report import write_comparison
-from .scoring import EvaluationConfig, evaluate, with_motion
+from .scoring import EvaluationConfig, evaluate
 
 REFERENCE = "timar"
 BOOTSTRAP_DRAWS = 1000
@@ -36,7 +39,11 @@ DIFFERENCE_METRICS = tuple(
     for metric in ("fid", "mse")
     for group in ("jaw", "pose")
 )
-Say = Callable[[str], None]
+DRAWING = ("timar", "timar-full-attention")
+"""Architectures that draw motion and do not regress it."""
+Log = Callable[[str], None]
+SeedScores = dict[tuple[str, str], list[dict[str, Any]]]
+"""What each seed's evaluation found, by label and list."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,38 +58,36 @@ class ComparisonConfig:
     """By name: fields of TrainConfig that differ from `shared`; one is "timar", whose size all have."""
     shared: dict[str, Any]
     """Fields of TrainConfig of all runs; equal steps, batch, features and data."""
-    seeds: tuple[int, ...] = (1, 2, 3)
+    seeds: tuple[CountOrZero, ...] = (1, 2, 3)
     """Each tuned system is trained once with each."""
-    learning_rates: tuple[float, ...] = (7e-4, 1.5e-3)
+    learning_rates: tuple[Positive, ...] = (7e-4, 1.5e-3)
     """Tuning trials, equally many for each tuned system: tried with the first seed, chosen by validation
     loss."""
     ablation_seeds: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     """Systems that are not tuned but take the learning rate of "timar", and the seeds of each."""
     baselines: tuple[str, ...] = ("mean-pose", "nearest-clip", "energy-rule")
     """Systems that are fitted and not trained."""
-    temperatures: tuple[float, ...] = (0.0, 0.2)
+    temperatures: tuple[NonNegative, ...] = (0.0, 0.2)
     """At which the systems that draw are scored, each a row of its own."""
     splits: tuple[str, ...] = ("test", "ood")
     """File lists scored."""
-    clips: int = 8
+    clips: Count = 8
     """Of each list."""
-    seconds: float = 30.0
+    seconds: Positive = 30.0
     """Of each clip [s]."""
-    samples: int = 4
+    samples: Count = 4
     """Motions drawn per clip for the energy score, where a system draws."""
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            if isinstance(getattr(self, field.name), list):
-                object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
+        check(self)
         if REFERENCE not in self.systems:
             raise ValueError(f"the systems are {sorted(self.systems)}, expected one to be {REFERENCE!r}")
         if unknown := sorted(set(self.ablation_seeds) - (set(self.systems) - {REFERENCE})):
             raise ValueError(
                 f"ablation_seeds names {unknown[0]!r}, expected a system other than {REFERENCE!r}"
             )
-        if not self.seeds or not self.learning_rates or not self.temperatures or self.clips < 1:
-            raise ValueError("a comparison needs a seed, a learning rate, a temperature and a clip")
+        if not self.seeds or not self.learning_rates or not self.temperatures or not self.splits:
+            raise ValueError("a comparison needs a seed, a learning rate, a temperature and a list")
 
     @classmethod
     def from_yaml(cls, path: Path, **changes: Any) -> ComparisonConfig:
@@ -92,20 +97,17 @@ class ComparisonConfig:
             ValueError: It is no mapping, lacks a key or has an unknown one.
             OSError: It cannot be read.
         """
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise ValueError(f"{path} is not YAML ({error})") from error
-        known = {field.name for field in dataclasses.fields(cls)}
-        if not isinstance(values, dict) or (unknown := sorted(set(values) - known)):
-            found = "no mapping" if not isinstance(values, dict) else f"the unknown key {unknown[0]!r}"
-            raise ValueError(f"{path} has {found}; known keys are {', '.join(sorted(known))}")
-        if missing := sorted({"data", "out", "systems", "shared"} - set(values)):
-            raise ValueError(f"{path} lacks {missing[0]!r}")
-        return cls(**{**values, **changes})
+        return read_config(cls, path, **changes)
+
+    def smoke(self) -> ComparisonConfig:
+        """Return a comparison that only shows that everything runs; its numbers mean nothing."""
+        shared = {**self.shared, "steps": 4, "warmup_steps": 1, "batch": 4, "validation_batches": 1}
+        shared |= {"validate_every": 4, "checkpoint_every": 4}
+        few: dict[str, Any] = {"seeds": self.seeds[:1], "learning_rates": self.learning_rates[:1], "clips": 2}
+        return dataclasses.replace(self, out=str(Path(self.out) / "smoke"), shared=shared, seconds=6.0, **few)
 
 
-def compare_models(config: ComparisonConfig, say: Say = lambda line: None) -> dict[str, Any]:
+def compare_models(config: ComparisonConfig, log: Log = lambda line: None) -> dict[str, Any]:
     """Train and score one system after the other; a second call goes on where one stopped.
 
     After each system OUT/results.json, OUT/table.md and OUT/comparison.png are written with what is there.
@@ -114,9 +116,7 @@ def compare_models(config: ComparisonConfig, say: Say = lambda line: None) -> di
         ValueError: A system's configuration is inconsistent, or its size cannot be matched.
     """
     trials = plan(config)
-    out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
-    say = _with_time_of_day(say)
+    log = _with_time_of_day(log)
     result: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
@@ -125,33 +125,32 @@ def compare_models(config: ComparisonConfig, say: Say = lambda line: None) -> di
         "systems": {},
         "not_run": [],
     }
-    scores: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    scores: SeedScores = {}
     # What the question is about first, what is only trained once last.
     order = [name for name in trials if name not in config.ablation_seeds]
     order += [*config.baselines, *config.ablation_seeds]
     for number, name in enumerate(order):
         if name in trials:
             rate = result["systems"].get(REFERENCE, {}).get("learning_rate", 0.0)
-            result["systems"][name] = _train_system(name, trials[name], rate, config, say)
-        scores |= _score(name, result["systems"].get(name), config, say)
+            result["systems"][name] = _train_system(name, trials[name], rate, config, log)
+        scores |= _score_system(name, result["systems"].get(name), config, log)
         result["not_run"] = order[number + 1 :]
         result["rows"] = [_row(*key, seeds) for key, seeds in scores.items()]
         result["differences"] = _differences(scores)
-        write_comparison(out, result)
+        write_comparison(Path(config.out), result)
     return result
 
 
-def train_alone(config: ComparisonConfig, names: Sequence[str], say: Say = lambda line: None) -> None:
+def train_alone(config: ComparisonConfig, names: Sequence[str], log: Log = lambda line: None) -> None:
     """Train some of the tuned systems and score nothing: for a second process beside `compare_models`.
 
     Raises:
         ValueError: There is no such system, or it takes another one's learning rate.
     """
     trials = plan(config)
-    if unknown := sorted(set(names) - (set(trials) - set(config.ablation_seeds))):
-        raise ValueError(f"there is no tuned system {unknown[0]!r} to train alone")
+    refuse_unknown("tuned system", names, [name for name in trials if name not in config.ablation_seeds])
     for name in names:
-        _train_system(name, trials[name], 0.0, config, _with_time_of_day(say))
+        _train_system(name, trials[name], 0.0, config, _with_time_of_day(log))
 
 
 def plan(config: ComparisonConfig) -> dict[str, list[TrainConfig]]:
@@ -180,7 +179,7 @@ def _folder(config: ComparisonConfig, name: str, rate: float, seed: int) -> str:
 
 
 def _train_system(
-    name: str, trials: list[TrainConfig], reference_rate: float, config: ComparisonConfig, say: Say
+    name: str, trials: list[TrainConfig], reference_rate: float, config: ComparisonConfig, log: Log
 ) -> dict[str, Any]:
     """Tune and train a system; an ablation takes the learning rate of the system it is an ablation of."""
     seeds = config.ablation_seeds.get(name, config.seeds)
@@ -188,88 +187,82 @@ def _train_system(
         losses: list[float] = []
         best = next(trial for trial in trials if trial.learning_rate == reference_rate)
     else:
-        losses = [_train(trial, say) for trial in trials]
+        losses = [_train(trial, log) for trial in trials]
         best = trials[int(np.argmin(losses))]
-    folders, final = [], []
-    for seed in seeds:
-        run = dataclasses.replace(best, seed=seed, out=_folder(config, name, best.learning_rate, seed))
-        final.append(_train(run, say))
-        folders.append(str(Path(run.out) / "model"))
-    network = build_network(best.architecture, best.model_config())
+    outs = [_folder(config, name, best.learning_rate, seed) for seed in seeds]
+    runs = [dataclasses.replace(best, seed=seed, out=out) for seed, out in zip(seeds, outs, strict=True)]
     return {
         "architecture": best.architecture,
-        "parameters": parameters_of(network),
+        "parameters": parameters_of(build_network(best.architecture, best.model_config())),
         "learning_rate": best.learning_rate,
         "trial_losses": losses,
         "seeds": list(seeds),
-        "validation_losses": final,
-        "folders": folders,
+        "validation_losses": [_train(run, log) for run in runs],
+        "folders": [str(Path(out) / "model") for out in outs],
     }
 
 
-def _train(run: TrainConfig, say: Say) -> float:
+def _train(run: TrainConfig, log: Log) -> float:
     name = Path(run.out).name
 
-    def report(progress: Progress) -> None:
-        if progress.validation_loss is not None:
-            say(
-                f"{name}: step {progress.step}, loss {progress.loss:.3f}, validation "
-                f"{progress.validation_loss:.3f}, {progress.took_s:.2f} s a step"
+    def report(step: StepReport) -> None:
+        if step.validation_loss is not None:
+            log(
+                f"{name}: step {step.step}, loss {step.loss:.3f}, validation {step.validation_loss:.3f}, "
+                f"{step.took_s:.2f} s a step"
             )
 
-    # Another process may be at this run; it is waited for, and its result taken over.
+    # Another process may be at this run; it is waited for, and its result is used.
     Path(run.out).mkdir(parents=True, exist_ok=True)
     with (Path(run.out) / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         trainer = open_run(run, command="timar compare-models")
         trainer.resume()
-        say(f"{name}: from step {trainer.step} to {run.last_step}")
+        log(f"{name}: from step {trainer.step} to {run.last_step}")
         return trainer.run(report)
 
 
-def _score(
-    name: str, facts: dict[str, Any] | None, config: ComparisonConfig, say: Say
-) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    """Return by label and list what each seed's evaluation found; found ones are kept in OUT/scores."""
+def _score_system(name: str, facts: dict[str, Any] | None, config: ComparisonConfig, log: Log) -> SeedScores:
+    """Return what each seed's evaluation found; found ones are kept in OUT/scores."""
     data = Path(config.data)
-    draws = facts is not None and facts["architecture"] in ("timar", "timar-full-attention")
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    draws = facts is not None and facts["architecture"] in DRAWING
+    sources = [name] if facts is None else facts["folders"]
+    found: SeedScores = {}
 
     @functools.cache
-    def opened(place: str, temperature: float | None) -> Predictor:
+    def opened(source: str, temperature: float | None) -> Predictor:
         sampling = {} if temperature is None else {"temperature": temperature}
-        ((_, predictor),) = open_predictors(place, data, sampling=sampling)
+        ((_, predictor),) = open_predictors(source, data, sampling=sampling)
         return predictor
 
     for split in config.splits:
-        clips = with_motion(dyads.read_split(data, split))[: config.clips]
+        clips = with_motion(read_split(data, split))[: config.clips]
         for temperature in config.temperatures if draws else (None,):
             label = name if temperature is None else f"{name}, temperature {temperature:g}"
             # A single draw has no spread to be scored, and a rule draws the same whatever the seed.
-            samples = config.samples if temperature else 1
-            for place in [name] if facts is None else facts["folders"]:
-                run = name if facts is None else Path(place).parent.name
+            setting = EvaluationConfig(samples=config.samples if temperature else 1)
+            for source in sources:
+                run = name if facts is None else Path(source).parent.name
                 kept = Path(config.out) / "scores" / f"{run}-{split}-{temperature}.json"
                 if not kept.is_file():
-                    say(f"scoring {label} ({run}) on {split}")
-                    setting = EvaluationConfig(samples=samples)
-                    scored = evaluate(opened(place, temperature), clips, setting, seconds=config.seconds)
-                    write_whole(kept, json.dumps(scored))
+                    log(f"scoring {label} ({run}) on {split}")
+                    scored = evaluate(opened(source, temperature), clips, setting, seconds=config.seconds)
+                    write_text(kept, json.dumps(scored))
                 found.setdefault((label, split), []).append(json.loads(kept.read_text(encoding="utf-8")))
     return found
 
 
 def _row(label: str, split: str, seeds: list[dict[str, Any]]) -> dict[str, Any]:
     """Return a row: every score's mean, each seed's mean, and an interval over seeds and clips."""
-    names = seeds[0]["mean"]
+    by_seed = {name: [seed["mean"][name] for seed in seeds] for name in seeds[0]["mean"]}
     return {
         "system": label.split(",")[0],
         "label": label,
         "split": split,
         "clips": len(seeds[0]["clips"]),
-        "mean": {name: float(np.mean([seed["mean"][name] for seed in seeds])) for name in names},
-        "by_seed": {name: [seed["mean"][name] for seed in seeds] for name in names},
-        "interval": {name: interval(drawn_means(_by_seed_and_clip(seeds, name))) for name in names},
+        "mean": {name: float(np.mean(values)) for name, values in by_seed.items()},
+        "by_seed": by_seed,
+        "interval": {name: interval(drawn_means(_by_seed_and_clip(seeds, name))) for name in by_seed},
     }
 
 
@@ -282,8 +275,8 @@ def _by_seed_and_clip(seeds: list[dict[str, Any]], metric: str) -> npt.NDArray[n
 def drawn_means(values: npt.NDArray[np.float64], side: int = 0) -> npt.NDArray[np.float64]:
     """Return (draws,) means as they might have been with other seeds and other clips.
 
-    Both are drawn anew, independently of each other: the same clips for both sides of a comparison, seeds for
-    each side its own.
+    Both are drawn again, independently of each other: the same clips for both sides of a comparison, seeds
+    for each side its own.
 
     Args:
         values: (seeds, clips).
@@ -306,16 +299,13 @@ def gain(ours: Any, theirs: Any) -> Any:
     return 1.0 - ours / np.maximum(theirs, 1e-12)
 
 
-def _differences(scores: dict[tuple[str, str], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def _differences(scores: SeedScores) -> list[dict[str, Any]]:
     """Return TIMAR against each other row: relative gain in FD and MSE, with interval and by seed."""
     found = []
     for (label, split), seeds in scores.items():
-        if label.split(",")[0] != REFERENCE:
-            continue
-        for (other, other_split), theirs in scores.items():
-            if other_split != split or other.split(",")[0] == REFERENCE:
-                continue
-            for metric in DIFFERENCE_METRICS:
+        rivals = [(other, theirs) for (other, of), theirs in scores.items() if of == split]
+        for other, theirs in rivals if label.split(",")[0] == REFERENCE else ():
+            for metric in DIFFERENCE_METRICS if other.split(",")[0] != REFERENCE else ():
                 ours, base = _by_seed_and_clip(seeds, metric), _by_seed_and_clip(theirs, metric)
                 each = [gain(ours[row].mean(), base[row % len(base)].mean()) for row in range(len(ours))]
                 found.append(
@@ -332,5 +322,5 @@ def _differences(scores: dict[tuple[str, str], list[dict[str, Any]]]) -> list[di
     return found
 
 
-def _with_time_of_day(say: Say) -> Say:
-    return lambda line: say(f"{datetime.datetime.now():%H:%M:%S} {line}")
+def _with_time_of_day(log: Log) -> Log:
+    return lambda line: log(f"{datetime.datetime.now():%H:%M:%S} {line}")

@@ -1,4 +1,4 @@
-"""Measure whether generated motion is plausible: the jaw speaks, the neck answers, the seams are smooth."""
+"""Plausibility of generated motion: jaw against voice, speed of the neck, smoothness over the seams."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import signal
 from timar_common.clock import FRAMES_PER_SECOND
+from timar_common.motion_file import JAW, NECK
 from timar_model.metrics.movement import jerk_by_phase
 
-from ..corpora.dyads import JAW, NECK
 from ..corpora.levels import frame_level_db
 
 Float64Array = npt.NDArray[np.float64]

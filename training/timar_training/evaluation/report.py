@@ -1,11 +1,13 @@
-"""Write scores down: JSON, a table in the paper's form, plots."""
+"""Reports of scores: JSON, tables in the paper's form, plots."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+from timar_common.atomic import write_text
 
 COLUMNS = (
     ("FD ↓", "fid", (1.0, 1e3, 1e2)),
@@ -29,11 +31,18 @@ HEAD_COLUMNS = (
     ("by chance", "beat_chance_f1", 1.0),
 )
 GROUPS = ("exp", "jaw", "pose")
+SCORE_PLOTS = ("fid_jaw", "fid_pose", "mse_pose", "energy_pose", "velocity_distance_pose_rad_s", "nod_f1")
 ROBUSTNESS_PLOTS = (
     *("fid_jaw", "fid_pose", "p_fid_pose", "mse_jaw", "mse_pose", "sid_jaw", "sid_pose", "rpcc_pose"),
     *("sts_pose", "variance_pre_pose", "energy_pose", "velocity_distance_pose_rad_s"),
     *("jerk_pose_rad_s3", "jaw_voice_correlation", "nod_f1", "beat_f1"),
 )
+
+
+def markdown_table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a Markdown table."""
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "".join(f"| {' | '.join(map(str, cells))} |\n" for cells in lines)
 
 
 def paper_table(rows: Sequence[tuple[str, dict[str, float]]], prefix: str = "") -> str:
@@ -43,31 +52,22 @@ def paper_table(rows: Sequence[tuple[str, dict[str, float]]], prefix: str = "") 
         rows: Label and mean scores.
         prefix: Of the metrics' names: "" as shown, "unshifted_" as the paper scores.
     """
-    lines = [
-        "| | " + " | ".join(title for title, _, _ in COLUMNS) + " |",
-        "|---" * (len(COLUMNS) + 1) + "|",
-    ]
-    for label, mean in rows:
-        cells = []
-        for _, metric, factors in COLUMNS:
-            values = [mean.get(f"{prefix}{metric}_{group}") for group in GROUPS]
-            pairs = zip(values, factors, strict=True)
-            cells.append(" / ".join("–" if value is None else f"{value * k:.2f}" for value, k in pairs))
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+
+    def cell(mean: dict[str, float], metric: str, factors: tuple[float, ...]) -> str:
+        values = [mean.get(f"{prefix}{metric}_{group}") for group in GROUPS]
+        pairs = zip(values, factors, strict=True)
+        return " / ".join("–" if value is None else f"{value * k:.2f}" for value, k in pairs)
+
+    titles = ["", *(title for title, _, _ in COLUMNS)]
+    cells = ([label, *(cell(mean, *column[1:]) for column in COLUMNS)] for label, mean in rows)
+    return markdown_table(titles, cells)
 
 
 def head_table(rows: Sequence[tuple[str, dict[str, float]]]) -> str:
     """Return a Markdown table of what the paper's does not hold."""
-    lines = [
-        "| | " + " | ".join(title for title, _, _ in HEAD_COLUMNS) + " |",
-        "|---" * (len(HEAD_COLUMNS) + 1) + "|",
-    ]
-    for label, mean in rows:
-        values = [(mean.get(name), factor) for _, name, factor in HEAD_COLUMNS]
-        cells = ["–" if value is None else f"{value * factor:.3g}" for value, factor in values]
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    found = [(label, [(mean.get(name), factor) for _, name, factor in HEAD_COLUMNS]) for label, mean in rows]
+    cells = ([label, *("–" if v is None else f"{v * k:.3g}" for v, k in values)] for label, values in found)
+    return markdown_table(["", *(title for title, _, _ in HEAD_COLUMNS)], cells)
 
 
 def label_of(setting: dict[str, Any]) -> str:
@@ -85,65 +85,81 @@ def write_report(folder: Path, result: dict[str, Any]) -> None:
         folder: Made when missing.
         result: `settings`, each with what `evaluate` returns; `data_kind`; perhaps `robustness`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_text(folder / "results.json", json.dumps(result, indent=1) + "\n")
     rows = [(label_of(setting), setting["mean"]) for setting in result["settings"]]
-    text = (
+    write_text(
+        folder / "table.md",
         f"Data: {result['data_kind']}; expression (MSE ×10, rPCC ×10²) / jaw ×10³ / pose ×10² (rPCC ×10).\n"
+        f"\nAs shown:\n\n{paper_table(rows)}\nUnshifted, as the paper scores:\n\n"
+        f"{paper_table(rows, 'unshifted_')}\nAs a head:\n\n{head_table(rows)}",
     )
-    text += f"\nAs shown:\n\n{paper_table(rows)}\nUnshifted, as the paper scores:\n\n"
-    text += f"{paper_table(rows, 'unshifted_')}\nAs a head:\n\n{head_table(rows)}"
-    (folder / "table.md").write_text(text, encoding="utf-8")
-    _plot(folder, result)
+    _plot_scores(folder / "scores.png", result)
+    _plot_jerk(folder / "jerk_by_phase.png", result["settings"])
+    if "robustness" in result:
+        _plot_robustness(folder / "robustness.png", result["robustness"])
 
 
-def _plot(folder: Path, result: dict[str, Any]) -> None:
+def plot_intervals(
+    axes: Any, heights: Sequence[float], rows: Sequence[dict[str, Any]], name: str, **how: Any
+) -> None:
+    """Draw a score's means with their intervals, a row each.
+
+    Args:
+        axes: Of matplotlib.
+        heights: Where each row stands.
+        rows: Each with `mean` and `interval`.
+        name: Of the score.
+        how: `factor` on the score, and options of `errorbar`.
+    """
+    factor = how.pop("factor", 1.0)
+    middle = [row["mean"][name] * factor for row in rows]
+    edges = [[edge * factor for edge in row["interval"][name]] for row in rows]
+    pairs = list(zip(middle, edges, strict=True))
+    spans = [[max(0.0, m - low) for m, (low, _) in pairs], [max(0.0, high - m) for m, (_, high) in pairs]]
+    axes.errorbar(middle, heights, xerr=spans, fmt="o", capsize=3, **how)
+
+
+def _plot_scores(path: Path, result: dict[str, Any]) -> None:
+    # Only here and below, for it takes a second to import.
     from matplotlib.figure import Figure
 
     settings = result["settings"]
-    names = ("fid_jaw", "fid_pose", "mse_pose", "energy_pose", "velocity_distance_pose_rad_s", "nod_f1")
     figure = Figure(figsize=(14, 7), layout="constrained")
-    labels = [label_of(setting) for setting in settings]
-    for place, name in zip(figure.subplots(2, 3).ravel(), names, strict=True):
-        found = [(at, setting) for at, setting in enumerate(settings) if name in setting["mean"]]
-        middle = [setting["mean"][name] for _, setting in found]
-        low, high = ([setting["interval"][name][edge] for _, setting in found] for edge in (0, 1))
-        spans = [
-            [m - v for m, v in zip(middle, low, strict=True)],
-            [v - m for m, v in zip(middle, high, strict=True)],
-        ]
-        place.errorbar(middle, [at for at, _ in found], xerr=spans, fmt="o", capsize=3)
-        place.set_yticks(range(len(labels)), labels, fontsize=7)
-        place.set_title(name)
-        place.set_xlim(left=0)
+    for axes, name in zip(figure.subplots(2, 3).ravel(), SCORE_PLOTS, strict=True):
+        known = [number for number, setting in enumerate(settings) if name in setting["mean"]]
+        plot_intervals(axes, known, [settings[number] for number in known], name)
+        axes.set_yticks(range(len(settings)), map(label_of, settings), fontsize=7)
+        axes.set_title(name)
+        axes.set_xlim(left=0)
     figure.suptitle(f"mean over clips, 95 % bootstrap intervals; data: {result['data_kind']}")
-    figure.savefig(folder / "scores.png", dpi=110)
+    figure.savefig(path, dpi=110)
+
+
+def _plot_jerk(path: Path, settings: Sequence[dict[str, Any]]) -> None:
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
-    place = figure.subplots()
+    axes = figure.subplots()
     for setting in settings:
         if len(setting["jerk_by_phase"]) > 1:
-            place.plot(setting["jerk_by_phase"], "o-", label=label_of(setting))
-    place.set_xlabel("place in the turn [frames]; 0 is the seam")
-    place.set_ylabel("RMS jerk of the neck [rad/s³]")
-    place.legend(fontsize=7)
-    figure.savefig(folder / "jerk_by_phase.png", dpi=110)
-    if "robustness" in result:
-        _plot_robustness(folder, result["robustness"])
+            axes.plot(setting["jerk_by_phase"], "o-", label=label_of(setting))
+    axes.set(xlabel="frame of the turn; 0 is the seam", ylabel="RMS jerk of the neck [rad/s³]")
+    axes.legend(fontsize=7)
+    figure.savefig(path, dpi=110)
 
 
-def _plot_robustness(folder: Path, curves: dict[str, Any]) -> None:
+def _plot_robustness(path: Path, curves: dict[str, Any]) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(15, 12), layout="constrained")
-    for place, name in zip(figure.subplots(4, 4).ravel(), ROBUSTNESS_PLOTS, strict=True):
+    for axes, name in zip(figure.subplots(4, 4).ravel(), ROBUSTNESS_PLOTS, strict=True):
         for kind, points in curves.items():
             known = [point for point in points if name in point["mean"]]
             x = [point["probability"] for point in known]
-            place.plot(x, [point["mean"][name] for point in known], "o-", label=kind)
+            axes.plot(x, [point["mean"][name] for point in known], "o-", label=kind)
             edges = zip(*(point["interval"][name] for point in known), strict=True) if known else ([], [])
-            place.fill_between(x, *edges, alpha=0.15)
-        place.set_title(name, fontsize=9)
-        place.set_xlabel("probability of a burst", fontsize=8)
+            axes.fill_between(x, *edges, alpha=0.15)
+        axes.set_title(name, fontsize=9)
+        axes.set_xlabel("probability of a burst", fontsize=8)
     figure.axes[0].legend()
-    figure.savefig(folder / "robustness.png", dpi=110)
+    figure.savefig(path, dpi=110)

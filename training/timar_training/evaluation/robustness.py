@@ -1,16 +1,18 @@
-"""Disturb the user's side in bursts and see what becomes of each metric."""
+"""Robustness curves: every metric by how often the user's side is disturbed in bursts."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from timar_common.clock import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
+from timar_common.clock import FRAMES_PER_SECOND, SAMPLES_PER_FRAME
+from timar_common.motion_file import MotionTrack
 
-from ..corpora.dyads import Clip, Motion
-from ..prediction.predictor import Dyad, Predictor
+from ..corpora.dyads import Clip, Dyad
+from ..prediction.predictor import Predictor
 from .scoring import EvaluationConfig, evaluate
 
 KINDS = ("noise", "silence", "dropped-motion")
@@ -43,14 +45,14 @@ def disturb(dyad: Dyad, kind: str, probability: float, seed: int) -> Dyad:
     hit = np.zeros(dyad.frames, np.bool_)
     first = 0
     while first < dyad.frames:
-        length = round(rng.uniform(0.5, 1.5) * BURST_S * SAMPLE_RATE_HZ / SAMPLES_PER_FRAME)
+        length = round(rng.uniform(0.5, 1.5) * BURST_S * FRAMES_PER_SECOND)
         # Drawn whether or not it is used, so that a higher probability hits a superset.
         hit[first : first + length] = rng.random() < probability
         first += length
     if kind == "dropped-motion":
         valid = dyad.user_motion.valid & ~hit[:, None]
         vector = np.where(hit[:, None], 0.0, dyad.user_motion.vector).astype(np.float32)
-        return dataclasses.replace(dyad, user_motion=Motion(vector, valid))
+        return dataclasses.replace(dyad, user_motion=MotionTrack(vector, valid))
     samples = np.repeat(hit, SAMPLES_PER_FRAME)
     noise = NOISE_AMPLITUDE * rng.standard_normal(len(samples))
     voice = np.where(samples, 0.0 if kind == "silence" else dyad.user_voice + noise, dyad.user_voice)
@@ -78,25 +80,20 @@ def robustness_curves(
         kinds: Of disturbance.
         advance: Told (done, total).
     """
-    total = len(kinds) * len(probabilities)
-    curves: dict[str, Any] = {}
-    undisturbed: dict[str, Any] | None = None
-    done = 0
-    for kind in kinds:
-        points = []
-        for probability in probabilities:
 
-            def at(dyad: Dyad, kind: str = kind, probability: float = probability) -> Dyad:
-                return disturb(dyad, kind, probability, config.seed)
+    @functools.cache
+    def scored(kind: str, probability: float) -> dict[str, Any]:
+        def disturbed(dyad: Dyad) -> Dyad:
+            return disturb(dyad, kind, probability, config.seed)
 
-            if probability == 0 and undisturbed is not None:
-                found = undisturbed
-            else:
-                found = evaluate(predictor, clips, config, seconds=seconds, disturb=at)
-            if probability == 0:
-                undisturbed = found
-            points.append({"probability": probability, "mean": found["mean"], "interval": found["interval"]})
-            done += 1
-            advance(done, total)
-        curves[kind] = points
+        return evaluate(predictor, clips, config, seconds=seconds, disturb=disturbed)
+
+    curves: dict[str, Any] = {kind: [] for kind in kinds}
+    points = [(kind, probability) for kind in kinds for probability in probabilities]
+    for done, (kind, probability) in enumerate(points, start=1):
+        # Undisturbed is the same for every kind.
+        found = scored(kind if probability else kinds[0], probability)
+        point = {"probability": probability, "mean": found["mean"], "interval": found["interval"]}
+        curves[kind].append(point)
+        advance(done, len(points))
     return curves

@@ -1,4 +1,4 @@
-"""Score whatever makes motion on dyads: the published metrics, those of a head, intervals over clips."""
+"""Scores of predicted motion on dyads: the published metrics, those of a head, intervals over clips."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from timar_common.clock import FRAMES_PER_SECOND
+from timar_common.config import Count, CountOrZero, check
+from timar_common.motion_file import NECK, MotionTrack
 from timar_model.metrics import clip_metrics, energy_score
 from timar_model.metrics.movement import (
     as_shown,
@@ -21,41 +23,37 @@ from timar_model.metrics.movement import (
     quick_pitch,
 )
 
-from ..corpora.dyads import AGENT_SPEAKER, NECK, Clip, Motion
+from ..corpora.dyads import Clip, Dyad, FloatArray, load_dyad
 from ..corpora.levels import FINE_RATE_HZ, is_speaking
-from ..prediction.predictor import Dyad, FloatArray, Predictor, load_dyad
-from ..prediction.predictors import predict_all
+from ..prediction.predictor import Predictor, predict_all
 from . import quality
 
 BOOTSTRAP_DRAWS = 2000
 GROUP_OF_SCORE = {"exp": 0, "jaw": 1, "pose": 2}
+"""Column of `MotionTrack.valid` by the ending of a score's name."""
 FEWEST_FRAMES = 50
-CLIPS_TOGETHER = 16
-"""So many clips are read and generated side by side."""
+CLIPS_PER_BATCH = 16
+"""So many clips are read and predicted side by side."""
+
+Scores = dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
     """How motion is scored."""
 
-    seed: int = 0
+    seed: CountOrZero = 0
     """Of the first sample's noise; the same for every clip."""
     is_user_seen: bool = True
     """Whether the user's motion is given where there is any."""
-    samples: int = 1
+    samples: Count = 1
     """Motions drawn per clip; the first is scored, all of them make the energy score."""
-    is_turned: bool = False
-    """Whether each clip is also generated with the user's voice turned around by half of it: what differs is
+    is_shifted: bool = False
+    """Whether each clip is also predicted with the user's voice shifted by half its length: what differs is
     what the user's voice does to the head."""
 
     def __post_init__(self) -> None:
-        if self.samples < 1 or self.seed < 0:
-            raise ValueError(
-                f"EvaluationConfig has samples {self.samples} and seed {self.seed}, expected at least 1 and 0"
-            )
-
-
-Scores = dict[str, float]
+        check(self)
 
 
 def evaluate(
@@ -71,9 +69,9 @@ def evaluate(
 
     Args:
         predictor: To be scored.
-        clips: Dyads; a truth (motion of speaker 2) adds scores that need one.
+        clips: Dyads; a ground truth (motion of speaker 2) adds scores that need one.
         config: How.
-        advance: Told (done, total) after each clip.
+        advance: Called with (done, total) after each clip.
         seconds: Only so much of each clip.
         disturb: Changes what the predictor is given, never what it is scored against.
 
@@ -83,14 +81,14 @@ def evaluate(
     """
     per_clip: dict[str, Scores] = {}
     phases = []
-    for first in range(0, len(clips), CLIPS_TOGETHER):
-        read = [load_dyad(clip, seconds) for clip in clips[first : first + CLIPS_TOGETHER]]
-        for dyad, made in zip(read, _generate(predictor, read, config, disturb), strict=True):
-            scores, phase = _score(predictor, dyad, made)
-            per_clip[dyad.name] = scores
+    for first in range(0, len(clips), CLIPS_PER_BATCH):
+        read = [load_dyad(clip, seconds) for clip in clips[first : first + CLIPS_PER_BATCH]]
+        for dyad, made in zip(read, _predict(predictor, read, config, disturb), strict=True):
+            per_clip[dyad.name], phase = _score(predictor, dyad, made)
             phases.append(phase)
             advance(len(per_clip), len(clips))
-    columns = _columns(per_clip)
+    names = {name: None for scores in per_clip.values() for name in scores}
+    columns = {name: [scores[name] for scores in per_clip.values() if name in scores] for name in names}
     return {
         "predictor": predictor.name,
         "delay_frames": predictor.delay_frames,
@@ -106,47 +104,52 @@ def score_clip(
     predictor: Predictor, dyad: Dyad, config: EvaluationConfig
 ) -> tuple[Scores, npt.NDArray[np.float64]]:
     """Return one clip's scores by name (names carry their unit) and its jerk by phase."""
-    (made,) = _generate(predictor, [dyad], config, lambda given: given)
+    (made,) = _predict(predictor, [dyad], config, lambda given: given)
     return _score(predictor, dyad, made)
 
 
+def bootstrap_interval(values: Sequence[float], share: float = 0.95) -> list[float]:
+    """Return [low, high] of the mean over clips drawn again and again; seeded."""
+    array = np.asarray(values, np.float64)
+    picks = np.random.default_rng(0).integers(len(array), size=(BOOTSTRAP_DRAWS, len(array)))
+    low, high = np.percentile(array[picks].mean(axis=1), [50 * (1 - share), 50 * (1 + share)])
+    return [float(low), float(high)]
+
+
 @dataclasses.dataclass(frozen=True)
-class _Generated:
+class _Predicted:
     """What a predictor made of one dyad."""
 
     samples: list[FloatArray]
     """(T', 56) each, drawn with different seeds."""
-    turned: FloatArray | None
-    """As the first sample, with the user's voice turned around."""
+    shifted: FloatArray | None
+    """As the first sample, with the user's voice shifted by half its length."""
     compute_per_s_ms: float
     """Time per second of motion; of clips that were computed together, their share of it."""
 
 
-def _generate(
+def _predict(
     predictor: Predictor, read: Sequence[Dyad], config: EvaluationConfig, disturb: Callable[[Dyad], Dyad]
-) -> list[_Generated]:
-    """Make every motion that is to be scored; the truth is taken out before."""
+) -> list[_Predicted]:
+    """Predict every motion that is to be scored; the ground truth is removed before."""
     seen = [dyad if config.is_user_seen else dyad.without_user_motion() for dyad in read]
     given = [dataclasses.replace(disturb(dyad), agent_motion=None) for dyad in seen]
     began_s = time.perf_counter()
     samples = [predict_all(predictor, given, config.seed + number) for number in range(config.samples)]
     took_s = time.perf_counter() - began_s
-    turned: list[FloatArray | None] = [None] * len(given)
-    if config.is_turned:
-        around = [
-            dataclasses.replace(dyad, user_voice=np.roll(dyad.user_voice, len(dyad.user_voice) // 2))
-            for dyad in given
-        ]
-        turned = [*predict_all(predictor, around, config.seed)]
+    shifted: Sequence[FloatArray | None] = [None] * len(given)
+    if config.is_shifted:
+        voices = [np.roll(dyad.user_voice, len(dyad.user_voice) // 2) for dyad in given]
+        pairs = zip(given, voices, strict=True)
+        moved = [dataclasses.replace(dyad, user_voice=voice) for dyad, voice in pairs]
+        shifted = predict_all(predictor, moved, config.seed)
     frames = sum(dyad.frames for dyad in given) * config.samples
     compute_per_s_ms = took_s * 1e3 * FRAMES_PER_SECOND / max(frames, 1)
-    return [
-        _Generated(list(drawn), elsewhere, compute_per_s_ms)
-        for *drawn, elsewhere in zip(*samples, turned, strict=True)
-    ]
+    rows = zip(*samples, shifted, strict=True)
+    return [_Predicted(list(drawn), elsewhere, compute_per_s_ms) for *drawn, elsewhere in rows]
 
 
-def _score(predictor: Predictor, dyad: Dyad, made: _Generated) -> tuple[Scores, npt.NDArray[np.float64]]:
+def _score(predictor: Predictor, dyad: Dyad, made: _Predicted) -> tuple[Scores, npt.NDArray[np.float64]]:
     motion = made.samples[0]
     if len(motion) < FEWEST_FRAMES:
         raise ValueError(
@@ -156,10 +159,9 @@ def _score(predictor: Predictor, dyad: Dyad, made: _Generated) -> tuple[Scores, 
     delay = predictor.delay_frames
     shown = as_shown(motion, delay)
     scores = {"compute_per_s_ms": made.compute_per_s_ms} | _scores_alone(shown, dyad, predictor)
-    phase = jerk_by_phase(shown[:, NECK], predictor.turn_frames, delay)
     if dyad.agent_motion is not None:
         truth = dyad.agent_motion.fitted_to(len(motion))
-        frames = truth.valid[:, 1:].all(axis=1)
+        frames = np.asarray(truth.valid[:, 1:].all(axis=1))
         if frames.sum() >= FEWEST_FRAMES:
             published = _published(motion, truth, dyad, frames)
             scores |= {f"unshifted_{name}": value for name, value in published.items()}
@@ -168,31 +170,15 @@ def _score(predictor: Predictor, dyad: Dyad, made: _Generated) -> tuple[Scores, 
             scores |= _gestures(shown, truth.vector, dyad)
             drawn = [as_shown(track, delay)[frames] for track in made.samples]
             scores |= _of_known_groups(energy_score(drawn, truth.vector[frames]), truth)
-    if made.turned is not None:
-        scores["neck_answers_voice"] = _answer(shown, as_shown(made.turned, delay))
-    return scores, phase
+    if made.shifted is not None:
+        # What the user's voice does to the neck, against the neck's own spread.
+        difference = (shown - as_shown(made.shifted, delay))[:, NECK]
+        spread = max(float(shown[:, NECK].std(axis=0).mean()), 1e-9)
+        scores["neck_answers_voice"] = float(np.sqrt(np.square(difference).mean()) / spread)
+    return scores, jerk_by_phase(shown[:, NECK], predictor.turn_frames, delay)
 
 
-def bootstrap_interval(values: Sequence[float], share: float = 0.95) -> list[float]:
-    """Return [low, high] of the mean over clips drawn again and again; seeded."""
-    array = np.asarray(values, np.float64)
-    picks = np.random.default_rng(0).integers(len(array), size=(BOOTSTRAP_DRAWS, len(array)))
-    means = array[picks].mean(axis=1)
-    low, high = np.percentile(means, [50 * (1 - share), 50 * (1 + share)])
-    return [float(low), float(high)]
-
-
-def with_motion(clips: Sequence[Clip]) -> list[Clip]:
-    """Return the clips whose agent has motion."""
-    return [clip for clip in clips if clip.motion_path(AGENT_SPEAKER).is_file()]
-
-
-def _columns(per_clip: dict[str, Scores]) -> dict[str, list[float]]:
-    names = {name: None for scores in per_clip.values() for name in scores}
-    return {name: [scores[name] for scores in per_clip.values() if name in scores] for name in names}
-
-
-def _published(motion: FloatArray, truth: Motion, dyad: Dyad, frames: Any) -> Scores:
+def _published(motion: FloatArray, truth: MotionTrack, dyad: Dyad, frames: npt.NDArray[np.bool_]) -> Scores:
     """Return the published metrics of the groups the truth knows, with the user's where he was seen."""
     user = dyad.user_motion.fitted_to(len(motion))
     is_seen = bool(user.valid[frames, 2].mean() > 0.9)
@@ -203,23 +189,23 @@ def _published(motion: FloatArray, truth: Motion, dyad: Dyad, frames: Any) -> Sc
             motion[frames],
             truth.vector[frames],
             user.vector[frames] if is_seen else None,
-            groups=[group for group, is_known in _known_groups(truth).items() if is_known],
+            groups=_known_groups(truth),
         )
     return _of_known_groups(found, truth)
 
 
-def _known_groups(truth: Motion) -> dict[str, bool]:
-    return {group: bool(truth.valid[:, column].mean() > 0.9) for group, column in GROUP_OF_SCORE.items()}
+def _known_groups(truth: MotionTrack) -> list[str]:
+    return [group for group, column in GROUP_OF_SCORE.items() if truth.valid[:, column].mean() > 0.9]
 
 
-def _of_known_groups(scores: Scores, truth: Motion) -> Scores:
+def _of_known_groups(scores: Scores, truth: MotionTrack) -> Scores:
     """Leave out groups that were never recorded: two absent expressions are no match."""
     known = _known_groups(truth)
-    return {name: value for name, value in scores.items() if known[name.rsplit("_", 1)[1]]}
+    return {name: value for name, value in scores.items() if name.rsplit("_", 1)[1] in known}
 
 
 def _scores_alone(shown: FloatArray, dyad: Dyad, predictor: Predictor) -> Scores:
-    """Return what can be said without a truth."""
+    """Return what can be said without a ground truth."""
     follows = quality.jaw_follows_voice(shown, dyad.agent_voice)
     speed = quality.neck_speed_rad_s(shown)
     scores = {
@@ -241,23 +227,15 @@ def _scores_alone(shown: FloatArray, dyad: Dyad, predictor: Predictor) -> Scores
 def _gestures(shown: FloatArray, truth: FloatArray, dyad: Dyad) -> Scores:
     """Return how nods (while listening) and beats (while speaking) fall on the true ones."""
     speaking = is_speaking(dyad.agent_voice)
-    places = np.arange(len(shown)) * (FINE_RATE_HZ // FRAMES_PER_SECOND)
-    speaks = speaking[np.minimum(places, len(speaking) - 1)]
+    steps = np.arange(len(shown)) * (FINE_RATE_HZ // FRAMES_PER_SECOND)
+    speaks = speaking[np.minimum(steps, len(speaking) - 1)]
     scores: Scores = {}
     for name, during in (("nod", ~speaks), ("beat", speaks)):
         true = dips(truth, during)
-        if not len(true):
-            continue
-        timing = event_timing(dips(shown, during), true, len(shown))
-        scores |= {f"{name}_{key}": value for key, value in dataclasses.asdict(timing).items()}
-    quick, true_quick = quick_pitch(shown), quick_pitch(truth)
+        if len(true):
+            timing = event_timing(dips(shown, during), true, len(shown))
+            scores |= {f"{name}_{key}": value for key, value in dataclasses.asdict(timing).items()}
     if (~speaks).sum() > FEWEST_FRAMES:
-        scores["listening_gesture_correlation"] = quality.correlation(quick[~speaks], true_quick[~speaks])
+        quick, true_quick = quick_pitch(shown)[~speaks], quick_pitch(truth)[~speaks]
+        scores["listening_gesture_correlation"] = quality.correlation(quick, true_quick)
     return scores
-
-
-def _answer(shown: FloatArray, turned: FloatArray) -> float:
-    """Return what the user's voice does to the neck, against the neck's own spread."""
-    difference = (shown - turned)[:, NECK]
-    spread = max(float(shown[:, NECK].std(axis=0).mean()), 1e-9)
-    return float(np.sqrt(np.square(difference).mean()) / spread)

@@ -12,16 +12,16 @@ import math
 
 import torch
 import torch.nn.functional as F
+from timar_common.motion_file import PART_SIZES
 from timar_model.architecture.config import MOTION_DIM, ModelConfig
 from timar_model.architecture.model import Loss, TrainingBatch
 from torch import Tensor, nn
 
 VELOCITY_WEIGHT = 0.5
-GROUPS = ((0, 50), (50, 53), (53, 56))
 
 
 class CrossBlock(nn.Module):
-    """Attend from one stream to another, or to itself, then think."""
+    """Attention from one stream to another, or to itself, then a feed-forward layer."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -79,16 +79,15 @@ class DualTalkNetwork(nn.Module):
             user_seen: (B, T, 3).
             agent_speech: (B, T, S).
         """
-        place = _positions(user_speech.shape[1], self.config.width, user_speech.device)
-        sound = self.speech(user_speech) + self.speaker[0] + place
-        seen = user_motion * user_seen.repeat_interleave(
-            torch.tensor([high - low for low, high in GROUPS], device=user_seen.device), dim=-1
-        )
-        motion = self.motion(torch.cat([seen, user_seen], dim=-1)) + self.speaker[0] + place
+        positions = _positions(user_speech.shape[1], self.config.width, user_speech.device)  # (T, W)
+        sound = self.speech(user_speech) + self.speaker[0] + positions  # (B, T, W)
+        sizes = torch.tensor(PART_SIZES, device=user_seen.device)
+        seen = user_motion * user_seen.repeat_interleave(sizes, dim=-1)  # (B, T, 56)
+        motion = self.motion(torch.cat([seen, user_seen], dim=-1)) + self.speaker[0] + positions
         for to_sound, to_motion in zip(self.sound_from_motion, self.motion_from_sound, strict=True):
             sound, motion = to_sound(sound, motion), to_motion(motion, sound)
         user = sound + motion
-        agent = self.speech(agent_speech) + self.speaker[1] + place
+        agent = self.speech(agent_speech) + self.speaker[1] + positions
         for own, partner in zip(self.own, self.partner, strict=True):
             agent = partner(own(agent, agent), user)
         made: Tensor = self.decoder(agent)
@@ -119,13 +118,14 @@ class DualTalkNetwork(nn.Module):
 
 
 def _grouped(difference: Tensor, known: Tensor) -> Tensor:
-    squared = difference.square()
-    per_frame = torch.stack([squared[..., low:high].mean(dim=-1) for low, high in GROUPS]).sum(dim=0)
+    """Return the mean square of (B, T, 56) over known frames, each motion group weighing the same."""
+    groups = torch.split(difference.square(), PART_SIZES, dim=-1)  # (B, T, 50), (B, T, 3), (B, T, 3)
+    per_frame = torch.stack([group.mean(dim=-1) for group in groups]).sum(dim=0)  # (B, T)
     return (per_frame * known).sum() / known.sum().clamp(min=1.0)
 
 
 def _positions(frames: int, width: int, device: torch.device) -> Tensor:
-    """Return (T, W) sines and cosines of each frame's place, so that any length can be read."""
+    """Return (T, W) sines and cosines of each frame's position, so that any length can be read."""
     rate = torch.exp(-math.log(10_000.0) * torch.arange(0, width, 2, device=device) / width)
     angle = torch.arange(frames, device=device)[:, None] * rate
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :width]

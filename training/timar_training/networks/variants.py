@@ -1,4 +1,4 @@
-"""The networks a run can train: the system, its distillation, its ablations, the whole-sequence baseline."""
+"""Networks that a run can train: the system, its distillation, its ablations, the whole-sequence baseline."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class DistilledTimar(TimarModel):
     TEACHER_STEPS = 10
 
     def learn_from_itself(self) -> None:
-        """Take the head as it is for the teacher.
+        """Copy the head as the teacher.
 
         Raises:
             ValueError: It draws frame by frame, where chance enters at every step.
@@ -136,7 +136,14 @@ class DistilledTimar(TimarModel):
     def turn_losses(
         self, head: TurnHead, z: Tensor, turns: PerturbedContext, generator: torch.Generator | None
     ) -> Tensor:
-        """Return (B * N,) how far the motion of each turn lies from the teacher's."""
+        """Return (B * N,) how far the motion of each turn lies from the teacher's.
+
+        Args:
+            head: The pupil.
+            z: (B, N, F, W) conditions of each turn's frames.
+            turns: What each turn knows of the frames before it.
+            generator: Of the noise.
+        """
         count, frames = z.shape[0] * z.shape[1], z.shape[2]
         past, known = turns.past.flatten(0, 1), turns.past_known.flatten(0, 1)
         noise = torch.randn(count, frames, MOTION_DIM, generator=generator, device=z.device)
@@ -217,8 +224,8 @@ def equal_size(architecture: str, config: ModelConfig, parameters: int) -> dict[
         ]
         config = sized[max(0, bisect.bisect_right(sized, parameters, key=count) - 1)]
     headed = [dataclasses.replace(config, head_width=width) for width in range(32, 2048, 4)]
-    place = bisect.bisect_left(headed, parameters, key=count)
-    best = min(headed[max(0, place - 1) : place + 1], key=lambda found: abs(count(found) - parameters))
+    index = bisect.bisect_left(headed, parameters, key=count)
+    best = min(headed[max(0, index - 1) : index + 1], key=lambda found: abs(count(found) - parameters))
     if abs(count(best) - parameters) > SIZE_TOLERANCE * parameters:
         raise ValueError(
             f"no width gives {architecture} {parameters} parameters (nearest is {count(best)}); change blocks"

@@ -6,12 +6,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy import spatial
 from timar_common.clock import FRAMES_PER_SECOND
+from timar_common.motion_file import JAW, NECK, MotionTrack
+from timar_common.suggest import refuse_unknown
+from timar_common.units import Frames, samples_of
+from timar_common.user_motion import MOTION_CHANNELS
 
-from ..corpora.dyads import JAW, MOTION_SIZE, NECK, Clip, Motion
+from ..corpora.dyads import Clip, Dyad, FloatArray, load_dyad
 from ..corpora.levels import FINE_RATE_HZ, frame_level_db, is_speaking
-from .predictor import Dyad, Predictor, load_dyad
+from .predictor import Predictor
 
-FloatArray = npt.NDArray[np.float32]
 BASELINES = ("mean-pose", "nearest-clip", "energy-rule")
 
 SEGMENT_FRAMES = 100
@@ -68,17 +71,16 @@ class NearestClip:
 
     def predict(self, dyad: Dyad, seed: int) -> FloatArray:
         """Return (T, 56); segments are joined over a fifth of a second."""
-        made = np.zeros((dyad.frames, MOTION_SIZE), np.float32)
+        made = np.zeros((dyad.frames, MOTION_CHANNELS), np.float32)
         for start in range(0, dyad.frames, SEGMENT_FRAMES):
-            _, place = self._tree.query(_envelope(dyad, start))
+            _, index = self._tree.query(_envelope(dyad, start))
             length = min(SEGMENT_FRAMES, dyad.frames - start)
-            made[start : start + length] = self._motion[int(place)][:length]
+            made[start : start + length] = self._motion[int(index)][:length]
             if start:
                 joined = min(JOIN_FRAMES, length)
                 share = (np.arange(1, joined + 1) / (JOIN_FRAMES + 1))[:, None]
-                made[start : start + joined] = (1 - share) * made[start - 1] + share * made[
-                    start : start + joined
-                ]
+                rows = slice(start, start + joined)
+                made[rows] = (1 - share) * made[start - 1] + share * made[rows]
         return made
 
 
@@ -128,8 +130,7 @@ def fit_baseline(name: str, clips: list[Clip]) -> Predictor:
         ValueError: There is no such baseline, or no clip has motion.
     """
     kinds = {kind.name: kind for kind in (MeanPose, NearestClip, EnergyRule)}
-    if name not in kinds:
-        raise ValueError(f"there is no baseline {name!r}; the baselines are {', '.join(BASELINES)}")
+    refuse_unknown("baseline", [name], kinds)
     read = [load_dyad(clip) for clip in clips[:MAX_TRAINING_CLIPS]]
     moving = [dyad for dyad in read if dyad.agent_motion is not None]
     if not moving:
@@ -137,7 +138,7 @@ def fit_baseline(name: str, clips: list[Clip]) -> Predictor:
     return kinds[name](moving)
 
 
-def _truth(dyad: Dyad) -> Motion:
+def _truth(dyad: Dyad) -> MotionTrack:
     if dyad.agent_motion is None:
         raise ValueError(f"{dyad.name} has no motion of its agent; a baseline cannot learn from it")
     return dyad.agent_motion
@@ -155,8 +156,9 @@ def _amplitude(voice: FloatArray) -> npt.NDArray[np.float64]:
 def _envelope(dyad: Dyad, start: int) -> npt.NDArray[np.float64]:
     """Return both voices' levels five times a second over a segment, silence after the end."""
     parts = []
+    span = slice(samples_of(Frames(start)), samples_of(Frames(start + SEGMENT_FRAMES)))
     for voice in (dyad.agent_voice, dyad.user_voice):
-        level = np.maximum(frame_level_db(voice[start * 640 : (start + SEGMENT_FRAMES) * 640]), QUIET_DB)
+        level = np.maximum(frame_level_db(voice[span]), QUIET_DB)
         level = np.pad(level, (0, SEGMENT_FRAMES - len(level)), constant_values=QUIET_DB)
         parts.append(level.reshape(-1, ENVELOPE_FRAMES).mean(axis=1))
     return np.concatenate(parts)

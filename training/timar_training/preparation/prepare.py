@@ -1,4 +1,4 @@
-"""Turn a split into flat arrays once: speech features and motion of all clips, memory-mapped afterwards.
+"""Preparation of a split as flat arrays: speech features and motion of all clips, memory-mapped afterwards.
 
 Features are those of the live session: computed from a clip's first sample on, by the model's own code, with
 its causal loudness normaliser. Each clip is led in by the silent, unseen frames that stand before a
@@ -11,28 +11,29 @@ import dataclasses
 import hashlib
 import json
 import multiprocessing
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from timar_common.atomic import replacing_folder
 from timar_common.clock import SAMPLES_PER_FRAME
+from timar_common.motion_file import MotionTrack
 from timar_common.processes import process_pool
+from timar_common.units import Frames, samples_of
 from timar_model.architecture.config import ModelConfig
 from timar_model.architecture.inputs import SpeechFeatures, speech_features
 from timar_model.architecture.sequences import clip_features
 
-from ..corpora import dyads
-from ..corpora.dyads import AGENT_SPEAKER, MOTION_SIZE, USER_SPEAKER, Clip, Motion
+from ..corpora.dyads import SPEAKERS, BadClipError, Clip, load_dyad
+from ..corpora.index import file_states
 
-FORMAT = 1
+FORMAT = 2
+"""Grows when the same files would give other arrays."""
 STREAMS = ("user_speech", "agent_speech", "user_motion", "agent_motion", "user_valid", "agent_valid")
 
 
 @dataclasses.dataclass(frozen=True)
-class Prepared:
+class PreparedSplit:
     """All clips of a split end to end; arrays are (rows, ...) and memory-mapped."""
 
     user_speech: np.ndarray
@@ -67,7 +68,7 @@ def prepare(
     *,
     processes: int = 1,
     advance: Callable[[int, int], None] = lambda done, total: None,
-) -> Prepared:
+) -> PreparedSplit:
     """Compute, or find again, the arrays of a list of clips.
 
     Args:
@@ -76,18 +77,18 @@ def prepare(
         lead: Frames before each clip.
         cache: Folder of earlier results; one entry per content of files and settings.
         processes: How many work at once.
-        advance: Told (done, total) after each clip.
+        advance: Called with (done, total) after each clip.
 
     Raises:
-        BadClipError: A clip cannot be read, or its agent has no motion.
+        BadClipError: A clip cannot be read.
     """
-    features = speech_features(config)
-    entry = cache / _key(clips, config, lead, features)
+    entry = cache / _key(clips, config, lead, speech_features(config))
     if not entry.is_dir():
-        _compute(clips, config, lead, entry, processes, advance)
+        with replacing_folder(entry, is_first_kept=True) as scratch:
+            _compute(clips, config, lead, scratch, processes, advance)
     facts = json.loads((entry / "facts.json").read_text(encoding="utf-8"))
     arrays = {name: np.load(entry / f"{name}.npy", mmap_mode="r") for name in STREAMS}
-    return Prepared(
+    return PreparedSplit(
         **arrays, first_rows=np.array(facts["first_rows"]), lead=lead, names=tuple(facts["names"])
     )
 
@@ -95,9 +96,9 @@ def prepare(
 def voice_features(
     features: SpeechFeatures, config: ModelConfig, voice: np.ndarray, side: str, lead: int
 ) -> np.ndarray:
-    """Return (lead + n, S) features of one whole voice, as the session's turns hear it.
+    """Return (lead + n, S) features of one whole voice, as the session's turns see it.
 
-    Spectra do not care how a voice is cut. wav2vec 2.0 hears each turn's sound alone, so it is cut where the
+    Spectra do not care how a voice is cut. wav2vec 2.0 sees each turn's sound alone, so it is cut where the
     session cuts it: the agent's at turns, the user's by the margin before them. Frames that fill no such cut
     are dropped at the end and stand for silence at the start.
 
@@ -116,14 +117,12 @@ def voice_features(
     before = margin + -(-max(0, lead - margin) // turn) * turn
     frames = len(voice) // SAMPLES_PER_FRAME
     after = -(before + frames) % turn
-    silence = (np.zeros(count * SAMPLES_PER_FRAME, np.float32) for count in (before, after))
-    padded = np.concatenate([next(silence), voice, next(silence)])
+    padded = np.pad(voice, (samples_of(Frames(before)), samples_of(Frames(after))))
     state, rows = features.initial(), []
     for piece in padded.reshape(-1, turn * SAMPLES_PER_FRAME):
         found, state = features.compute(piece, state)
         rows.append(found)
-    whole = np.concatenate(rows)
-    return whole[before - lead : before + frames]
+    return np.concatenate(rows)[before - lead : before + frames]
 
 
 def clip_streams(
@@ -140,21 +139,16 @@ def clip_streams(
     Raises:
         BadClipError: It cannot be read, or is shorter than a frame.
     """
-    config = config or ModelConfig()
-    voices = {
-        speaker: dyads.read_voice(clip.voice_path(speaker)) for speaker in (USER_SPEAKER, AGENT_SPEAKER)
-    }
-    frames = min(dyads.frames_of(voice) for voice in voices.values())
-    if frames == 0:
-        raise dyads.BadClipError(f"{clip.name} is shorter than one frame of 40 ms; leave it out")
+    dyad = load_dyad(clip)
+    if dyad.frames == 0:
+        raise BadClipError(f"{clip.name} is shorter than one frame of 40 ms; leave it out")
+    agent_motion = dyad.agent_motion or MotionTrack.unseen(dyad.frames)
+    sides = ((dyad.user_voice, dyad.user_motion), (dyad.agent_voice, agent_motion))
     result: dict[str, np.ndarray] = {}
-    for side, speaker in (("user", USER_SPEAKER), ("agent", AGENT_SPEAKER)):
-        voice = voices[speaker][: frames * SAMPLES_PER_FRAME]
-        result[f"{side}_speech"] = voice_features(features, config, voice, side, lead)
-        path = clip.motion_path(speaker)
-        motion = (dyads.read_motion(path) if path.is_file() else Motion.unseen(frames)).fitted_to(frames)
-        result[f"{side}_motion"] = np.concatenate([np.zeros((lead, MOTION_SIZE), np.float32), motion.vector])
-        result[f"{side}_valid"] = np.concatenate([np.zeros((lead, 3), np.bool_), motion.valid])
+    for side, (voice, motion) in zip(SPEAKERS, sides, strict=True):
+        result[f"{side}_speech"] = voice_features(features, config or ModelConfig(), voice, side, lead)
+        result[f"{side}_motion"] = np.pad(motion.vector, ((lead, 0), (0, 0)))
+        result[f"{side}_valid"] = np.pad(motion.valid, ((lead, 0), (0, 0)))
     return result
 
 
@@ -162,28 +156,19 @@ def _compute(
     clips: list[Clip],
     config: ModelConfig,
     lead: int,
-    entry: Path,
+    folder: Path,
     processes: int,
     advance: Callable[[int, int], None],
 ) -> None:
-    """Write the arrays beside their place and move them there whole, so that a kill leaves no half entry."""
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=entry.parent, prefix=".new."))
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in STREAMS}
-    try:
-        for done, streams in enumerate(_all_streams(clips, config, lead, processes), start=1):
-            for name in STREAMS:
-                parts[name].append(streams[name])
-            advance(done, len(clips))
-        for name in STREAMS:
-            np.save(scratch / f"{name}.npy", np.concatenate(parts[name]))
-        lengths = [len(part) for part in parts["user_speech"]]
-        facts = {"first_rows": [0, *np.cumsum(lengths).tolist()], "names": [clip.name for clip in clips]}
-        (scratch / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
-        _move_whole(scratch, entry)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
+    parts: list[dict[str, np.ndarray]] = []
+    for streams in _all_streams(clips, config, lead, processes):
+        parts.append(streams)
+        advance(len(parts), len(clips))
+    for name in STREAMS:
+        np.save(folder / f"{name}.npy", np.concatenate([streams[name] for streams in parts]))
+    ends = np.cumsum([len(streams["user_speech"]) for streams in parts]).tolist()
+    facts = {"first_rows": [0, *ends], "names": [clip.name for clip in clips]}
+    (folder / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
 def _all_streams(
@@ -194,33 +179,21 @@ def _all_streams(
         yield from map(_work, clips)
         return
     # Not forked: the fork of a process in which wav2vec 2.0 has run waits for threads that it does not have.
-    with process_pool(
-        processes, multiprocessing.get_context("spawn"), _keep_features, (config, lead)
-    ) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with process_pool(processes, spawn, _keep_features, (config, lead)) as pool:
         yield from pool.map(_work, clips, chunksize=2)
 
 
-def _move_whole(scratch: Path, entry: Path) -> None:
-    """Move a folder to its place; where another process of the same run was faster, its folder stays."""
-    try:
-        os.replace(scratch, entry)
-    except OSError:
-        if not entry.is_dir():
-            raise
-        shutil.rmtree(scratch)
-
-
-_WORKER: dict[str, object] = {}
+_WORKER: list[tuple[SpeechFeatures, int, ModelConfig]] = []
+"""What a worker process needs for each clip."""
 
 
 def _keep_features(config: ModelConfig, lead: int) -> None:
-    _WORKER["features"] = speech_features(config)
-    _WORKER["config"] = config
-    _WORKER["lead"] = lead
+    _WORKER[:] = [(speech_features(config), lead, config)]
 
 
 def _work(clip: Clip) -> dict[str, np.ndarray]:
-    return clip_streams(clip, _WORKER["features"], _WORKER["lead"], _WORKER["config"])  # type: ignore[arg-type]
+    return clip_streams(clip, *_WORKER[0])
 
 
 def _fingerprint(features: SpeechFeatures) -> str:
@@ -235,21 +208,9 @@ def _fingerprint(features: SpeechFeatures) -> str:
 
 def _key(clips: list[Clip], config: ModelConfig, lead: int, features: SpeechFeatures) -> str:
     """Name the content: a file that changes, or other features, give another entry."""
-    facts: list[object] = [
-        _fingerprint(features),
-        FORMAT,
-        lead,
-        config.speech_encoder,
-        config.mel_bands,
-        config.speech_source,
-        config.loudness,
-        *config.level_memory_s,
-    ]
+    facts: list[object] = [_fingerprint(features), FORMAT, lead, config.speech_encoder, config.mel_bands]
+    facts += [config.speech_source, config.loudness, *config.level_memory_s]
     if config.speech_encoder == "wav2vec2":
         facts += [config.turn_frames, config.user_lag, config.user_lag_margin_frames]
-    for clip in clips:
-        for speaker in (USER_SPEAKER, AGENT_SPEAKER):
-            for path in (clip.voice_path(speaker), clip.motion_path(speaker)):
-                stat = path.stat() if path.is_file() else None
-                facts.append([path.name, stat and [stat.st_size, stat.st_mtime_ns]])
+    facts += [[clip.name, clip.is_swapped, file_states(clip)] for clip in clips]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:20]

@@ -1,4 +1,4 @@
-"""Windows of prepared clips: every window its own sample, drawn in an order that a seed and a step fix."""
+"""Training windows of prepared clips, drawn in an order that a seed and a step fix, and augmentation."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from timar_model.architecture.config import MOTION_DIM, ModelConfig
+from timar_common.config import NonNegative, Probability, check
+from timar_common.motion_file import PART_SIZES
+from timar_model.architecture.config import MOTION_DIM, MOTION_GROUPS, ModelConfig
 from timar_model.architecture.inputs import MotionStatistics
 from timar_model.architecture.model import TrainingBatch
 from timar_model.architecture.sequences import lead_frames
 from torch import Tensor
 
-from .prepare import Prepared
+from .prepare import STREAMS, PreparedSplit
 
-GROUP_SIZES = (50, 3, 3)
 OWN_TURNS_SHARE = 0.5
 """How many steps of a training on mixtures have turns of the model's own length alone."""
 
@@ -24,18 +25,14 @@ OWN_TURNS_SHARE = 0.5
 class Augmentation:
     """What is done to the user's side of a window, so that the model does not lean on what may be missing."""
 
-    expression_probability: float = 0.5
+    expression_probability: Probability = 0.5
     """How often an absent expression of the user is replaced by random movement that means nothing: the
     corpus has none, a live face tracker may."""
-    expression_std: float = 1.0
+    expression_std: NonNegative = 1.0
     """Spread of that movement [model units]."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.expression_probability <= 1 or self.expression_std < 0:
-            raise ValueError(
-                f"Augmentation has expression_probability {self.expression_probability} and expression_std "
-                f"{self.expression_std}, expected 0..1 and at least 0"
-            )
+        check(self)
 
 
 class WindowSampler:
@@ -57,7 +54,7 @@ class WindowSampler:
 
     def __init__(
         self,
-        prepared: Prepared,
+        prepared: PreparedSplit,
         statistics: MotionStatistics,
         config: ModelConfig,
         turn_frames: list[int],
@@ -70,7 +67,7 @@ class WindowSampler:
         self.lead = window_lead(turn_frames, turn_lengths, config)
         self._turn_frames = turn_frames
         self._turn_lengths = tuple(turn_lengths)
-        # wav2vec 2.0 hears each turn alone, so its turns must lie where they were heard.
+        # wav2vec 2.0 sees each turn alone, so its turns must lie where its features were computed.
         self._grid = config.turn_frames if config.speech_encoder == "wav2vec2" else 1
         self._prepared = prepared
         self._statistics = statistics
@@ -92,10 +89,9 @@ class WindowSampler:
         order: list[int] = []
         position = step * self.batch
         while len(order) < self.batch:
-            epoch, place = divmod(position + len(order), len(self._starts))
-            rng = np.random.default_rng((self._seed, 1, epoch))
-            shuffled = rng.permutation(len(self._starts))
-            order.extend(shuffled[place : place + self.batch - len(order)].tolist())
+            epoch, index = divmod(position + len(order), len(self._starts))
+            shuffled = np.random.default_rng((self._seed, 1, epoch)).permutation(len(self._starts))
+            order.extend(shuffled[index : index + self.batch - len(order)].tolist())
         if self._augmentation is None:
             return self._starts[order, 0]
         # Windows begin anywhere between two grid points, so that no epoch repeats another.
@@ -107,7 +103,7 @@ class WindowSampler:
         """Return the lengths of the turns of a step's windows [frames].
 
         Every other step has the model's own turns alone, for they are what it mostly runs with. In a mixture
-        each stretch as long as the longest turn is filled anew; a turn that would not fit is cut.
+        each stretch as long as the longest turn is filled again; a turn that would not fit is cut.
         """
         rng = np.random.default_rng((self._seed, 4, step))
         if not self._turn_lengths or rng.random() < OWN_TURNS_SHARE:
@@ -127,14 +123,14 @@ class WindowSampler:
         """Return the batch of a step."""
         first = self.windows_of(step)
         rows = first[:, None] - self.lead + np.arange(self.lead + self._length)
-        read = {name: np.asarray(getattr(self._prepared, name)[rows.ravel()]) for name in _STREAMS}
+        read = {name: np.asarray(getattr(self._prepared, name)[rows.ravel()]) for name in STREAMS}
         shaped = {name: array.reshape(*rows.shape, -1) for name, array in read.items()}
         seen = shaped["user_valid"].astype(np.float32)
         user_motion = self._statistics.normalise(shaped["user_motion"])
         if self._augmentation is not None:
             rng = np.random.default_rng((self._seed, 3, step))
             _invent_expression(user_motion, seen, self._augmentation, rng)
-        user_motion *= np.repeat(seen, GROUP_SIZES, axis=2)
+        user_motion *= np.repeat(seen, PART_SIZES, axis=2)
         agent_known = np.asarray(shaped["agent_valid"][..., 1:].all(axis=2), np.float32)
         agent_motion = self._statistics.normalise(shaped["agent_motion"])
         return TrainingBatch(
@@ -172,25 +168,21 @@ def window_lead(turn_frames: Sequence[int], turn_lengths: Sequence[int], config:
     return max(lead_frames(turn_frames, config), *(lead_frames([first], config) for first in firsts))
 
 
-_STREAMS = ("user_speech", "agent_speech", "user_motion", "agent_motion", "user_valid", "agent_valid")
-
-
-def motion_statistics(prepared: Prepared) -> MotionStatistics:
+def motion_statistics(prepared: PreparedSplit) -> MotionStatistics:
     """Return the units of motion in the model, from the agent's motion.
 
     A group that hardly moves in the corpus keeps a unit of its ordinary size (expression 1, jaw and neck
     0.01 rad): the user's side is measured in the same units, and may well move there.
     """
     known = prepared.agent_valid
-    floor = np.repeat(np.array([1.0, 0.01, 0.01]), GROUP_SIZES)
-    mean, std = np.zeros(MOTION_DIM), floor.copy()
-    edges = np.cumsum((0, *GROUP_SIZES))
-    for group in range(3):
-        rows = prepared.agent_motion[known[:, group], edges[group] : edges[group + 1]]
+    minimum_std = np.repeat(np.array([1.0, 0.01, 0.01]), PART_SIZES)
+    mean, std = np.zeros(MOTION_DIM), minimum_std.copy()
+    for group, part in enumerate(MOTION_GROUPS.values()):
+        rows = prepared.agent_motion[known[:, group], part]
         if len(rows) > 1:
-            mean[edges[group] : edges[group + 1]] = rows.mean(axis=0, dtype=np.float64)
-            std[edges[group] : edges[group + 1]] = rows.std(axis=0, dtype=np.float64)
-    return MotionStatistics(mean.astype(np.float32), np.maximum(std, floor).astype(np.float32))
+            mean[part] = rows.mean(axis=0, dtype=np.float64)
+            std[part] = rows.std(axis=0, dtype=np.float64)
+    return MotionStatistics(mean.astype(np.float32), np.maximum(std, minimum_std).astype(np.float32))
 
 
 def _invent_expression(
@@ -202,9 +194,9 @@ def _invent_expression(
     drawn: np.ndarray = rng.random((batch, 1)) < how.expression_probability
     wanted = drawn & has_pose & (seen[..., 0] == 0)
     knots = rng.standard_normal((batch, length // 10 + 2, 50)) * 0.5 + rng.standard_normal((batch, 1, 50))
-    place = np.arange(length) / 10
-    low = place.astype(int)
-    share = (0.5 - 0.5 * np.cos(np.pi * (place - low)))[:, None]
+    at = np.arange(length) / 10
+    low = at.astype(int)
+    share = (0.5 - 0.5 * np.cos(np.pi * (at - low)))[:, None]
     moving = how.expression_std * ((1 - share) * knots[:, low] + share * knots[:, low + 1])
     motion[..., :50] = np.where(wanted[..., None], moving, motion[..., :50])
     seen[..., 0] = np.where(wanted, 1.0, seen[..., 0])

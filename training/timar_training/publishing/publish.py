@@ -1,4 +1,4 @@
-"""Publish a trained model: its sampling defaults chosen, card and graphs beside it, its manifest over all.
+"""Publishing of a trained model: sampling defaults, card and graphs beside it, its manifest over all.
 
 Several runs that went on from each other give the mean of their weights, which is often better than each.
 
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from timar_common.suggest import refuse_unknown
 from timar_model.architecture.config import SamplingConfig
 from timar_model.architecture.model import TimarModel
 from timar_model.engines.export import export_onnx
@@ -40,11 +41,7 @@ def publish(sources: Sequence[Path], target: Path, sampling: dict[str, Any], car
             model is too large to ship.
         FileNotFoundError: A source or the card is not there.
     """
-    known = {field.name for field in dataclasses.fields(SamplingConfig)}
-    if unknown := sorted(set(sampling) - known):
-        raise ValueError(
-            f"there is no sampling option {unknown[0]!r}; the options are {', '.join(sorted(known))}"
-        )
+    refuse_unknown("sampling option", sampling, [field.name for field in dataclasses.fields(SamplingConfig)])
     if not card.is_file():
         raise FileNotFoundError(
             f"there is no model card {card}; write one that says where the model comes from"
@@ -69,7 +66,7 @@ def publish(sources: Sequence[Path], target: Path, sampling: dict[str, Any], car
 
 
 def _mean_weights(folders: Sequence[ModelFolder]) -> dict[str, np.ndarray]:
-    """Return the mean of models of one shape that speak in the same units of motion."""
+    """Return the mean of models of one shape and of the same units of motion."""
     first = folders[0].weights()
     total = {name: array.astype(np.float64) for name, array in first.items()}
     for folder in folders[1:]:

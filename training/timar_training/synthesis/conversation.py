@@ -1,4 +1,4 @@
-"""Who speaks when: synthetic conversations with turn-taking, gaps, overlaps, back-channels and pauses.
+"""Turn-taking of synthetic conversations: gaps, overlaps, back-channels, pauses; and room acoustics.
 
 Timing follows published figures for human conversation: gaps between turns centre on 200 ms and are
 negative (an overlap) about every fourth time (Stivers et al. 2009; Heldner & Edlund 2010).
@@ -7,15 +7,20 @@ negative (an overlap) about every fourth time (Stivers et al. 2009; Heldner & Ed
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 import soxr
 from timar_common.clock import SAMPLE_RATE_HZ
+from timar_common.config import Interval, NonNegative, Positive, Probability, Range, check
+from timar_common.pcm import int16_to_float
 
-from .voices import Voice
+from .voices import SpeakerVoice
 
 FloatArray = npt.NDArray[np.float32]
+Rng = np.random.Generator
+Speakers = tuple[SpeakerVoice, SpeakerVoice]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,26 +29,34 @@ class TalkConfig:
 
     gap_mean_s: float = 0.2
     """Mean silence between two turns; negative is an overlap [s]."""
-    gap_std_s: float = 0.3
+    gap_std_s: NonNegative = 0.3
     """Its standard deviation [s]."""
     gap_min_s: float = -0.7
     """The longest overlap at a change of turn [s]."""
     gap_max_s: float = 1.2
     """The longest ordinary gap [s]."""
-    silence_probability: float = 0.07
+    silence_probability: Probability = 0.07
     """How often nobody takes the floor for a while."""
-    silence_s: tuple[float, float] = (1.5, 4.0)
+    silence_s: Interval = (1.5, 4.0)
     """How long that lasts [s]."""
-    phrases_mean: float = 2.2
+    phrases_mean: Annotated[float, Range(1.0)] = 2.2
     """Mean number of utterances in a turn."""
-    pause_median_s: float = 0.38
+    pause_median_s: Positive = 0.38
     """Median pause inside a turn [s]."""
-    backchannel_probability: float = 0.35
+    backchannel_probability: Probability = 0.35
     """How often a listener puts in a short word at a pause of the speaker."""
-    hold_probability: float = 0.12
+    hold_probability: Probability = 0.12
     """How often the same speaker goes on after a gap."""
-    short_s: float = 0.8
+    short_s: NonNegative = 0.8
     """Up to this length an utterance can be a back-channel [s]."""
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.gap_min_s > self.gap_max_s or self.silence_s[0] < 0:
+            raise ValueError(
+                f"TalkConfig has gap_min_s {self.gap_min_s}, gap_max_s {self.gap_max_s} and silence_s "
+                f"{self.silence_s}, expected gap_min_s below gap_max_s and no silence below 0"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +70,7 @@ class Utterance:
 
 
 @dataclasses.dataclass
-class Conversation:
+class SyntheticConversation:
     """Two clean voices on one clock."""
 
     voices: tuple[FloatArray, FloatArray]
@@ -67,8 +80,8 @@ class Conversation:
 
 
 def hold_conversation(
-    speakers: tuple[Voice, Voice], duration_s: float, config: TalkConfig, rng: np.random.Generator
-) -> Conversation:
+    speakers: Speakers, duration_s: float, config: TalkConfig, rng: Rng
+) -> SyntheticConversation:
     """Let two voices talk.
 
     Args:
@@ -81,9 +94,7 @@ def hold_conversation(
 
 
 class _Talk:
-    def __init__(
-        self, speakers: tuple[Voice, Voice], length: int, config: TalkConfig, rng: np.random.Generator
-    ) -> None:
+    def __init__(self, speakers: Speakers, length: int, config: TalkConfig, rng: Rng) -> None:
         self._speakers = speakers
         self._config = config
         self._rng = rng
@@ -93,7 +104,7 @@ class _Talk:
         self._tempo = rng.uniform(0.88, 1.14, 2)
         self._length = length
 
-    def run(self) -> Conversation:
+    def run(self) -> SyntheticConversation:
         rng, config = self._rng, self._config
         time_s = rng.uniform(0.3, 2.0)
         side = int(rng.integers(2))
@@ -102,7 +113,7 @@ class _Talk:
             time_s = max(0.0, time_s + self._gap_s())
             if rng.random() >= config.hold_probability:
                 side = 1 - side
-        return Conversation(self._sound, self._said)
+        return SyntheticConversation(self._sound, self._said)
 
     def _gap_s(self) -> float:
         rng, config = self._rng, self._config
@@ -120,9 +131,8 @@ class _Talk:
             if phrase:
                 pause_s = float(np.clip(config.pause_median_s * np.exp(rng.normal(0, 0.5)), 0.12, 1.5))
                 if rng.random() < config.backchannel_probability:
-                    self._say(
-                        1 - side, time_s + rng.uniform(0.05, 0.25), is_backchannel=True, starts_turn=False
-                    )
+                    at_s = time_s + rng.uniform(0.05, 0.25)
+                    self._say(1 - side, at_s, is_backchannel=True, starts_turn=False)
                 time_s += pause_s
             time_s = self._say(side, time_s, is_backchannel=False, starts_turn=phrase == 0)
         return time_s
@@ -144,30 +154,36 @@ class _Talk:
         limit = self._config.short_s * SAMPLE_RATE_HZ
         fitting = [index for index, sound in enumerate(utterances) if (len(sound) <= limit) == is_short]
         choice = int(self._rng.choice(fitting or np.arange(len(utterances))))
-        sound = utterances[choice].astype(np.float32) / 32768.0
-        return soxr.resample(sound, SAMPLE_RATE_HZ, SAMPLE_RATE_HZ / self._tempo[side], quality="LQ").astype(
-            np.float32
-        )
+        sound, rate_hz = int16_to_float(utterances[choice]), SAMPLE_RATE_HZ / self._tempo[side]
+        return soxr.resample(sound, SAMPLE_RATE_HZ, rate_hz, quality="LQ").astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
 class RoomConfig:
-    """How a clean voice becomes what a microphone hears."""
+    """How a clean voice becomes what a microphone records."""
 
-    gain_std_db: float = 6.0
+    gain_std_db: NonNegative = 6.0
     """Spread of the recording level [dB]."""
-    noise_db: tuple[float, float] = (-75.0, -42.0)
+    noise_db: Interval = (-75.0, -42.0)
     """Range of the background's level [dBFS]."""
-    leak_db: tuple[float, float] = (-60.0, -34.0)
+    leak_db: Interval = (-60.0, -34.0)
     """Range of the other voice's level in this microphone, relative to it [dB]."""
-    reverberation_s: tuple[float, float] = (0.12, 0.5)
+    reverberation_s: Interval = (0.12, 0.5)
     """Range of the reverberation time [s]."""
-    wet: tuple[float, float] = (0.0, 0.35)
+    wet: Interval = (0.0, 0.35)
     """Range of the reverberation's share."""
 
+    def __post_init__(self) -> None:
+        check(self)
+        if self.reverberation_s[0] <= 0 or self.wet[0] < 0 or self.wet[1] > 1:
+            raise ValueError(
+                f"RoomConfig has reverberation_s {self.reverberation_s} and wet {self.wet}, expected times "
+                "above 0 and shares from 0 to 1"
+            )
 
-def hear(voice: FloatArray, other: FloatArray, config: RoomConfig, rng: np.random.Generator) -> FloatArray:
-    """Return what a microphone in a room picks up of a voice.
+
+def record(voice: FloatArray, other: FloatArray, config: RoomConfig, rng: Rng) -> FloatArray:
+    """Return what a microphone in a room records of a voice.
 
     Args:
         voice: (n,) the near voice, clean.
@@ -181,12 +197,12 @@ def hear(voice: FloatArray, other: FloatArray, config: RoomConfig, rng: np.rando
     mixed = voice + leak * other
     sound = (1 - wet) * mixed + wet * _reverberate(mixed, rng.uniform(*config.reverberation_s), rng)
     noise = _background(len(voice), rng) * 10 ** (rng.uniform(*config.noise_db) / 20)
-    heard = gain * sound + noise
-    peak = np.abs(heard).max(initial=1e-9)
-    return (heard * min(1.0, 0.98 / peak)).astype(np.float32)
+    recorded = gain * sound + noise
+    peak = np.abs(recorded).max(initial=1e-9)
+    return (recorded * min(1.0, 0.98 / peak)).astype(np.float32)
 
 
-def _reverberate(sound: npt.NDArray, time_s: float, rng: np.random.Generator) -> npt.NDArray:
+def _reverberate(sound: npt.NDArray, time_s: float, rng: Rng) -> npt.NDArray:
     """Convolve with noise that decays by 60 dB in `time_s`, the simplest room."""
     length = round(time_s * SAMPLE_RATE_HZ)
     response = rng.standard_normal(length) * 10 ** (-3 * np.arange(length) / length)
@@ -195,7 +211,7 @@ def _reverberate(sound: npt.NDArray, time_s: float, rng: np.random.Generator) ->
     return np.fft.irfft(np.fft.rfft(sound, size) * np.fft.rfft(response, size), size)[: len(sound)]
 
 
-def _background(length: int, rng: np.random.Generator) -> npt.NDArray:
+def _background(length: int, rng: Rng) -> npt.NDArray:
     """Return coloured noise of RMS 1 whose colour lies between white and red."""
     size = 1 << (length - 1).bit_length()
     spectrum = np.fft.rfft(rng.standard_normal(size))

@@ -1,4 +1,4 @@
-"""Make a folder of SYNTHETIC dyads: two voices, two heads, everything from one seed.
+"""Synthesis of a folder of SYNTHETIC dyads: two voices, two heads, everything from one seed.
 
 Every conversation has a generator of its own, seeded by its number, so that the result does not depend on how
 many processes made it.
@@ -7,48 +7,51 @@ many processes made it.
 from __future__ import annotations
 
 import dataclasses
-import json
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from timar_common.atomic import write_json
+from timar_common.config import Count, CountOrZero, Positive, Probability, Range, check
+from timar_common.motion_file import PART_SIZES, MotionTrack
 from timar_common.processes import process_pool
 
-from ..corpora import dyads
-from ..corpora.dyads import AGENT_SPEAKER, USER_SPEAKER, Motion
-from .conversation import RoomConfig, TalkConfig, hear, hold_conversation
-from .gestures import GestureConfig, Style, move
-from .voices import UNSEEN_VOICES, Voice, available_voices
+from ..corpora.dyads import SPEAKERS, Clip, write_motion, write_voice
+from ..corpora.splits import SPLITS
+from .conversation import RoomConfig, Speakers, TalkConfig, hold_conversation, record
+from .gestures import GestureConfig, MotionStyle, move_head
+from .voices import UNSEEN_VOICES, SpeakerVoice, available_voices
 
-SPLITS = ("train", "validation", "test", "ood")
 AGENT_ROOM = RoomConfig(gain_std_db=4.0, noise_db=(-90.0, -60.0), leak_db=(-80.0, -50.0), wet=(0.0, 0.12))
-"""The agent's voice comes from a file or a synthesiser: hardly any room, hardly any noise."""
+"""The agent's voice comes from a file or a synthesiser: hardly any reverberation, hardly any noise."""
 
 
 @dataclasses.dataclass(frozen=True)
 class CorpusConfig:
     """Size and make of a synthetic corpus."""
 
-    hours: float = 2.0
+    hours: Positive = 2.0
     """Training conversations altogether [h]."""
-    clip_s: float = 60.0
+    clip_s: Annotated[float, Range(4.0)] = 60.0
     """Length of one conversation [s]."""
-    held_out: int = 24
+    held_out: Count = 24
     """Number of conversations in each of validation, test and ood."""
-    seed: int = 20
+    seed: CountOrZero = 20
     """Everything follows from it and from the voices installed."""
-    unseen_probability: float = 0.25
+    unseen_probability: Probability = 0.25
     """How often the user is never seen."""
-    partly_seen_probability: float = 0.25
+    partly_seen_probability: Probability = 0.25
     """How often the user is seen now and then."""
 
     def __post_init__(self) -> None:
-        if not self.hours > 0 or not self.clip_s >= 4 or self.held_out < 1:
+        check(self)
+        if self.unseen_probability + self.partly_seen_probability > 1:
             raise ValueError(
-                f"a corpus needs hours > 0, clip_s >= 4 and held_out >= 1, got {self.hours}, {self.clip_s}, "
-                f"{self.held_out}"
+                f"CorpusConfig.unseen_probability {self.unseen_probability} and partly_seen_probability "
+                f"{self.partly_seen_probability} are more than 1 together"
             )
 
     def counts(self) -> dict[str, int]:
@@ -62,7 +65,7 @@ def synthesize(
     config: CorpusConfig,
     *,
     processes: int | None = None,
-    say: Callable[[str], None] = lambda message: None,
+    log: Callable[[str], None] = lambda message: None,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """Write a synthetic corpus: clips, file lists and a manifest that says SYNTHETIC.
@@ -71,8 +74,8 @@ def synthesize(
         folder: Where to; made when missing.
         config: Size and seed.
         processes: How many work at once; None means one per core.
-        say: Told what voices are missing.
-        advance: Told (done, total) after each conversation.
+        log: Called with each voice that is missing.
+        advance: Called with (done, total) after each conversation.
 
     Raises:
         FileExistsError: The folder already holds a corpus.
@@ -81,7 +84,7 @@ def synthesize(
     if (folder / "manifest.json").exists():
         raise FileExistsError(f"{folder} already holds a corpus; give another folder or remove this one")
     folder.mkdir(parents=True, exist_ok=True)
-    voices = available_voices(say)
+    voices = available_voices(log)
     jobs = list(_jobs(folder, config))
     with process_pool(processes or None, multiprocessing.get_context(), _keep_voices, (voices,)) as pool:
         records = []
@@ -105,7 +108,7 @@ def synthesize(
         },
         "clips": records,
     }
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    write_json(folder / "manifest.json", manifest, indent=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,10 +126,10 @@ def _jobs(folder: Path, config: CorpusConfig) -> Iterator[_Job]:
             yield _Job(folder, config, split, f"synthetic_{split}_{index:05d}", (config.seed, number, index))
 
 
-_VOICES: list[Voice] = []
+_VOICES: list[SpeakerVoice] = []
 
 
-def _keep_voices(voices: list[Voice]) -> None:
+def _keep_voices(voices: list[SpeakerVoice]) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     _VOICES[:] = voices
 
@@ -137,24 +140,20 @@ def _make_clip(job: _Job) -> dict[str, object]:
     speakers = _draw_speakers(_VOICES, is_ood, rng)
     talk = hold_conversation(speakers, job.config.clip_s, TalkConfig(), rng)
     # The user's camera stands anywhere; the agent's neutral pose is its own.
-    styles = (Style.draw(rng, 0.14, is_unusual=is_ood), Style.draw(rng, 0.012, is_unusual=is_ood))
-    motions = [move(talk, side, styles[side], GestureConfig(), rng) for side in (0, 1)]
+    styles = (MotionStyle.draw(rng, 0.14, is_unusual=is_ood), MotionStyle.draw(rng, 0.012, is_unusual=is_ood))
+    motions = [move_head(talk, side, styles[side], GestureConfig(), rng) for side in (0, 1)]
     seen = _draw_seen(len(motions[0]), job.config, rng)
-    clip = dyads.Clip(job.name, job.folder)
+    clip = Clip(job.name, job.folder)
     rooms = (RoomConfig(), AGENT_ROOM)
-    for side, speaker in ((0, USER_SPEAKER), (1, AGENT_SPEAKER)):
-        dyads.write_voice(
-            clip.voice_path(speaker), hear(talk.voices[side], talk.voices[1 - side], rooms[side], rng)
-        )
+    for side, speaker in enumerate(SPEAKERS.values()):
+        sound = record(talk.voices[side], talk.voices[1 - side], rooms[side], rng)
+        write_voice(clip.voice_path(speaker), sound)
         valid = np.ones((len(motions[side]), 3), np.bool_)
         valid[:, 0] = False
-        if side == 0:
-            valid[:, 1:] &= seen[:, None]
-        motion = Motion(
-            np.where(valid[:, [0] * 50 + [1] * 3 + [2] * 3], motions[side], 0.0).astype(np.float32), valid
-        )
+        valid[:, 1:] &= seen[:, None] | (side == 1)
         if valid.any():
-            dyads.write_motion(clip.motion_path(speaker), motion)
+            known = np.where(np.repeat(valid, PART_SIZES, axis=1), motions[side], np.float32(0.0))
+            write_motion(clip.motion_path(speaker), MotionTrack(known, valid))
     return {
         "name": job.name,
         "split": job.split,
@@ -164,7 +163,7 @@ def _make_clip(job: _Job) -> dict[str, object]:
     }
 
 
-def _draw_speakers(voices: list[Voice], is_ood: bool, rng: np.random.Generator) -> tuple[Voice, Voice]:
+def _draw_speakers(voices: list[SpeakerVoice], is_ood: bool, rng: np.random.Generator) -> Speakers:
     """Draw two different voices; recorded ones weigh as much as all synthesised ones together."""
     unseen = [voice for voice in voices if voice.name in UNSEEN_VOICES]
     usual = [voice for voice in voices if voice.name not in UNSEEN_VOICES]

@@ -1,4 +1,4 @@
-"""Voices for synthetic conversations: recorded prompts and synthesised sentences, as packaged by Debian.
+"""Voices of synthetic conversations: recorded prompts and synthesised sentences, as packaged by Debian.
 
 Recorded prompts are those of the packages ``asterisk-core-sounds-{en,es,fr,it,ru}-g722`` (CC BY-SA
 3.0, the Russian ones CC BY 3.0); synthesised ones come from ``espeak-ng``. They are used on the spot and
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 from timar_common.clock import SAMPLE_RATE_HZ
+from timar_common.pcm import float_to_int16, int16_to_float
 
 from ..corpora.levels import active_level_db, speech_span
 
@@ -77,7 +78,7 @@ SENTENCES = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Voice:
+class SpeakerVoice:
     """One speaker and what they can say."""
 
     name: str
@@ -86,16 +87,16 @@ class Voice:
     """Trimmed recordings at 16 kHz, speech at -20 dBFS."""
 
 
-def available_voices(say: Callable[[str], None] = lambda message: None) -> list[Voice]:
+def available_voices(log: Callable[[str], None] = lambda message: None) -> list[SpeakerVoice]:
     """Return every voice this machine can provide.
 
     Args:
-        say: Told about each voice that is missing, and what would provide it.
+        log: Called for each voice that is missing, with what would provide it.
 
     Raises:
         RuntimeError: There are fewer than two voices.
     """
-    voices = [*_recorded_voices(say), *_synthesised_voices(say)]
+    voices = [*_recorded_voices(log), *_synthesised_voices(log)]
     if len(voices) < 2:
         raise RuntimeError(
             f"found {len(voices)} voice(s), expected at least 2: install espeak-ng, or ffmpeg and "
@@ -104,53 +105,41 @@ def available_voices(say: Callable[[str], None] = lambda message: None) -> list[
     return voices
 
 
-def _recorded_voices(say: Callable[[str], None]) -> list[Voice]:
+def _recorded_voices(log: Callable[[str], None]) -> list[SpeakerVoice]:
     if shutil.which("ffmpeg") is None:
-        say("no recorded voices: ffmpeg is not installed")
+        log("no recorded voices: ffmpeg is not installed")
         return []
     voices = []
     for name, (folder, licence) in RECORDED.items():
         files = sorted((PROMPT_FOLDER / folder).rglob("*.g722"))
         if files:
-            voices.append(Voice(name, licence, _usable(_decode_g722(files))))
+            voices.append(SpeakerVoice(name, licence, _usable(_decode_g722(files))))
         else:
-            say(f"no voice {name}: install asterisk-core-sounds-{name[-2:]}-g722")
+            log(f"no voice {name}: install asterisk-core-sounds-{name[-2:]}-g722")
     return voices
 
 
 def _decode_g722(files: list[Path]) -> list[npt.NDArray[np.float32]]:
     """Decode many prompts with one call: G.722 has no header, so they can be joined and cut apart again."""
     parts = [path.read_bytes() for path in files]
-    command = [
-        "ffmpeg",
-        "-v",
-        "error",
-        "-f",
-        "g722",
-        "-i",
-        "-",
-        "-f",
-        "s16le",
-        "-ar",
-        str(SAMPLE_RATE_HZ),
-        "-",
-    ]
+    command = ["ffmpeg", "-v", "error", "-f", "g722", "-i", "-"]
+    command += ["-f", "s16le", "-ar", str(SAMPLE_RATE_HZ), "-"]
     raw = subprocess.run(command, input=b"".join(parts), stdout=subprocess.PIPE, check=True).stdout
-    sound = np.frombuffer(raw, "<i2").astype(np.float32) / 32768.0
+    sound = int16_to_float(np.frombuffer(raw, "<i2"))
     ends = np.cumsum([len(part) * G722_SAMPLES_PER_BYTE for part in parts])
     return np.split(sound, ends[:-1])
 
 
-def _synthesised_voices(say: Callable[[str], None]) -> list[Voice]:
+def _synthesised_voices(log: Callable[[str], None]) -> list[SpeakerVoice]:
     program = shutil.which("espeak-ng")
     if program is None:
-        say("no synthesised voices: espeak-ng is not installed")
+        log("no synthesised voices: espeak-ng is not installed")
         return []
     voices = []
     for name, (voice, pitch, words_per_minute) in SYNTHESISED.items():
         base = [program, "-v", voice, "-p", str(pitch), "-s", str(words_per_minute), "--stdout"]
         sounds = [_speak([*base, sentence]) for sentence in SENTENCES]
-        voices.append(Voice(name, "output of espeak-ng", _usable(sounds)))
+        voices.append(SpeakerVoice(name, "output of espeak-ng", _usable(sounds)))
     return voices
 
 
@@ -158,7 +147,7 @@ def _speak(command: list[str]) -> npt.NDArray[np.float32]:
     raw = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
     # The header of a streamed WAV does not know its length; the samples start at byte 44.
     rate_hz = int(np.frombuffer(raw[24:28], "<u4")[0])
-    samples = np.frombuffer(raw[44 : 44 + (len(raw) - 44) // 2 * 2], "<i2").astype(np.float32) / 32768.0
+    samples = int16_to_float(np.frombuffer(raw[44 : len(raw) // 2 * 2], "<i2"))
     return soxr.resample(samples, rate_hz, SAMPLE_RATE_HZ).astype(np.float32)
 
 
@@ -171,5 +160,5 @@ def _usable(sounds: list[npt.NDArray[np.float32]]) -> tuple[npt.NDArray[np.int16
             continue
         speech = sound[span[0] : span[1]]
         gain = 10 ** ((WANTED_LEVEL_DB - active_level_db(speech)) / 20)
-        kept.append(np.round(np.clip(speech * gain, -1, 1) * 32767).astype(np.int16))
+        kept.append(float_to_int16(speech * gain))
     return tuple(kept)

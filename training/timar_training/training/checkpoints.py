@@ -1,16 +1,15 @@
-"""Checkpoints that survive a kill at any moment: written beside their place, moved there whole, no pickle."""
+"""Checkpoints that survive a kill at any moment: written atomically, without pickle, gathered whole."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from timar_common.atomic import replacing_folder
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -35,20 +34,14 @@ def save_checkpoint(
         facts: Whatever JSON holds.
         keep: How many stay.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=folder, prefix=".new."))
-    save_file(
-        {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()},
-        scratch / "state.safetensors",
-    )
-    (scratch / "facts.json").write_text(json.dumps({"step": step, **facts}, indent=1), encoding="utf-8")
-    place = folder / f"{PREFIX}{step:08d}"
-    if place.exists():
-        shutil.rmtree(place)
-    os.replace(scratch, place)
+    path = folder / f"{PREFIX}{step:08d}"
+    copies = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
+    with replacing_folder(path) as scratch:
+        save_file(copies, scratch / "state.safetensors")
+        (scratch / "facts.json").write_text(json.dumps({"step": step, **facts}, indent=1), encoding="utf-8")
     for old in sorted(folder.glob(PREFIX + "*"))[:-keep]:
         shutil.rmtree(old)
-    return place
+    return path
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -89,8 +82,8 @@ def put_moments(module: nn.Module, optimiser: torch.optim.Optimizer, tensors: di
     """Put back what `whole_moments` returned."""
     found: Any = get_optimizer_state_dict(module, optimiser, options=_WHOLE)
     state: dict[str, dict[str, Tensor]] = {}
-    for place, value in tensors.items():
-        key, name = place.split("/", 1)
+    for path, value in tensors.items():
+        key, name = path.split("/", 1)
         state.setdefault(_PREFIX + name, {})[key] = value
     found["state"] = state
     set_optimizer_state_dict(module, optimiser, found, options=_WHOLE)

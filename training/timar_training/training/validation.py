@@ -1,4 +1,4 @@
-"""Judge weights in training by the motion that the live session would draw with them."""
+"""Validation by the motion that the live session would draw with the weights in training."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import copy
 from collections.abc import Sequence
 
 import numpy as np
-from timar_common.clock import SAMPLE_RATE_HZ
 from timar_model.architecture.inputs import MotionStatistics, speech_features
 from timar_model.architecture.model import TimarModel
 from timar_model.engines.torch_engine import TorchEngine
 from timar_model.metrics import clip_metrics, energy_score
 from timar_model.session.session import Session
 
-from ..corpora import dyads
-from ..corpora.dyads import AGENT_SPEAKER, USER_SPEAKER, Clip
-from ..prediction.conversing import converse
+from ..corpora.dyads import Clip, load_dyad, with_motion
+from ..prediction.predictor import run_session
 from .config import TrainConfig
 
 ENERGY_SAMPLES = 2
@@ -37,19 +35,14 @@ def drawn_metric(
     """
     engine = TorchEngine(copy.deepcopy(network), config.threads)
     features = speech_features(network.config)
-    sampling = network.config.sampling
-    samples = round(config.best_by_seconds * SAMPLE_RATE_HZ)
+    count = ENERGY_SAMPLES if config.best_by.startswith("energy") else 1
     scores = []
-    for clip in [clip for clip in clips if clip.motion_path(AGENT_SPEAKER).is_file()][: config.best_by_clips]:
-        user, agent = (
-            dyads.read_voice(clip.voice_path(speaker))[:samples] for speaker in (USER_SPEAKER, AGENT_SPEAKER)
-        )
-        count = ENERGY_SAMPLES if config.best_by.startswith("energy") else 1
-        drawn = [
-            converse(Session(engine, features, statistics, sampling, seed), user, agent)
-            for seed in range(count)
-        ]
-        truth = dyads.read_motion(clip.motion_path(AGENT_SPEAKER)).fitted_to(len(drawn[0])).vector
+    for clip in with_motion(clips)[: config.best_by_clips]:
+        dyad = load_dyad(clip, config.best_by_seconds)
+        sessions = [Session(engine, features, statistics, network.config.sampling, k) for k in range(count)]
+        drawn = [run_session(session, dyad.user_voice, dyad.agent_voice) for session in sessions]
+        assert dyad.agent_motion is not None
+        truth = dyad.agent_motion.fitted_to(len(drawn[0])).vector
         found = energy_score(drawn, truth) if count > 1 else clip_metrics(drawn[0], truth)
         scores.append(found[config.best_by])
     if not scores:

@@ -1,4 +1,4 @@
-"""What the adapters to other packages are told, and the voice that ROS4HRI's topics speak of. Pure."""
+"""Parameters of the adapters to other packages, and the tracked voice of ROS4HRI."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Ros4HriConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class Voice:
+class TrackedVoice:
     """A voice that is tracked now."""
 
     id: str
@@ -81,7 +81,7 @@ class VoiceTracker:
     """
 
     def __init__(self, forget_after_s: float, new_id: Callable[[], str] = new_voice_id) -> None:
-        self.voice: Voice | None = None
+        self.voice: TrackedVoice | None = None
         """The voice that is tracked, if any."""
         self._forget_after = round(forget_after_s * SAMPLE_RATE_HZ)
         self._new_id = new_id
@@ -91,7 +91,7 @@ class VoiceTracker:
         """Take the next piece of voice activity in, and tell whether the voice came, went or changed.
 
         Args:
-            end_sample: One past its last sample; smaller than before when the clock began anew [samples].
+            end_sample: One past its last sample; smaller than before when the clock restarted [samples].
             is_speaking: Whether the user speaks in it.
         """
         before = self.voice
@@ -99,8 +99,8 @@ class VoiceTracker:
             self._spoke_until = end_sample
         if is_speaking:
             self._spoke_until = end_sample
-            self.voice = Voice(before.id if before else self._new_id(), True)
+            self.voice = TrackedVoice(before.id if before else self._new_id(), True)
         elif before is not None:
             is_forgotten = end_sample - self._spoke_until >= self._forget_after
-            self.voice = None if is_forgotten else Voice(before.id, False)
+            self.voice = None if is_forgotten else TrackedVoice(before.id, False)
         return self.voice != before

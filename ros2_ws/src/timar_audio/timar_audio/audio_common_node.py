@@ -1,4 +1,4 @@
-"""The adapter to other packages' sound: audio_common_msgs of ros-drivers or mgonzs13, whichever is there."""
+"""Adapter node to audio_common_msgs, of ros-drivers or mgonzs13, whichever is installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sound as other ROS packages write it, to and from what this workspace uses. Pure: messages by their fields.
+"""Audio messages of other ROS packages (audio_common_msgs), read and written by their fields.
 
 Two packages are both called audio_common_msgs, and only one can be installed:
 

@@ -1,4 +1,4 @@
-"""The part of the capture node that listens to another node's microphone, whichever package it speaks."""
+"""Subscription of the capture node to another node's microphone, of whichever message type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The adapter to ROS4HRI (REP-155): the user's voice under /humans/voices."""
+"""Adapter node to ROS4HRI (REP-155): the user's voice under /humans/voices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Another node's microphone as a source: sound that comes in messages, put on the conversation's clock."""
+"""Audio source that is another node's topic: unnumbered messages, lost ones detected by time."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from timar_common.restarts import Belongs
 from timar_audio.activity import Activity
 from timar_audio.blocks import BlockFilter, check_block
 from timar_audio.end_of_turn import EndOfTurn, TimedEndOfTurn, load_end_of_turn
-from timar_audio.floor import FloorChange, Kind, Speaker, TurnEvent
+from timar_audio.floor import FloorDecision, Kind, Speaker, TurnEvent
 from timar_audio.levels import SILENCE_DBFS
 from timar_audio.motion_noise import MotionGate, read_motion_noise, speeds_of
 from timar_audio.turns import Decisions, Turns
@@ -107,8 +107,8 @@ class TurnsComponent(Component):
                 report.values[f"{kind.name.lower()}_decision_delay_{name}_ms"] = 1000 * delay_s
         for name, took_s in self._model_s.summary().items():
             report.values[f"end_of_turn_{name}_ms"] = 1000 * took_s
-        for speaker, stream in self._turns.voices.items():
-            name = speaker.name.lower()
+        for speaker, voice in self._turns.voices.items():
+            name, stream = speaker.name.lower(), voice.stream
             report.values[f"{name}_samples"] = stream.counters.received
             report.values[f"{name}_lost_samples"] = stream.counters.lost
             report.values[f"{name}_repeated_samples"] = stream.counters.repeated
@@ -150,14 +150,14 @@ class TurnsComponent(Component):
         """Return how loud a block must be to be more than the noise of the head's own motion."""
         if self._gate is None or speaker is Speaker.AGENT:
             return SILENCE_DBFS
-        noise_dbfs = self._gate.floor_dbfs(heard_ns)
+        noise_dbfs = self._gate.noise_floor_dbfs(heard_ns)
         self._gated_blocks += noise_dbfs > self.config.min_level_dbfs
         return noise_dbfs
 
     def _end_conversation(self) -> list[Output]:
         """End every turn and be ready for a counter that begins at 0; the numbers of turns go on."""
         outputs = self._messages(Speaker.USER, self._turns.finish())
-        self._turns = self._turns.anew()
+        self._turns = self._turns.restarted()
         self._newest = {speaker: _Newest() for speaker in Speaker}
         return outputs
 
@@ -202,7 +202,7 @@ class TurnsComponent(Component):
             decision_delay_s=event.decision_delay_s,
         )
 
-    def _floor_message(self, speaker: Speaker, change: FloorChange) -> Message:
+    def _floor_message(self, speaker: Speaker, change: FloorDecision) -> Message:
         return new(
             "FloorState",
             header=Header(self._stamp_ns(speaker, change.since_sample)),

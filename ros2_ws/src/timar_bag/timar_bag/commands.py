@@ -6,12 +6,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from timar_common.motion_file import read_motion
 from timar_common.wav import SoundFile
 from timar_description import find_urdf
 
 from timar_bag.check import check_bag
 from timar_bag.conversation import RecordedConversation
-from timar_bag.dualtalk import DualTalkClip, from_dualtalk, read_track, to_dualtalk
+from timar_bag.dualtalk import DualTalkClip, from_dualtalk, to_dualtalk
 from timar_bag.layout import layout_of_bag, write_layout
 from timar_bag.make_bag import read_labels, write_bag
 
@@ -79,7 +80,7 @@ def add_bag(parser: argparse.ArgumentParser, what: str = "rosbag2 folder, .mcap 
 
 def _from_wav(arguments: argparse.Namespace) -> int:
     motion = {
-        name: read_track(path) if (path := getattr(arguments, name)) is not None else None
+        name: read_motion(path) if (path := getattr(arguments, name)) is not None else None
         for name in ("user_motion", "agent_motion")
     }
     labels = read_labels(arguments.labels, *arguments.speakers) if arguments.labels is not None else []

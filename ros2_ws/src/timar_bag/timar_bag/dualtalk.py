@@ -8,17 +8,17 @@ from pathlib import Path
 
 import numpy as np
 from timar_common.clock import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
+from timar_common.motion_file import MotionTrack, read_motion, write_motion
 from timar_common.stream import SampleStream
 from timar_common.user_motion import MOTION_CHANNELS, PARTS, user_motion_from
 from timar_common.wav import SoundFile, SoundWriter
 
 from timar_bag.bag import BagReader
 from timar_bag.ground_truth import GROUND_TRUTH_MOTION
-from timar_bag.make_bag import MotionRecording, write_bag
+from timar_bag.make_bag import write_bag
 from timar_bag.shown import ShownMotion
 
 LONGEST_GAP = 60 * SAMPLE_RATE_HZ
-ARRAYS = "arrays exp (T, 50) and pose (T, 6), neck before jaw"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ def from_dualtalk(clip: DualTalkClip, bag: Path, user: int = 1) -> float:
         raise ValueError(f"the user is speaker {user}, expected 1 or 2")
     agent = 3 - user
     tracks = {
-        speaker: read_track(clip.motion(speaker)) if clip.motion(speaker).is_file() else None
+        speaker: read_motion(clip.motion(speaker)) if clip.motion(speaker).is_file() else None
         for speaker in (user, agent)
     }
     with SoundFile(clip.voice(user)) as heard, SoundFile(clip.voice(agent)) as spoken:
@@ -93,7 +93,7 @@ def to_dualtalk(bag: Path, clip: DualTalkClip, user: int = 1, namespace: str | N
             if path.exists():
                 raise FileExistsError(f"{path} exists already; choose another name or remove it")
     shown = ShownMotion()
-    seen: dict[str, list[tuple[int, MotionRecording]]] = {"user/motion": [], GROUND_TRUTH_MOTION: []}
+    seen: dict[str, list[tuple[int, MotionTrack]]] = {"user/motion": [], GROUND_TRUTH_MOTION: []}
     with BagReader(bag, namespace) as reader, contextlib.ExitStack() as files:
         if not reader.has_messages("user/audio"):
             raise ValueError(f"{bag} holds no message of user/audio, so there is no clip in it")
@@ -108,7 +108,7 @@ def to_dualtalk(bag: Path, clip: DualTalkClip, user: int = 1, namespace: str | N
             if topic in voices:
                 voices[topic].append(int(message.first_sample), np.asarray(message.samples, np.int16))
             elif topic in seen:
-                seen[topic].append((int(message.first_frame), MotionRecording(*user_motion_from(message))))
+                seen[topic].append((int(message.first_frame), MotionTrack(*user_motion_from(message))))
             else:
                 with contextlib.suppress(ValueError):
                     shown.append(receive_ns, message)
@@ -122,10 +122,10 @@ def to_dualtalk(bag: Path, clip: DualTalkClip, user: int = 1, namespace: str | N
     motion, is_shown = shown.track(frames)
     tracks = {user: _joined(seen["user/motion"], frames), agent: _joined(seen[GROUND_TRUTH_MOTION], frames)}
     if not seen[GROUND_TRUTH_MOTION]:
-        tracks[agent] = MotionRecording(motion, np.repeat(is_shown[:, None], len(PARTS), axis=1))
+        tracks[agent] = MotionTrack(motion, np.repeat(is_shown[:, None], len(PARTS), axis=1))
     for speaker, track in tracks.items():
         if track.valid.any():
-            write_track(clip.motion(speaker), track)
+            write_motion(clip.motion(speaker), track)
         else:
             issues.append(
                 f"the bag holds no motion of speaker {speaker}; {clip.motion(speaker).name} is not written"
@@ -152,43 +152,10 @@ class _VoiceFile:
             self._written = part
 
 
-def read_track(path: Path) -> MotionRecording:
-    """Read a motion file: ``exp`` (T, 50), ``pose`` (T, 6) with the neck first, and our own ``valid`` (T, 3).
-
-    Raises:
-        ValueError: It is no such file; the message says what is wrong.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: np.asarray(file[name]) for name in file.files}
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read as npz ({error}); expected {ARRAYS}") from error
-    expression, pose = arrays.get("exp"), arrays.get("pose")
-    if expression is None or pose is None or expression.shape[1:] != (50,) or pose.shape[1:] != (6,):
-        found = {name: array.shape for name, array in arrays.items()}
-        raise ValueError(f"{path} holds {found}, expected exp (T, 50) and pose (T, 6)")
-    if len(expression) != len(pose):
-        raise ValueError(f"{path}: exp has {len(expression)} frames and pose {len(pose)}, expected the same")
-    motion = np.concatenate([expression, pose[:, 3:6], pose[:, 0:3]], axis=1).astype(np.float32)
-    valid = np.asarray(arrays.get("valid", np.ones((len(motion), 3))), np.bool_)
-    if valid.shape != (len(motion), 3):
-        raise ValueError(f"{path}: valid has shape {valid.shape}, expected ({len(motion)}, 3)")
-    if not np.isfinite(motion).all():
-        raise ValueError(f"{path} holds a number that is not finite; mark such frames in `valid` and write 0")
-    return MotionRecording(motion, valid)
-
-
-def write_track(path: Path, track: MotionRecording) -> None:
-    """Write a motion file in DualTalk's order, with our own ``valid`` beside it."""
-    pose = np.concatenate([track.motion[:, 53:56], track.motion[:, 50:53]], axis=1)
-    with path.open("xb") as file:
-        np.savez_compressed(file, exp=track.motion[:, :50], pose=pose, valid=track.valid)
-
-
-def _joined(runs: list[tuple[int, MotionRecording]], frames: int) -> MotionRecording:
+def _joined(runs: list[tuple[int, MotionTrack]], frames: int) -> MotionTrack:
     motion, valid = np.zeros((frames, MOTION_CHANNELS), np.float32), np.zeros((frames, len(PARTS)), np.bool_)
     for first, run in runs:
-        end = min(first + len(run.motion), frames)
+        end = min(first + len(run.vector), frames)
         count = max(end - first, 0)
-        motion[first:end], valid[first:end] = run.motion[:count], run.valid[:count]
-    return MotionRecording(motion, valid)
+        motion[first:end], valid[first:end] = run.vector[:count], run.valid[:count]
+    return MotionTrack(motion, valid)

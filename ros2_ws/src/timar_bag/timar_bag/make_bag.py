@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy.typing as npt
 from timar_audio.floor import Kind, Speaker
 from timar_common.clock import NOMINAL_NS_PER_SAMPLE, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from timar_common.messages import Header, Message, new
+from timar_common.motion_file import MotionTrack
 from timar_common.user_motion import user_motion_message
 
 from timar_bag.bag_writer import FRAME_IDS, TopicBagWriter, audio_chunk
@@ -48,16 +48,6 @@ class WholeSound:
         return taken
 
 
-@dataclasses.dataclass(frozen=True)
-class MotionRecording:
-    """Motion of one person, frame by frame from the conversation's first."""
-
-    motion: npt.NDArray[np.float32]
-    """(T, 56) expression, jaw, neck."""
-    valid: npt.NDArray[np.bool_]
-    """(T, 3) whether expression, jaw and neck were seen."""
-
-
 class SpeechLabel(NamedTuple):
     """A stretch of speech, marked by hand."""
 
@@ -71,8 +61,8 @@ def write_bag(
     user: SampleReader,
     agent: SampleReader | None = None,
     *,
-    user_motion: MotionRecording | None = None,
-    agent_motion: MotionRecording | None = None,
+    user_motion: MotionTrack | None = None,
+    agent_motion: MotionTrack | None = None,
     labels: Sequence[SpeechLabel] = (),
     namespace: str = "",
 ) -> float:
@@ -145,7 +135,7 @@ class _ConversationWriter:
         agent: SampleReader | None,
         label_events: list[tuple[int, Message]],
     ) -> None:
-        self.tracks: list[tuple[str, MotionRecording, int]] = []
+        self.tracks: list[tuple[str, MotionTrack, int]] = []
         """Topic, motion, and how many frames later it is published."""
         self._out, self._user, self._agent = out, user, agent
         self._has_agent = agent is not None
@@ -201,7 +191,7 @@ class _ConversationWriter:
             part = slice(end_frame - MOTION_FRAMES, end_frame)
             if end_frame > max(before, 0) and end_frame % MOTION_FRAMES == 0 and track.valid[part].any():
                 stamp_ns = ros_ns(part.start * SAMPLES_PER_FRAME)
-                motion = user_motion_message(part.start, track.motion[part], track.valid[part], stamp_ns)
+                motion = user_motion_message(part.start, track.vector[part], track.valid[part], stamp_ns)
                 self._out.write(topic, at_ns, motion)
         while self._label_events and self._label_events[0][0] <= until_sample:
             self._out.write(GROUND_TRUTH_LABELS, at_ns, self._label_events.pop(0)[1])

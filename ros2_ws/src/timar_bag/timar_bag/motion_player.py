@@ -7,10 +7,8 @@ from pathlib import Path
 
 from timar_common.clock import FRAMES_PER_SECOND, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from timar_common.config import check, option
-from timar_common.user_motion import SeenFrames, check_user_motion
-
-from timar_bag.dualtalk import read_track
-from timar_bag.make_bag import MotionRecording
+from timar_common.motion_file import MotionTrack, read_motion
+from timar_common.user_motion import check_user_motion
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +43,7 @@ class MotionPlayer:
         config: Delay and length of runs.
     """
 
-    def __init__(self, track: MotionRecording, config: MotionPlayerConfig) -> None:
+    def __init__(self, track: MotionTrack, config: MotionPlayerConfig) -> None:
         self.frames_published = 0
         self.frames_left_out = 0
         """Frames that were too old when the clock had reached them, because it jumped."""
@@ -57,12 +55,15 @@ class MotionPlayer:
         """Begin again: the conversation's counter did."""
         self._next_frame = None
 
-    def append(self, first_sample: int, samples: int) -> list[SeenFrames]:
-        """Take in that a block of the user's sound was captured; return the runs known by its end, in order.
+    def append(self, first_sample: int, samples: int) -> list[range]:
+        """Take in that a block of the user's sound was captured.
 
         Args:
             first_sample: Its index on the conversation clock [samples], >= 0.
             samples: Its length [samples], > 0.
+
+        Returns:
+            Runs of frames of the track that are known by its end, in order.
 
         Raises:
             ValueError: There can be no such block; nothing has changed then.
@@ -72,20 +73,19 @@ class MotionPlayer:
                 f"a block of {samples} samples starts at sample {first_sample}, expected one or more samples "
                 "at 0 or later"
             )
-        next_frame, length = self._next_frame, len(self._track.motion)
+        next_frame, length = self._next_frame, len(self._track.vector)
         if next_frame is None:
             next_frame = -(-first_sample // SAMPLES_PER_FRAME)
         end_frame = min(self._known_until(first_sample + samples), length)
         oldest = end_frame - round(self._config.catch_up_s * FRAMES_PER_SECOND)
         self.frames_left_out += max(0, oldest - next_frame)
         next_frame = max(next_frame, oldest)
-        runs = []
+        runs: list[range] = []
         while next_frame < end_frame:
             end = min(next_frame + self._config.run_frames, end_frame)
             if end - next_frame < self._config.run_frames and end < length:
                 break  # The run is not whole yet.
-            part = slice(next_frame, end)
-            runs.append(SeenFrames(next_frame, self._track.motion[part], self._track.valid[part]))
+            runs.append(range(next_frame, end))
             self.frames_published += end - next_frame
             next_frame = end
         self._next_frame = next_frame
@@ -101,7 +101,7 @@ class MotionPlayer:
         return max(0, min(tracked, begun))
 
 
-def load_motion(path: Path) -> MotionRecording:
+def load_motion(path: Path) -> MotionTrack:
     """Read a motion file and look at every number that is marked as seen.
 
     Raises:
@@ -111,11 +111,11 @@ def load_motion(path: Path) -> MotionRecording:
         raise ValueError("file is empty, expected the path of a motion file (npz with exp and pose)")
     if not path.is_file():
         raise ValueError(f"there is no motion file {path}; expected an npz with exp (T, 50) and pose (T, 6)")
-    track = read_track(path)
-    if not len(track.motion):
+    track = read_motion(path)
+    if not len(track.vector):
         raise ValueError(f"{path} holds no frame, so there is no motion to play")
     try:
-        check_user_motion(track.motion, track.valid)
+        check_user_motion(track.vector, track.valid)
     except ValueError as error:
         raise ValueError(f"{path}, {error}") from error
     return track

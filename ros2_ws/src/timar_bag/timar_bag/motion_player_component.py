@@ -38,7 +38,7 @@ class MotionPlayerComponent(Component):
 
     def start(self, now_ns: int) -> Iterable[Output]:
         """Say what is played."""
-        seconds = len(self._track.motion) / FRAMES_PER_SECOND
+        seconds = len(self._track.vector) / FRAMES_PER_SECOND
         return [Log(Level.OK, f"{seconds:.1f} s of the user's motion from {self._file}")]
 
     def handle(self, topic: str, message: Message, now_ns: int) -> Iterator[Output]:
@@ -50,16 +50,17 @@ class MotionPlayerComponent(Component):
         if belongs is Belongs.NEW:
             self._player.restart()
         for frames in self._player.append(first, len(message.samples)):
-            distance = SAMPLES_PER_FRAME * frames.first_frame - first
+            distance = SAMPLES_PER_FRAME * frames.start - first
             stamp_ns = first_ns + round(distance * NOMINAL_NS_PER_SAMPLE)
-            motion = user_motion_message(frames.first_frame, frames.motion, frames.valid, stamp_ns)
-            yield Publish("user/motion", motion)
+            rows = slice(frames.start, frames.stop)
+            motion, valid = self._track.vector[rows], self._track.valid[rows]
+            yield Publish("user/motion", user_motion_message(frames.start, motion, valid, stamp_ns))
 
     def report(self) -> Report:
         """Return how far the motion was published."""
         return Report(
             values={
-                "frames": len(self._track.motion),
+                "frames": len(self._track.vector),
                 "frames_published": self._player.frames_published,
                 "frames_left_out": self._player.frames_left_out,
             }

@@ -123,8 +123,8 @@ class Range:
         is_inside &= not (self.is_minimum_excluded and value == self.minimum)
         is_inside &= not (self.is_maximum_excluded and value == self.maximum)
         low = f"above {self.minimum:g}" if self.is_minimum_excluded else f"from {self.minimum:g}"
-        high = f"below {self.maximum:g}" if self.is_maximum_excluded else f"to {self.maximum:g}"
-        return "" if is_inside else f"a number {low} {high}"
+        high = f" below {self.maximum:g}" if self.is_maximum_excluded else f" to {self.maximum:g}"
+        return "" if is_inside else f"a number {low}{high if math.isfinite(self.maximum) else ''}"
 
 
 @dataclasses.dataclass(frozen=True)

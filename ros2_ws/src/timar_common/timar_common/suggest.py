@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 def nearest(name: object, known: Iterable[object]) -> str:
@@ -42,7 +42,7 @@ def refuse_unknown(
     names: Iterable[object],
     known: Iterable[object],
     owner: str = "",
-    error: type[Exception] = ValueError,
+    error: Callable[[str], Exception] = ValueError,
 ) -> None:
     """Raise an error that names the first of some names that is unknown; pass when all are known.
 
@@ -51,7 +51,7 @@ def refuse_unknown(
         names: As they were given.
         known: All names that would do.
         owner: As of `unknown_name`.
-        error: Class of the exception raised.
+        error: Makes the exception raised from its message.
 
     Raises:
         ValueError: A name is unknown; another class when `error` says so.

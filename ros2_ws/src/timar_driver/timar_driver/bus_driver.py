@@ -27,8 +27,8 @@ def make_bus(description: BusDescription, open_transport: Callable[[], Transport
 class BusDriver(JointDriver):
     """Servos on a bus behind the contract of every driver.
 
-    Faults of the line (noise, lost replies) are ridden out and counted. A servo that restarted, or whose
-    watchdog stopped it, is set up again and led gently to its command. A servo that is silent for too long,
+    Faults of the line (noise, lost replies) are tolerated and counted. A servo that restarted, or whose
+    watchdog stopped it, is set up again and moves slowly to its command. A servo that is silent for too long,
     shuts itself down, or keeps restarting is given up: `read` raises once, and the others go on.
 
     Args:
@@ -55,7 +55,7 @@ class BusDriver(JointDriver):
         self._servos = [ServoState(spec) for spec in description.servos]
         self._row_by_id = {spec.servo_id: row for row, spec in enumerate(description.servos)}
         self._family = family = description.family
-        self._goal = family.register("goal_position")
+        self._goal = family.registers["goal_position"]
         self._motion = family.block(family.motion)
         self._slow = tuple(family.block(names) for names in (family.state, family.health))
         self._zero = np.array([spec.zero_tick for spec in description.servos], np.float64)
@@ -136,9 +136,9 @@ class BusDriver(JointDriver):
         self._effort = min(1.0, max(0.0, share))
         if self._effort > 0.0:
             value = round(self._effort * family.full_effort)
-            self._bus.sync_write(family.register("effort_limit"), dict.fromkeys(living, value))
+            self._bus.sync_write(family.registers["effort_limit"], dict.fromkeys(living, value))
             return
-        self._bus.sync_write(family.register("torque_enable"), dict.fromkeys(living, 0))
+        self._bus.sync_write(family.registers["torque_enable"], dict.fromkeys(living, 0))
         # A group write is not confirmed, and this one matters more than the loop's rhythm.
         self._bus.attempts = ServoBus.attempts
         for servo_id in living:
@@ -202,7 +202,7 @@ class BusDriver(JointDriver):
                 self._restarted(row, now_ns)
 
     def _look_for_lost(self, answered: set[int], now_ns: int) -> None:
-        # While the loop itself was held up nobody was asked, and nobody is to blame.
+        # While the loop itself was late no servo was asked, so none counts as silent.
         asked_ns = min(now_ns - self._read_ns, _LONGEST_ASKED_NS)
         self._read_ns = now_ns
         for row, servo in enumerate(self._servos):

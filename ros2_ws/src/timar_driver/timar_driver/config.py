@@ -6,10 +6,7 @@ import dataclasses
 
 from timar_common.config import check, number, option
 
-from timar_driver.simulated_driver import ServoConfig
 from timar_driver.stop_sequence import CATEGORIES
-
-_SERVO = ServoConfig()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,10 +33,12 @@ class DriverConfig:
     realtime_priority: int = number(
         20, "Real-time priority of the loop, where the kernel allows one; 0 asks for none.", 0, 90
     )
-    servo_delay_ms: float = number(_SERVO.delay_ms, "Delay of a simulated servo.", 2.0, 200.0, "ms")
-    servo_noise_rad: float = number(_SERVO.noise_rad, "Noise of a simulated position.", 0.0, 0.05, "rad")
+    servo_delay_ms: float = number(
+        20.0, "How far a simulated servo stays behind a steadily moving command.", 2.0, 200.0, "ms"
+    )
+    servo_noise_rad: float = number(0.0, "Standard deviation of a simulated position.", 0.0, 0.05, "rad")
     watchdog_ms: float = number(
-        _SERVO.watchdog_ms,
+        100.0,
         "Simulated servos stop by themselves after this long without a command; two cycles at least.",
         20.0,
         2000.0,
@@ -58,7 +57,3 @@ class DriverConfig:
                 f"DriverConfig.watchdog_ms is {self.watchdog_ms:g} at {self.rate_hz:g} commands a second, "
                 f"expected at least two cycles, {2e3 / self.rate_hz:g} ms: raise it, or rate_hz"
             )
-
-    def servo(self) -> ServoConfig:
-        """Return the simulated servos' part."""
-        return ServoConfig(self.servo_delay_ms, self.servo_noise_rad, self.watchdog_ms)

@@ -48,8 +48,8 @@ class Measurement:
 class JointDriver(abc.ABC):
     """A set of joints that can be commanded together.
 
-    The life of a driver: `activate` opens it and leaves every joint where it stands (command = measured,
-    torque on); `send` and `read` are called in turn, at a steady rate, from one thread; `set_effort` eases
+    Lifecycle: `activate` opens it and leaves every joint where it stands (command = measured,
+    torque on); `send` and `read` are called in turn, at a fixed rate, from one thread; `set_effort` eases
     the torque away where a stop wants it; `deactivate` lets go of the hardware as it then stands, and may be
     called in any state and more than once. A driver never moves a joint on its own.
 
@@ -63,7 +63,7 @@ class JointDriver(abc.ABC):
 
     @abc.abstractmethod
     def activate(self, now_ns: int) -> Measurement:
-        """Open the hardware, or set it up anew when it is open, and hold every joint where it is.
+        """Open the hardware, or set it up again when it is open, and hold every joint where it is.
 
         Returns:
             Where that is.

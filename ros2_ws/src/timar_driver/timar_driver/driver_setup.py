@@ -45,7 +45,7 @@ def set_up_driver(config: DriverConfig, urdf: Path) -> DriverSetup:
         stop = dataclasses.replace(stop, category=config.stop_category)
         check_parking(names, park_rad, hardware.limits if hardware else limits, stop)
     if not is_real or hardware is None:
-        simulated = SimulatedDriver(names, limits, config.servo(), config.seed)
+        simulated = SimulatedDriver(names, limits, config)
         return DriverSetup(simulated, limits, stop, park_rad)
     if hardware.driver is not None:
         if config.port:

@@ -77,7 +77,7 @@ class FixedRateLoop:
 
 
 def ask_for_priority(priority: int) -> str:
-    """Ask the kernel to run the calling thread before ordinary ones, or as one; say what came of it."""
+    """Ask the kernel to run the calling thread before ordinary ones, or as one; return what it granted."""
     policy = os.SCHED_FIFO if priority > 0 else os.SCHED_OTHER
     try:
         os.sched_setscheduler(0, policy, os.sched_param(priority))

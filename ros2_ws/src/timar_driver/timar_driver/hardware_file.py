@@ -111,7 +111,7 @@ class BusDescription:
         return JointLimits(*np.array(rows).T)
 
     def check_period(self, period_s: float) -> None:
-        """Check that the servos hear from us often enough.
+        """Check that the servos get commands often enough.
 
         Raises:
             ValueError: They would stop by their watchdog, or be taken for lost, between two cycles.

@@ -195,7 +195,7 @@ class ReachyMiniDriver(JointDriver):
         return tuple(found)
 
     def values(self) -> dict[str, object]:
-        """Return counters, and what the daemon says of the motors."""
+        """Return counters, and the daemon's state of the motors."""
         return {"refused_targets": self._refused, "bad_states": self._bad_states,
                 "held_back": self._limiter.held_back, "motors": self._motors}  # fmt: skip
 

@@ -93,13 +93,13 @@ class ServoBus:
             self._transport = None
 
     def ping(self, servo_id: int) -> int | None:
-        """Return a servo's model number; None when nobody answers."""
+        """Return a servo's model number; None when none answers."""
         for _ in range(self.attempts):
             with contextlib.suppress(BusError):
                 data = self._ask_one("answer a ping", Packet(servo_id, PING), self._format.ping_bytes)
                 if data:
                     return int.from_bytes(data[:2], "little")
-                return self._read_once(servo_id, self.family.register("model_number"))
+                return self._read_once(servo_id, self.family.registers["model_number"])
             self.settle()
         return None
 
@@ -116,7 +116,7 @@ class ServoBus:
         Raises:
             BusError: No whole answer came, for all attempts.
         """
-        return self._retried(self._read_once, servo_id, self.family.register(name))
+        return self._retried(self._read_once, servo_id, self.family.registers[name])
 
     def write(self, servo_id: int, name: str, value: int) -> None:
         """Write one register of one servo and have it confirmed.
@@ -124,7 +124,7 @@ class ServoBus:
         Raises:
             BusError: It was not confirmed, for all attempts, or refused.
         """
-        self._retried(self._write_once, servo_id, self.family.register(name), value)
+        self._retried(self._write_once, servo_id, self.family.registers[name], value)
 
     def sync_write(self, register: Register, values: Mapping[int, int]) -> None:
         """Write one register of many servos (value by id) in one packet, unconfirmed."""

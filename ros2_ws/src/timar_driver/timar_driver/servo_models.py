@@ -55,10 +55,6 @@ class ServoFamily:
     power_on_values: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """What volatile registers hold after power-on, where that is not 0."""
 
-    def register(self, name: str) -> Register:
-        """Return a register by name."""
-        return self.registers[name]
-
     def block(self, names: tuple[str, ...]) -> RegisterBlock:
         """Return registers to be read together."""
         registers = sorted((self.registers[name] for name in names), key=lambda item: item.address)

@@ -80,7 +80,7 @@ class ServoSetup:
     def start_watchdogs(self, specs: Sequence[ServoSpec]) -> None:
         """Let the servos watch the line from now on."""
         if self._watchdog:
-            register = self._family.register("watchdog")
+            register = self._family.registers["watchdog"]
             self._bus.sync_write(register, {spec.servo_id: self._watchdog for spec in specs})
 
     def stop_watchdogs(self, specs: Sequence[ServoSpec]) -> None:

@@ -58,7 +58,7 @@ class SimulatedBus:
         self.on_goal: Callable[[int], None] = lambda now_ns: None
         """Called with the time of every group write of goals."""
         self._format = servos[0].family.packets
-        self._goal = servos[0].family.register("goal_position")
+        self._goal = servos[0].family.registers["goal_position"]
         self._reader = PacketReader(self._format)
         self._rng = np.random.default_rng(seed)
 
@@ -213,52 +213,3 @@ def simulated_bus(bus: BusDescription, motor: MotorConfig | None = None, seed: i
         tick = spec.tick(min(max(0.0, spec.lower_rad), spec.upper_rad))
         servos.append(SimulatedServo(spec.servo_id, spec.model, tick, motor))
     return SimulatedBus(servos, seed)
-
-
-class SimulatedTransport:
-    """A transport straight into a simulated bus, in simulated time: waiting costs no real time.
-
-    Args:
-        bus: The other end.
-        baud: Bits a second; replies take as long as on a real line.
-    """
-
-    def __init__(self, bus: SimulatedBus, baud: int = 1_000_000) -> None:
-        self.bus, self.now_ns = bus, 1_000_000_000
-        self.is_unplugged = False
-        self._ns_per_byte = 10 * 1_000_000_000 // baud
-        self._waiting = bytearray()
-
-    def write(self, data: bytes) -> None:
-        """Send everything."""
-        self._check()
-        self.now_ns += len(data) * self._ns_per_byte
-        self._waiting += self.bus.receive(data, self.now_ns)
-
-    def read(self, size: int, timeout_s: float) -> bytes:
-        """Return up to `size` bytes; time goes on by what they take, or by the whole timeout."""
-        self._check()
-        if not self._waiting or size <= 0:
-            self.now_ns += round(timeout_s * 1e9) + 1
-            return b""
-        data = bytes(self._waiting[:size])
-        del self._waiting[:size]
-        self.now_ns += len(data) * self._ns_per_byte
-        return data
-
-    def discard(self) -> None:
-        """Forget what came and was not read."""
-        self._check()
-        self._waiting.clear()
-
-    def now_s(self) -> float:
-        """Return the simulated time [s]."""
-        return self.now_ns * 1e-9
-
-    def close(self) -> None:
-        """Forget everything on the line."""
-        self._waiting.clear()
-
-    def _check(self) -> None:
-        if self.is_unplugged:
-            raise OSError("the adapter was pulled out")

@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
-from timar_common.config import check, number
 
+from timar_driver.config import DriverConfig
 from timar_driver.driver import Array, JointDriver, JointLimits, Measurement, check_command
 from timar_driver.simulated_motor import follow
-
-
-@dataclasses.dataclass(frozen=True)
-class ServoConfig:
-    """How the simulated servos behave."""
-
-    delay_ms: float = number(
-        20.0, "How far a servo stays behind a steadily moving command.", 2.0, 200.0, "ms"
-    )
-    noise_rad: float = number(0.0, "Standard deviation of a measured position.", 0.0, 0.05, "rad")
-    watchdog_ms: float = number(
-        100.0, "Without a command for this long the servos stop by themselves.", 20.0, 2000.0, "ms"
-    )
-
-    def __post_init__(self) -> None:
-        check(self)
 
 
 class SimulatedDriver(JointDriver):
@@ -33,8 +15,7 @@ class SimulatedDriver(JointDriver):
     Args:
         joint_names: Order of every array.
         limits: Of the joints.
-        config: The servos' behaviour.
-        seed: Of the measurement noise.
+        config: Delay, noise, its seed, and watchdog.
         start_positions: (J,) where the joints stand when switched on [rad]; None: at zero, or the nearest
         limit.
     """
@@ -43,16 +24,15 @@ class SimulatedDriver(JointDriver):
         self,
         joint_names: tuple[str, ...],
         limits: JointLimits,
-        config: ServoConfig | None = None,
-        seed: int = 0,
+        config: DriverConfig | None = None,
         start_positions: Array | None = None,
     ) -> None:
-        self.joint_names, self.limits, self.config = joint_names, limits, config or ServoConfig()
+        self.joint_names, self.limits, self.config = joint_names, limits, config or DriverConfig()
         start = np.zeros(len(joint_names)) if start_positions is None else start_positions
         self._positions: Array = np.clip(start, limits.lower, limits.upper).astype(np.float64)
         self._velocities: Array = np.zeros(len(joint_names))
         self._goal = self._positions.copy()
-        self._rng = np.random.default_rng(seed)
+        self._rng = np.random.default_rng(self.config.seed)
         self._now_ns = self._commanded_ns = 0
         self._is_active = False
         self.effort = 0.0
@@ -81,7 +61,7 @@ class SimulatedDriver(JointDriver):
     def read(self, now_ns: int) -> Measurement:
         """Return where the joints are."""
         self._advance(now_ns)
-        noise = self._rng.normal(0.0, self.config.noise_rad, len(self._goal))
+        noise = self._rng.normal(0.0, self.config.servo_noise_rad, len(self._goal))
         return Measurement(self._positions + noise, self._velocities.copy())
 
     def set_effort(self, share: float, now_ns: int) -> None:
@@ -124,7 +104,7 @@ class SimulatedDriver(JointDriver):
                 float(self._positions[row]),
                 float(self._velocities[row]),
                 float(self._goal[row]),
-                delay_s=1e-3 * self.config.delay_ms,
+                delay_s=1e-3 * self.config.servo_delay_ms,
                 top_speed=self.effort * float(self.limits.velocity[row]),
                 duration_s=duration_s,
                 lower=float(self.limits.lower[row]),

@@ -146,15 +146,16 @@ class StopSequence:
         else:
             self.stage = StopStage.RELEASED
         if self.stage is StopStage.PARK:
-            self._lasts_s = park_time_s(self._from, self._park, self.limits, config)
+            # All joints arrive together.
+            needed_s = park_time_s(self._park - self._from, self.limits.velocity, config)
+            self._lasts_s = max(0.05, float(np.max(needed_s, initial=0.0)))
         elif self.stage in (StopStage.SETTLE, StopStage.EASE):
             self._lasts_s = config.settle_s if self.stage is StopStage.SETTLE else config.ease_s
 
 
-def park_time_s(positions: Array, park_rad: Array, limits: JointLimits, config: StopConfig) -> float:
-    """Return how long the way to the parking pose takes [s]; all joints arrive together."""
-    needed_s = _PEAK_OF_MEAN * np.abs(park_rad - positions) / (config.park_speed_share * limits.velocity)
-    return max(0.05, float(np.max(needed_s, initial=0.0)))
+def park_time_s(distance_rad: Array, velocity_rad_s: Array, config: StopConfig) -> Array:
+    """Return how long each joint needs for its way to the parking pose [s]."""
+    return _PEAK_OF_MEAN * np.abs(distance_rad) / (config.park_speed_share * velocity_rad_s)
 
 
 def check_parking(names: tuple[str, ...], park_rad: Array, limits: JointLimits, config: StopConfig) -> None:
@@ -165,24 +166,21 @@ def check_parking(names: tuple[str, ...], park_rad: Array, limits: JointLimits, 
     """
     if config.category != "park_then_release":
         return
+    is_lower_farther = park_rad - limits.lower >= limits.upper - park_rad
+    far_rad = np.where(is_lower_farther, limits.lower, limits.upper)
+    needed_s = park_time_s(far_rad - park_rad, limits.velocity, config)
     for row, name in enumerate(names):
         low, high = float(limits.lower[row]), float(limits.upper[row])
         if not low <= park_rad[row] <= high:
             raise ValueError(
                 f"park_rad of {name} is {park_rad[row]:g}, expected {low:g} to {high:g}: the joint's limits"
             )
-        for end in (low, high):
-            needed_s = park_time_s(
-                np.array([end]),
-                park_rad[row : row + 1],
-                JointLimits(np.array([low]), np.array([high]), limits.velocity[row : row + 1]),
-                config,
+        if needed_s[row] > config.park_within_s:
+            raise ValueError(
+                f"{name} needs {needed_s[row]:.2f} s to park from {far_rad[row]:g} rad, more than "
+                f"park_within_s {config.park_within_s:g}: raise it, or park_speed_share "
+                f"{config.park_speed_share:g}"
             )
-            if needed_s > config.park_within_s:
-                raise ValueError(
-                    f"{name} needs {needed_s:.2f} s to park from {end:g} rad, more than park_within_s "
-                    f"{config.park_within_s:g}: raise it, or park_speed_share {config.park_speed_share:g}"
-                )
 
 
 class _Brake:

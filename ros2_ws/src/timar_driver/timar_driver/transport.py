@@ -1,4 +1,4 @@
-"""The wire under a servo bus: bytes out, bytes in, and the time between them."""
+"""Transport of a servo bus: the serial port, or a pseudo-terminal, as bytes out and bytes in."""
 
 from __future__ import annotations
 

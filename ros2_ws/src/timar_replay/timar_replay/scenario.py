@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from timar_bag.damage import DAMAGES, damage_bag
-from timar_bag.dualtalk import read_track
-from timar_bag.make_bag import MotionRecording, WholeSound, write_bag
+from timar_bag.make_bag import WholeSound, write_bag
 from timar_common.clock import FRAMES_PER_SECOND, SAMPLE_RATE_HZ
+from timar_common.motion_file import MotionTrack, read_motion
 from timar_common.pcm import float_to_int16, int16_to_float
 from timar_common.suggest import refuse_unknown
 from timar_common.wav import SoundFile
@@ -178,9 +178,9 @@ def _make(scenario: Scenario, target: Path) -> None:
         user = _noisy(user, float(make["noise_dbfs"]))
     motion = None
     if "user_motion" in make:
-        track = read_track(folder / make["user_motion"])
+        track = read_motion(folder / make["user_motion"])
         begin = round(float((make.get("user") or {}).get("begin_s", 0.0)) * FRAMES_PER_SECOND)
-        motion = MotionRecording(track.motion[begin:], track.valid[begin:])
+        motion = MotionTrack(track.vector[begin:], track.valid[begin:])
     write_bag(target, WholeSound(user), WholeSound(agent), user_motion=motion)
 
 

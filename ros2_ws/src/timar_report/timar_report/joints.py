@@ -27,16 +27,20 @@ class JointLimit:
     velocity_rad_s: float
     lead_s: float
     """Commands go out this much before the motion is to be seen: servo delay less loudspeaker delay [s]."""
+    stops: tuple[str, ...] = ()
+    """Limits (lower, upper) that are reached by design, such as a closed mouth; that is no limit hit."""
 
     def share(self, position_rad: Floats) -> Floats:
         """Return positions as shares of the range, 0 at the lower limit and 1 at the upper."""
         return (position_rad - self.lower_rad) / (self.upper_rad - self.lower_rad)
 
     def reached(self, position_rad: Floats) -> Floats:
-        """Return (2, N) whether positions are at the lower, at the upper limit, or beyond."""
-        return np.stack(
+        """Return (2, N) whether positions are at the lower, at the upper limit, or beyond; stops apart."""
+        reached = np.stack(
             [position_rad <= self.lower_rad + AT_LIMIT_RAD, position_rad >= self.upper_rad - AT_LIMIT_RAD]
         )
+        reached[["lower" in self.stops, "upper" in self.stops]] = False
+        return reached
 
 
 def limits_of(robot: str) -> dict[str, JointLimit]:
@@ -51,7 +55,9 @@ def limits_of(robot: str) -> dict[str, JointLimit]:
     """
     description = load_robot(find_joint_map(robot))
     return {
-        joint.name: JointLimit(joint.lower_rad, joint.upper_rad, joint.velocity_rad_s, float(lead_s))
+        joint.name: JointLimit(
+            joint.lower_rad, joint.upper_rad, joint.velocity_rad_s, float(lead_s), joint.stops
+        )
         for joint, lead_s in zip(description.joints, description.leads_s, strict=True)
     }
 

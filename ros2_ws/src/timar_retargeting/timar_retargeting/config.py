@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import Any
 
-from timar_common.config import check, describe, option
+from timar_common.config import check, describe, number, option
 
 from timar_retargeting.idle_behavior import IdleConfig, IdleLayersConfig
 from timar_retargeting.neutral_pose import NeutralConfig
@@ -17,59 +17,54 @@ from timar_retargeting.signals import Neutral
 class PlanningConfig:
     """How motion is followed, and what is done without."""
 
-    step_ms: int = option(20, "Time between two points of a trajectory.", unit="ms", minimum=5, maximum=40)
-    min_lead_ms: float = option(
+    step_ms: int = number(20, "Time between two points of a trajectory.", 5, 40, "ms")
+    min_lead_ms: float = number(
         6.0,
         "A plan starts at least this much after it was made, so that the driver has it in time.",
-        unit="ms",
-        minimum=0.0,
-        maximum=100.0,
+        0.0,
+        100.0,
+        "ms",
         formerly=("headway_ms",),
     )
-    longest_horizon_s: float = option(
-        3.0, "Motion known further ahead is planned later.", unit="s", minimum=0.5, maximum=8.0
+    longest_horizon_s: float = number(3.0, "Motion known further ahead is planned later.", 0.5, 8.0, "s")
+    stop_share: float = number(
+        0.8, "Part of velocity and acceleration limits used by the stop at a horizon's end.", 0.1, 0.9
     )
-    stop_share: float = option(
-        0.8,
-        "Part of velocity and acceleration limits used by the stop at a horizon's end.",
-        minimum=0.1,
-        maximum=0.9,
-    )
-    ease_share: float = option(0.3, "The same for easing to neutral.", minimum=0.02, maximum=0.9)
-    ease_s: float = option(0.6, "Easing to neutral takes at least this.", unit="s", minimum=0.1, maximum=5.0)
-    hold_s: float = option(
+    ease_share: float = number(0.3, "The same for easing to neutral.", 0.02, 0.9)
+    ease_s: float = number(0.6, "Easing to neutral takes at least this.", 0.1, 5.0, "s")
+    hold_s: float = number(
         0.1,
         "A head without motion rests this long after its stop, then eases to neutral.",
-        unit="s",
-        minimum=0.0,
-        maximum=10.0,
+        0.0,
+        10.0,
+        "s",
         formerly=("patience_s",),
     )
-    idle_only_horizon_s: float = option(
+    idle_only_horizon_s: float = number(
         0.6,
         "How far ahead joints without motion are planned while others follow; a blink fits in.",
-        unit="s",
-        minimum=0.1,
-        maximum=4.0,
+        0.1,
+        4.0,
+        "s",
         formerly=("life_horizon_s",),
     )
-    idle_horizon_s: float = option(
-        1.6, "How far ahead idle behavior without motion is planned.", unit="s", minimum=0.4, maximum=8.0
+    idle_horizon_s: float = number(
+        1.6, "How far ahead idle behavior without motion is planned.", 0.4, 8.0, "s"
     )
 
-    look_timeout_s: float = option(
+    look_timeout_s: float = number(
         5.0,
         "A point to look at counts this long after it was named, then the head looks ahead again.",
-        unit="s",
-        minimum=0.1,
-        maximum=3600.0,
+        0.1,
+        3600.0,
+        "s",
     )
-    by_hand_s: float = option(
+    by_hand_s: float = number(
         15.0,
         "Joints moved by hand stay this long after the last message, then ease to neutral.",
-        unit="s",
-        minimum=0.5,
-        maximum=600.0,
+        0.5,
+        600.0,
+        "s",
     )
 
     def __post_init__(self) -> None:
@@ -86,12 +81,12 @@ class OutputConfig:
         "position_commands for a forward_command_controller; joint_states: no driver at all.",
         choices=("trajectory", "positions", "joint_states"),
     )
-    output_rate_hz: float = option(
+    output_rate_hz: float = number(
         100.0,
         "How often positions or joint states are sent; trajectories are sent when they change.",
-        unit="Hz",
-        minimum=10.0,
-        maximum=500.0,
+        10.0,
+        500.0,
+        "Hz",
     )
 
 
@@ -103,13 +98,9 @@ class RetargetingConfig(PlanningConfig, IdleLayersConfig, NeutralConfig, OutputC
     neutral_neck_rad: tuple[float, ...] = option(
         (), "Neck of a resting face, axis-angle in FLAME axes; empty: the robot description's.", unit="rad"
     )
-    seed: int = option(0, "Of blinks, gaze and postures.", minimum=0, maximum=2**31 - 1)
-    joint_states_timeout_s: float = option(
-        3.0,
-        "Without joint states for this long the head is taken to stand at neutral.",
-        unit="s",
-        minimum=0.1,
-        maximum=60.0,
+    seed: int = number(0, "Of blinks, gaze and postures.", 0, 2**31 - 1)
+    joint_states_timeout_s: float = number(
+        3.0, "Without joint states for this long the head is taken to stand at neutral.", 0.1, 60.0, "s"
     )
     idle_behavior: bool = option(
         True, "Whether the head blinks, breathes and looks about by itself.", formerly=("life",)

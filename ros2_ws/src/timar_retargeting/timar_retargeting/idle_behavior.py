@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from timar_common.config import check, option
+from timar_common.config import check, number, option
 
 from timar_retargeting.interpolation import TargetInterpolator, smooth_step
 
@@ -35,50 +35,30 @@ IDLE_SIGNALS = (
 class IdleLayersConfig:
     """How much a head moves by itself; every layer has its weight."""
 
-    blink_weight: float = option(
-        1.0, "How far blinks close the lids; 0: no blinks.", minimum=0.0, maximum=1.0
-    )
-    gaze_weight: float = option(1.0, "Size of small gaze shifts.", minimum=0.0, maximum=2.0)
-    look_weight: float = option(
-        1.0, "How far the head follows a point it is told to look at.", minimum=0.0, maximum=1.0
-    )
-    breath_weight: float = option(1.0, "Size of breathing.", minimum=0.0, maximum=2.0)
-    sway_weight: float = option(1.0, "Size of the neck's slow sway.", minimum=0.0, maximum=2.0)
-    posture_weight: float = option(
-        1.0, "Size of the shift of posture when the floor changes.", minimum=0.0, maximum=2.0
-    )
-    face_weight: float = option(
-        1.0, "Size of the slow movement of brows and lip corners.", minimum=0.0, maximum=1.0
-    )
-    blink_interval_s: float = option(
+    blink_weight: float = number(1.0, "How far blinks close the lids; 0: no blinks.", 0.0, 1.0)
+    gaze_weight: float = number(1.0, "Size of small gaze shifts.", 0.0, 2.0)
+    look_weight: float = number(1.0, "How far the head follows a point it is told to look at.", 0.0, 1.0)
+    breath_weight: float = number(1.0, "Size of breathing.", 0.0, 2.0)
+    sway_weight: float = number(1.0, "Size of the neck's slow sway.", 0.0, 2.0)
+    posture_weight: float = number(1.0, "Size of the shift of posture when the floor changes.", 0.0, 2.0)
+    face_weight: float = number(1.0, "Size of the slow movement of brows and lip corners.", 0.0, 1.0)
+    blink_interval_s: float = number(
         2.5,
         "Median time between two blinks of a listener, beyond 0.8 s that are always kept.",
-        unit="s",
-        minimum=0.5,
-        maximum=60.0,
+        0.5,
+        60.0,
+        "s",
     )
-    blink_interval_speaking_s: float = option(
-        1.4, "The same while the head speaks.", unit="s", minimum=0.5, maximum=60.0
+    blink_interval_speaking_s: float = number(1.4, "The same while the head speaks.", 0.5, 60.0, "s")
+    gaze_interval_s: float = number(1.8, "Median time between two small gaze shifts.", 0.2, 60.0, "s")
+    gaze_yaw_rad: float = number(0.05, "Standard deviation of gaze to the sides.", 0.0, 0.3, "rad")
+    gaze_pitch_rad: float = number(0.025, "Standard deviation of gaze up and down.", 0.0, 0.2, "rad")
+    look_head_share: float = number(
+        0.5, "The neck's part of looking at a point; the eyes do the rest.", 0.0, 1.0
     )
-    gaze_interval_s: float = option(
-        1.8, "Median time between two small gaze shifts.", unit="s", minimum=0.2, maximum=60.0
-    )
-    gaze_yaw_rad: float = option(
-        0.05, "Standard deviation of gaze to the sides.", unit="rad", minimum=0.0, maximum=0.3
-    )
-    gaze_pitch_rad: float = option(
-        0.025, "Standard deviation of gaze up and down.", unit="rad", minimum=0.0, maximum=0.2
-    )
-    look_head_share: float = option(
-        0.5, "The neck's part of looking at a point; the eyes do the rest.", minimum=0.0, maximum=1.0
-    )
-    breath_hz: float = option(0.24, "Breaths a second.", unit="Hz", minimum=0.05, maximum=1.0)
-    sway_rad: float = option(
-        0.012, "Amplitude of the neck's slow sway.", unit="rad", minimum=0.0, maximum=0.1
-    )
-    posture_rad: float = option(
-        0.025, "Standard deviation of a posture from upright.", unit="rad", minimum=0.0, maximum=0.15
-    )
+    breath_hz: float = number(0.24, "Breaths a second.", 0.05, 1.0, "Hz")
+    sway_rad: float = number(0.012, "Amplitude of the neck's slow sway.", 0.0, 0.1, "rad")
+    posture_rad: float = number(0.025, "Standard deviation of a posture from upright.", 0.0, 0.15, "rad")
 
     def __post_init__(self) -> None:
         check(self)

@@ -1,14 +1,15 @@
-"""Heads whose joints are not axes: kinematics by name, from a pose to what the motors do, and back.
+"""Kinematics of parallel necks by name: inverse (pose to motor positions) and forward.
 
 A plug-in is a function from the geometry in the robot's YAML to a `Kinematics`. `stewart` and `two_rod` are
 built in; a package brings its own by an entry point of the group ``timar.kinematics``.
+
+Source: J.-P. Merlet, "Parallel Robots", 2006, chapters 3 and 4.
 """
 
 from __future__ import annotations
 
 import abc
 from collections.abc import Callable
-from importlib.metadata import entry_points
 
 import numpy as np
 import numpy.typing as npt
@@ -189,10 +190,8 @@ def _platform(geometry: YamlMap, axes: tuple[str, ...]) -> RodPlatform:
         if geometry.has("rod_m"):
             rod = np.full(count, geometry.number("rod_m", minimum=1e-4, maximum=2.0))
     geometry.refuse_rest()
-    try:
+    with geometry.blamed():
         return RodPlatform(axes, base, plate, crank, azimuth, rod)
-    except ValueError as error:
-        raise geometry.error(str(error)) from None
 
 
 def stewart(geometry: YamlMap) -> Kinematics:
@@ -206,18 +205,3 @@ def two_rod(geometry: YamlMap) -> Kinematics:
 
 
 BUILT_IN: dict[str, Callable[[YamlMap], Kinematics]] = {"stewart": stewart, "two_rod": two_rod}
-
-
-def find_kinematics(name: str) -> Callable[[YamlMap], Kinematics]:
-    """Return the plug-in of a name.
-
-    Raises:
-        KeyError: There is none; its argument lists those there are.
-    """
-    found = {entry.name: entry for entry in entry_points(group=GROUP)}
-    if name in BUILT_IN:
-        return BUILT_IN[name]
-    if name in found:
-        factory: Callable[[YamlMap], Kinematics] = found[name].load()
-        return factory
-    raise KeyError(", ".join(sorted({*BUILT_IN, *found})))

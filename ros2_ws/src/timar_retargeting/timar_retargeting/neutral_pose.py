@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import numpy.typing as npt
-from timar_common.config import check, option
+from timar_common.config import check, number
 
 from timar_retargeting.signals import JAW, NECK, Neutral
 
@@ -17,28 +17,21 @@ Array = npt.NDArray[np.float64]
 class NeutralConfig:
     """How a person's neutral pose is estimated."""
 
-    neutral_time_constant_s: float = option(
+    neutral_time_constant_s: float = number(
         40.0,
         "In this time the estimate follows a lasting change by two thirds; 0: no estimate.",
-        unit="s",
-        minimum=0.0,
-        maximum=3600.0,
+        0.0,
+        3600.0,
+        "s",
     )
-    neutral_range_rad: float = option(
-        0.35, "Furthest that it may lie from the given neutral pose.", unit="rad", minimum=0.0, maximum=1.0
+    neutral_range_rad: float = number(
+        0.35, "Furthest that it may lie from the given neutral pose.", 0.0, 1.0, "rad"
     )
-    neutral_excursion_rad: float = option(
-        0.15,
-        "What lies further off counts as a gesture, whose size does not matter.",
-        unit="rad",
-        minimum=0.01,
-        maximum=1.0,
+    neutral_excursion_rad: float = number(
+        0.15, "What lies further off counts as a gesture, whose size does not matter.", 0.01, 1.0, "rad"
     )
-    neutral_jaw_opening_weight: float = option(
-        0.25,
-        "How much less an open jaw counts than a closed one: mouths rest closed.",
-        minimum=0.01,
-        maximum=1.0,
+    neutral_jaw_opening_weight: float = number(
+        0.25, "How much less an open jaw counts than a closed one: mouths rest closed.", 0.01, 1.0
     )
 
     def __post_init__(self) -> None:

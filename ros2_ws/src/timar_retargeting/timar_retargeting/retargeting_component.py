@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from timar_common.clock import FRAMES_PER_SECOND
 from timar_common.component import Component, Log, Output, Publish, ServiceReply
 from timar_common.diagnostics import Level, Report
-from timar_common.messages import Header, Message, constants, duration, new, standard_types
+from timar_common.messages import Header, Message, constants, new, standard_types
+from timar_common.trajectory_cdr import TrajectoryPoints
 from timar_common.user_motion import MAX_FRAMES_PER_MESSAGE, PARTS
 from timar_description.find import find_joint_map
 
@@ -22,7 +21,7 @@ from timar_retargeting.idle_behavior import IdleBehavior
 from timar_retargeting.motion_timeline import MotionFrames
 from timar_retargeting.retargeting_core import Mode, RetargetingCore
 from timar_retargeting.robot import RobotDescription, load_robot
-from timar_retargeting.trajectory_planner import Plan, PlanSampler
+from timar_retargeting.trajectory_planner import JointPlan, PlanSampler
 
 PLANNING_HZ = 20.0
 """How often the plan is looked at when no message came [Hz]."""
@@ -59,7 +58,7 @@ class RetargetingComponent(Component):
         self._is_sampled = config.output != "trajectory"
         self._topic = OUTPUT_TOPICS[config.output]
         self.outputs = (self._topic,)
-        self._handlers: dict[str, Callable[[Message, int], Plan | None]] = {
+        self._handlers: dict[str, Callable[[Message, int], JointPlan | None]] = {
             "agent/motion": self._on_motion,
             "turn_events": self._on_turn_event,
             "look_at": self._on_look_at,
@@ -150,7 +149,7 @@ class RetargetingComponent(Component):
             position=self.robot.offsets_rad,
         )
 
-    def _on_motion(self, message: Message, now_ns: int) -> Plan | None:
+    def _on_motion(self, message: Message, now_ns: int) -> JointPlan | None:
         if abs(message.fps - FRAMES_PER_SECOND) > 1e-3:
             raise ValueError(f"fps is {message.fps:g}, expected {FRAMES_PER_SECOND:g}")
         frames = int(message.frames)
@@ -172,23 +171,23 @@ class RetargetingComponent(Component):
         )
         return self.core.on_motion(motion, now_ns)
 
-    def _on_turn_event(self, message: Message, now_ns: int) -> Plan | None:
+    def _on_turn_event(self, message: Message, now_ns: int) -> JointPlan | None:
         if message.kind not in (self._constants["START"], self._constants["BARGE_IN"]):
             return None
         return self.core.take_floor(message.speaker == self._constants["AGENT"], now_ns)
 
-    def _on_look_at(self, message: Message, now_ns: int) -> Plan | None:
+    def _on_look_at(self, message: Message, now_ns: int) -> JointPlan | None:
         point_m = (message.point.x, message.point.y, message.point.z)
         return self.core.look_at(point_m, message.header.frame_id, now_ns)
 
-    def _on_joint_targets(self, message: Message, now_ns: int) -> Plan | None:
+    def _on_joint_targets(self, message: Message, now_ns: int) -> JointPlan | None:
         if len(message.name) != len(message.position):
             raise ValueError(
                 f"{len(message.name)} joint names came with {len(message.position)} positions; send as many"
             )
         return self.core.move_by_hand(dict(zip(message.name, message.position, strict=True)), now_ns)
 
-    def _on_joint_states(self, message: Message, now_ns: int) -> Plan | None:
+    def _on_joint_states(self, message: Message, now_ns: int) -> JointPlan | None:
         if self.core.is_started:
             return None
         measured = dict(zip(message.name, message.position, strict=False))
@@ -211,7 +210,7 @@ class RetargetingComponent(Component):
         outputs = self._publish(self.core.resume(now_ns))
         return ServiceReply(True, "the head follows motion again", outputs)
 
-    def _publish(self, plan: Plan | None) -> tuple[Output, ...]:
+    def _publish(self, plan: JointPlan | None) -> tuple[Output, ...]:
         """Publish a plan, or keep it for the samples."""
         if plan is None:
             return ()
@@ -235,7 +234,7 @@ class RetargetingComponent(Component):
         )
 
 
-def trajectory_message(plan: Plan, joint_names: tuple[str, ...], start_ns: int) -> Message:
+def trajectory_message(plan: JointPlan, joint_names: tuple[str, ...], start_ns: int) -> Message:
     """Return a plan as trajectory_msgs/JointTrajectory.
 
     Args:
@@ -243,25 +242,9 @@ def trajectory_message(plan: Plan, joint_names: tuple[str, ...], start_ns: int) 
         joint_names: J names.
         start_ns: When the plan begins, CLOCK_MONOTONIC [ns].
     """
-    # Hundreds of points a second: their class is used as it is, and what is equal in all plans is shared.
-    point = standard_types().types["trajectory_msgs/msg/JointTrajectoryPoint"]
-    curve, step_ns = plan.curve, round(plan.step_s * 1e9)
-    rows = zip(*curve, strict=True)
-    points = [
-        point(position, velocity, acceleration, _NO_EFFORT, _time_from_start(k * step_ns))
-        for k, (position, velocity, acceleration) in enumerate(rows)
-    ]
     return new(
         "trajectory_msgs/msg/JointTrajectory",
         header=Header(start_ns),
         joint_names=list(joint_names),
-        points=points,
+        points=TrajectoryPoints(plan.curve, round(plan.step_s * 1e9), standard_types()),
     )
-
-
-_NO_EFFORT = np.zeros(0)
-
-
-@functools.lru_cache(maxsize=4096)
-def _time_from_start(ns: int) -> Any:
-    return duration(ns)

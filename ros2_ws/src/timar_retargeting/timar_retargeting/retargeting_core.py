@@ -19,7 +19,7 @@ from timar_retargeting.neutral_pose import NeutralConfig, NeutralPoseEstimator
 from timar_retargeting.robot import RobotDescription
 from timar_retargeting.signals import MOTION_SIGNALS, MOTION_SIZE, Array, Neutral, signal_columns
 from timar_retargeting.spline_fit import spline_fit
-from timar_retargeting.trajectory_planner import STEPS_MULTIPLE, Plan, TrajectoryPlanner, lead_in
+from timar_retargeting.trajectory_planner import STEPS_MULTIPLE, JointPlan, TrajectoryPlanner, lead_in
 from timar_retargeting.transitions import move_positions, stop_positions
 
 
@@ -119,7 +119,7 @@ class RetargetingCore:
         for frames in range(3, int(longest_s * 25.0) + 35):
             spline_second_derivatives(frames)
 
-    def start(self, positions: Array, now_ns: int) -> Plan:
+    def start(self, positions: Array, now_ns: int) -> JointPlan:
         """Take over joints that rest where they were measured, and ease to neutral.
 
         Args:
@@ -141,7 +141,7 @@ class RetargetingCore:
         )
         return self._ease(index)
 
-    def on_motion(self, motion: MotionFrames, now_ns: int) -> Plan | None:
+    def on_motion(self, motion: MotionFrames, now_ns: int) -> JointPlan | None:
         """Take motion in.
 
         Args:
@@ -174,7 +174,7 @@ class RetargetingCore:
         self.mode = Mode.FOLLOWING
         return self._follow(index)
 
-    def tick(self, now_ns: int) -> Plan | None:
+    def tick(self, now_ns: int) -> JointPlan | None:
         """Let time pass; call it some twenty times a second.
 
         Returns:
@@ -200,7 +200,7 @@ class RetargetingCore:
             return self._idle(index)
         return None
 
-    def stop(self, now_ns: int) -> Plan:
+    def stop(self, now_ns: int) -> JointPlan:
         """Stop as fast as the limits allow and stay; motion is left out until `resume`."""
         index = self._index(now_ns)
         start = self.planner.plan.state_at(index)
@@ -210,11 +210,11 @@ class RetargetingCore:
             index, stop_positions(start, self._limits, 0.9, self._step_s, MAX_STOP_STEPS)
         )
 
-    def resume(self, now_ns: int) -> Plan:
+    def resume(self, now_ns: int) -> JointPlan:
         """Ease to neutral after a stop, and follow motion again."""
         return self._ease(self._index(now_ns))
 
-    def move_by_hand(self, positions: Mapping[str, float], now_ns: int) -> Plan | None:
+    def move_by_hand(self, positions: Mapping[str, float], now_ns: int) -> JointPlan | None:
         """Move joints to given positions, gently; motion and idle behavior are left out meanwhile.
 
         Args:
@@ -244,7 +244,7 @@ class RetargetingCore:
         target = np.clip(self._manual_rad, self._limits.lower, self._limits.upper)
         return self._move_to(target, 0.0, Mode.BY_HAND, index)
 
-    def look_at(self, point_m: Sequence[float], frame: str, now_ns: int) -> Plan | None:
+    def look_at(self, point_m: Sequence[float], frame: str, now_ns: int) -> JointPlan | None:
         """Look at a point until another is named or `look_timeout_s` is over.
 
         Args:
@@ -266,7 +266,7 @@ class RetargetingCore:
         self.idle.look_at(yaw, pitch, self._index(now_ns) * self._step_s)
         return self._idle_again(now_ns)
 
-    def take_floor(self, is_speaking: bool, now_ns: int) -> Plan | None:
+    def take_floor(self, is_speaking: bool, now_ns: int) -> JointPlan | None:
         """Shift posture, for the floor has changed.
 
         Args:
@@ -279,7 +279,7 @@ class RetargetingCore:
         self.idle.take_floor(is_speaking, self._index(now_ns) * self._step_s)
         return self._idle_again(now_ns)
 
-    def _idle_again(self, now_ns: int) -> Plan | None:
+    def _idle_again(self, now_ns: int) -> JointPlan | None:
         """Plan again when idle behavior alone moves the head; else the next turn takes the change in."""
         return self._idle(self._index(now_ns)) if self.mode is Mode.IDLE else None
 
@@ -305,7 +305,7 @@ class RetargetingCore:
         times_s: Array = self._step_s * np.arange(first_index, first_index + count, dtype=np.float64)
         return self.idle.rows(times_s) @ self._idle_gains  # (count, S) @ (S, A)
 
-    def _follow(self, index: int) -> Plan:
+    def _follow(self, index: int) -> JointPlan:
         """Plan through all known frames, each joint as much earlier as it needs, then stop."""
         timeline, step_ns = self.timeline, self._step_ns
         longest = int(self.config.longest_horizon_s / self._step_s)
@@ -326,7 +326,7 @@ class RetargetingCore:
         }
         return self._plan_through(index, axes, lasts)
 
-    def _idle(self, index: int) -> Plan:
+    def _idle(self, index: int) -> JointPlan:
         """Plan a stretch of idle behavior around neutral."""
         self.mode = Mode.IDLE
         count = int(self.config.idle_horizon_s / self._step_s) + 2
@@ -334,18 +334,20 @@ class RetargetingCore:
         lasts = np.full(len(self.robot.joints), count - 1, np.intp)
         return self._plan_through(index, {group.lead_ns: axes for group in self._groups}, lasts)
 
-    def _ease(self, index: int) -> Plan:
+    def _ease(self, index: int) -> JointPlan:
         """Plan the way to neutral; idle behavior sets in on the way."""
         return self._move_to(self.mapper.neutral, self.config.ease_s, Mode.EASING, index)
 
-    def _move_to(self, target: Array, shortest_s: float, mode: Mode, index: int) -> Plan:
+    def _move_to(self, target: Array, shortest_s: float, mode: Mode, index: int) -> JointPlan:
         """Plan a gentle move to (J,) positions, and stay there."""
         self.mode = mode
         start, share = self.planner.plan.state_at(index), self.config.ease_share
         moves = move_positions(start, target, self._limits, share, shortest_s, self._step_s, MAX_EASE_STEPS)
         return self.planner.follow(index, moves)
 
-    def _plan_through(self, index: int, axes: Mapping[float, Array], lasts: npt.NDArray[np.intp]) -> Plan:
+    def _plan_through(
+        self, index: int, axes: Mapping[float, Array], lasts: npt.NDArray[np.intp]
+    ) -> JointPlan:
         """Clip softly, stop each joint after its last wanted row, lead in from the running plan, and plan.
 
         Args:

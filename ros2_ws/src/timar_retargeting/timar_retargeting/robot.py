@@ -107,10 +107,6 @@ class RobotDescription:
             is_stop=stops_of(self.joints),
         )
 
-    def gains(self, signal_names: tuple[str, ...]) -> Array:
-        """Return (S, A) gains from these signals to the axes; without platforms the axes are the joints."""
-        return self.mapper.gains(signal_names)
-
 
 def load_robot(path: Path) -> RobotDescription:
     """Read a joint map and check it against its URDF.

@@ -78,7 +78,7 @@ def _add_tune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 
 def _tune(arguments: argparse.Namespace) -> int:
-    from timar_retargeting.tune_node import tune
+    from timar_retargeting.robot_tools_node import tune
 
     kept = tune(_robot_of(arguments), arguments.namespace, sys.stdin, sys.stderr)
     sys.stdout.write(kept)
@@ -90,7 +90,7 @@ def _add_delay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser("measure-delay", help=doc, description=doc)
     _add_robot(parser)
     parser.add_argument("--namespace", default="", help="of the robot's topics")
-    parser.add_argument("--joint", action="append", default=[], help="only this one; may be said again")
+    parser.add_argument("--joint", action="append", default=[], help="only this one; may be given again")
     parser.add_argument(
         "--step", type=float, default=0.2, help="size of the step [rad] (default: %(default)s)"
     )
@@ -98,7 +98,7 @@ def _add_delay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _delay(arguments: argparse.Namespace) -> int:
-    from timar_retargeting.delay_node import measure_delays
+    from timar_retargeting.robot_tools_node import measure_delays
 
     robot = _robot_of(arguments)
     refuse_unknown("joint", arguments.joint, robot.joint_names)
@@ -126,7 +126,7 @@ def _add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     source.add_argument("--expression", type=Path, help=".npz with exp (frames, 50) or motion (frames, 56)")
     source.add_argument("--mesh", type=Path, help=".npz with shapedirs of your own licensed face model")
     parser.add_argument("--channels", type=Path, required=True, help=_CHANNELS_HELP)
-    parser.add_argument("--name", action="append", default=[], help="only this channel; may be said again")
+    parser.add_argument("--name", action="append", default=[], help="only this channel; may be given again")
     parser.add_argument(
         "--least", type=float, default=0.3, help="least share explained (default: %(default)s)"
     )

@@ -6,10 +6,11 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
+from timar_common.extensions import load_extension
 from timar_common.suggest import unknown_name
 from timar_common.yaml_map import YamlMap
 
-from timar_retargeting.kinematics import find_kinematics
+from timar_retargeting.kinematics import BUILT_IN, GROUP, Kinematics
 from timar_retargeting.limits import KNEE_SHARE
 from timar_retargeting.mapping import SIDES, AxisMap, JointMap, Platform
 
@@ -106,11 +107,9 @@ def check_platforms(entry: YamlMap, platforms: tuple[Platform, ...], joints: Map
 
 def _platform(name: str, entry: YamlMap, known: tuple[str, ...]) -> Platform:
     kind = entry.text("type")
-    try:
-        factory = find_kinematics(kind)
-    except KeyError as error:
-        raise entry.error(f"there is no kinematics {kind!r}; there is: {error.args[0]}", "type") from None
-    kinematics = factory(entry.child("geometry", optional=True))
+    with entry.blamed("type"):
+        factory = load_extension(GROUP, kind, BUILT_IN, "type")
+    kinematics: Kinematics = factory(entry.child("geometry", optional=True))
     joints = entry.words("joints")
     if len(joints) != kinematics.motors:
         raise entry.error(f"{kind} has {kinematics.motors} motors, got {len(joints)} joints", "joints")

@@ -9,7 +9,7 @@ so reached, which is the order of the joints in a neck that yaws at its base.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -54,43 +54,6 @@ class ExpressionChannel:
     """Its value when all of them are zero."""
 
 
-def yaw_pitch_roll(rotation_vector: npt.ArrayLike) -> Array:
-    """Read rotations in FLAME axes as yaw, pitch and roll in ROS axes.
-
-    Args:
-        rotation_vector: (frames, 3) axis-angle in FLAME axes [rad].
-
-    Returns:
-        (frames, 3) yaw, pitch, roll [rad]; pitch lies within a quarter turn.
-
-    Source: REP-103 for axes and signs.
-    """
-    return _angles(_quaternions(np.atleast_2d(np.asarray(rotation_vector, np.float64))))
-
-
-def motion_signals(
-    motion: npt.ArrayLike,
-    neutral: Neutral | None = None,
-    expressions: Mapping[str, ExpressionChannel] | None = None,
-) -> dict[str, Array]:
-    """Turn motion into named signals.
-
-    Args:
-        motion: (frames, 56) finite motion: expression 50, jaw 3, neck 3.
-        neutral: The resting pose; None: zero.
-        expressions: Named channels.
-
-    Returns:
-        (frames,) for each of MOTION_SIGNALS [rad] and for each channel.
-
-    Raises:
-        ValueError: The shape is another.
-    """
-    channels = tuple((expressions or {}).values())
-    columns = signal_columns(motion, (neutral or Neutral()).row(), channels)
-    return dict(zip((*MOTION_SIGNALS, *(expressions or {})), columns.T, strict=True))
-
-
 def signal_columns(motion: npt.ArrayLike, rest: Array, channels: Sequence[ExpressionChannel] = ()) -> Array:
     """Turn motion into signals, one column each: MOTION_SIGNALS, then the channels.
 
@@ -110,10 +73,10 @@ def signal_columns(motion: npt.ArrayLike, rest: Array, channels: Sequence[Expres
         raise ValueError(f"motion has shape {frames.shape}, expected (frames, {MOTION_SIZE})")
     columns = np.empty((len(frames), len(MOTION_SIGNALS) + len(channels)))
     # The head's rotation from its neutral pose: inverse(rest) * neck.
-    neck = _quaternions(frames[:, NECK])
+    neck = quaternions(frames[:, NECK])
     if rest[..., :3].any():
-        neck = _product(_inverse(_quaternions(np.atleast_2d(rest)[:, :3])), neck)
-    columns[:, :3] = _angles(neck)
+        neck = _product(_inverse(quaternions(np.atleast_2d(rest)[:, :3])), neck)
+    columns[:, :3] = yaw_pitch_roll(neck)
     columns[:, 3] = frames[:, JAW.start] - rest[..., 3]
     for column, channel in enumerate(channels, len(MOTION_SIGNALS)):
         columns[:, column] = frames[:, EXPRESSION] @ channel.weights + channel.offset
@@ -125,7 +88,7 @@ def signal_columns(motion: npt.ArrayLike, rest: Array, channels: Sequence[Expres
 _Quaternion = tuple[Array, Array, Array, Array]
 
 
-def _quaternions(vectors: Array) -> _Quaternion:
+def quaternions(vectors: Array) -> _Quaternion:
     """Rotations in ROS axes from axis-angles (n, 3) in FLAME axes."""
     half = 0.5 * np.sqrt((vectors * vectors).sum(1))
     scale = 0.5 * np.sinc(half / np.pi)
@@ -146,7 +109,7 @@ def _product(a: _Quaternion, b: _Quaternion) -> _Quaternion:
     )
 
 
-def _angles(q: _Quaternion) -> Array:
+def yaw_pitch_roll(q: _Quaternion) -> Array:
     """Intrinsic z-y-x angles (n, 3); quiet at a quarter turn of pitch, where yaw and roll merge.
 
     Source: J. Diebel, "Representing Attitude: Euler Angles, Unit Quaternions, and Rotation Vectors", 2006.

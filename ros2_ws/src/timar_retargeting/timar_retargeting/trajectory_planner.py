@@ -27,7 +27,7 @@ LONGEST_LEAD_IN_S = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class JointPlan:
     """A curve on the grid of times k * step, from a grid index on; after its last point it rests for ever."""
 
     first_index: int
@@ -75,9 +75,9 @@ class PlanSampler:
     """
 
     def __init__(self, kept: int = 8) -> None:
-        self._plans: collections.deque[Plan] = collections.deque(maxlen=kept)
+        self._plans: collections.deque[JointPlan] = collections.deque(maxlen=kept)
 
-    def add(self, plan: Plan) -> None:
+    def add(self, plan: JointPlan) -> None:
         """Take a plan over from its start; one that was to start later is replaced."""
         while self._plans and self._plans[-1].first_index >= plan.first_index:
             self._plans.pop()
@@ -111,9 +111,9 @@ class TrajectoryPlanner:
         self._ladder_hz = np.multiply.outer(BANDWIDTH_LADDER, bandwidth_hz)  # (L, J)
         curve = np.zeros((3, 1, len(rest)))
         curve[0] = rest
-        self.plan = Plan(index, step_s, curve)
+        self.plan = JointPlan(index, step_s, curve)
 
-    def follow(self, index: int, wanted: Array) -> Plan:
+    def follow(self, index: int, wanted: Array) -> JointPlan:
         """Make the plan that follows wanted positions from a grid index on.
 
         Args:
@@ -138,7 +138,7 @@ class TrajectoryPlanner:
             safe = self.plan.from_index(index, steps, bad)
             curve[:, :, bad] = self._repair(fit, settling[:, bad], coefficients[:, bad], bad, safe, is_hit)
         self.report.plans += 1
-        self.plan = Plan(index, self.step_s, curve)
+        self.plan = JointPlan(index, self.step_s, curve)
         return self.plan
 
     def _repair(

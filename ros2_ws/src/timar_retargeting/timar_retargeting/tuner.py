@@ -28,21 +28,21 @@ class Tuner:
         self.targets: dict[str, float] = {}
         """Joints that were moved, and where to [rad]."""
         self.measured: dict[str, float] = {}
-        """Where joints are, as far as they were heard of [rad]."""
+        """Where joints are, as far as it is known [rad]."""
         self.chosen = joints[0].name
         self.step_rad = 0.05
         self.is_over = False
         self._kept: dict[str, dict[str, float]] = {}
 
-    def hear(self, positions: Mapping[str, float]) -> None:
+    def update(self, positions: Mapping[str, float]) -> None:
         """Take in where joints are."""
         self.measured.update({name: p for name, p in positions.items() if name in self._joints})
 
-    def say(self, line: str) -> str:
-        """Obey one line and return the answer."""
+    def execute(self, line: str) -> str:
+        """Carry out one line and return the answer."""
         words = line.split()
         if not words:
-            return self._place()
+            return self._position_text()
         first = words[0]
         if first in ("quit", "q", "exit"):
             self.is_over = True
@@ -50,7 +50,7 @@ class Tuner:
         if first == "help":
             return HELP
         if first == "show":
-            return "\n".join(self._place(name) for name in self._joints)
+            return "\n".join(self._position_text(name) for name in self._joints)
         if first in ("+", "-"):
             return self._go(self._where() + (self.step_rad if first == "+" else -self.step_rad))
         if first in KEPT:
@@ -63,7 +63,7 @@ class Tuner:
         if first in self._joints and len(words) <= 2:
             self.chosen = first
             if len(words) == 1:
-                return self._place()
+                return self._position_text()
         elif len(words) > 1 or value is None:
             joints = ", ".join(self._joints)
             return f"{line.strip()!r} is no command and no joint; try help. The joints are: {joints}"
@@ -94,7 +94,7 @@ class Tuner:
             "" if target == value else f", its limit in the YAML (asked for {value:+.3f})"
         )
 
-    def _place(self, name: str = "") -> str:
+    def _position_text(self, name: str = "") -> str:
         joint = self._joints[name or self.chosen]
         there = f"{self.measured[joint.name]:+.3f}" if joint.name in self.measured else "unknown"
         return f"{joint.name}: at {there} rad, between {joint.lower_rad:+.3f} and {joint.upper_rad:+.3f}"
