@@ -139,7 +139,7 @@ def measure_time(images: int = 300) -> dict:
 
 
 def measure_live(seconds: float = 14.0) -> dict:
-    """Run the whole graph on a video of 30 Hz whose pictures come so much after they were taken [ms]."""
+    """Run the whole graph on a video of 30 Hz whose images come so much after they were taken [ms]."""
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder, "user.mp4")
         writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"mp4v"), RATE_HZ, (640, 480))
@@ -278,14 +278,14 @@ def page(figures: dict) -> list[str]:
             "portrait and axis",
             "median error (at most 4°, roll 1.5°)",
             "p95",
-            "share of the truth read",
+            "gain",
         ]
         jaws = {name: of["accuracy"][f"{name} jaw"]["seen_rad"] for name in PORTRAITS}
         lines += [
             "## Angles",
             "",
             f"{figures['accuracy']['where']}. Portraits on the canonical face, swept ±30° in {SWEEP_S:g} s, "
-            "30 pictures a second; every frame against the truth at its instant, with the filter's delay.",
+            "30 images a second; every frame against the ground truth at its instant, with the filter's delay.",
             *harness.table(titles, rows),
             *harness.table(
                 ["jaw drawn [rad]", *(f"{jaw:g}" for jaw in JAWS_RAD)],
@@ -298,7 +298,7 @@ def page(figures: dict) -> list[str]:
             "## Time",
             "",
             f"{figures['time']['where']}. One core for all of the process, 640 x 480, two faces sought, 300 "
-            f"pictures: **{wall[0]:.1f} ms** a picture (p95 {wall[1]:.1f}), {processor[0]:.1f} ms of "
+            f"images: **{wall[0]:.1f} ms** an image (p95 {wall[1]:.1f}), {processor[0]:.1f} ms of "
             f"processor (p95 {processor[1]:.1f}); at most 20.",
             "",
         ]
@@ -319,10 +319,10 @@ def page(figures: dict) -> list[str]:
             "in time for their turn",
         ]
         lines += [
-            "## In the running graph",
+            "## Live",
             "",
-            f"{figures['live']['where']}. The whole graph, video at 30 Hz; its pictures come so long after "
-            "they were taken, and frames are stamped as of so many later (`shift_frames`).",
+            f"{figures['live']['where']}. The whole graph, video at 30 Hz; its images come so long after "
+            "they were taken, and frames are published as of so many later (`shift_frames`).",
             *harness.table(titles, rows),
         ]
     if "model" in figures:

@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 from timar_audio.loudspeaker import Loudspeaker, SpeakerDrive
+from timar_audio.playback_config import PlaybackConfig
 from timar_common.clock import SampleClock
 from timar_common.diagnostics import Level
 
@@ -206,7 +207,12 @@ class FakePortAudio:
 
 def speaker(audio: FakePortAudio, voice: Voice) -> Loudspeaker:
     return Loudspeaker(
-        "", 0, 60, voice, threading.Lock(), clock=lambda: audio.now_ns, sleep=audio.sleep, portaudio=audio
+        PlaybackConfig(),
+        voice,
+        threading.Lock(),
+        clock=lambda: audio.now_ns,
+        sleep=audio.sleep,
+        portaudio=audio,
     )
 
 
@@ -221,7 +227,7 @@ def play(audio: FakePortAudio, voice: Voice, horn: Loudspeaker, seconds: float) 
 def test_an_underrun_is_counted_said_and_the_voice_is_on_time_again():
     audio, voice = FakePortAudio(), Voice(lambda places: (places % 16_000).astype(np.int16))
     horn = speaker(audio, voice)
-    assert horn.open() == "loudspeaker 'Horn': 48000 Hz, 60 ms to the ear"
+    assert horn.open() == "loudspeaker 'Horn': 48000 Hz, 60 ms until it is heard"
     play(audio, voice, horn, 5.0)
     audio.now_ns += 300_000_000
     play(audio, voice, horn, 5.0)
@@ -249,6 +255,6 @@ def test_a_loudspeaker_that_vanishes_is_told_and_can_be_opened_again():
 def test_a_busy_loudspeaker_is_refused_with_the_reason():
     audio = FakePortAudio()
     audio.refuses = True
-    with pytest.raises(OSError, match=r"'Horn' cannot be opened at 48000 Hz: Device unavailable"):
+    with pytest.raises(OSError, match=r"'Horn' cannot be opened at 48000 Hz with 1 .*: Device unavailable"):
         speaker(audio, Voice()).open()
     assert audio.is_closed

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import scipy.signal
 from timar_audio.capture import Capture
+from timar_audio.capture_config import CaptureConfig
 from timar_audio.devices import find_device, import_portaudio
 from timar_audio.microphone import MicrophoneSource
 
@@ -75,8 +76,8 @@ def heard_part(samples: np.ndarray) -> np.ndarray:
 
 
 def open_microphone(rate_hz: int = 16_000, **options: int) -> MicrophoneSource:
-    settings = {"buffer_ms": 600, "vanished_after_ms": 1000} | options
-    source = MicrophoneSource("pulse", -1, rate_hz, settings["buffer_ms"], settings["vanished_after_ms"])
+    settings = {"device": "pulse", "buffer_ms": 600, "vanished_after_ms": 1000} | options
+    source = MicrophoneSource(CaptureConfig(native_rate_hz=rate_hz, **settings))
     source.open()
     return source
 

@@ -16,7 +16,7 @@ from timar_audio.motion_noise import (
     fit_motion_noise,
     read_motion_noise,
     speeds_of,
-    written,
+    to_yaml,
 )
 from timar_audio.turns import Turns
 from timar_audio.turns_config import TurnsConfig
@@ -63,7 +63,7 @@ def calibrated(seed: int = 0) -> MotionNoise:
 
 def test_ten_seconds_of_motion_predict_each_joints_noise_at_any_speed():
     noise = calibrated()
-    assert noise.floor_dbfs == pytest.approx(-60.0, abs=1.0)
+    assert noise.noise_floor_dbfs == pytest.approx(-60.0, abs=1.0)
     for name in ("neck_pitch", "neck_yaw"):
         for speed in (0.3, 1.0, 1.5):
             linear, square = TRUE[name]
@@ -80,11 +80,11 @@ def decided(speeds: np.ndarray, sound: np.ndarray, gate: MotionGate | None) -> l
     for place in range(0, sound.size, FRAME):
         row = speeds[place // FRAME]
         at_ns = place * 62_500
-        floor_dbfs = -120.0
+        noise_floor_dbfs = -120.0
         if gate is not None:
             gate.observe(dict(zip(NAMES, row.tolist(), strict=True)), at_ns)
-            floor_dbfs = gate.floor_dbfs(at_ns)
-        events += turns.push(Speaker.USER, place, sound[place : place + FRAME], 0, floor_dbfs).events
+            noise_floor_dbfs = gate.noise_floor_dbfs(at_ns)
+        events += turns.push(Speaker.USER, place, sound[place : place + FRAME], 0, noise_floor_dbfs).events
     return events + turns.finish().events
 
 
@@ -133,22 +133,25 @@ def test_a_voice_above_the_motion_is_heard_all_the_same():
 def test_prediction_and_sound_may_come_up_to_150_ms_apart_and_old_motion_is_forgotten():
     noise = MotionNoise({"jaw": JointNoise(1e-4, 0.0)}, 3.0, -60.0)
     gate = MotionGate(noise)
-    assert gate.floor_dbfs(0) == -120.0
+    assert gate.noise_floor_dbfs(0) == -120.0
     gate.observe({"jaw": 1.0}, 1_000_000_000)
     gate.observe({"jaw": 0.0}, 1_020_000_000)
-    assert gate.floor_dbfs(1_100_000_000) == pytest.approx(-37.0)
-    assert gate.floor_dbfs(880_000_000) == pytest.approx(-37.0)
-    assert gate.floor_dbfs(1_200_000_000) == -120.0
+    assert gate.noise_floor_dbfs(1_100_000_000) == pytest.approx(-37.0)
+    assert gate.noise_floor_dbfs(880_000_000) == pytest.approx(-37.0)
+    assert gate.noise_floor_dbfs(1_200_000_000) == -120.0
 
 
 def test_a_calibration_is_written_and_read(tmp_path):
     noise = calibrated()
     path = tmp_path / "motion_noise.yaml"
-    path.write_text(written(noise))
+    path.write_text(to_yaml(noise))
     read = read_motion_noise(path)
     for name in NAMES:
         assert read.level_dbfs({name: 0.8}) == pytest.approx(noise.level_dbfs({name: 0.8}), abs=0.01)
-    path.write_text(written(noise) + "colour: red\n")
+    path.write_text(to_yaml(noise).replace("noise_floor_dbfs", "floor_dbfs"))
+    with pytest.warns(FutureWarning, match="floor_dbfs is now called noise_floor_dbfs"):
+        assert read_motion_noise(path) == read
+    path.write_text(to_yaml(noise) + "colour: red\n")
     with pytest.raises(ValueError, match=r"line 8, top level: unknown key 'colour'"):
         read_motion_noise(path)
 

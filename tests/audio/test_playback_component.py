@@ -10,7 +10,7 @@ import soundfile
 from audio_messages import BEGAN_NS, BLOCK, NS_PER_SAMPLE, audio_chunk, published
 from timar_audio.playback_component import PlaybackComponent
 from timar_audio.playback_config import PlaybackConfig
-from timar_audio.speech import Outcome, Spoken
+from timar_audio.speech import SpeechOutcome, Spoken
 from timar_common.component import Log, Output
 from timar_common.messages import Message, new
 
@@ -67,7 +67,7 @@ def test_an_utterance_is_planned_then_heard_whole_and_reported():
     np.testing.assert_array_equal(np.concatenate([m.samples for m in planned]), ramp(8000))
     for message in planned:
         assert abs(message.header.stamp - BEGAN_NS - message.first_sample * NS_PER_SAMPLE) < 1000
-    assert talk.spoken == [Spoken("hello", Outcome.FINISHED, 8000)]
+    assert talk.spoken == [Spoken("hello", SpeechOutcome.FINISHED, 8000)]
 
 
 def test_a_barge_in_ends_what_is_said_unless_it_is_not_to():
@@ -77,7 +77,7 @@ def test_a_barge_in_ends_what_is_said_unless_it_is_not_to():
         talk.say("long", ramp(60_000))
         talk.run(16_000)
         talk.outputs += talk.component.handle("turn_events", BARGE_IN, talk.now_ns)
-        assert [spoken.outcome for spoken in talk.spoken] == [Outcome.INTERRUPTED] * stops
+        assert [spoken.outcome for spoken in talk.spoken] == [SpeechOutcome.INTERRUPTED] * stops
         assert (published(talk.outputs, "agent/audio_planned")[-1].revision == 1) == stops
 
 
@@ -87,7 +87,7 @@ def test_a_barge_in_before_the_clock_is_known_ends_what_waits():
     talk.outputs += talk.component.handle("turn_events", BARGE_IN, BEGAN_NS)
     (cut,) = published(talk.outputs, "agent/audio_planned")
     assert (cut.samples.size, cut.header.stamp) == (0, BEGAN_NS)
-    assert [spoken.outcome for spoken in talk.spoken] == [Outcome.INTERRUPTED]
+    assert [spoken.outcome for spoken in talk.spoken] == [SpeechOutcome.INTERRUPTED]
 
 
 def test_a_cancelled_utterance_leaves_the_next_one_whole():
@@ -99,7 +99,7 @@ def test_a_cancelled_utterance_leaves_the_next_one_whole():
     talk.outputs += talk.component.cancel("first", talk.now_ns)
     talk.run(40_000)
     assert [(s.utterance_id, s.outcome) for s in talk.spoken] == [
-        ("first", Outcome.CANCELED), ("second", Outcome.FINISHED),
+        ("first", SpeechOutcome.CANCELED), ("second", SpeechOutcome.FINISHED),
     ]  # fmt: skip
 
 
@@ -109,7 +109,7 @@ def test_a_stop_interrupts_what_is_said_and_a_start_after_it_is_as_new():
     talk.say("long", ramp(60_000))
     talk.run(16_000)
     talk.outputs += talk.component.stop(talk.now_ns)
-    assert [spoken.outcome for spoken in talk.spoken] == [Outcome.INTERRUPTED]
+    assert [spoken.outcome for spoken in talk.spoken] == [SpeechOutcome.INTERRUPTED]
     assert published(talk.outputs, "agent/audio_planned")[-1].revision == 1
     talk.outputs = list(talk.component.start(talk.now_ns))
     talk.began_ns, talk.position = talk.began_ns + 10_000_000_000, 0
@@ -139,7 +139,7 @@ def test_a_restarted_counter_interrupts_utterances_and_plays_a_file_from_its_sta
         if config:
             np.testing.assert_array_equal(np.concatenate([b.samples for b in blocks]), ramp(8000))
         else:
-            assert [spoken.outcome for spoken in talk.spoken] == [Outcome.INTERRUPTED]
+            assert [spoken.outcome for spoken in talk.spoken] == [SpeechOutcome.INTERRUPTED]
 
 
 def test_a_file_is_described_its_end_is_said_once_and_what_is_heard_is_written(tmp_path: Path):

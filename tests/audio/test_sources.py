@@ -7,6 +7,7 @@ import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from timar_audio.capture_config import CaptureConfig
 from timar_audio.sources import FileSource, PacedFile
 from timar_common.wav import SoundFile
 
@@ -59,7 +60,7 @@ def test_silence_follows_a_file_and_is_said_once(ramp):
     def sleep(seconds: float) -> None:
         now_ns[0] += round(seconds * 1e9) + 1
 
-    source = FileSource(str(ramp), 320, -1, said.append, clock=lambda: now_ns[0], sleep=sleep)
+    source = FileSource(CaptureConfig(file=str(ramp)), said.append, clock=lambda: now_ns[0], sleep=sleep)
     source.open()
     sounds = [sound for _ in range(80) for sound in source.read()]
     samples = np.concatenate([sound.samples for sound in sounds])
@@ -74,7 +75,7 @@ def test_a_truncated_file_is_said_when_it_is_opened(tmp_path):
     soundfile.write(path, np.zeros(16_000), 16_000)
     path.write_bytes(path.read_bytes()[:20_000])
     said: list[str] = []
-    source = FileSource(str(path), 320, -1, said.append)
+    source = FileSource(CaptureConfig(file=str(path)), said.append)
     source.open()
     source.close()
     assert len(said) == 1
@@ -83,10 +84,10 @@ def test_a_truncated_file_is_said_when_it_is_opened(tmp_path):
 
 def test_a_file_source_without_a_file_says_what_to_give():
     with pytest.raises(ValueError, match="source is 'file' but file is empty; give the path of a WAV file"):
-        FileSource("", 320, -1, lambda _: None).open()
+        CaptureConfig(source="file")
 
 
 def test_a_closed_source_cannot_be_read(ramp):
-    source = FileSource(str(ramp), 320, -1, lambda _: None)
+    source = FileSource(CaptureConfig(file=str(ramp)), lambda _: None)
     with pytest.raises(OSError, match=r"not open; call open\(\) first"):
         source.read()

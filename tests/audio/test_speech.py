@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from timar_audio.playback import Playback
 from timar_audio.playback_config import PlaybackConfig
-from timar_audio.speech import Outcome, SpeechQueue, Spoken
+from timar_audio.speech import SpeechOutcome, SpeechQueue, Spoken
 
 START_NS = 7_000_000_000
 SAMPLE_NS = 62_500
@@ -73,7 +73,7 @@ def test_an_utterance_begins_its_lead_after_it_came_and_is_heard_whole():
     assert LEAD <= first - 16_000 <= LEAD + BLOCK
     np.testing.assert_array_equal(sound[first : first + 24_000], ramp(24_000))
     assert not sound[first + 24_000 :].any()
-    assert talk.spoken == [Spoken("a", Outcome.FINISHED, 24_000)]
+    assert talk.spoken == [Spoken("a", SpeechOutcome.FINISHED, 24_000)]
     assert talk.planned[0].first_sample == first
 
 
@@ -96,7 +96,7 @@ def test_speech_at_22050_hz_is_heard_at_the_right_pitch_and_length():
         talk.say("a", part, is_last=False, rate_hz=22_050)
     talk.say("a", np.zeros(0, np.int16), rate_hz=22_050)
     talk.run(64_000)
-    assert talk.spoken == [Spoken("a", Outcome.FINISHED, 32_000)]
+    assert talk.spoken == [Spoken("a", SpeechOutcome.FINISHED, 32_000)]
     heard = talk.sound().astype(float)
     spectrum = np.abs(np.fft.rfft(heard[: talk.place]))
     assert np.argmax(spectrum) * 16_000 / heard.size == pytest.approx(440, abs=0.5)
@@ -111,7 +111,7 @@ def test_no_more_is_taken_than_is_wanted():
     with pytest.raises(ValueError, match=r"brings 5000 samples .*4000 at 16000 Hz are wanted; send no more"):
         talk.say("a", ramp(5000), is_last=False)
     talk.run(3200)
-    assert [spoken.outcome for spoken in talk.spoken] == [Outcome.FAILED]
+    assert [spoken.outcome for spoken in talk.spoken] == [SpeechOutcome.FAILED]
     assert talk.queue.samples_wanted == 16_000
 
 
@@ -147,7 +147,7 @@ def test_a_barge_in_fades_within_20_ms_and_tells_what_was_really_heard():
     assert np.all(np.diff(fading.astype(int)) <= 0)
     assert np.abs(np.diff(sound[cut - 1 : cut + FADE].astype(int))).max() < 60  # no click
     by_name = {spoken.utterance_id: spoken for spoken in talk.spoken}
-    assert by_name["a"].outcome is by_name["b"].outcome is Outcome.INTERRUPTED
+    assert by_name["a"].outcome is by_name["b"].outcome is SpeechOutcome.INTERRUPTED
     assert by_name["a"].samples_heard == pytest.approx(heard, abs=2)
     assert by_name["b"].samples_heard == 0
     assert talk.planned[-1].revision == 1
@@ -166,7 +166,7 @@ def test_a_cancelled_utterance_fades_and_the_next_one_is_said_whole():
     start_of_b = int(np.flatnonzero(sound)[-1]) - 16_000 + 1
     np.testing.assert_array_equal(sound[start_of_b : start_of_b + 16_000], ramp(16_000))
     assert [(s.utterance_id, s.outcome) for s in talk.spoken] == [
-        ("a", Outcome.CANCELED), ("b", Outcome.FINISHED),
+        ("a", SpeechOutcome.CANCELED), ("b", SpeechOutcome.FINISHED),
     ]  # fmt: skip
     assert talk.spoken[1].samples_heard == 16_000
     np.testing.assert_array_equal(talk.followed_plan(), sound)
@@ -182,7 +182,7 @@ def test_cancelling_what_waits_leaves_what_is_said_alone():
     talk.run(48_000)
     heard = talk.sound()
     np.testing.assert_array_equal(heard[np.flatnonzero(heard)], ramp(32_000))
-    assert talk.spoken[0] == Spoken("b", Outcome.CANCELED, 0)
+    assert talk.spoken[0] == Spoken("b", SpeechOutcome.CANCELED, 0)
 
 
 def test_a_slow_synthesiser_is_waited_for_and_nothing_of_it_is_left_out():
@@ -195,7 +195,7 @@ def test_a_slow_synthesiser_is_waited_for_and_nothing_of_it_is_left_out():
     heard = talk.sound()
     np.testing.assert_array_equal(heard[np.flatnonzero(heard)], ramp(16_000))
     assert talk.queue.underruns == 1
-    assert talk.spoken == [Spoken("a", Outcome.FINISHED, 16_000)]
+    assert talk.spoken == [Spoken("a", SpeechOutcome.FINISHED, 16_000)]
 
 
 def test_an_utterance_without_an_end_fails_and_the_next_one_is_said():
@@ -205,7 +205,7 @@ def test_an_utterance_without_an_end_fails_and_the_next_one_is_said():
     talk.say("b", ramp(4000))
     talk.run(12 * 16_000)
     assert [(s.utterance_id, s.outcome) for s in talk.spoken] == [
-        ("a", Outcome.FAILED), ("b", Outcome.FINISHED),
+        ("a", SpeechOutcome.FAILED), ("b", SpeechOutcome.FINISHED),
     ]  # fmt: skip
     assert "nothing came for utterance 'a'" in talk.spoken[0].message
     assert talk.spoken[0].samples_heard == 4000
@@ -262,7 +262,7 @@ def test_a_new_clock_interrupts_what_is_said_and_speech_goes_on():
     assert [block.first_sample for block in talk.heard] == list(range(0, talk.place, BLOCK))
     heard = talk.sound()
     np.testing.assert_array_equal(heard[np.flatnonzero(heard)], ramp(3200))
-    assert [s.outcome for s in talk.spoken] == [Outcome.INTERRUPTED, Outcome.FINISHED]
+    assert [s.outcome for s in talk.spoken] == [SpeechOutcome.INTERRUPTED, SpeechOutcome.FINISHED]
 
 
 ACTIONS = st.one_of(

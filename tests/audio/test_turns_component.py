@@ -41,7 +41,7 @@ def joint_state(at_ns: int, speed_rad_s: float) -> Message:
 def gated(tmp_path: Path) -> TurnsComponent:
     path = tmp_path / "motion_noise.yaml"
     path.write_text(
-        "margin_db: 6.0\nfloor_dbfs: -80.0\njoints:\n  neck: {per_speed: 0.5, per_speed_squared: 0.0}\n"
+        "margin_db: 6.0\nnoise_floor_dbfs: -80.0\njoints:\n  neck: {per_speed: 0.5, per_speed_squared: 0.0}\n"
     )
     return TurnsComponent(TurnsConfig(motion_noise_file=str(path)))
 

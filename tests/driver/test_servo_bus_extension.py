@@ -62,6 +62,42 @@ def test_noise_on_its_line_is_ridden_out(hardware_file):
     np.testing.assert_allclose(measured.positions, [0.2, 0.1, 0.1], atol=2e-3)
 
 
+JOINT_DRIVER = """
+from timar_driver.simulated_driver import SimulatedDriver
+
+
+class Lamp(SimulatedDriver):
+    brightness = 0.0
+
+
+def make(settings, joint_names, limits):
+    lamp = Lamp(joint_names, limits)
+    lamp.brightness = settings.number("brightness", minimum=0.0, maximum=1.0)
+    return lamp
+"""
+
+
+def test_a_joint_driver_of_another_package_is_found_by_name_and_reads_its_own_keys(tmp_path, monkeypatch):
+    site = tmp_path / "site"
+    metadata = site / "lamp-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (site / "lamp_driver.py").write_text(JOINT_DRIVER)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: lamp\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(f"[{DRIVER_GROUP}]\nlamp = lamp_driver:make\n")
+    monkeypatch.syspath_prepend(str(site))
+    importlib.invalidate_caches()
+    hardware = write_hardware(tmp_path, "driver: {kind: lamp, brightness: 0.5}\n")
+    assert type(hardware.driver).__name__ == "Lamp"
+    assert hardware.driver.brightness == 0.5
+    for wrong, message in (
+        ("driver: {kind: lamp, brightness: 2}", "line 1, driver: 'brightness' is 2, expected 0 to 1"),
+        ("driver: {kind: lamp, brightness: 0.5, colour: red}", "line 1, driver: unknown key 'colour'"),
+        ("driver: {kind: lmap}", "line 1, driver: kind is 'lmap', expected one of lamp, reachy_mini"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            write_hardware(tmp_path, wrong)
+
+
 def test_what_an_entry_point_names_must_be_a_protocol():
     with pytest.raises(ValueError, match="whose entry point is no ServoProtocol"):
         find_protocol("math:pi")

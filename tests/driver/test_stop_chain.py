@@ -137,6 +137,7 @@ def test_a_head_that_cannot_park_keeps_its_torque_and_says_which_joint(moving):
     assert "not parked: pan stands" in stage.drive.fault
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_a_lost_servo_makes_the_others_stop_by_the_category(moving, category):
     stage = moving(category)
@@ -186,6 +187,36 @@ def test_resume_fails_in_words_while_the_servo_is_still_missing(moving):
     assert "no answer from jaw (servo 7)" in stage.drive.fault
     assert stage.drive.phase is Phase.HELD
     assert stage.torques[:2] == [True, True]
+
+
+def test_a_stop_that_comes_while_the_hardware_is_set_up_again_is_carried_out(moving):
+    # Set-up takes some tenths of a second; a signal that came meanwhile left a heavy head with its torque on.
+    stage = moving("park_then_release")
+    stage.drive.stop("asked")
+    stage.run_until_stopped(stage.drive.setup.stop.within_s)
+    assert stage.drive.resume()
+    activate = stage.bench.driver.activate
+
+    def activate_while_a_signal_comes(now_ns):
+        stage.drive.stop("a signal")
+        assert not stage.drive.is_stopped
+        return activate(now_ns)
+
+    stage.bench.driver.activate = activate_while_a_signal_comes
+    stage.run(10)
+    stage.run_until_stopped(stage.drive.setup.stop.within_s)
+    assert stage.torques == [False] * 3
+    assert stage.drive.phase is Phase.RELEASED
+
+
+def test_a_stop_before_a_resume_has_begun_takes_it_back(moving):
+    stage = moving("hold")
+    stage.drive.stop("asked")
+    stage.run_until_stopped(1.0)
+    assert stage.drive.resume()
+    stage.drive.stop("asked again")
+    stage.run(100)
+    assert stage.drive.phase is Phase.HELD
 
 
 def test_a_pulled_plug_leaves_the_servos_to_their_own_watchdog(tmp_path):

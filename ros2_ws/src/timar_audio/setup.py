@@ -5,7 +5,7 @@ NAME = "timar_audio"
 setup(
     name=NAME,
     version="0.1.0",
-    description="Ears and voice of the head: capture, playback, voice activity and speech turns.",
+    description="Audio of the head: capture, playback, voice activity detection and turn taking.",
     license="Apache-2.0",
     packages=find_packages(),
     data_files=[

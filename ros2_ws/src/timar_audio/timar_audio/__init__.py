@@ -1,1 +1,1 @@
-"""Ears and voice of the head: capture, playback, voice activity and speech turns."""
+"""Audio of the head: capture, playback, voice activity detection and turn taking."""

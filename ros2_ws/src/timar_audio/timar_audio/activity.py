@@ -1,4 +1,4 @@
-"""When somebody speaks: a detector's frames through a small state machine with hysteresis. Pure.
+"""Voice activity with hysteresis: a state machine over the detector's frames.
 
     QUIET --speech--> STARTING --enough of it--> SPEAKING --no speech--> STOPPING --long enough--> QUIET
                       STARTING --it was nothing--> QUIET   SPEAKING <--speech again-- STOPPING
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from timar_common.clock import SAMPLE_RATE_HZ, SAMPLES_PER_MS
 from timar_common.config import check, number
-from timar_common.stream import SampleStream, StreamCounters
+from timar_common.stream import SampleStream
 
 from timar_audio.levels import SILENCE_DBFS, level_dbfs
 from timar_audio.vad import VoiceDetector
@@ -141,9 +141,9 @@ class SpeakerActivity:
         self._next = 0
 
     @property
-    def counters(self) -> StreamCounters:
-        """What came, was lost and came again."""
-        return self._stream.counters
+    def stream(self) -> SampleStream:
+        """What came, and its counters: received, lost and repeated samples."""
+        return self._stream
 
     @property
     def is_started(self) -> bool:
@@ -155,15 +155,15 @@ class SpeakerActivity:
         first_sample: int,
         samples: npt.NDArray[np.int16],
         filled_samples: int = 0,
-        floor_dbfs: float = SILENCE_DBFS,
+        noise_floor_dbfs: float = SILENCE_DBFS,
     ) -> list[Activity]:
         """Take a block in and return what its frames decided.
 
         Args:
-            first_sample: Place of its first sample on the conversation clock, >= 0.
+            first_sample: Position of its first sample on the conversation clock, >= 0.
             samples: (n,) int16, at most a second.
             filled_samples: How many of them are silence that stands for lost sound.
-            floor_dbfs: What is not louder is noise of the head's own, in the frames that end here [dBFS].
+            noise_floor_dbfs: What is not louder is the head's own noise, in the frames that end here [dBFS].
 
         Raises:
             ValueError: The block is not what a stream can take; see `SampleStream.push`.
@@ -176,7 +176,7 @@ class SpeakerActivity:
         if not was_started:
             length = self._detector.frame_samples
             self._next = first_sample // length * length
-        return decided + self._frames(floor_dbfs)
+        return decided + self._frames(noise_floor_dbfs)
 
     def read(self, first_sample: int, end_sample: int, at_most: int) -> npt.NDArray[np.int16]:
         """Return the newest sound before a sample, from `first_sample` on at the most [samples]."""
@@ -192,19 +192,19 @@ class SpeakerActivity:
             decided += self._frames()
         return decided
 
-    def _frames(self, floor_dbfs: float = SILENCE_DBFS) -> list[Activity]:
+    def _frames(self, noise_floor_dbfs: float = SILENCE_DBFS) -> list[Activity]:
         decided = []
         length = self._detector.frame_samples
         while self._next + length <= self._stream.end_sample:
-            decided.append(self._decide(self._next, self._next + length, floor_dbfs))
+            decided.append(self._decide(self._next, self._next + length, noise_floor_dbfs))
             self._next += length
         return decided
 
-    def _decide(self, first: int, end: int, floor_dbfs: float) -> Activity:
+    def _decide(self, first: int, end: int, noise_floor_dbfs: float) -> Activity:
         frame = self._stream.read(first, end)
         level = level_dbfs(frame)
         probability = self._detector.probability(frame)
-        least_dbfs = max(self._config.min_level_dbfs, floor_dbfs)
+        least_dbfs = max(self._config.min_level_dbfs, noise_floor_dbfs)
         is_speech = probability >= self._config.threshold and level >= least_dbfs
         change = self._machine.step(first, end, is_speech)
         return Activity(first, end, probability, level, self._machine.state, self._machine.speech_end, change)

@@ -1,12 +1,14 @@
-"""`timar audio`: for people who set up a microphone and a loudspeaker."""
+"""Command `timar audio`: list sound devices, check a microphone, calibrate the servos' noise."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from timar_audio.health import HealthConfig, InputHealth
 from timar_audio.levels import level_dbfs, peak_dbfs
 from timar_audio.loudspeaker import Loudspeaker
 from timar_audio.microphone import MicrophoneSource
-from timar_audio.motion_noise import written
+from timar_audio.motion_noise import to_yaml
 from timar_audio.playback import Playback
 from timar_audio.playback_config import PlaybackConfig
 from timar_audio.speech import SpeechQueue
@@ -35,7 +37,7 @@ _FRAME = SAMPLE_RATE_HZ // 50
 
 
 @dataclasses.dataclass(frozen=True)
-class Measured:
+class MicrophoneCheck:
     """What a check found."""
 
     level_dbfs: float
@@ -97,8 +99,8 @@ def calibrate_motion_noise(out: str, seconds: float, namespace: str, wait_s: flo
     sys.stdout.write(f"each joint moves; please be silent for {seconds:g} s\n")
     sys.stdout.flush()
     noise = calibrate(namespace, seconds, wait_s)
-    Path(out).write_text(written(noise), encoding="utf-8")
-    sys.stdout.write(f"room without motion {noise.floor_dbfs:.1f} dBFS; at 1 rad/s:\n")
+    Path(out).write_text(to_yaml(noise), encoding="utf-8")
+    sys.stdout.write(f"noise floor without motion {noise.noise_floor_dbfs:.1f} dBFS; at 1 rad/s:\n")
     for name in noise.joints:
         sys.stdout.write(f"  {name:20} {noise.level_dbfs({name: 1.0}):6.1f} dBFS\n")
     sys.stdout.write(f"written to {out}; give it to turns as motion_noise_file\n")
@@ -123,7 +125,7 @@ def describe_devices(portaudio: Any) -> str:
     )
 
 
-def describe(measured: Measured, has_speaker: bool) -> str:
+def describe(measured: MicrophoneCheck, has_speaker: bool) -> str:
     """Return what a check found, with what to do about it."""
     rows = [
         ("level", f"{measured.level_dbfs:.1f} dBFS (speech at the usual place: about -30 to -15)"),
@@ -143,28 +145,26 @@ def describe(measured: Measured, has_speaker: bool) -> str:
     return "".join(f"{name:12} {text}\n" for name, text in rows)
 
 
-def measure(device: str, rate_hz: int, seconds: float, speaker: str | None) -> Measured:
+def measure(device: str, rate_hz: int, seconds: float, speaker: str | None) -> MicrophoneCheck:
     """Listen, play a sweep meanwhile if there is a loudspeaker, and measure.
 
     Raises:
         OSError: A device is missing or cannot be opened.
     """
-    defaults = CaptureConfig()
-    source = MicrophoneSource(
-        device, defaults.channel, rate_hz, defaults.buffer_ms, defaults.vanished_after_ms
-    )
+    source = MicrophoneSource(CaptureConfig(device=device, native_rate_hz=rate_hz))
     queue = SpeechQueue(4 * SAMPLE_RATE_HZ, 0)
-    playback = Playback(PlaybackConfig(), queue)
+    config = PlaybackConfig(device=speaker or "", speaker_rate_hz=rate_hz)
+    playback = Playback(config, queue)
     lock = threading.Lock()
-    horn = None if speaker is None else Loudspeaker(speaker, rate_hz, 60, playback, lock)
+    loudspeaker = None if speaker is None else Loudspeaker(config, playback, lock)
     capture, health = Capture(_FRAME), InputHealth(HealthConfig())
     blocks: list[npt.NDArray[np.int16]] = []
     said_at: int | None = None
     has_asked = False
     source.open()
     try:
-        with _running(horn, playback):
-            end_s = time.monotonic() + seconds + (_SWEEP_AT_S + 1.0 if horn else 0.0)
+        with _writing(loudspeaker, playback):
+            end_s = time.monotonic() + seconds + (_SWEEP_AT_S + 1.0 if loudspeaker else 0.0)
             while time.monotonic() < end_s:
                 for sound in source.read():
                     health.push(sound.samples)
@@ -174,7 +174,7 @@ def measure(device: str, rate_hz: int, seconds: float, speaker: str | None) -> M
                             now_ns = time.monotonic_ns()
                             playback.observe_user(block.first_sample, _FRAME, block.monotonic_ns, now_ns)
                             planned, _ = playback.advance(now_ns)
-                            if horn and not has_asked and len(blocks) * 0.02 > _SWEEP_AT_S:
+                            if loudspeaker and not has_asked and len(blocks) * 0.02 > _SWEEP_AT_S:
                                 has_asked = True
                                 queue.add("sweep", SAMPLE_RATE_HZ, sweep(), is_last=True, now_ns=now_ns)
                         if planned:
@@ -204,42 +204,40 @@ def find_sweep(heard: npt.NDArray[np.int16], said_at: int) -> float | None:
     return float(1000 * found.argmax() / SAMPLE_RATE_HZ)
 
 
-class _running:  # noqa: N801 - a context manager, used as one
+@contextlib.contextmanager
+def _writing(speaker: Loudspeaker | None, playback: Playback) -> Iterator[None]:
     """Write to the loudspeaker from a thread while the block runs."""
+    if speaker is None:
+        yield
+        return
+    ended = threading.Event()
 
-    def __init__(self, horn: Loudspeaker | None, playback: Playback) -> None:
-        self._horn, self._playback = horn, playback
-        self._ended = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def __enter__(self) -> None:
-        if self._horn is not None:
-            self._horn.open()
-            self._playback.has_loudspeaker = True
-            self._thread = threading.Thread(target=self._pump, args=(self._horn,), daemon=True)
-            self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        if self._thread is not None:
-            self._thread.join(timeout=2.0)
-
-    def _pump(self, horn: Loudspeaker) -> None:
+    def write() -> None:
         try:
-            while not self._ended.is_set():
-                horn.write()
+            while not ended.is_set():
+                speaker.write()
         except OSError as error:
             sys.stderr.write(f"timar audio: {error}\n")
         finally:
-            horn.close()
+            speaker.close()
+
+    speaker.open()
+    playback.has_loudspeaker = True
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(timeout=2.0)
 
 
 def _summary(
     heard: npt.NDArray[np.int16], capture: Capture, health: InputHealth, said_at: int | None
-) -> Measured:
+) -> MicrophoneCheck:
     levels = [level_dbfs(frame) for frame in heard[: heard.size // _FRAME * _FRAME].reshape(-1, _FRAME)]
     report = health.report()
-    return Measured(
+    return MicrophoneCheck(
         level_dbfs=level_dbfs(heard),
         peak_dbfs=peak_dbfs(heard),
         noise_floor_dbfs=float(np.percentile(levels, 10)) if levels else level_dbfs(heard),

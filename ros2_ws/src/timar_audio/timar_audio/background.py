@@ -1,4 +1,4 @@
-"""The background of a voice: how loud it is where nobody speaks, and by how much that wanders. Pure."""
+"""Adaptive noise floor: the level where nobody speaks and its spread, which speech must exceed."""
 
 from __future__ import annotations
 

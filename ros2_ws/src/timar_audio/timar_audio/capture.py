@@ -1,4 +1,4 @@
-"""Put captured sound on the conversation clock: blocks with index and time, gaps filled, level measured."""
+"""Places captured audio on the conversation clock: blocks with index and time, gaps filled with silence."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Capture:
 
     Args:
         block_samples: Length of a block [samples].
-        max_fill_s: A hole longer than this is refused as a broken clock and not filled [s].
+        max_fill_s: A hole longer than this is rejected as a broken clock and not filled [s].
     """
 
     def __init__(self, block_samples: int, max_fill_s: float = 60.0) -> None:
@@ -40,7 +40,7 @@ class Capture:
         self._is_fill: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)
         self._next_sample = 0
         self._offset = 0
-        """Place of the source's sample 0 on the conversation clock, less what it lost since."""
+        """Position of the source's sample 0 on the conversation clock, less what it lost since."""
         self._drop = 0
         self._is_reopened = False
         self._last_second: collections.deque[npt.NDArray[np.int16]] = collections.deque(
@@ -130,7 +130,7 @@ class Capture:
     def _too_long(self, samples: float) -> ValueError:
         return ValueError(
             f"the source's counter stays {samples / SAMPLE_RATE_HZ:.1f} s behind machine time; at most "
-            f"{self._max_fill / SAMPLE_RATE_HZ:.0f} s are filled: reset the conversation to start anew"
+            f"{self._max_fill / SAMPLE_RATE_HZ:.0f} s are filled: reset the conversation to start again"
         )
 
     def _fill(self, samples: int) -> None:

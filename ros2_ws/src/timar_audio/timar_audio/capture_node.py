@@ -39,7 +39,6 @@ class CaptureNode(ComponentNode):
         diagnostics.
         """
         super().start()
-        self.component.failure = ""
         source = self._source()
         self._log_info(source.open())
         self.run_in_thread(functools.partial(self._read, source), "capture")
@@ -55,17 +54,10 @@ class CaptureNode(ComponentNode):
     def _source(self) -> SoundSource:
         config = self.config
         if config.source == "file":
-            return FileSource(config.file, config.block_samples, config.channel, self._log_info)
+            return FileSource(config, self._log_info)
         if self._external is not None:
             return self._external.source
-        return MicrophoneSource(
-            config.device,
-            config.channel,
-            config.native_rate_hz,
-            config.buffer_ms,
-            config.vanished_after_ms,
-            config.first_sound_within_ms,
-        )
+        return MicrophoneSource(config)
 
     def _read(self, source: SoundSource) -> None:
         is_file = self.config.source == "file"
@@ -118,8 +110,11 @@ class CaptureNode(ComponentNode):
 
     def _await_subscribers(self) -> None:
         wanted = {
-            "user/audio": (self.publisher_of("user/audio"), self.config.wait_for_subscribers),
-            "user/audio_raw": (self.publisher_of("user/audio_raw"), self.config.wait_for_raw_subscribers),
+            "user/audio": (self.publishers_by_topic["user/audio"], self.config.wait_for_subscribers),
+            "user/audio_raw": (
+                self.publishers_by_topic["user/audio_raw"],
+                self.config.wait_for_raw_subscribers,
+            ),
         }
         condition = StartCondition(
             wanted,

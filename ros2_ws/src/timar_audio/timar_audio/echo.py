@@ -1,4 +1,4 @@
-"""The head's own voice taken out of what the microphone heard, before anybody listens to it.
+"""Acoustic echo suppression: removes the head's own speech from the microphone's audio.
 
 A block of the microphone waits for the agent's sound of the same place, for both are on one clock. Then a
 linear filter subtracts the echo, and WebRTC's canceller suppresses what is left.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import math
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,18 +25,6 @@ from timar_audio.levels import level_dbfs
 FRAME = SAMPLE_RATE_HZ // 100
 """WebRTC works on 10 ms [samples]."""
 _KEPT = 4 * SAMPLE_RATE_HZ
-
-
-class EchoSuppressor(Protocol):
-    """What takes one sound out of another."""
-
-    def process(self, near: npt.NDArray[np.int16], far: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
-        """Return `near` without the echo of `far`.
-
-        Args:
-            near: (n,) what the microphone heard; n is a multiple of 10 ms.
-            far: (n,) what the loudspeaker played at the same places of the clock.
-        """
 
 
 class WebRtcSuppressor:
@@ -71,21 +59,18 @@ class WebRtcSuppressor:
         )
 
     def process(self, near: npt.NDArray[np.int16], far: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
-        """Return `near` without the echo of `far`; both of the length of a block."""
+        """Return `near` without the echo of `far`.
+
+        Args:
+            near: (block,) what the microphone heard.
+            far: (block,) what the loudspeaker played at the same positions of the clock.
+        """
         less = float_to_int16(self._filter.process(near / FULL_SCALE, far / FULL_SCALE))
         out = [
             self._processor.process(less[i : i + FRAME], far[i : i + FRAME])
             for i in range(0, near.size, FRAME)
         ]
         return np.concatenate(out)
-
-
-@dataclasses.dataclass
-class _Waiting:
-    """A block that waits for the agent's sound."""
-
-    block: AudioBlock
-    since_ns: int
 
 
 class EchoStage:
@@ -96,18 +81,19 @@ class EchoStage:
         wait_ms: So long a block waits for the agent's sound; then that counts as silence [ms].
     """
 
-    def __init__(self, suppressor: EchoSuppressor, wait_ms: int) -> None:
+    def __init__(self, suppressor: WebRtcSuppressor, wait_ms: int) -> None:
         self.unmatched_blocks = 0
         """Blocks that went on without the agent's sound of their place."""
         self._suppressor = suppressor
         self._wait_ns = wait_ms * 1_000_000
         self._agent = SampleStream(capacity=_KEPT)
-        self._waiting: collections.deque[_Waiting] = collections.deque()
+        self._waiting: collections.deque[tuple[AudioBlock, int]] = collections.deque()
+        """Blocks that wait for the agent's audio, and since when [ns]."""
         self._raw_dbfs = self._clean_dbfs = -120.0
 
     def push_user(self, block: AudioBlock, monotonic_ns: int) -> list[AudioBlock]:
         """Take a block of the microphone in, and return those that are ready."""
-        self._waiting.append(_Waiting(block, monotonic_ns))
+        self._waiting.append((block, monotonic_ns))
         return self.ready(monotonic_ns)
 
     def push_agent(
@@ -122,21 +108,21 @@ class EchoStage:
         return self.ready(monotonic_ns)
 
     def restart(self) -> None:
-        """Forget the agent's sound: its counter began anew."""
+        """Forget the agent's sound: its counter restarted."""
         self._agent = SampleStream(capacity=_KEPT)
 
     def ready(self, monotonic_ns: int) -> list[AudioBlock]:
         """Return the blocks whose echo is known by now, and those that waited long enough."""
         blocks = []
         while self._waiting:
-            waiting = self._waiting[0]
-            end = waiting.block.first_sample + waiting.block.samples.size
+            block, since_ns = self._waiting[0]
+            end = block.first_sample + block.samples.size
             is_matched = self._agent.end_sample >= end
-            if self._agent.is_started and not is_matched and monotonic_ns - waiting.since_ns < self._wait_ns:
+            if self._agent.is_started and not is_matched and monotonic_ns - since_ns < self._wait_ns:
                 break
             self._waiting.popleft()
             self.unmatched_blocks += self._agent.is_started and not is_matched
-            blocks.append(self._suppress(waiting.block))
+            blocks.append(self._suppress(block))
         return blocks
 
     def report(self) -> Report:
@@ -148,7 +134,7 @@ class EchoStage:
             }
         )
         if not self._agent.is_started:
-            report.worsen(Level.WARN, "echo suppression hears no agent/audio; is playback running?")
+            report.worsen(Level.WARN, "echo suppression receives no agent/audio; is playback running?")
         return report
 
     def _suppress(self, block: AudioBlock) -> AudioBlock:

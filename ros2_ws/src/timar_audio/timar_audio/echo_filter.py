@@ -1,4 +1,4 @@
-"""A room's echo learned and subtracted: a partitioned Kalman filter in the frequency domain.
+"""Acoustic echo cancellation by a partitioned frequency-domain Kalman filter.
 
 WebRTC's canceller alone silences the user as well while the head's louder voice is in the microphone. A
 linear filter before it takes the echo down without touching the user, whom it may then let through.
@@ -13,6 +13,7 @@ import dataclasses
 
 import numpy as np
 import numpy.typing as npt
+from timar_common.config import check, number
 
 _TINY = 1e-10
 
@@ -21,26 +22,18 @@ _TINY = 1e-10
 class EchoFilterConfig:
     """The linear part of echo suppression."""
 
-    block: int = 320
-    """Samples in and out at once; sound is not delayed by it beyond the block itself."""
-    partitions: int = 12
-    """Blocks of echo that are modelled: 12 of 20 ms are 240 ms of room."""
-    transition: float = 0.9999
-    """How much of the room stays as it was from block to block."""
-    smoothing: float = 0.5
-    """Of the estimate of what is not echo."""
-    initial_variance: float = 0.1
-    """How unsure the filter is of the room at first."""
+    block: int = number(
+        320, "In and out at once; nothing is delayed beyond the block itself.", 1, 16_000, "samples"
+    )
+    partitions: int = number(12, "Blocks of echo that are modelled: 12 of 20 ms are 240 ms.", 1, 1000)
+    transition: float = number(
+        0.9999, "How much of the echo path stays as it was from block to block.", 1e-3, 1.0 - 1e-9
+    )
+    smoothing: float = number(0.5, "Of the estimate of what is not echo.", 0.0, 1.0 - 1e-9)
+    initial_variance: float = number(0.1, "How unsure the filter is of the echo path at first.", 1e-9, 1e3)
 
     def __post_init__(self) -> None:
-        if self.block < 1 or self.partitions < 1:
-            raise ValueError(
-                f"the filter has {self.partitions} partitions of {self.block} samples, expected 1 or more"
-            )
-        if not (0 < self.transition < 1 and 0 <= self.smoothing < 1):
-            raise ValueError(
-                f"transition is {self.transition} and smoothing {self.smoothing}, expected between 0 and 1"
-            )
+        check(self)
 
 
 class EchoFilter:
@@ -52,7 +45,7 @@ class EchoFilter:
         bins = block + 1
         self._far_before = np.zeros(block, np.float64)
         self._far = np.zeros((parts, bins), np.complex128)
-        self._room = np.zeros((parts, bins), np.complex128)
+        self._path = np.zeros((parts, bins), np.complex128)
         self._variance = np.full((parts, bins), self.config.initial_variance)
         self._other = np.zeros(bins)
 
@@ -76,7 +69,7 @@ class EchoFilter:
         self._far[1:] = self._far[:-1]
         self._far[0] = np.fft.rfft(np.concatenate([self._far_before, far]))
         self._far_before = np.asarray(far, np.float64)
-        echo = np.fft.irfft((self._far * self._room).sum(axis=0))[block:]
+        echo = np.fft.irfft((self._far * self._path).sum(axis=0))[block:]
         error = near - echo
         self._learn(error)
         return error
@@ -91,8 +84,8 @@ class EchoFilter:
         step = self._variance / (explained + 2 * self._other + _TINY)
         change = np.fft.irfft(step * self._far.conj() * spectrum, axis=1)
         change[:, cfg.block :] = 0.0  # a partition is no longer than its block
-        self._room += np.fft.rfft(change, axis=1)
+        self._path += np.fft.rfft(change, axis=1)
         shrunk = (1 - 0.5 * step * far_power) * self._variance
-        room_power = self._room.real**2 + self._room.imag**2
+        path_power = self._path.real**2 + self._path.imag**2
         forget = cfg.transition**2
-        self._variance = forget * np.maximum(shrunk, 0.0) + (1 - forget) * room_power
+        self._variance = forget * np.maximum(shrunk, 0.0) + (1 - forget) * path_power

@@ -1,4 +1,4 @@
-"""Sound as other ROS packages write it, to and from what this workspace uses. Pure: messages by their fields.
+"""Audio messages of other ROS packages (audio_common_msgs), read and written by their fields.
 
 Two packages are both called audio_common_msgs, and only one can be installed:
 
@@ -73,6 +73,11 @@ class ExternalAudio:
     def duration_s(self) -> float:
         """Its length [s]."""
         return self.samples.shape[0] / self.rate_hz
+
+
+def info_topic(topic: str) -> str:
+    """Return the name of ros-drivers' AudioInfo topic, which stands beside its audio topic."""
+    return "/".join([*topic.split("/")[:-1], "audio_info"])
 
 
 def read_layout(info: Any) -> Layout:

@@ -1,4 +1,4 @@
-"""Speech turns and the floor, from the activity of both voices. Pure.
+"""Rules of turn taking: speech turns, back-channels, interruptions and the floor.
 
 A speech turn is what one person says until the floor changes; pauses shorter than `pause_ms` belong to it.
 Each turn has one START and one END, in order. A model may say that a turn is complete, or that it is not:
@@ -73,7 +73,7 @@ class TurnEvent:
 
 
 @dataclasses.dataclass(frozen=True)
-class FloorChange:
+class FloorDecision:
     """Who holds the floor from a sample on."""
 
     state: Floor
@@ -114,10 +114,10 @@ class TurnRules:
         self._turns: dict[Speaker, _Turn | None] = {speaker: None for speaker in Speaker}
         self._counts = {speaker: 0 for speaker in Speaker}
         self._speech_end = {speaker: 0 for speaker in Speaker}
-        self._floor = FloorChange(Floor.IDLE, 0)
+        self._floor = FloorDecision(Floor.IDLE, 0)
 
     @property
-    def floor(self) -> FloorChange:
+    def floor(self) -> FloorDecision:
         """Who holds the floor now."""
         return self._floor
 
@@ -125,7 +125,7 @@ class TurnRules:
         """Number speech turns after those of an earlier conversation."""
         self._counts = dict(earlier._counts)
 
-    def step(self, speaker: Speaker, frame: Activity) -> tuple[list[TurnEvent], list[FloorChange]]:
+    def step(self, speaker: Speaker, frame: Activity) -> tuple[list[TurnEvent], list[FloorDecision]]:
         """Take one frame of one voice in and return what it changed."""
         now = frame.end_sample
         before = self._floor
@@ -236,4 +236,4 @@ class TurnRules:
         holders = [speaker for speaker, turn in self._turns.items() if turn is not None and turn.has_floor]
         state = Floor.BOTH if len(holders) == 2 else Floor(holders[0] + 1) if holders else Floor.IDLE
         if state is not self._floor.state:
-            self._floor = FloorChange(state, max(since_sample, self._floor.since_sample))
+            self._floor = FloorDecision(state, max(since_sample, self._floor.since_sample))

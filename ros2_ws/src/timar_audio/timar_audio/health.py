@@ -1,4 +1,4 @@
-"""Whether what comes from a microphone can be a room at all: dead, stuck, clipped, or off its zero. Pure."""
+"""Detects dead, stuck, clipped and DC-biased microphone input."""
 
 from __future__ import annotations
 
@@ -27,48 +27,33 @@ class HealthConfig:
         check(self)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Part:
-    """What is kept of a tenth of a second."""
-
-    samples: int
-    total: int
-    clipped: int
-    lowest: int
-    highest: int
-
-
 class InputHealth:
-    """Look at the newest seconds of a microphone's sound."""
+    """Look at the newest seconds of a microphone's audio."""
 
     def __init__(self, config: HealthConfig) -> None:
         self.config = config
-        self._parts: collections.deque[_Part] = collections.deque()
+        self._window = round(config.window_s * SAMPLE_RATE_HZ)
+        self._parts: collections.deque[npt.NDArray[np.int16]] = collections.deque()
         self._samples = 0
 
     def push(self, samples: npt.NDArray[np.int16]) -> None:
-        """Take sound in, int16 at 16 kHz."""
+        """Take audio in, int16 at 16 kHz."""
         if not samples.size:
             return
-        # A resampler rings at a clipped peak, so "full scale" has a little room below.
-        clipped = int(np.count_nonzero((samples >= 32_700) | (samples <= -32_700)))
-        part = _Part(
-            samples.size, int(samples.sum(dtype=np.int64)), clipped, int(samples.min()), int(samples.max())
-        )
-        self._parts.append(part)
-        self._samples += part.samples
-        while self._samples - self._parts[0].samples >= self.config.window_s * SAMPLE_RATE_HZ:
-            self._samples -= self._parts.popleft().samples
+        self._parts.append(samples)
+        self._samples += samples.size
+        while self._samples - self._parts[0].size >= self._window:
+            self._samples -= self._parts.popleft().size
 
     def report(self) -> Report:
         """Name what is wrong, if a whole window has come."""
-        parts = list(self._parts)
         report = Report()
-        if self._samples < 0.9 * self.config.window_s * SAMPLE_RATE_HZ:
+        newest = np.concatenate([np.zeros(0, np.int16), *self._parts.copy()])
+        if newest.size < 0.9 * self._window:
             return report
-        lowest, highest = min(p.lowest for p in parts), max(p.highest for p in parts)
-        mean = sum(p.total for p in parts) / self._samples
-        clipped = sum(p.clipped for p in parts) / self._samples
+        lowest, highest, mean = int(newest.min()), int(newest.max()), float(newest.mean())
+        # A resampler rings at a clipped peak, so "full scale" has a little room below.
+        clipped = float(((newest >= 32_700) | (newest <= -32_700)).mean())
         report.values = {"input_offset": mean / FULL_SCALE, "input_clipped_share": clipped}
         if lowest == highest == 0:
             report.worsen(

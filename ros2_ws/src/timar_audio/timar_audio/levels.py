@@ -1,4 +1,4 @@
-"""How loud a stretch of sound is, on the scale whose 0 is full scale."""
+"""Level meters in dBFS: root mean square and peak."""
 
 from __future__ import annotations
 

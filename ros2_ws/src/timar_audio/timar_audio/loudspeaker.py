@@ -1,4 +1,4 @@
-"""A loudspeaker through PortAudio whose crystal is its own: its sound is kept on the microphone's counter.
+"""Loudspeaker through PortAudio: audio resampled adaptively from the microphone's clock to the device's.
 
 The device's counter is tracked against machine time, and so is the microphone's; from both follows which
 sample of the conversation is to leave the loudspeaker at which of the device's frames. Sound is resampled by
@@ -7,9 +7,9 @@ that ratio, corrected slowly and inaudibly; only a great error (a start, an unde
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -18,10 +18,12 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ, SAMPLES_PER_MS, SampleClock
+from timar_common.config import check, number
 from timar_common.diagnostics import Level, Report
 from timar_common.pcm import float_to_int16, int16_to_float
 
-from timar_audio.devices import OPEN_STREAMS, find_device, import_portaudio
+from timar_audio.devices import DeviceStream
+from timar_audio.playback_config import PlaybackConfig
 
 _POLL_S = 0.004
 _PATIENCE_NS = 3 * NS_PER_S
@@ -40,13 +42,6 @@ class VoiceSource(Protocol):
         """Pass over what can no longer be played."""
 
 
-class Resampler(Protocol):
-    """From the conversation's rate to about the device's, by a ratio that may change."""
-
-    def push(self, samples: npt.NDArray[np.int16], ratio: float) -> npt.NDArray[np.float32]:
-        """Take sound in and return what is ready; `ratio` is conversation samples per device frame."""
-
-
 class VariableResampler:
     """soxr with a ratio that follows two crystals.
 
@@ -58,7 +53,7 @@ class VariableResampler:
         self._stream = soxr.ResampleStream(nominal_ratio * 1.01, 1.0, 1, "float32", "HQ", vr=True)
 
     def push(self, samples: npt.NDArray[np.int16], ratio: float) -> npt.NDArray[np.float32]:
-        """Take sound in and return what is ready."""
+        """Resample (n,) int16 and return what is ready; `ratio` is conversation samples per device frame."""
         self._stream.set_io_ratio(ratio, 1.0)
         return self._stream.resample_chunk(int16_to_float(samples))
 
@@ -67,14 +62,17 @@ class VariableResampler:
 class DriveConfig:
     """How the loudspeaker is kept on the conversation's clock."""
 
-    settle_s: float = 2.0
-    """An error is mended within about so long [s]."""
-    max_correction_ppm: float = 1000.0
-    """By how much the rate may be bent for that; a thousandth is not heard [ppm]."""
-    max_difference_ppm: float = 2000.0
-    """By how much two crystals may differ; more is a wrong estimate [ppm]."""
-    jump_ms: float = 20.0
-    """An error beyond this is mended by a jump [ms]."""
+    settle_s: float = number(2.0, "An error is corrected within about so long.", 0.1, 60.0, "s")
+    max_correction_ppm: float = number(
+        1000.0, "By how much the rate may be bent for that; a thousandth is not heard.", 1.0, 1e5, "ppm"
+    )
+    max_difference_ppm: float = number(
+        2000.0, "By how much two crystals may differ; more is a wrong estimate.", 1.0, 1e5, "ppm"
+    )
+    jump_ms: float = number(20.0, "An error beyond this is corrected by a jump.", 1.0, 1000.0, "ms")
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 class SpeakerDrive:
@@ -89,7 +87,7 @@ class SpeakerDrive:
         self,
         rate_hz: int,
         config: DriveConfig | None = None,
-        make_resampler: Callable[[float], Resampler] = VariableResampler,
+        make_resampler: Callable[[float], VariableResampler] = VariableResampler,
     ) -> None:
         self.config = config or DriveConfig()
         self.jumps = 0
@@ -99,7 +97,7 @@ class SpeakerDrive:
         self._nominal = SAMPLE_RATE_HZ / rate_hz
         self._make_resampler = make_resampler
         self._clock = SampleClock()
-        self._resampler: Resampler | None = None
+        self._resampler: VariableResampler | None = None
         self._ready: npt.NDArray[np.float32] = np.zeros(0, np.float32)
         self._position = 0.0
         self._written = 0
@@ -119,7 +117,7 @@ class SpeakerDrive:
         self._clock.observe(round(played_frames * self._nominal), monotonic_ns)
 
     def forget(self) -> None:
-        """The device's counter leaped (an underrun, a new start): learn its clock anew."""
+        """The device's counter leaped (an underrun, a new start): learn its clock again."""
         self._clock = SampleClock()
 
     def render(self, frames: int, voice: VoiceSource) -> npt.NDArray[np.float32]:
@@ -136,7 +134,7 @@ class SpeakerDrive:
         self.error_ms = 1000 * error / SAMPLE_RATE_HZ
         return self._resampled(frames, self._ratio(error, voice.clock), resampler, voice)
 
-    def _jump(self, voice: VoiceSource, wanted: float) -> Resampler:
+    def _jump(self, voice: VoiceSource, wanted: float) -> VariableResampler:
         self.jumps += 1
         voice.give_from(round(wanted))
         first, _ = voice.give(0)
@@ -161,7 +159,7 @@ class SpeakerDrive:
         )
 
     def _resampled(
-        self, frames: int, ratio: float, resampler: Resampler, voice: VoiceSource
+        self, frames: int, ratio: float, resampler: VariableResampler, voice: VoiceSource
     ) -> npt.NDArray[np.float32]:
         while self._ready.size < frames:
             missing = math.ceil((frames - self._ready.size) * ratio) + 1
@@ -181,21 +179,18 @@ class Loudspeaker:
     """Write a voice to an output device from a thread.
 
     Args:
-        device: Name (a part of it is enough), index, or empty for the system's default.
-        rate_hz: Rate to open it at; 0 takes the device's own [Hz].
-        buffer_ms: Length of its buffer [ms].
+        config: Which device, rate and buffer.
         voice: What is played; used under `lock`.
         lock: Held while the voice is asked.
+        clock, sleep: Machine time [ns] and waiting [s]; replaced in tests.
         portaudio: The `sounddevice` module, or what stands in for it in tests; None imports it on opening.
     """
 
     def __init__(
         self,
-        device: str,
-        rate_hz: int,
-        buffer_ms: int,
+        config: PlaybackConfig,
         voice: VoiceSource,
-        lock: threading.Lock,
+        lock: contextlib.AbstractContextManager[object],
         *,
         clock: Callable[[], int] = time.monotonic_ns,
         sleep: Callable[[float], None] = time.sleep,
@@ -203,17 +198,12 @@ class Loudspeaker:
     ) -> None:
         self.underruns = 0
         """How often the device had nothing to play."""
-        self._device = device
-        self._rate_hz = rate_hz
-        self._buffer_s = buffer_ms / 1000
-        self._voice = voice
-        self._lock = lock
-        self._clock = clock
-        self._sleep = sleep
-        self._portaudio = portaudio
-        self._stream: Any = None
+        self._voice, self._lock = voice, lock
+        self._clock, self._sleep = clock, sleep
+        self._device = DeviceStream(
+            "output", config.device, config.speaker_rate_hz, config.speaker_buffer_ms / 1000, portaudio
+        )
         self._drive: SpeakerDrive | None = None
-        self._name = device or "the default loudspeaker"
         self._capacity = 0
         self._behind_frames = 0.0
         self._moved_ns = 0
@@ -224,30 +214,15 @@ class Loudspeaker:
         Raises:
             OSError: There is no such device or it cannot be opened; the message says what to do.
         """
-        if self._portaudio is None:
-            self._portaudio = import_portaudio()
-        pa = self._portaudio
-        info = find_device(pa, self._device, "output")
-        self._name = str(info["name"])
-        rate_hz = self._rate_hz or round(info["default_samplerate"])
-        try:
-            self._stream = pa.RawOutputStream(
-                samplerate=rate_hz, device=info["index"], channels=1, dtype="int16", latency=self._buffer_s
-            )
-            OPEN_STREAMS.add()
-            self._stream.start()
-            self._capacity = int(self._stream.write_available)
-            latency_s = float(self._stream.latency)
-        except pa.PortAudioError as error:
-            self.close()
-            raise OSError(
-                f"loudspeaker {self._name!r} cannot be opened at {rate_hz} Hz: {error}; is another program "
-                "using it, or does it need another speaker_rate_hz?"
-            ) from error
+        self._device.open(lambda available: 1)
+        rate_hz = self._device.rate_hz
+        with self._device.in_use():
+            self._capacity = int(self._device.stream.write_available)
+            latency_s = float(self._device.stream.latency)
         self._drive = SpeakerDrive(rate_hz)
         self._moved_ns = self._clock()
         self._behind_frames = max(0.0, latency_s * rate_hz - self._capacity)
-        return f"loudspeaker {self._name!r}: {rate_hz} Hz, {1000 * latency_s:.0f} ms to the ear"
+        return f"{self._device.name}: {rate_hz} Hz, {1000 * latency_s:.0f} ms until it is heard"
 
     def write(self) -> None:
         """Wait until the device has room, and fill it; call it in a loop.
@@ -255,23 +230,21 @@ class Loudspeaker:
         Raises:
             OSError: The device is gone.
         """
-        if self._stream is None or self._drive is None:
-            raise OSError(f"loudspeaker {self._name!r} is not open; call open() first")
-        try:
-            room = self._wait_for_room(self._drive)
+        stream, drive = self._device.stream, self._drive
+        assert drive is not None
+        with self._device.in_use():
+            room = self._wait_for_room(stream, drive)
             if not room:
                 return
             with self._lock:
-                sound = float_to_int16(self._drive.render(room, self._voice))
-            if self._stream.write(sound.tobytes()):
+                sound = float_to_int16(drive.render(room, self._voice))
+            if stream.write(sound.tobytes()):
                 self.underruns += 1
-                self._drive.forget()
-        except self._portaudio.PortAudioError as error:
-            raise OSError(f"loudspeaker {self._name!r} has vanished: {error}; plug it in again") from error
+                drive.forget()
 
     def report(self) -> Report:
         """Say how well the device keeps the conversation's time."""
-        report = Report(values={"loudspeaker": self._name, "speaker_underruns": self.underruns})
+        report = Report(values={"loudspeaker": self._device.name, "speaker_underruns": self.underruns})
         if self._drive is not None:
             report.values["speaker_error_ms"] = self._drive.error_ms
             report.values["speaker_rate_ppm"] = self._drive.rate_difference_ppm
@@ -283,18 +256,15 @@ class Loudspeaker:
         return report
 
     def close(self) -> None:
-        """Let the device go; safe more than once."""
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            OPEN_STREAMS.remove()
-            stream.close(ignore_errors=True)
+        """Release the device; safe more than once."""
+        self._device.close()
 
-    def _wait_for_room(self, drive: SpeakerDrive) -> int:
+    def _wait_for_room(self, stream: Any, drive: SpeakerDrive) -> int:
         """Return how many frames the device takes, 0 when it took none within a tenth of a second."""
         deadline_ns = self._clock() + NS_PER_S // 10
         least = max(1, self._capacity // 6)
         while True:
-            room = int(self._stream.write_available)
+            room = int(stream.write_available)
             now_ns = self._clock()
             if room >= least:
                 self._moved_ns = now_ns
@@ -302,7 +272,7 @@ class Loudspeaker:
                 drive.observe(drive.written_frames - held - self._behind_frames, now_ns)
                 return room
             if now_ns - self._moved_ns > _PATIENCE_NS:
-                raise OSError(f"loudspeaker {self._name!r} has vanished: it took nothing for 3 s")
+                raise OSError(f"{self._device.name} has vanished: it took nothing for 3 s")
             if now_ns > deadline_ns:
                 return 0
             self._sleep(_POLL_S)

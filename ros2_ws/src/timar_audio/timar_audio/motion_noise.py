@@ -1,4 +1,4 @@
-"""The noise of the head's own servos, predicted from their speeds, so that it is not taken for speech. Pure.
+"""Servo noise model: the level of the head's own motion in the microphone, predicted from joint speeds.
 
 A servo's noise grows with its speed. A calibration moves each joint while nobody speaks and fits, for every
 joint, how much power its speed adds to the microphone's; from then on a frame is speech only when it is
@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -48,11 +49,11 @@ class MotionNoise:
     joints: Mapping[str, JointNoise]
     margin_db: float
     """By how much the noise went beyond the prediction in 5 % of the frames, at least 3 [dB]."""
-    floor_dbfs: float
-    """The room without motion [dBFS]."""
+    noise_floor_dbfs: float
+    """Noise floor without motion [dBFS]."""
 
     def level_dbfs(self, speeds: Mapping[str, float]) -> float:
-        """Return the level that the joints' speeds predict, room left out; -120 when they rest.
+        """Return the level that the joints' speeds predict, noise floor left out; -120 when they rest.
 
         Args:
             speeds: By joint [rad/s]; unknown ones make no noise.
@@ -137,7 +138,7 @@ class MotionGate:
         """Whether the joints' speeds at an instant have come."""
         return bool(self._levels) and self._levels[-1][0] >= monotonic_ns
 
-    def floor_dbfs(self, monotonic_ns: int) -> float:
+    def noise_floor_dbfs(self, monotonic_ns: int) -> float:
         """Return the level that sound heard at an instant must reach to be speech [dBFS]."""
         held_ns = round(_HELD_S * NS_PER_S)
         near = [level for at_ns, level in self._levels if abs(at_ns - monotonic_ns) <= held_ns]
@@ -159,12 +160,12 @@ def speeds_of(names: Sequence[str], velocities: Sequence[float]) -> dict[str, fl
     return dict(zip(names, velocities, strict=True))
 
 
-def written(noise: MotionNoise) -> str:
+def to_yaml(noise: MotionNoise) -> str:
     """Return a calibration as YAML."""
     lines = [
         "# Noise of the head's own joints in its microphone; made by: timar audio calibrate-motion-noise",
         f"margin_db: {noise.margin_db:.2f}",
-        f"floor_dbfs: {noise.floor_dbfs:.1f}",
+        f"noise_floor_dbfs: {noise.noise_floor_dbfs:.1f}",
         "joints:  # power at full scale 1: per speed [1/(rad/s)], and per its square",
     ]
     for name, joint in noise.joints.items():
@@ -174,7 +175,7 @@ def written(noise: MotionNoise) -> str:
 
 
 def read_motion_noise(path: Path) -> MotionNoise:
-    """Read what `written` wrote.
+    """Read what `to_yaml` wrote.
 
     Raises:
         ValueError: A key is missing, unknown or impossible; the message names file and line.
@@ -182,7 +183,11 @@ def read_motion_noise(path: Path) -> MotionNoise:
     """
     top = read_yaml_map(path)
     margin_db = top.number("margin_db", minimum=0.0, maximum=60.0)
-    floor_dbfs = top.number("floor_dbfs", minimum=SILENCE_DBFS, maximum=0.0)
+    key = "noise_floor_dbfs"
+    if "floor_dbfs" in list(top.keys()):  # the name of an earlier release
+        key = "floor_dbfs"
+        warnings.warn(f"{path}: floor_dbfs is now called noise_floor_dbfs", FutureWarning, stacklevel=2)
+    noise_floor_dbfs = top.number(key, minimum=SILENCE_DBFS, maximum=0.0)
     joints_map = top.child("joints")
     top.refuse_rest()
     joints = {}
@@ -193,4 +198,4 @@ def read_motion_noise(path: Path) -> MotionNoise:
             entry.number("per_speed", minimum=0.0), entry.number("per_speed_squared", minimum=0.0)
         )
         entry.refuse_rest()
-    return MotionNoise(joints, margin_db, floor_dbfs)
+    return MotionNoise(joints, margin_db, noise_floor_dbfs)

@@ -1,4 +1,4 @@
-"""Moves joint after joint while it listens, to learn how loud each is."""
+"""Calibration of servo noise: moves one joint after the other and records the microphone's level."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Speech that was planned and not yet heard, by its place on the conversation clock. Pure."""
+"""Playback plan: speech that was planned and not yet heard, by position on the conversation clock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class PlannedChunk:
     """Speech soon to be heard; without samples, a mere cut."""
 
     first_sample: int
-    """Place of samples[0] on the conversation clock [samples]."""
+    """Position of samples[0] on the conversation clock [samples]."""
     revision: int
     """A higher one withdraws everything planned at and after first_sample."""
     samples: npt.NDArray[np.int16]

@@ -1,4 +1,4 @@
-"""The agent's voice on the conversation clock: planned ahead, given to a sink, and reported as heard. Pure.
+"""Playback on the conversation clock: speech planned ahead, given to a sink, and reported as heard.
 
 A speech source says what is to be spoken where: a file, whose position is the conversation's, or utterances
 from a synthesiser. The plan holds what was promised and not yet heard; a cut withdraws it. A loudspeaker is
@@ -53,7 +53,7 @@ class Playback:
         """Learn the clock from a block of the user's sound.
 
         Args:
-            first_sample: Place of its first sample [samples], >= 0.
+            first_sample: Position of its first sample [samples], >= 0.
             samples: Its length [samples].
             first_ns: When its first sample was heard, CLOCK_MONOTONIC [ns].
             monotonic_ns: Now [ns].

@@ -17,7 +17,7 @@ from timar_audio.blocks import BlockFilter
 from timar_audio.plan import PlannedChunk
 from timar_audio.playback import Playback
 from timar_audio.playback_config import PlaybackConfig
-from timar_audio.speech import Outcome, SpeechQueue, Spoken, make_speech_source
+from timar_audio.speech import SpeechOutcome, SpeechQueue, Spoken, make_speech_source
 
 
 class PlaybackComponent(Component):
@@ -154,7 +154,7 @@ class PlaybackComponent(Component):
         spoken = self.playback.take_spoken()
         for utterance in spoken:
             self.on_spoken(utterance)
-        return [Log(Level.ERROR, s.message) for s in spoken if s.outcome is Outcome.FAILED]
+        return [Log(Level.ERROR, s.message) for s in spoken if s.outcome is SpeechOutcome.FAILED]
 
     # The conversation.
 

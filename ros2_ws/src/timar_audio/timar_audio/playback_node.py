@@ -15,7 +15,7 @@ from timar_msgs.action import Speak
 
 from timar_audio.loudspeaker import Loudspeaker
 from timar_audio.playback_component import PlaybackComponent
-from timar_audio.speech import Outcome, Spoken
+from timar_audio.speech import SpeechOutcome, Spoken
 from timar_audio.subscribers import StartCondition
 
 _FEEDBACK_S = 0.1
@@ -58,12 +58,11 @@ class PlaybackNode(ComponentNode):
             self._join()
             return
         wanted = {
-            "agent/audio": (self.publisher_of("agent/audio"), self.config.wait_for_subscribers),
+            "agent/audio": (self.publishers_by_topic["agent/audio"], self.config.wait_for_subscribers),
             "agent/audio_planned": (
-                self.publisher_of("agent/audio_planned"),
-                self.config.wait_for_plan_subscribers,
+                self.publishers_by_topic["agent/audio_planned"], self.config.wait_for_plan_subscribers,
             ),
-        }
+        }  # fmt: skip
         self._condition = StartCondition(wanted, self.config.wait_timeout_s, time.monotonic_ns())
         self.create_steady_timer(0.02, self._join_when_received)
 
@@ -92,14 +91,7 @@ class PlaybackNode(ComponentNode):
     # The loudspeaker.
 
     def _open_loudspeaker(self) -> None:
-        config = self.config
-        self._loudspeaker = Loudspeaker(
-            config.device,
-            config.speaker_rate_hz,
-            config.speaker_buffer_ms,
-            self.component.playback,
-            self.host.lock,
-        )
+        self._loudspeaker = Loudspeaker(self.config, self.component.playback, self.host.lock)
         self.get_logger().info(self._loudspeaker.open())
         self.component.playback.has_loudspeaker = True
         self.run_in_thread(self._write_to_loudspeaker, "loudspeaker")
@@ -171,7 +163,7 @@ class PlaybackNode(ComponentNode):
     async def _execute(self, handle: Any) -> Any:
         spoken: Spoken = await self._goals[handle.request.utterance_id][1]
         self._goals.pop(handle.request.utterance_id, None)
-        if spoken.outcome is Outcome.FINISHED:
+        if spoken.outcome is SpeechOutcome.FINISHED:
             handle.succeed()
         elif handle.is_cancel_requested:
             handle.canceled()

@@ -1,4 +1,4 @@
-"""Where the user's sound comes from: one interface for microphones and files.
+"""Audio sources: one interface for microphones and files.
 
 A source hands out `Sound` as it comes and says what its own counter showed at which instant. Putting the
 sound on the conversation clock is `timar_audio.capture`'s work.
@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ
 from timar_common.wav import SoundFile
+
+from timar_audio.capture_config import CaptureConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +55,7 @@ class SoundSource(Protocol):
 
 
 class PacedFile:
-    """A file's sound in blocks, each due when its last sample would have been captured. Pure.
+    """A file's sound in blocks, each due when its last sample would have been captured.
 
     Args:
         file: Read forward; after its end follows silence.
@@ -97,38 +99,29 @@ class FileSource:
     """A sound file as if a microphone heard it, in real time, followed by silence.
 
     Args:
-        path: The file.
-        block_samples: Length of a block [samples].
-        channel: Which channel, counted from 0; -1 mixes all.
+        config: Which file and channel, and the length of a block.
         say: Called once with a sentence for the log when there is something to say.
         clock, sleep: Machine time [ns] and waiting [s]; replaced in tests.
     """
 
     def __init__(
         self,
-        path: str,
-        block_samples: int,
-        channel: int,
+        config: CaptureConfig,
         say: Callable[[str], None],
         *,
         clock: Callable[[], int] = time.monotonic_ns,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._path = path
-        self._block = block_samples
-        self._channel = channel
+        self._config = config
         self._say = say
-        self._clock = clock
-        self._sleep = sleep
+        self._clock, self._sleep = clock, sleep
         self._file: SoundFile | None = None
         self._paced: PacedFile | None = None
         self._has_said_end = False
 
     def open(self) -> str:
         """Open the file; it begins to play with the first `read`."""
-        if not self._path:
-            raise ValueError("source is 'file' but file is empty; give the path of a WAV file as file")
-        self._file = SoundFile(self._path, self._channel)
+        self._file = SoundFile(self._config.file, self._config.channel)
         for warning in self._file.warnings:
             self._say(warning)
         return self._file.description()
@@ -138,7 +131,7 @@ class FileSource:
         if self._file is None:
             raise OSError("the sound file is not open; call open() first")
         if self._paced is None:
-            self._paced = PacedFile(self._file, self._block, self._clock())
+            self._paced = PacedFile(self._file, self._config.block_samples, self._clock())
         self._sleep(max(0.0, (self._paced.next_due_ns - self._clock()) / NS_PER_S))
         sounds = self._paced.take(self._clock())
         if self._paced.has_ended and not self._has_said_end:

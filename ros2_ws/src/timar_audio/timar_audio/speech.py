@@ -1,7 +1,7 @@
-"""What the agent is to say: a file, or the utterances of a synthesiser as they come. Pure.
+"""Speech sources of playback: a file, a synthesiser's utterances as they come, or an extension.
 
 Utterances are spoken one after the other, in the order in which they were opened. A synthesiser is faster
-than real time; how much more is wanted is always known, and what comes beyond is refused.
+than real time; how much more is wanted is always known, and what comes beyond is rejected.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from timar_audio.playback_config import PlaybackConfig
 
 MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 192_000
 _REMEMBERED = 256
-_NO_SOUND = np.zeros(0, np.int16)
 
 
 class SpeechSource:
@@ -89,7 +88,7 @@ class FileSpeech(SpeechSource):
         self._file.close()
 
 
-class Outcome(enum.IntEnum):
+class SpeechOutcome(enum.IntEnum):
     """As in timar_msgs/Speak."""
 
     FINISHED = 0
@@ -103,7 +102,7 @@ class Spoken:
     """An utterance that is over."""
 
     utterance_id: str
-    outcome: Outcome
+    outcome: SpeechOutcome
     samples_heard: int
     """At 16 kHz, what left the loudspeaker."""
     message: str = ""
@@ -125,7 +124,8 @@ class _Utterance:
         """How much of it has come [samples]."""
         self._rate_hz = 0
         self._resampler: ToConversationRate | None = None
-        self._parts: collections.deque[npt.NDArray[np.int16]] = collections.deque()
+        self._sound = np.zeros(0, np.int16)
+        """What was not heard yet, from `_first` on [samples]."""
         self._first = 0
 
     @property
@@ -143,29 +143,22 @@ class _Utterance:
                 "one utterance has one rate"
             )
         sound = self._resampler.push(int16_to_float(samples), is_last=is_last)
-        if sound.size:
-            self._parts.append(sound)
-            self.end += sound.size
+        self._sound = np.concatenate([self._sound, sound])
+        self.end += sound.size
         self.is_complete = is_last
 
     def read(self, first: int, samples: int) -> npt.NDArray[np.int16]:
-        """Return up to so many samples from a place in the utterance on."""
-        out, place = [_NO_SOUND], self._first
-        for part in self._parts:
-            low, high = max(first, place), min(first + samples, place + part.size)
-            if low < high:
-                out.append(part[low - place : high - place])
-            place += part.size
-        return np.concatenate(out)
+        """Return up to so many samples from a position in the utterance on."""
+        return self._sound[first - self._first :][:samples]
 
-    def forget_before(self, place: int) -> None:
-        """Let go of what can no longer be asked for."""
-        while self._parts and self._first + self._parts[0].size <= place:
-            self._first += self._parts.popleft().size
+    def forget_before(self, position: int) -> None:
+        """Release what can no longer be asked for."""
+        self._sound = self._sound[position - self._first :]
+        self._first = position
 
 
 @dataclasses.dataclass
-class _Segment:
+class _PlannedRun:
     """A planned run of an utterance."""
 
     first_sample: int
@@ -197,7 +190,7 @@ class SpeechQueue(SpeechSource):
         self._patience_ns = round(patience_s * NS_PER_S)
         self._max_utterances = max_utterances
         self._queue: collections.deque[_Utterance] = collections.deque()
-        self._segments: collections.deque[_Segment] = collections.deque()
+        self._segments: collections.deque[_PlannedRun] = collections.deque()
         self._over: collections.deque[str] = collections.deque(maxlen=_REMEMBERED)
         self._spoken: list[Spoken] = []
 
@@ -272,7 +265,7 @@ class SpeechQueue(SpeechSource):
             goes_on = utterance.is_running and planned_end >= earliest_sample - samples
             first = planned_end if goes_on else max(planned_end, earliest_sample)
             chunk = utterance.read(utterance.cursor, samples)
-            self._segments.append(_Segment(first, chunk.size, utterance.cursor, utterance))
+            self._segments.append(_PlannedRun(first, chunk.size, utterance.cursor, utterance))
             utterance.cursor += chunk.size
             utterance.is_running = True
             return first, chunk
@@ -289,7 +282,7 @@ class SpeechQueue(SpeechSource):
     def interrupt(self, from_sample: int) -> None:
         """End everything that is said or waits; what is planned before the sample will still be heard."""
         for utterance in list(self._queue):
-            self._end(utterance, Outcome.INTERRUPTED, from_sample)
+            self._end(utterance, SpeechOutcome.INTERRUPTED, from_sample)
 
     def planned_from(self, utterance_id: str) -> int | None:
         """Return where an utterance's planned and unheard sound begins, None if there is none [samples]."""
@@ -300,7 +293,7 @@ class SpeechQueue(SpeechSource):
         """End one utterance; what others had planned at and after the sample is planned again [samples]."""
         utterance = self._find(utterance_id)
         if utterance is not None:
-            self._end(utterance, Outcome.CANCELED, from_sample)
+            self._end(utterance, SpeechOutcome.CANCELED, from_sample)
             self._take_back(from_sample)
 
     def fail(self, utterance_id: str, message: str) -> None:
@@ -308,7 +301,7 @@ class SpeechQueue(SpeechSource):
         utterance = self._find(utterance_id)
         if utterance is not None:
             planned = [s.first_sample + s.samples for s in self._segments if s.utterance is utterance]
-            self._end(utterance, Outcome.FAILED, max(planned, default=0), message)
+            self._end(utterance, SpeechOutcome.FAILED, max(planned, default=0), message)
 
     def expire(self, now_ns: int) -> None:
         """Fail utterances to which nothing more comes."""
@@ -371,9 +364,11 @@ class SpeechQueue(SpeechSource):
         planned = {id(segment.utterance) for segment in self._segments}
         for utterance in [u for u in self._queue if u.is_complete and not u.waiting]:
             if id(utterance) not in planned:
-                self._close(utterance, Outcome.FINISHED, utterance.samples_heard, "")
+                self._close(utterance, SpeechOutcome.FINISHED, utterance.samples_heard, "")
 
-    def _end(self, utterance: _Utterance, outcome: Outcome, from_sample: int, message: str = "") -> None:
+    def _end(
+        self, utterance: _Utterance, outcome: SpeechOutcome, from_sample: int, message: str = ""
+    ) -> None:
         """Close an utterance; of its planned sound what lies before the sample counts as heard."""
         heard = utterance.samples_heard
         for segment in self._segments:
@@ -382,14 +377,14 @@ class SpeechQueue(SpeechSource):
         self._segments = collections.deque(s for s in self._segments if s.utterance is not utterance)
         self._close(utterance, outcome, heard, message)
 
-    def _close(self, utterance: _Utterance, outcome: Outcome, heard: int, message: str) -> None:
+    def _close(self, utterance: _Utterance, outcome: SpeechOutcome, heard: int, message: str) -> None:
         self._queue.remove(utterance)
         self._over.append(utterance.id)
         self._spoken.append(Spoken(utterance.id, outcome, heard, message))
 
     def _take_back(self, from_sample: int) -> None:
         """Let what other utterances had planned at and after a sample be planned again."""
-        kept: collections.deque[_Segment] = collections.deque()
+        kept: collections.deque[_PlannedRun] = collections.deque()
         for segment in self._segments:
             stays = max(0, min(segment.samples, from_sample - segment.first_sample))
             if stays < segment.samples:

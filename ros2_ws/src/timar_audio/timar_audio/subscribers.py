@@ -1,4 +1,4 @@
-"""Start condition of a file: that whoever is to receive a conversation from its first sample is there."""
+"""Start condition of a file: all who are to receive it from its first sample have subscribed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Both voices from blocks of sound to voice activity, speech turns and the floor. Pure."""
+"""Voice activity, speech turns and floor from both speakers' audio blocks, in the order of the clock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from timar_common.clock import SAMPLE_RATE_HZ, SAMPLES_PER_MS
 
 from timar_audio.activity import Activity, SpeakerActivity
 from timar_audio.end_of_turn import LONGEST_HEARD_S, EndOfTurn
-from timar_audio.floor import FloorChange, Speaker, TurnEvent, TurnRules
+from timar_audio.floor import FloorDecision, Speaker, TurnEvent, TurnRules
 from timar_audio.levels import SILENCE_DBFS
 from timar_audio.turns_config import TurnsConfig
 
@@ -22,7 +22,7 @@ class Decisions:
 
     activity: list[tuple[Speaker, Activity]] = dataclasses.field(default_factory=list)
     events: list[TurnEvent] = dataclasses.field(default_factory=list)
-    floor: list[FloorChange] = dataclasses.field(default_factory=list)
+    floor: list[FloorDecision] = dataclasses.field(default_factory=list)
 
 
 class Turns:
@@ -53,21 +53,21 @@ class Turns:
         first_sample: int,
         samples: npt.NDArray[np.int16],
         filled_samples: int = 0,
-        floor_dbfs: float = SILENCE_DBFS,
+        noise_floor_dbfs: float = SILENCE_DBFS,
     ) -> Decisions:
         """Take a block of one voice in.
 
         Args:
             speaker: Whose.
-            first_sample: Place of its first sample on the conversation clock, >= 0.
+            first_sample: Position of its first sample on the conversation clock, >= 0.
             samples: (n,) int16, at most a second.
             filled_samples: How many of them are silence that stands for lost sound.
-            floor_dbfs: What is not louder is noise of the head's own motion [dBFS].
+            noise_floor_dbfs: What is not louder is noise of the head's own motion [dBFS].
 
         Raises:
             ValueError: The block cannot be placed; see `SampleStream.push`.
         """
-        frames = self.voices[speaker].push(first_sample, samples, filled_samples, floor_dbfs)
+        frames = self.voices[speaker].push(first_sample, samples, filled_samples, noise_floor_dbfs)
         decisions = Decisions(activity=[(speaker, frame) for frame in frames])
         if frames:
             self._waiting[speaker].extend(frames)
@@ -85,8 +85,8 @@ class Turns:
             decisions.floor.append(self.rules.floor)
         return decisions
 
-    def anew(self) -> Turns:
-        """Return new ears for a counter that begins anew; speech turns are counted on."""
+    def restarted(self) -> Turns:
+        """Return new ears for a counter that restarts; speech turns are counted on."""
         turns = Turns(self.config, self._model)
         turns.rules.count_on_from(self.rules)
         return turns

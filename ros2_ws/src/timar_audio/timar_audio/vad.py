@@ -1,4 +1,4 @@
-"""Voice activity detectors behind one interface: a frame of sound in, the probability of speech out."""
+"""Voice activity detectors (WebRTC, Silero): a frame of audio in, the probability of speech out."""
 
 from __future__ import annotations
 

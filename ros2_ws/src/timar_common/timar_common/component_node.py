@@ -15,6 +15,7 @@ from timar_common.base_node import BaseNode, message_type, qos_of
 from timar_common.component import Component
 from timar_common.diagnostics import Level, Report
 from timar_common.hosting import ComponentHost
+from timar_common.jobs import RealTime
 from timar_common.topics import TOPICS
 
 _THROTTLE_S = 5.0
@@ -33,6 +34,8 @@ class ComponentNode(BaseNode):
     """Run a component as a lifecycle node; messages stay serialized up to the component's border."""
 
     component_type: ClassVar[type[Component]]
+    work_clock: RealTime | None = None
+    """Time of the component's long work; the machine's unless a test gives another."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -50,7 +53,7 @@ class ComponentNode(BaseNode):
     def build(self) -> None:
         """Make the component, its topics, timer and services."""
         self.component = self.make_component()
-        self.host = ComponentHost(self.component, _NodeClock(self), self._publish, self._log)
+        self.host = ComponentHost(self.component, _NodeClock(self), self._publish, self._log, self.work_clock)
         self.publishers_by_topic = {
             topic: self.create_topic_publisher(topic) for topic in self.component.outputs
         }
@@ -91,10 +94,6 @@ class ComponentNode(BaseNode):
             message_type(topic.type_name), topic.name, deliver, qos_of(topic), raw=True
         )
         self._owned.append((self.destroy_subscription, subscription))
-
-    def publisher_of(self, topic_name: str) -> Any:
-        """Return the publisher of an output of the component."""
-        return self._publishers_by_topic[topic_name]
 
     def _publish(self, topic: str, data: bytes) -> None:
         self.publishers_by_topic[topic].publish(data)

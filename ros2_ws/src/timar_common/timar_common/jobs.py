@@ -110,6 +110,7 @@ class JobWorker:
         self._queue = JobQueue(component.queue_capacity)
         self._changed = threading.Condition()
         self._is_closing = self._is_broken = False
+        self._is_idle = True
         self._failure: JobFailure | None = None
         self._thread = threading.Thread(target=self._loop, name=f"{component.NAME} worker", daemon=True)
 
@@ -126,6 +127,11 @@ class JobWorker:
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
+
+    def wait_until_idle(self, timeout_s: float = 10.0) -> bool:
+        """Wait until no job waits or is carried out; return False when the time was not enough."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._is_idle and not self._queue, timeout_s)
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Finish the job at hand, leave out the rest, end the thread; safe more than once.
@@ -180,8 +186,10 @@ class JobWorker:
 
     def _next(self) -> Job | None:
         with self._changed:
-            while not self._queue and not self._is_closing:
-                self._changed.wait()
+            self._is_idle = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._queue or self._is_closing)
+            self._is_idle = False
             return None if self._is_closing else self._queue.pop()
 
     def _fail(self, error: Exception) -> None:

@@ -46,7 +46,7 @@ class TrajectoryController:
         self._follower: TrajectoryFollower | None = None
         self._stop: StopSequence | None = None
         self._effort = 0.0
-        self._is_stop_wanted = self._is_resume_wanted = False
+        self._is_stop_wanted = self._is_resume_wanted = self._is_resuming = False
         self._positions: Array = np.zeros(len(setup.driver.joint_names))
         self._velocities: Array = np.zeros(len(setup.driver.joint_names))
         self._measured = Measurement(self._positions, self._velocities)
@@ -103,7 +103,8 @@ class TrajectoryController:
     def stop(self, cause: str) -> None:
         """Stop as the robot's category says."""
         with self._lock:
-            if self.phase is Phase.FOLLOWING:
+            self._is_resume_wanted = False
+            if self.phase is Phase.FOLLOWING or self._is_resuming:
                 self._is_stop_wanted, self.cause = True, cause
 
     def resume(self) -> bool:
@@ -147,7 +148,7 @@ class TrajectoryController:
 
     def _obey(self, now_ns: int) -> None:
         with self._lock:
-            wants_resume, self._is_resume_wanted = self._is_resume_wanted, False
+            self._is_resuming, self._is_resume_wanted = self._is_resume_wanted, False
             wants_stop, self._is_stop_wanted = self._is_stop_wanted, False
             if wants_stop and self.phase is Phase.FOLLOWING:
                 self._stop = StopSequence(
@@ -159,8 +160,11 @@ class TrajectoryController:
                     now_ns,
                 )
                 self.phase = Phase.STOPPING
-        if wants_resume:
-            self.start(now_ns)
+        if self._is_resuming:
+            try:
+                self.start(now_ns)
+            finally:
+                self._is_resuming = False
 
     def _command(self, now_ns: int) -> None:
         if self.phase is Phase.STOPPING and self._stop is not None:

@@ -75,7 +75,7 @@ class BagHost:
             if component.tick_s is not None:
                 period_ns = round(component.tick_s * 1e9)
                 self._timers.append(_Timer(component, now_ns + period_ns, period_ns))
-            self._take(component, component.start(now_ns), now_ns)
+            self.take(component, component.start(now_ns), now_ns)
 
     def deliver(self, topic: str, message: Message, now_ns: int) -> None:
         """Let time pass to now, and give a message to the components that read its topic."""
@@ -84,31 +84,36 @@ class BagHost:
 
     def advance(self, until_ns: int) -> None:
         """Let time pass: ticks that are due and work that is finished by then [ns]."""
-        while True:
-            # Work that ends at the instant of a tick ends before it.
-            worker_ns, worker = min(
-                ((event_ns, worker) for event_ns, worker in self._work_events()),
-                key=lambda event: event[0],
-                default=(until_ns + 1, None),
-            )
-            timer = min(self._timers, key=lambda timer: timer.next_ns, default=None)
-            timer_ns = until_ns + 1 if timer is None else timer.next_ns
-            if min(worker_ns, timer_ns) > until_ns:
-                return
-            if worker is not None and worker_ns <= timer_ns:
-                self._step(worker)
-            elif timer is not None:
-                timer.next_ns += timer.period_ns
-                self._take(timer.component, timer.component.tick(timer_ns), timer_ns)
+        while (event := self._next_event(until_ns)) is not None:
+            if isinstance(event, VirtualWorker):
+                self._step(event)
+            else:
+                at_ns = event.next_ns
+                event.next_ns += event.period_ns
+                self.take(event.component, event.component.tick(at_ns), at_ns)
+
+    def _next_event(self, until_ns: int) -> VirtualWorker | _Timer | None:
+        """Return what happens first, if it is due; work that ends at the instant of a tick comes first."""
+        first_ns = until_ns + 1
+        first: VirtualWorker | _Timer | None = None
+        for worker in self._workers.values():
+            event_ns = worker.next_event_ns()
+            if event_ns is not None and event_ns < first_ns:
+                first_ns, first = event_ns, worker
+        for timer in self._timers:
+            if timer.next_ns < first_ns:
+                first_ns, first = timer.next_ns, timer
+        return first
 
     def finish(self, now_ns: int) -> None:
         """Finish all work that waits, however long it takes, and deactivate every component."""
         self.advance(now_ns)
-        while (event := next(self._work_events(), None)) is not None:
-            now_ns = max(now_ns, event[0])
-            self._step(event[1])
+        for worker in self._workers.values():
+            while (event_ns := worker.next_event_ns()) is not None:
+                now_ns = max(now_ns, event_ns)
+                self._step(worker)
         for component in self.components:
-            self._take(component, component.stop(now_ns), now_ns)
+            self.take(component, component.stop(now_ns), now_ns)
 
     def issues(self) -> list[str]:
         """Return one sentence for each kind of message that was rejected and each warning."""
@@ -117,12 +122,6 @@ class BagHost:
             for topic, count in self.rejections.items()
         ]
         return found + [f"{text}{f' ({n} times)' if n > 1 else ''}" for text, n in self.warnings.items()]
-
-    def _work_events(self) -> Iterator[tuple[int, VirtualWorker]]:
-        for worker in self._workers.values():
-            event_ns = worker.next_event_ns()
-            if event_ns is not None:
-                yield event_ns, worker
 
     def _step(self, worker: VirtualWorker) -> None:
         finished = worker.take_step()
@@ -138,9 +137,10 @@ class BagHost:
                 self.rejections[topic] += 1
                 self.first_rejection.setdefault(topic, " ".join(str(error).split()))
                 continue
-            self._take(component, outputs, now_ns)
+            self.take(component, outputs, now_ns)
 
-    def _take(self, component: Component, outputs: Iterable[Output], now_ns: int) -> None:
+    def take(self, component: Component, outputs: Iterable[Output], now_ns: int) -> None:
+        """Take what a component brought, also of what its device did, and hand out its work."""
         for output in outputs:
             self._emit(output, now_ns)
         worker = self._workers.get(id(component))
