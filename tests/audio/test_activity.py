@@ -153,7 +153,7 @@ def test_lost_sound_is_heard_as_silence_of_its_length():
     with_silence = voice_of_levels()
     wanted = pushed(with_silence, [(0, loud), (3200, np.zeros(9600, np.int16)), (12_800, loud)])
     assert found == wanted
-    assert lossy.counters.lost == 9600
+    assert lossy.stream.counters.lost == 9600
     assert [f.change for f in found if f.change] == [Started(0), Stopped(3200), Started(12_800)]
 
 
@@ -164,7 +164,7 @@ def test_sound_that_comes_twice_or_late_changes_nothing():
     found = pushed(doubled, [block for pair in zip(blocks, blocks, strict=True) for block in pair])
     found += doubled.push(640, SOUND[640:960])
     assert found == wanted
-    assert doubled.counters.repeated == 32_320
+    assert doubled.stream.counters.repeated == 32_320
 
 
 def test_a_long_hole_is_heard_whole_with_bounded_memory():

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from timar_bag.motion_player import MotionPlayer, MotionPlayerConfig, SeenFrames, load_motion
+from timar_bag.motion_player import MotionPlayer, MotionPlayerConfig, load_motion
+from timar_bag.motion_player_component import MotionPlayerComponent
+from timar_common.messages import Header, new
 from timar_common.motion_file import MotionTrack, read_motion, write_motion
+from timar_common.user_motion import user_motion_from
 
 FRAME, BLOCK = 640, 320
 CLIP = "xkHwlcDSOjc_sub_video_109_000_speaker1.npz"
@@ -20,20 +23,39 @@ def track(frames: int = 50) -> MotionTrack:
     return MotionTrack(motion, rng.random((frames, 3)) < 0.9)
 
 
-def played(player: MotionPlayer, firsts: range | list[int]) -> list[tuple[int, SeenFrames]]:
+def played(player: MotionPlayer, firsts: range | list[int]) -> list[tuple[int, range]]:
     """Hear blocks and return what was told, each with the sample until which was heard."""
     return [(first + BLOCK, run) for first in firsts for run in player.append(first, BLOCK)]
 
 
 @pytest.mark.parametrize("run_frames", [1, 3, 5])
-def test_every_frame_is_told_once_in_order_as_it_stands_in_the_file(run_frames: int):
+def test_every_frame_is_published_once_in_order(run_frames: int):
     whole = track(50)
     player = MotionPlayer(whole, MotionPlayerConfig(run_frames=run_frames))
     told = [run for _, run in played(player, range(0, 60 * FRAME, BLOCK))]
-    assert [run.first_frame for run in told] == list(range(0, 50, run_frames))
-    np.testing.assert_array_equal(np.concatenate([run.motion for run in told]), whole.vector)
-    np.testing.assert_array_equal(np.concatenate([run.valid for run in told]), whole.valid)
+    assert [run.start for run in told] == list(range(0, 50, run_frames))
+    assert [frame for run in told for frame in run] == list(range(50))
     assert player.frames_published == 50
+
+
+@pytest.mark.parametrize("run_frames", [1, 3])
+def test_published_motion_is_as_it_stands_in_the_file(run_frames: int, tmp_path: Path):
+    whole = track(50)
+    write_motion(tmp_path / "user.npz", whole)
+    component = MotionPlayerComponent(
+        MotionPlayerConfig(file=str(tmp_path / "user.npz"), run_frames=run_frames)
+    )
+    published = []
+    for first in range(0, 60 * FRAME, BLOCK):
+        header = Header(first * 62_500, "microphone")
+        block = new("AudioChunk", header=header, first_sample=first, samples=np.zeros(BLOCK, np.int16))
+        published += [output.message for output in component.handle("user/audio", block, 0)]
+    motion, valid = (np.concatenate(rows) for rows in zip(*map(user_motion_from, published), strict=True))
+    np.testing.assert_array_equal(valid, whole.valid)
+    seen = np.repeat(whole.valid, (50, 3, 3), axis=1)
+    np.testing.assert_array_equal(motion[seen], whole.vector[seen])
+    assert [message.first_frame for message in published] == list(range(0, 50, run_frames))
+    assert all(message.header.stamp == message.first_frame * 40_000_000 for message in published)
 
 
 @pytest.mark.parametrize("delay_ms", [0, 20, 100])
@@ -43,7 +65,7 @@ def test_no_frame_is_told_before_its_delay_is_over_nor_before_its_first_sample(
 ):
     player = MotionPlayer(track(), MotionPlayerConfig(delay_ms=delay_ms, run_frames=run_frames))
     for heard_until, run in played(player, range(0, 60 * FRAME, BLOCK)):
-        last = run.first_frame + len(run.motion) - 1
+        last = run[-1]
         assert heard_until >= last * FRAME + delay_ms * 16
         assert heard_until > last * FRAME
 
@@ -51,7 +73,7 @@ def test_no_frame_is_told_before_its_delay_is_over_nor_before_its_first_sample(
 def test_a_frame_is_there_before_its_sound_is_whole_so_that_the_turn_which_ends_with_it_has_it():
     player = MotionPlayer(track(), MotionPlayerConfig())
     for heard_until, run in played(player, range(0, 50 * FRAME, BLOCK)):
-        assert heard_until < (run.first_frame + 1) * FRAME
+        assert heard_until < (run.start + 1) * FRAME
 
 
 def test_repeated_blocks_tell_nothing_again():
@@ -62,7 +84,7 @@ def test_repeated_blocks_tell_nothing_again():
 def test_frames_of_a_long_gap_are_left_out_and_counted():
     player = MotionPlayer(track(500), MotionPlayerConfig(catch_up_s=1.0))
     played(player, [0])
-    told = [run.first_frame for _, run in played(player, [200 * FRAME])]
+    told = [run.start for _, run in played(player, [200 * FRAME])]
     assert told == list(range(176, 201))
     assert player.frames_left_out == 175
 
@@ -71,7 +93,7 @@ def test_a_counter_that_begins_anew_begins_the_motion_anew():
     player = MotionPlayer(track(), MotionPlayerConfig())
     played(player, range(0, 10 * FRAME, BLOCK))
     player.restart()
-    assert [run.first_frame for _, run in played(player, [0, 320, 640])] == [0, 1]
+    assert [run.start for _, run in played(player, [0, 320, 640])] == [0, 1]
 
 
 def test_impossible_block_is_refused():

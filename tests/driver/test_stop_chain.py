@@ -137,6 +137,7 @@ def test_a_head_that_cannot_park_keeps_its_torque_and_says_which_joint(moving):
     assert "not parked: pan stands" in stage.drive.fault
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_a_lost_servo_makes_the_others_stop_by_the_category(moving, category):
     stage = moving(category)

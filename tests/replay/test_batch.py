@@ -83,23 +83,42 @@ def test_results_are_one_table_of_parquet(bags: Path, by_one: Path, settings: Re
     assert all(row["turns"] == 15 for row in rows)
 
 
+def session_of(leader: int) -> list[int]:
+    """Return the processes that still live in a session."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == leader and fields[0] != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
 @pytest.mark.slow
-def test_a_killed_run_goes_on_where_it_was(
-    bags: Path, by_one: Path, settings: ReplaySettings, tmp_path: Path
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda one: one.name)
+def test_a_killed_run_leaves_no_worker_and_goes_on_where_it_was(
+    bags: Path, by_one: Path, settings: ReplaySettings, tmp_path: Path, number: signal.Signals
 ):
     command = [sys.executable, "-m", "timar_common.cli", "replay", str(bags), "--out", str(tmp_path)]
-    command += ["--no-report"]
+    command += ["--no-report", "--workers", "2"]
     for name in ("model", "engine", "warmup_turns", "preview_frames", "steps"):
         command += ["--set", f"inference.{name}={getattr(settings.inference, name)}"]
-    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    first = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     try:
         deadline_s = time.monotonic() + PATIENCE_S
         while not list(tmp_path.rglob("source.json")):
             assert first.poll() is None
             assert time.monotonic() < deadline_s
             time.sleep(0.01)
-        first.send_signal(signal.SIGKILL)
-        first.wait(10)
+        first.send_signal(number)
+        first.wait(PATIENCE_S)
+        while session_of(first.pid):  # Two workers and their server stayed, and went on writing.
+            assert time.monotonic() < deadline_s, session_of(first.pid)
+            time.sleep(0.05)
         done_before = len(list(tmp_path.rglob("source.json")))
         second = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     finally:

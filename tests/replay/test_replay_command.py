@@ -96,6 +96,7 @@ def test_scenario_with_a_slip_is_refused_with_its_file(text: str, said: str, tmp
     assert "mine.yaml" in str(error.value)
 
 
+@pytest.mark.slow
 def test_scenario_fails_by_its_own_threshold(small_model: Path, tmp_path: Path):
     for name, condition in (("calm", "late_turns > 0"), ("strict", "turns > 1")):
         (tmp_path / f"{name}.yaml").write_text(
@@ -105,6 +106,7 @@ def test_scenario_fails_by_its_own_threshold(small_model: Path, tmp_path: Path):
     assert {outcome.name: outcome.failures for outcome in outcomes} == {"calm": [], "strict": ["turns > 1"]}
 
 
+@pytest.mark.slow
 def test_command_ends_with_1_when_a_condition_holds_and_2_when_it_cannot_be_told(
     small_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

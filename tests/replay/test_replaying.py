@@ -84,6 +84,7 @@ def test_inputs_are_carried_over_as_they_were(bag: Path, replayed: Path):
         assert before == after, topic
 
 
+@pytest.mark.slow
 def test_following_the_log_of_a_replay_gives_the_same_motion_and_log(
     replayed: Path, settings: ReplaySettings, runtime: Runtime, tmp_path: Path
 ):
@@ -98,6 +99,7 @@ def test_following_the_log_of_a_replay_gives_the_same_motion_and_log(
     assert made[0] == made[1]
 
 
+@pytest.mark.slow
 def test_following_with_another_seed_is_told_to_differ(
     replayed: Path, settings: ReplaySettings, runtime: Runtime, tmp_path: Path
 ):
@@ -138,6 +140,7 @@ SAID = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(DAMAGES))
 def test_damaged_bag_is_replayed_as_far_as_it_goes_and_its_losses_are_said(
     name: str, bag: Path, settings: ReplaySettings, runtime: Runtime, tmp_path: Path
@@ -225,6 +228,7 @@ def long_replay(settings: ReplaySettings, runtime: Runtime, tmp_path_factory: py
     return folder
 
 
+@pytest.mark.slow
 def test_comparing_a_run_with_itself_finds_nothing(long_replay: Path):
     compared = compare_runs(long_replay / "a", long_replay / "a")
     assert compared.worse == []

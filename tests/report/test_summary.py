@@ -225,6 +225,7 @@ def test_cpu_use_comes_from_the_caller_or_from_the_run_file(make_bag, tmp_path: 
         summarize(bag, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "topic",
     ["user/audio", "user/audio_raw", "agent/audio", "turn_log", "agent/motion", "joint_trajectory",

@@ -322,6 +322,7 @@ WILD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WILD)
 def test_no_motion_breaks_a_limit(make_puppet, kind):
     """The puppet checks every instant of every plan; twenty thousand frames of each kind."""

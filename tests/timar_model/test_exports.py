@@ -29,6 +29,7 @@ def folder(tmp_path_factory, network):
     return path
 
 
+@pytest.mark.slow
 def test_exported_graph_over_fifty_turns_equals_torch(folder, talk):
     model = load_model(folder)
     exact, found = (model.session(name, seed=2) for name in ("torch", "onnx"))
@@ -105,6 +106,7 @@ def summary(motion):
     return np.array(values)
 
 
+@pytest.mark.slow
 def test_int8_of_the_shipped_model_differs_by_less_than_another_seed(tmp_path, make_talk):
     """Trained weights, the same noise: int8 may not matter more than which noise was drawn."""
     import shutil
@@ -204,6 +206,7 @@ def unknown(graph):
     graph.graph.node[0].op_type = "Shell"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change", [outside, absolute, linked, beyond, unknown], ids=lambda change: change.__name__
 )
@@ -221,6 +224,7 @@ def test_hostile_graph_is_refused_in_one_sentence(change, tmp_path, network):
         load_model(path).session(engine="onnx")
 
 
+@pytest.mark.slow
 def test_graph_of_noise_is_refused(tmp_path, network):
     path = tmp_path / "model"
     save_model(path, network)

@@ -64,6 +64,7 @@ def open_with(engine, **sampling):
     return Session(engine, features, MotionStatistics(), SamplingConfig(**sampling), rollback_turns=5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window_turns", [4, 3, 2, 1])
 def test_reanchored_window_equals_the_released_code_with_that_shorter_window(
     window_turns, published, engine_name, engine_of, talk
@@ -120,6 +121,7 @@ def test_turn_of_another_length_is_refused(open_published, talk):
         session.step(**{**talk.turn(session, 5), "agent_speech": np.zeros(3 * 640, np.float32)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["published", "streaming"])
 def test_session_of_many_turns_keeps_no_more_than_one_of_few(kind, open_published, open_session, talk):
     session = open_published() if kind == "published" else open_session()

@@ -86,6 +86,7 @@ def one_pass(network, session, talk, lengths, motion, noise):
     return stats.restore(torch.cat(parts).numpy())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LENGTHS)
 def test_turn_by_turn_equals_one_pass_past_the_window(name, network, talk, open_session):
     lengths, session = LENGTHS[name], open_session()
@@ -105,6 +106,7 @@ def test_without_past_frames_turn_by_turn_equals_one_pass(talk, open_session, ma
     np.testing.assert_allclose(np.concatenate(motion), whole, rtol=0, atol=5e-5)
 
 
+@pytest.mark.slow
 def test_ring_grows_for_short_turns_and_then_stays(talk, open_session):
     session = open_session()
     run(session, talk, [1] * 80)
@@ -316,6 +318,7 @@ def test_guidance_of_one_is_none_and_more_moves_away_from_the_unconditional(talk
     assert np.abs(more - plain).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_later_passes_that_see_drawn_frames_draw_others(talk, open_session, make_network):
     noise, used = draw_noise([5] * 4), make_network()
     blind, seeing = (
@@ -347,6 +350,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BAD)
 def test_bad_turn_is_refused_and_the_session_stays_as_it_was(name, talk, open_session):
     changes, message = BAD[name]

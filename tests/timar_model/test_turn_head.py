@@ -191,6 +191,7 @@ def test_what_was_shown_reaches_the_head_but_not_the_backbone(drawing):
     assert losses[0] != losses[1]
 
 
+@pytest.mark.slow
 def test_temperature_zero_is_the_same_for_every_seed_and_one_is_not(drawing, talk, engine_of, engine_name):
     def drawn(seed, temperature):
         options = dataclasses.replace(drawing.config.sampling, temperature=temperature)

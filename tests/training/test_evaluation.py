@@ -78,6 +78,7 @@ def test_every_baseline_goes_through_the_evaluator(corpus, name):
     assert set(result["clips"]) == {"clip2", "clip3"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["timar", "timar-mlp-head", "timar-full-attention", "dualtalk"])
 def test_every_network_goes_through_the_evaluator(corpus, model_of, architecture):
     changes = {"past_frames": 0} if architecture == "timar-full-attention" else {}
@@ -242,6 +243,7 @@ def test_robustness_is_a_curve_for_each_kind_of_burst(corpus):
     assert still[0]["mean"]["mse_jaw"] == still[1]["mean"]["mse_jaw"]
 
 
+@pytest.mark.slow
 def test_the_command_writes_settings_table_and_plots(corpus, model_of, tmp_path):
     folder = model_of()
     (corpus / "manifest.json").write_text(json.dumps({"kind": "SYNTHETIC"}))
@@ -269,6 +271,7 @@ def test_the_command_writes_settings_table_and_plots(corpus, model_of, tmp_path)
     assert (out / "scores.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turn_frames", [None, 8])
 def test_clips_made_together_are_those_made_alone(corpus, model_of, turn_frames):
     """Sixteen clips share each pass; the shorter ones go on in silence, of which nothing may be seen."""

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from timar_common.clock import SAMPLE_RATE_HZ, SAMPLES_PER_MS
 from timar_common.config import check, number
-from timar_common.stream import SampleStream, StreamCounters
+from timar_common.stream import SampleStream
 
 from timar_audio.levels import SILENCE_DBFS, level_dbfs
 from timar_audio.vad import VoiceDetector
@@ -141,9 +141,9 @@ class SpeakerActivity:
         self._next = 0
 
     @property
-    def counters(self) -> StreamCounters:
-        """What came, was lost and came again."""
-        return self._stream.counters
+    def stream(self) -> SampleStream:
+        """What came, and its counters: received, lost and repeated samples."""
+        return self._stream
 
     @property
     def is_started(self) -> bool:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
+from typing import Any
 
-from timar_audio.blocks import AudioBlock
 from timar_audio.capture import Capture
-from timar_audio.external_audio import Layout, read_layout, read_sound
+from timar_audio.external_audio import read_layout, read_sound
 from timar_audio.floor import Speaker
 from timar_audio.topic_source import TopicSource
 from timar_common.clock import NOMINAL_NS_PER_SAMPLE
-from timar_common.messages import wire_header
+from timar_common.messages import Message, wire_header
 from timar_common.resample import MIX
 
 from timar_bag.bag import BagMessage, BagReader
-from timar_bag.bag_writer import FRAME_IDS, audio_chunk
+from timar_bag.bag_writer import FRAME_IDS
 from timar_bag.recovery import reason_of
 
 SOUND_TYPES = tuple(
@@ -66,64 +67,69 @@ class ExternalSound:
 
     def __init__(self, reader: BagReader, voices: Mapping[str, Speaker], rejected: dict[str, str]) -> None:
         self._voices = voices
-        self._captures = {topic: _TopicCapture(topic, _layout_of(reader, topic)) for topic in voices}
+        self._captures = {topic: _TopicCapture(topic, _reader_of(reader, topic)) for topic in voices}
         self._rejected = rejected
-        self._newest_user: AudioBlock | None = None
+        self._newest_user: tuple[int, int] | None = None
+        """Sample and ROS time [ns] at which the user's newest block begins."""
         self._agent_offset: int | None = None
 
     def read(self, entry: BagMessage) -> Iterator[BagMessage]:
         """Yield what a message of sound becomes: blocks on the conversation's clock."""
         speaker = self._voices[entry.topic]
         try:
-            blocks = self._captures[entry.topic].append(entry)
+            chunks = self._captures[entry.topic].append(entry, FRAME_IDS[speaker])
         except ValueError as error:
             self._rejected.setdefault(entry.topic, reason_of(error))
             return
-        for block in blocks:
+        for chunk in chunks:
+            first, stamp_ns = chunk.first_sample, chunk.header.stamp
             if speaker is Speaker.USER:
-                self._newest_user = block
-            first = block.first_sample if speaker is Speaker.USER else self._on_user_counter(block)
+                self._newest_user = first, stamp_ns
+            else:
+                first = self._on_user_counter(first, stamp_ns)
             if first is not None:
-                header = wire_header(block.monotonic_ns, FRAME_IDS[speaker])
-                message = audio_chunk(first, block.samples, header, block.filled_samples)
-                yield BagMessage(TARGETS[speaker], entry.receive_ns, message)
+                chunk.first_sample = first
+                chunk.header = wire_header(stamp_ns, chunk.header.frame_id)
+                yield BagMessage(TARGETS[speaker], entry.receive_ns, chunk)
 
-    def _on_user_counter(self, block: AudioBlock) -> int | None:
+    def _on_user_counter(self, first_sample: int, stamp_ns: int) -> int | None:
         """Return where a block of the agent's begins on the user's counter; None before its begin."""
-        user = self._newest_user
-        if user is None:
+        if self._newest_user is None:
             return None
-        apart = round((block.monotonic_ns - user.monotonic_ns) / NOMINAL_NS_PER_SAMPLE)
-        offset = user.first_sample + apart - block.first_sample
+        user_first_sample, user_stamp_ns = self._newest_user
+        apart = round((stamp_ns - user_stamp_ns) / NOMINAL_NS_PER_SAMPLE)
+        offset = user_first_sample + apart - first_sample
         if self._agent_offset is None or abs(offset - self._agent_offset) > APART_SAMPLES:
             self._agent_offset = offset
-        first = block.first_sample + self._agent_offset
+        first = first_sample + self._agent_offset
         return first if first >= 0 else None
 
 
 class _TopicCapture:
     """One topic through the cores of capture, in the bag's time."""
 
-    def __init__(self, topic: str, layout: Layout | None) -> None:
-        self._layout = layout
+    def __init__(self, topic: str, read: Callable[[Any], Any]) -> None:
+        self._read = read
         self._now_ns = 0
         self._source = TopicSource(topic, MIX, EVER_MS, EVER_MS, clock=lambda: self._now_ns)
         self._source.open()
         self._capture = Capture(BLOCK_SAMPLES)
 
-    def append(self, entry: BagMessage) -> list[AudioBlock]:
-        sound = read_sound(entry.message, self._layout)
+    def append(self, entry: BagMessage, frame_id: str) -> list[Message]:
+        sound = self._read(entry.message)
         self._now_ns = entry.receive_ns
         self._source.push(sound, sound.first_ros_ns, entry.receive_ns)
-        return [block for part in self._source.read() for block in self._capture.push(part)]
+        blocks = [block for part in self._source.read() for block in self._capture.push(part)]
+        return [block.message(frame_id) for block in blocks]
 
 
-def _layout_of(reader: BagReader, topic: str) -> Layout | None:
-    """Return what the bytes of a topic mean, from the AudioInfo beside it; None when there is none."""
+def _reader_of(reader: BagReader, topic: str) -> Callable[[Any], Any]:
+    """Return what reads the messages of a topic; the AudioInfo beside it says what plain bytes mean."""
     folder = PurePosixPath(topic).parent
     infos = {
         name
         for name, found in reader.topics.items()
         if found.type_name == INFO_TYPE and PurePosixPath(name).parent == folder
     }
-    return next((read_layout(entry.message) for entry in reader.messages(infos)), None) if infos else None
+    layouts = (read_layout(entry.message) for entry in reader.messages(infos)) if infos else iter(())
+    return functools.partial(read_sound, layout=next(layouts, None))

@@ -8,7 +8,7 @@ from pathlib import Path
 from timar_common.clock import FRAMES_PER_SECOND, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from timar_common.config import check, option
 from timar_common.motion_file import MotionTrack, read_motion
-from timar_common.user_motion import SeenFrames, check_user_motion
+from timar_common.user_motion import check_user_motion
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,12 +55,15 @@ class MotionPlayer:
         """Begin again: the conversation's counter did."""
         self._next_frame = None
 
-    def append(self, first_sample: int, samples: int) -> list[SeenFrames]:
-        """Take in that a block of the user's sound was captured; return the runs known by its end, in order.
+    def append(self, first_sample: int, samples: int) -> list[range]:
+        """Take in that a block of the user's sound was captured.
 
         Args:
             first_sample: Its index on the conversation clock [samples], >= 0.
             samples: Its length [samples], > 0.
+
+        Returns:
+            Runs of frames of the track that are known by its end, in order.
 
         Raises:
             ValueError: There can be no such block; nothing has changed then.
@@ -77,13 +80,12 @@ class MotionPlayer:
         oldest = end_frame - round(self._config.catch_up_s * FRAMES_PER_SECOND)
         self.frames_left_out += max(0, oldest - next_frame)
         next_frame = max(next_frame, oldest)
-        runs = []
+        runs: list[range] = []
         while next_frame < end_frame:
             end = min(next_frame + self._config.run_frames, end_frame)
             if end - next_frame < self._config.run_frames and end < length:
                 break  # The run is not whole yet.
-            part = slice(next_frame, end)
-            runs.append(SeenFrames(next_frame, self._track.vector[part], self._track.valid[part]))
+            runs.append(range(next_frame, end))
             self.frames_published += end - next_frame
             next_frame = end
         self._next_frame = next_frame

@@ -50,10 +50,11 @@ class MotionPlayerComponent(Component):
         if belongs is Belongs.NEW:
             self._player.restart()
         for frames in self._player.append(first, len(message.samples)):
-            distance = SAMPLES_PER_FRAME * frames.first_frame - first
+            distance = SAMPLES_PER_FRAME * frames.start - first
             stamp_ns = first_ns + round(distance * NOMINAL_NS_PER_SAMPLE)
-            motion = user_motion_message(frames.first_frame, frames.motion, frames.valid, stamp_ns)
-            yield Publish("user/motion", motion)
+            rows = slice(frames.start, frames.stop)
+            motion, valid = self._track.vector[rows], self._track.valid[rows]
+            yield Publish("user/motion", user_motion_message(frames.start, motion, valid, stamp_ns))
 
     def report(self) -> Report:
         """Return how far the motion was published."""

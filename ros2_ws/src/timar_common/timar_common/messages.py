@@ -21,6 +21,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from timar_common.suggest import unknown_name
+from timar_common.trajectory_cdr import TrajectoryPoints, serialize_trajectory
 
 PACKAGE = "timar_msgs"
 BASE, NAME, ARRAY, SEQUENCE = 1, 2, 3, 4
@@ -86,7 +87,7 @@ def full_name(type_name: str) -> str:
     return type_name if "/" in type_name else f"{PACKAGE}/msg/{type_name}"
 
 
-def new(type_name: str, types: Typestore | None = None, **fields: Any) -> Message:
+def new(type_name: str, types: Typestore | None = None, /, **fields: Any) -> Message:
     """Return a message; fields that are not given are zero, empty or false.
 
     Args:
@@ -123,7 +124,10 @@ def encode(message: Message, ros_ns: Callable[[int], int]) -> bytes:
     if isinstance(header, Header):
         message.header = wire_header(_stamp_to_send_ns(header, ros_ns), header.frame_id)
     try:
-        return bytes(standard_types().serialize_cdr(message, message.__msgtype__))
+        types = standard_types()
+        if isinstance(getattr(message, "points", None), TrajectoryPoints):
+            return serialize_trajectory(message, types)
+        return bytes(types.serialize_cdr(message, message.__msgtype__))
     finally:
         if isinstance(header, Header):
             message.header = header
@@ -234,8 +238,12 @@ def _field_plan(store: Typestore, kind: Any) -> tuple[Callable[[], Any], Callabl
         dtype = DTYPES[inner[1][0]]
         return functools.partial(np.zeros, length, dtype), functools.partial(np.asarray, dtype=dtype)
     empty, _ = _field_plan(store, inner)
-    return (lambda: [empty() for _ in range(length)]), list
+    return (lambda: [empty() for _ in range(length)]), _as_list
 
 
 def _unchanged(value: Any) -> Any:
     return value
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else list(value)

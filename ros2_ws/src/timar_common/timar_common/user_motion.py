@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import Any
 
@@ -21,18 +20,6 @@ EXPRESSION_LIMIT = 100.0
 """FLAME coefficients stay within about 5; a number beyond this is not a face."""
 ROTATION_LIMIT_RAD = math.pi + 1e-4
 """Half a revolution, with room for float32 rounding."""
-
-
-@dataclasses.dataclass(frozen=True)
-class SeenFrames:
-    """Frames that follow each other and are known now."""
-
-    first_frame: int
-    """On the conversation's frame counter."""
-    motion: npt.NDArray[np.float32]
-    """(n, 56) expression, jaw, neck; anything where it was not seen."""
-    valid: npt.NDArray[np.bool_]
-    """(n, 3) whether expression, jaw and neck were seen."""
 
 
 def user_motion_message(

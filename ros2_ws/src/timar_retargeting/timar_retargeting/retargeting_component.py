@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from timar_common.clock import FRAMES_PER_SECOND
 from timar_common.component import Component, Log, Output, Publish, ServiceReply
 from timar_common.diagnostics import Level, Report
-from timar_common.messages import Header, Message, constants, duration, new, standard_types
-from timar_common.user_motion import MAX_FRAMES_PER_MESSAGE, PARTS
+from timar_common.messages import Header, Message, constants, new, standard_types
+from timar_common.trajectory_cdr import TrajectoryPoints
 from timar_description.find import find_joint_map
 
 from timar_retargeting.config import RetargetingConfig
@@ -151,26 +148,7 @@ class RetargetingComponent(Component):
         )
 
     def _on_motion(self, message: Message, now_ns: int) -> JointPlan | None:
-        if abs(message.fps - FRAMES_PER_SECOND) > 1e-3:
-            raise ValueError(f"fps is {message.fps:g}, expected {FRAMES_PER_SECOND:g}")
-        frames = int(message.frames)
-        if not 1 <= frames <= MAX_FRAMES_PER_MESSAGE:
-            raise ValueError(f"frames is {frames}, expected 1 to {MAX_FRAMES_PER_MESSAGE}")
-        columns = []
-        for name, part in PARTS.items():
-            values, size = getattr(message, name), part.stop - part.start
-            if values.size != frames * size:
-                raise ValueError(f"{name} has {values.size} numbers, expected {frames} frames x {size}")
-            columns.append(values.reshape(frames, size))
-        motion = MotionFrames(
-            message.conversation_id,
-            int(message.first_frame),
-            message.header.stamp,
-            int(message.revision),
-            np.concatenate(columns, axis=1).astype(np.float64),  # (frames, 56)
-            bool(message.is_preview),
-        )
-        return self.core.on_motion(motion, now_ns)
+        return self.core.on_motion(MotionFrames.of(message), now_ns)
 
     def _on_turn_event(self, message: Message, now_ns: int) -> JointPlan | None:
         if message.kind not in (self._constants["START"], self._constants["BARGE_IN"]):
@@ -243,25 +221,9 @@ def trajectory_message(plan: JointPlan, joint_names: tuple[str, ...], start_ns: 
         joint_names: J names.
         start_ns: When the plan begins, CLOCK_MONOTONIC [ns].
     """
-    # Hundreds of points a second: their class is used as it is, and what is equal in all plans is shared.
-    point = standard_types().types["trajectory_msgs/msg/JointTrajectoryPoint"]
-    curve, step_ns = plan.curve, round(plan.step_s * 1e9)
-    rows = zip(*curve, strict=True)
-    points = [
-        point(position, velocity, acceleration, _NO_EFFORT, _time_from_start(k * step_ns))
-        for k, (position, velocity, acceleration) in enumerate(rows)
-    ]
     return new(
         "trajectory_msgs/msg/JointTrajectory",
         header=Header(start_ns),
         joint_names=list(joint_names),
-        points=points,
+        points=TrajectoryPoints(plan.curve, round(plan.step_s * 1e9), standard_types()),
     )
-
-
-_NO_EFFORT = np.zeros(0)
-
-
-@functools.lru_cache(maxsize=4096)
-def _time_from_start(ns: int) -> Any:
-    return duration(ns)
