@@ -143,7 +143,6 @@ CASES: dict[tuple[str, str], Case] = {
     ("retargeting", "by_hand_s"): Case(0.5, change=stops_early),
     ("retargeting", "neutral_neck_rad"): Case((0.1, 0.0, 0.0)),
     ("retargeting", "joint_states_timeout_s"): Case(0.5, change=without_joint_states),
-    ("inference", "lag_zero"): Case("shown_late"),
     ("inference", "window_frames"): Case(25),
     ("inference", "late_policy"): Case("strict", compute_ms=170.0),
     ("inference", "publication_ms"): Case(60.0, compute_ms=70.0),
@@ -161,6 +160,7 @@ ELSEWHERE: dict[tuple[str, str], str] = {
     ("turns", "motion_wait_ms"): "only with motion_noise_file: tests/audio/test_motion_noise.py",
     ("inference", "model"): "other weights: tests/replay/test_replaying.py",
     ("inference", "engine"): "engines agree to rounding by promise: tests/timar_model/test_engines.py",
+    ("inference", "lag_zero"): "of models trained without a user lag: tests/inference/test_lag_zero.py",
     ("inference", "threads"): "changes speed only",
     ("inference", "warmup_turns"): "changes the speed of the first turn only",
     ("inference", "history"): "this small model sees past frames, which only masked history allows",
@@ -217,6 +217,7 @@ def other_values(config: Any, name: str) -> Iterator[Any]:
                 yield type(value)(other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GRAPH)
 def test_every_parameter_counts(name: str, configs: dict[str, Any], recorded: list[Step]) -> None:
     config, without_effect = configs[name], []
