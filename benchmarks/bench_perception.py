@@ -285,7 +285,7 @@ def page(figures: dict) -> list[str]:
             "## Angles",
             "",
             f"{figures['accuracy']['where']}. Portraits on the canonical face, swept ±30° in {SWEEP_S:g} s, "
-            "30 images a second; every frame against the ground truth at its instant, with the filter's delay.",
+            "30 images a second; every frame against the truth at its instant, filter delay included.",
             *harness.table(titles, rows),
             *harness.table(
                 ["jaw drawn [rad]", *(f"{jaw:g}" for jaw in JAWS_RAD)],
