@@ -36,7 +36,6 @@ from timar_perception.face_tracker import FaceTracker  # noqa: E402
 from timar_perception.frame_interpolation import FrameInterpolator  # noqa: E402
 from timar_perception.head_pose import CameraModel, angles_deg  # noqa: E402
 from timar_perception.images import CameraImage  # noqa: E402
-from timar_perception.landmarks import MediaPipeLandmarker, find_model  # noqa: E402
 from timar_training.corpora.dyads import Dyad  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "results" / "perception.md"
@@ -88,9 +87,7 @@ def machine() -> str:
 
 def open_tracker(**config: object) -> FaceTracker:
     """Return a tracker as the node has it, without the mask on a face that was just found."""
-    settings = PerceptionConfig(settle_ms=0, **config)
-    landmarker = MediaPipeLandmarker(find_model(""), settings.max_faces, settings.min_confidence)
-    return FaceTracker(settings, landmarker)
+    return FaceTracker(PerceptionConfig(settle_ms=0, **config))
 
 
 def angle_at(seconds: float) -> float:
