@@ -20,7 +20,6 @@ import numpy as np
 import soundfile
 import soxr
 from timar_common.messages import Header, Message, new
-from timar_common.user_motion import PARTS
 from timar_description.find import find_joint_map
 from timar_inference.config import InferenceConfig
 from timar_inference.inference_component import InferenceComponent
@@ -59,7 +58,7 @@ def talk(engine: str, preview_frames: int, seconds: float) -> Shown:
 
     def take(topic: str, at_ns: int, message: Message) -> None:
         if topic == "agent/motion":
-            (shown.previews if message.is_preview else shown.turns).append(motion_from(message))
+            (shown.previews if message.is_preview else shown.turns).append(MotionFrames.of(message))
 
     host = BagHost([component], take)
     user, agent = (_voice(speaker, seconds) for speaker in (1, 2))
@@ -118,19 +117,6 @@ def follow(shown: Shown, early_ms: float | None, uses_previews: bool) -> tuple[d
     for plan in plans:
         commanded |= {plan.first_index + row: p for row, p in enumerate(plan.positions)}
     return commanded, float(np.median(costs_ms))
-
-
-def motion_from(message: Message) -> MotionFrames:
-    """Return a HeadMotion message as retargeting takes it."""
-    parts = [getattr(message, part).reshape(message.frames, -1) for part in PARTS]
-    return MotionFrames(
-        message.conversation_id,
-        message.first_frame,
-        message.header.stamp,
-        message.revision,
-        np.concatenate(parts, axis=1),  # (frames, 56)
-        message.is_preview,
-    )
 
 
 def errors(found: dict[int, np.ndarray], wanted: dict[int, np.ndarray], joint: int) -> tuple[float, float]:

@@ -33,7 +33,7 @@ class ReplaySettings:
     retargeting: RetargetingConfig = dataclasses.field(default_factory=RetargetingConfig)
     policy: ComputeTimePolicy = dataclasses.field(default_factory=ComputeTimePolicy)
     is_following: bool = False
-    """Whether the recorded turn_log is repeated instead of turns being scheduled anew."""
+    """Whether the recorded turn_log is repeated instead of turns being scheduled again."""
     namespace: str | None = None
     user_sound: str = ""
     """Topic of the user's voice in a bag of other packages' nodes; empty: ours, or the only one there is."""
