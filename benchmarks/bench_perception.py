@@ -271,12 +271,7 @@ def page(figures: dict) -> list[str]:
             (name, f"{row['median_deg']:.1f}°", f"{row['p95_deg']:.1f}°", f"{row['gain']:.2f}")
             for name, row in angles
         ]
-        titles = [
-            "portrait and axis",
-            "median error (at most 4°, roll 1.5°)",
-            "p95",
-            "gain",
-        ]
+        titles = ["portrait and axis", "median error (at most 4°, roll 1.5°)", "p95", "gain"]
         jaws = {name: of["accuracy"][f"{name} jaw"]["seen_rad"] for name in PORTRAITS}
         lines += [
             "## Angles",

@@ -107,7 +107,7 @@ def report(found: dict, cpu_s: dict, behind: int, model, clips: int, arguments) 
         lines += [
             "This model was trained with a user lag: here `user_set_back` gives it a user that is older "
             "still, and `shown_late` a delay it does not need. It shows how much lips and neck depend on "
-            "either, on these conversations; what the published weights lose, only they can show.",
+            "either, on these conversations; what the published weights lose, only they can show."
         ]
     return lines
 

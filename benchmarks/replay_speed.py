@@ -65,11 +65,7 @@ def measure_one(folder: Path, minutes: float, settings: ReplaySettings, name: st
     wall_s, cpu_s = time.monotonic() - began_s, time.process_time() - began_cpu_s
     replayed_mb, began_cpu_s = peak_mb(), time.process_time()
     score = score_bag(folder / "out", limits_of("timar_head"))
-    scored_mb, scored_s, began_cpu_s = (
-        peak_mb(),
-        time.process_time() - began_cpu_s,
-        time.process_time(),
-    )
+    scored_mb, scored_s, began_cpu_s = (peak_mb(), time.process_time() - began_cpu_s, time.process_time())
     write_report(score, score.numbers, folder / "report.html", "benchmark")
     print(
         f"{name}: {report.engine}, {report.span_s:.0f} s replayed in {cpu_s:.1f} s of one core "
