@@ -48,6 +48,15 @@ def test_silence_takes_the_place_of_a_source_that_is_gone():
     assert (report.values["samples_lost"], report.values["outages"]) == (10 * BLOCK, 1)
 
 
+def test_a_start_after_a_stop_begins_a_conversation_at_sample_0():
+    component = CaptureComponent(CaptureConfig())
+    for _ in range(2):
+        list(component.start(BEGAN_NS))
+        (first, *_) = published(captured(component, 0, noise(2 * BLOCK)), "user/audio_raw")
+        assert (first.first_sample, first.filled_samples) == (0, 0)
+        list(component.stop(BEGAN_NS))
+
+
 def test_user_audio_waits_for_agent_audio_of_its_position_and_not_for_ever():
     pytest.importorskip("pywebrtc_audio", reason="pip install pywebrtc-audio")
     component = CaptureComponent(CaptureConfig(echo_suppression="webrtc", echo_wait_ms=40))

@@ -1,11 +1,14 @@
-"""Parameters of the adapters to other packages, and the tracked voice of ROS4HRI."""
+"""Adapters to other packages without ROS: parameters, utterances cut at pauses, ROS4HRI's tracked voice."""
 
 from __future__ import annotations
 
 import dataclasses
 import uuid
 from collections.abc import Callable
+from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from timar_common.clock import SAMPLE_RATE_HZ
 from timar_common.config import check, number, option
 
@@ -43,7 +46,7 @@ class Ros4HriConfig:
     humans: str = option("/humans", "Namespace of ROS4HRI's topics, as REP-155 names it.")
     forget_after_s: float = number(
         10.0,
-        "A voice that has been silent for so long is no longer tracked; the next has another id.",
+        "A voice that is silent for so long is no longer tracked; the next has another id.",
         0.5,
         3600.0,
         "s",
@@ -54,6 +57,52 @@ class Ros4HriConfig:
 
     def __post_init__(self) -> None:
         check(self)
+
+
+class SpeechPart(NamedTuple):
+    """What one message of agent/speech holds."""
+
+    utterance_id: str
+    rate_hz: int
+    samples: npt.NDArray[np.int16]
+    is_last: bool
+
+
+class UtteranceSplitter:
+    """Cut a synthesiser's audio, which has no ends, into utterances at its pauses.
+
+    Args:
+        prefix: Of the utterances' ids; another one after each start, for no id is used twice.
+        gap_ms: So long without audio ends an utterance [ms].
+    """
+
+    def __init__(self, prefix: str, gap_ms: int) -> None:
+        self.utterances = 0
+        """How many have begun."""
+        self._prefix = prefix
+        self._gap_ns = gap_ms * 1_000_000
+        self._rate_hz: int | None = None
+        """Rate of the utterance that is going on [Hz]; None between two."""
+        self._spoke_ns = 0
+
+    def push(self, samples: npt.NDArray[np.int16], rate_hz: int, now_ns: int) -> list[SpeechPart]:
+        """Take (n,) samples and return what to say; another rate begins another utterance."""
+        parts = self._end() if self._rate_hz not in (None, rate_hz) else []
+        if self._rate_hz is None:
+            self.utterances += 1
+        self._rate_hz, self._spoke_ns = rate_hz, now_ns
+        return [*parts, self._part(rate_hz, samples, is_last=False)]
+
+    def tick(self, now_ns: int) -> list[SpeechPart]:
+        """End the utterance when its pause is long enough."""
+        return self._end() if now_ns - self._spoke_ns > self._gap_ns else []
+
+    def _end(self) -> list[SpeechPart]:
+        rate_hz, self._rate_hz = self._rate_hz, None
+        return [] if rate_hz is None else [self._part(rate_hz, np.zeros(0, np.int16), is_last=True)]
+
+    def _part(self, rate_hz: int, samples: npt.NDArray[np.int16], *, is_last: bool) -> SpeechPart:
+        return SpeechPart(f"{self._prefix}-{self.utterances}", rate_hz, samples, is_last)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,11 +15,12 @@ from timar_common.clock import SAMPLE_RATE_HZ
 from timar_common.diagnostics import Report
 from timar_msgs.msg import SpeechChunk
 
-from timar_audio.adapters import AudioCommonConfig
+from timar_audio.adapters import AudioCommonConfig, SpeechPart, UtteranceSplitter
 from timar_audio.external_audio import (
     Layout,
     fill_audio_data,
     fill_info,
+    info_topic,
     read_layout,
     read_sound,
     to_int16_mono,
@@ -53,7 +54,6 @@ class SoundPublisher:
     def __init__(self, node: BaseNode, messages: Any, topic: str) -> None:
         self.sent = 0
         self._messages = messages
-        self._samples = 0
         qos = QoSProfile(depth=_DEPTH)
         self._is_typed = hasattr(messages, "AudioStamped")
         if self._is_typed:
@@ -63,8 +63,9 @@ class SoundPublisher:
         self._stamped: Any = None
         if hasattr(messages, "AudioDataStamped"):
             self._stamped = node.create_external_publisher(messages.AudioDataStamped, f"{topic}_stamped", qos)
-        beside = "/".join([*topic.split("/")[:-1], "audio_info"])
-        self._info = node.create_external_publisher(messages.AudioInfo, beside, QoSProfile(depth=1))
+        self._info = node.create_external_publisher(
+            messages.AudioInfo, info_topic(topic), QoSProfile(depth=1)
+        )
         node.create_steady_timer(_INFO_EVERY_S, self._publish_info)
 
     def publish(self, header: Header, samples: np.ndarray) -> None:
@@ -87,7 +88,7 @@ class SoundPublisher:
 
 
 class AudioCommonNode(BaseNode):
-    """Tell others what is heard and said, and say what their synthesiser sends."""
+    """Publishes the user's and the agent's audio for others, and plays what their synthesiser sends."""
 
     NAME: ClassVar[str] = "audio_common"
     Config: ClassVar[type] = AudioCommonConfig
@@ -98,44 +99,42 @@ class AudioCommonNode(BaseNode):
         if not config.has_work:
             raise ValueError("the adapter has nothing to do; name a user_topic, agent_topic or speech_topic")
         messages = audio_common()
-        self._tellers: dict[str, SoundPublisher] = {}
+        self._sounds: dict[str, SoundPublisher] = {}
         if config.user_topic:
-            self._tellers["user"] = SoundPublisher(self, messages, config.user_topic)
-            self.create_topic_subscription("user/audio", lambda message: self._tell("user", message))
+            self._sounds["user"] = SoundPublisher(self, messages, config.user_topic)
+            self.create_topic_subscription("user/audio", lambda message: self._forward("user", message))
         if config.agent_topic:
-            self._tellers["agent"] = SoundPublisher(self, messages, config.agent_topic)
-            self.create_topic_subscription("agent/audio", lambda message: self._tell("agent", message))
-        self._utterances = 0
-        self._started_ns = time.monotonic_ns()  # so that no id is used again after a restart
-        self._is_speaking = False
-        self._spoke_ns = 0
-        self._rate_hz = SAMPLE_RATE_HZ
+            self._sounds["agent"] = SoundPublisher(self, messages, config.agent_topic)
+            self.create_topic_subscription("agent/audio", lambda message: self._forward("agent", message))
+        prefix = f"{self.get_name()}-{time.monotonic_ns()}"  # so that no id is used again after a restart
+        self._splitter = UtteranceSplitter(prefix, config.utterance_gap_ms)
         self._layout = Layout()
         if config.speech_topic:
             self._speech = self.create_topic_publisher("agent/speech")
-            self._listen_to_speech(messages)
+            self._subscribe_to_speech(messages)
         dialect = "mgonzs13" if hasattr(messages, "AudioStamped") else "ros-drivers"
         self.get_logger().info(f"speaks audio_common_msgs of {dialect}")
 
     def report(self) -> Report:
         """Count what passed."""
-        values: dict[str, object] = {f"{name}_messages": p.sent for name, p in self._tellers.items()}
-        return Report(values=values | {"utterances": self._utterances})
+        values: dict[str, object] = {f"{name}_messages": p.sent for name, p in self._sounds.items()}
+        return Report(values=values | {"utterances": self._splitter.utterances})
 
-    def _tell(self, name: str, message: Any) -> None:
-        self._tellers[name].publish(message.header, np.frombuffer(message.samples, np.int16))
+    def _forward(self, name: str, message: Any) -> None:
+        self._sounds[name].publish(message.header, np.frombuffer(message.samples, np.int16))
 
-    # What their synthesiser says.
+    # What their synthesiser sends.
 
-    def _listen_to_speech(self, messages: Any) -> None:
+    def _subscribe_to_speech(self, messages: Any) -> None:
         topic = self.config.speech_topic
         qos = QoSProfile(depth=_DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT)
         if hasattr(messages, "AudioStamped"):
             self.create_external_subscription(messages.AudioStamped, topic, qos, self._on_speech)
         else:
             self.create_external_subscription(messages.AudioData, topic, qos, self._on_speech)
-            beside = "/".join([*topic.split("/")[:-1], "audio_info"])
-            self.create_external_subscription(messages.AudioInfo, beside, QoSProfile(depth=1), self._on_info)
+            self.create_external_subscription(
+                messages.AudioInfo, info_topic(topic), QoSProfile(depth=1), self._on_info
+            )
         self.create_steady_timer(0.05, self._end_when_silent)
 
     def _on_info(self, info: Any) -> None:
@@ -143,31 +142,22 @@ class AudioCommonNode(BaseNode):
 
     def _on_speech(self, message: Any) -> None:
         sound = read_sound(message, self._layout)
-        if self._is_speaking and sound.rate_hz != self._rate_hz:
-            self._say(np.zeros(0, np.int16), is_last=True)
-        if not self._is_speaking:
-            self._utterances += 1
-            self._is_speaking = True
-        self._rate_hz = sound.rate_hz
-        self._spoke_ns = time.monotonic_ns()
-        self._say(to_int16_mono(sound), is_last=False)
+        self._publish_speech(self._splitter.push(to_int16_mono(sound), sound.rate_hz, time.monotonic_ns()))
 
     def _end_when_silent(self) -> None:
-        silent_ms = (time.monotonic_ns() - self._spoke_ns) / 1e6
-        if self._is_speaking and silent_ms > self.config.utterance_gap_ms:
-            self._say(np.zeros(0, np.int16), is_last=True)
+        self._publish_speech(self._splitter.tick(time.monotonic_ns()))
 
-    def _say(self, samples: np.ndarray, *, is_last: bool) -> None:
-        self._speech.publish(
-            SpeechChunk(
-                header=self.header(time.monotonic_ns(), "loudspeaker"),
-                utterance_id=f"{self.get_name()}-{self._started_ns}-{self._utterances}",
-                sample_rate=self._rate_hz,
-                is_last=is_last,
-                samples=array("h", samples.tobytes()),
+    def _publish_speech(self, parts: list[SpeechPart]) -> None:
+        for part in parts:
+            self._speech.publish(
+                SpeechChunk(
+                    header=self.header(time.monotonic_ns(), "loudspeaker"),
+                    utterance_id=part.utterance_id,
+                    sample_rate=part.rate_hz,
+                    is_last=part.is_last,
+                    samples=array("h", part.samples.tobytes()),
+                )
             )
-        )
-        self._is_speaking = self._is_speaking and not is_last
 
 
 def main() -> int:

@@ -39,15 +39,27 @@ class CaptureComponent(Component):
         """Why the source is gone; empty while it is there."""
         self.outages = 0
         """How often it was gone."""
+        self._latency_ns = round(config.device_latency_ms * 1_000_000)
+        self._reset()
+        if self._echo is not None:
+            self.inputs = ("agent/audio",)
+
+    def _reset(self) -> None:
+        """Begin a conversation: the sample counter at 0, nothing known of echo and microphone."""
+        config = self.config
         self._capture = Capture(config.block_samples)
         self._health = InputHealth(HealthConfig())
         self._filter = BlockFilter()
-        self._latency_ns = round(config.device_latency_ms * 1_000_000)
         self._echo: EchoStage | None = None
         if config.echo_suppression == "webrtc":
             suppressor = WebRtcSuppressor(config.block_samples, config.echo_tail_ms)
             self._echo = EchoStage(suppressor, config.echo_wait_ms)
-            self.inputs = ("agent/audio",)
+
+    def start(self, now_ns: int) -> Iterable[Output]:
+        """Begin a conversation."""
+        self.failure = ""
+        self._reset()
+        return ()
 
     def blocks_of(self, sound: Sound) -> list[AudioBlock]:
         """Take what the source captured and return the blocks that are full; for the source's thread.

@@ -33,25 +33,18 @@ class CaptureConfig:
     topic_rate_hz: int = number(16_000, "Their rate, while none came.", 1_000, 384_000, "Hz")
     topic_channels: int = number(1, "Their channels, while none came.", 1, 64)
     channel: int = number(
-        MIX,
-        "Channel of microphone, file or topic, from 0; -1 mixes all (of a microphone, the first two).",
-        -1,
-        63,
+        MIX, "Channel of the source, from 0; -1 mixes all (of a microphone, the first two).", -1, 63
     )
     native_rate_hz: int = number(
         0, "Rate the microphone is opened at; 0: the device's own.", 0, 384_000, "Hz"
     )
     buffer_ms: int = number(
-        100,
-        "The device's own buffer: for so long this process may be held up without losing sound.",
-        20,
-        2000,
-        "ms",
+        100, "Device buffer: for so long the process may be held up without losing audio.", 20, 2000, "ms"
     )
     block_ms: int = number(20, "Length of a published block.", 10, 100, "ms")
     wait_for_subscribers: int = number(
         0,
-        "A file starts only when so many subscriptions to user/audio have matched; a microphone never waits.",
+        "A file starts only when user/audio has so many subscriptions; a microphone never waits.",
         0,
         100,
         formerly=("wait_for_listeners",),
@@ -64,10 +57,7 @@ class CaptureConfig:
         formerly=("wait_for_raw_listeners",),
     )
     wait_for_nodes: int = number(
-        0,
-        "A file also waits until so many nodes publish /diagnostics, which they do once configured.",
-        0,
-        100,
+        0, "A file also waits until so many nodes are configured (publish /diagnostics).", 0, 100
     )
     wait_timeout_s: float = number(
         10.0, "After so long a file starts without them, with a warning.", 0.0, 300.0, "s"
@@ -80,11 +70,7 @@ class CaptureConfig:
     )
     reopen_every_ms: int = number(500, "A microphone that is gone is looked for so often.", 100, 60_000, "ms")
     device_latency_ms: float = number(
-        0.0,
-        "From the sound to the device's counter, taken off every stamp; `timar audio check` measures it.",
-        0.0,
-        500.0,
-        "ms",
+        0.0, "From sound to device counter, taken off every stamp; see `timar audio check`.", 0.0, 500.0, "ms"
     )
     echo_suppression: str = option(
         "none",
@@ -93,7 +79,7 @@ class CaptureConfig:
     )
     echo_tail_ms: int = number(
         320,
-        "Echo that is modelled, from the loudspeaker's buffer to the end of the room's answer.",
+        "Echo that is modelled, from the loudspeaker's buffer to the reverberation's end.",
         20,
         2000,
         "ms",

@@ -39,7 +39,6 @@ class CaptureNode(ComponentNode):
         diagnostics.
         """
         super().start()
-        self.component.failure = ""
         source = self._source()
         self._log_info(source.open())
         self.run_in_thread(functools.partial(self._read, source), "capture")

@@ -75,6 +75,11 @@ class ExternalAudio:
         return self.samples.shape[0] / self.rate_hz
 
 
+def info_topic(topic: str) -> str:
+    """Return the name of ros-drivers' AudioInfo topic, which stands beside its audio topic."""
+    return "/".join([*topic.split("/")[:-1], "audio_info"])
+
+
 def read_layout(info: Any) -> Layout:
     """Read an AudioInfo of ros-drivers.
 

@@ -9,7 +9,7 @@ from rclpy.qos import QoSProfile
 from timar_common.base_node import BaseNode, message_type
 
 from timar_audio.capture_config import CaptureConfig
-from timar_audio.external_audio import ExternalAudio, read_layout, read_sound
+from timar_audio.external_audio import ExternalAudio, info_topic, read_layout, read_sound
 from timar_audio.topic_source import TopicSource
 
 _LOOK_EVERY_S = 0.2
@@ -18,7 +18,7 @@ _PACKAGE = "audio_common_msgs"
 
 
 class ExternalTopic:
-    """Subscribe as soon as somebody publishes there, with his type and his reliability.
+    """Subscribe as soon as somebody publishes there, with their type and their reliability.
 
     Which of the two packages called audio_common_msgs is meant shows only then: by the type's fields.
     """
@@ -30,35 +30,35 @@ class ExternalTopic:
         self._node = node
         self._topic = config.topic
         self._layout = config.topic_layout
-        self._is_listening = False
+        self._is_subscribed = False
         self._complaint = ""
         node.create_steady_timer(_LOOK_EVERY_S, self._look)
 
     def _look(self) -> None:
-        if self._is_listening:
+        if self._is_subscribed:
             return
         for publisher in self._node.get_publishers_info_by_topic(self._topic):
             try:
                 message_class = message_type(publisher.topic_type)
             except (ImportError, AttributeError, ValueError) as error:
-                self._complain(
-                    f"topic {self._topic!r} is of type {publisher.topic_type} and cannot be heard: {error}; "
+                self._log_once(
+                    f"topic {self._topic!r} is of type {publisher.topic_type} and cannot be read: {error}; "
                     f"source the workspace that has this {_PACKAGE}"
                 )
                 continue
-            self._is_listening = True
+            self._is_subscribed = True
             qos = QoSProfile(depth=_DEPTH, reliability=publisher.qos_profile.reliability)
             self._node.create_external_subscription(message_class, self._topic, qos, self._on_sound)
             if publisher.topic_type.startswith(f"{_PACKAGE}/"):
-                self._listen_to_info()
-            self._node.get_logger().info(f"hears topic {self._topic!r} of type {publisher.topic_type}")
+                self._subscribe_to_info()
+            self._node.get_logger().info(f"reads topic {self._topic!r} of type {publisher.topic_type}")
             return
 
-    def _listen_to_info(self) -> None:
-        """ros-drivers' node tells every five seconds, beside its sound, what the bytes mean."""
+    def _subscribe_to_info(self) -> None:
+        """ros-drivers' node publishes every five seconds, beside its sound, what the bytes mean."""
         info_class = message_type(f"{_PACKAGE}/msg/AudioInfo")
         if hasattr(info_class(), "coding_format"):
-            name = "/".join([*self._topic.split("/")[:-1], "audio_info"])
+            name = info_topic(self._topic)
             self._node.create_external_subscription(info_class, name, QoSProfile(depth=1), self._on_info)
 
     def _on_info(self, info: Any) -> None:
@@ -74,7 +74,7 @@ class ExternalTopic:
         self._node.update_anchor()
         return self._node.anchor.monotonic_ns(sound.first_ros_ns)
 
-    def _complain(self, sentence: str) -> None:
+    def _log_once(self, sentence: str) -> None:
         if sentence != self._complaint:
             self._complaint = sentence
             self._node.get_logger().error(sentence)

@@ -32,11 +32,7 @@ class PlaybackConfig:
         0, "Rate the loudspeaker is opened at; 0: the device's own.", 0, 192_000, "Hz"
     )
     speaker_buffer_ms: int = number(
-        60,
-        "The loudspeaker's own buffer: what is in it is heard even when the user barges in.",
-        10,
-        1000,
-        "ms",
+        60, "The loudspeaker's buffer: what is in it is heard even after a barge-in.", 10, 1000, "ms"
     )
     sink_file: str = option("", "WAV file that takes what is heard, when sink is file.")
     stop_on_barge_in: bool = option(True, "Whether a BARGE_IN of the user ends what is said and waits.")
@@ -45,21 +41,13 @@ class PlaybackConfig:
         320, "How far ahead an utterance begins, so that the face can be made for it.", 20, 2000, "ms"
     )
     prebuffer_ms: int = number(
-        120,
-        "So much of an utterance must have come before it begins, or goes on after it ran dry.",
-        0,
-        5000,
-        "ms",
+        120, "So much of an utterance must have come before it begins or continues.", 0, 5000, "ms"
     )
     max_waiting_s: float = number(
         60.0, "How much speech may wait to be planned; more is rejected.", 1.0, 600.0, "s"
     )
     speech_patience_s: float = number(
-        10.0,
-        "An utterance without its last chunk, to which nothing comes for so long, has failed.",
-        0.5,
-        600.0,
-        "s",
+        10.0, "An unfinished utterance to which nothing comes for so long has failed.", 0.5, 600.0, "s"
     )
     plan_ahead_s: float = number(2.0, "How far ahead of the clock speech is planned.", 1.0, 10.0, "s")
     plan_chunk_ms: int = number(200, "Length of one planned chunk.", 20, 1000, "ms")
@@ -78,11 +66,7 @@ class PlaybackConfig:
         8.0, "After so long it joins without them, with a warning.", 0.0, 300.0, "s"
     )
     free_run_after_ms: int = number(
-        100,
-        "When no block of user/audio_raw comes for so long, the clock continues by machine time.",
-        40,
-        5000,
-        "ms",
+        100, "Without user/audio_raw for so long, the clock continues by machine time.", 40, 5000, "ms"
     )
 
     def __post_init__(self) -> None:

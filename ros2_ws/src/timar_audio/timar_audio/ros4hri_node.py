@@ -35,13 +35,13 @@ class Ros4HriNode(BaseNode):
             self._messages: Any = audio_common()
         except OSError as error:
             self._messages = None
-            self.get_logger().warning(f"{error}; voices are told without their sound")
+            self.get_logger().warning(f"{error}; voices are published without their audio")
         self._ids_list = IdsList
         self._tracker = VoiceTracker(self.config.forget_after_s)
         self._voices = 0
         self._is_speaking: Any = None
         self._sound: Any = None
-        self._told_ns = 0
+        self._published_ns = 0
         self._tracked = self.create_external_publisher(
             IdsList, f"{self.config.humans}/voices/tracked", QoSProfile(depth=1)
         )
@@ -60,7 +60,7 @@ class Ros4HriNode(BaseNode):
         report = Report(values={"voice": voice.id if voice else "", "voices": self._voices})
         if self._messages is None:
             report.worsen(
-                Level.WARN, "no audio_common_msgs is installed: voices are told without their sound"
+                Level.WARN, "no audio_common_msgs is installed: voices are published without their audio"
             )
         return report
 
@@ -76,9 +76,9 @@ class Ros4HriNode(BaseNode):
                 self._make_voice(voice.id)
             self._publish_tracked()
         now_ns = time.monotonic_ns()
-        is_due = now_ns - self._told_ns >= self.config.repeat_ms * 1_000_000
+        is_due = now_ns - self._published_ns >= self.config.repeat_ms * 1_000_000
         if voice is not None and (has_changed or is_due):
-            self._told_ns = now_ns
+            self._published_ns = now_ns
             self._is_speaking.publish(Bool(data=voice.is_speaking))
 
     def _on_audio(self, message: Any) -> None:

@@ -25,7 +25,6 @@ from timar_audio.playback_config import PlaybackConfig
 
 MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 192_000
 _REMEMBERED = 256
-_NO_SOUND = np.zeros(0, np.int16)
 
 
 class SpeechSource:
@@ -125,7 +124,8 @@ class _Utterance:
         """How much of it has come [samples]."""
         self._rate_hz = 0
         self._resampler: ToConversationRate | None = None
-        self._parts: collections.deque[npt.NDArray[np.int16]] = collections.deque()
+        self._sound = np.zeros(0, np.int16)
+        """What was not heard yet, from `_first` on [samples]."""
         self._first = 0
 
     @property
@@ -143,25 +143,18 @@ class _Utterance:
                 "one utterance has one rate"
             )
         sound = self._resampler.push(int16_to_float(samples), is_last=is_last)
-        if sound.size:
-            self._parts.append(sound)
-            self.end += sound.size
+        self._sound = np.concatenate([self._sound, sound])
+        self.end += sound.size
         self.is_complete = is_last
 
     def read(self, first: int, samples: int) -> npt.NDArray[np.int16]:
-        """Return up to so many samples from a place in the utterance on."""
-        out, place = [_NO_SOUND], self._first
-        for part in self._parts:
-            low, high = max(first, place), min(first + samples, place + part.size)
-            if low < high:
-                out.append(part[low - place : high - place])
-            place += part.size
-        return np.concatenate(out)
+        """Return up to so many samples from a position in the utterance on."""
+        return self._sound[first - self._first :][:samples]
 
-    def forget_before(self, place: int) -> None:
-        """Let go of what can no longer be asked for."""
-        while self._parts and self._first + self._parts[0].size <= place:
-            self._first += self._parts.popleft().size
+    def forget_before(self, position: int) -> None:
+        """Release what can no longer be asked for."""
+        self._sound = self._sound[position - self._first :]
+        self._first = position
 
 
 @dataclasses.dataclass

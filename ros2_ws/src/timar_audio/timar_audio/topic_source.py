@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
 import threading
 import time
 from collections.abc import Callable
@@ -24,15 +23,6 @@ _LATE_SHARE = 0.6
 """And each by at least so much of its own length."""
 _OLDEST_NS = 5 * NS_PER_S
 """A stamp further than this from when its message came is of another clock, and is left out [ns]."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Arrived:
-    """A message's sound and when it came."""
-
-    sound: ExternalAudio
-    end_ns: int
-    """When its last sample was heard (of a stamped message), or when it came, CLOCK_MONOTONIC [ns]."""
 
 
 class TopicSource:
@@ -67,7 +57,8 @@ class TopicSource:
         self._vanished_after_ns = vanished_after_ms * 1_000_000
         self._first_sound_within_ns = first_sound_within_ms * 1_000_000
         self._clock = clock
-        self._waiting: collections.deque[Arrived] = collections.deque()
+        self._waiting: collections.deque[tuple[ExternalAudio, int]] = collections.deque()
+        """Messages, and when the last sample of each was heard or it came [ns]."""
         self._has_come = threading.Condition()
         self._heard_ns = 0
         self._was_open = False
@@ -91,7 +82,7 @@ class TopicSource:
             if len(self._waiting) >= _MOST_WAITING:
                 self._waiting.popleft()
                 self.dropped += 1
-            self._waiting.append(Arrived(sound, end_ns))
+            self._waiting.append((sound, end_ns))
             self._has_come.notify()
 
     def open(self) -> str:
@@ -118,7 +109,7 @@ class TopicSource:
         now_ns = self._clock()
         if arrived:
             self._heard_ns = now_ns
-            return [sound for part in arrived for sound in self._sounds(part)]
+            return [sound for message in arrived for sound in self._sounds(*message)]
         patience_ns = self._vanished_after_ns if self._frames else self._first_sound_within_ns
         if now_ns - self._heard_ns > patience_ns:
             raise OSError(
@@ -138,15 +129,14 @@ class TopicSource:
         self._tracked = SampleClock()
         self._lost = 0.0
 
-    def _sounds(self, part: Arrived) -> list[Sound]:
-        sound = part.sound
+    def _sounds(self, sound: ExternalAudio, heard_ns: int) -> list[Sound]:
         sounds = []
         if sound.rate_hz != self._rate_hz:
             self._rate_hz = sound.rate_hz
             self._resampler = ToConversationRate(sound.rate_hz)
         length = sound.samples.shape[0] * SAMPLE_RATE_HZ / sound.rate_hz
-        has_lost = self._has_lost(length, part.end_ns)
-        end_ns = part.end_ns
+        has_lost = self._has_lost(length, heard_ns)
+        end_ns = heard_ns
         if self._late:  # perhaps only held up: until that is known the sender's own clock is believed
             end_ns = self._tracked.monotonic_ns(round(self._frames + self._lost + length))
         if has_lost:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
-from timar_common.clock import NOMINAL_NS_PER_SAMPLE
+from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ
 from timar_common.component import Component, Log, Output, Publish
 from timar_common.diagnostics import Level, Percentiles, Report
 from timar_common.messages import Header, Message, new
@@ -22,15 +21,10 @@ from timar_audio.motion_noise import MotionGate, read_motion_noise, speeds_of
 from timar_audio.turns import Decisions, Turns
 from timar_audio.turns_config import TurnsConfig
 
+NS_PER_SAMPLE = NS_PER_S // SAMPLE_RATE_HZ
+"""Exact: 62,500 ns."""
 _FRAME_IDS = {Speaker.USER: "microphone", Speaker.AGENT: "loudspeaker"}
 _SPEAKERS = {"user/audio": Speaker.USER, "agent/audio": Speaker.AGENT}
-
-
-class _Newest(NamedTuple):
-    """The first sample of a speaker's newest block, on both clocks."""
-
-    sample: int = 0
-    monotonic_ns: int = 0
 
 
 class TurnsComponent(Component):
@@ -58,7 +52,8 @@ class TurnsComponent(Component):
             self.inputs = (*self.inputs, "joint_states")
         self._turns = Turns(config, self._make_model())
         self._filter = BlockFilter()
-        self._newest = {speaker: _Newest() for speaker in Speaker}
+        self._origin_ns = {speaker: 0 for speaker in Speaker}
+        """When sample 0 was heard, from the newest block of each speaker [ns]."""
         self._waiting: collections.deque[tuple[Message, int]] = collections.deque()
         """The user's blocks that wait for joint speeds, and since when [ns]."""
         self._gated_blocks = 0
@@ -143,7 +138,7 @@ class TurnsComponent(Component):
             message.filled_samples,
             self._motion_noise_dbfs(speaker, heard_ns),
         )
-        self._newest[speaker] = _Newest(message.first_sample, heard_ns)
+        self._origin_ns[speaker] = heard_ns - message.first_sample * NS_PER_SAMPLE
         return outputs + self._messages(speaker, decisions)
 
     def _motion_noise_dbfs(self, speaker: Speaker, heard_ns: int) -> float:
@@ -158,7 +153,7 @@ class TurnsComponent(Component):
         """End every turn and be ready for a counter that begins at 0; the numbers of turns go on."""
         outputs = self._messages(Speaker.USER, self._turns.finish())
         self._turns = self._turns.restarted()
-        self._newest = {speaker: _Newest() for speaker in Speaker}
+        self._origin_ns = {speaker: 0 for speaker in Speaker}
         return outputs
 
     def _messages(self, speaker: Speaker, decisions: Decisions) -> list[Output]:
@@ -174,9 +169,8 @@ class TurnsComponent(Component):
         return outputs
 
     def _stamp_ns(self, speaker: Speaker, sample: int) -> int:
-        """Return when a sample was heard, from the newest block of its stream [ns]."""
-        newest = self._newest[speaker]
-        return newest.monotonic_ns + round((sample - newest.sample) * NOMINAL_NS_PER_SAMPLE)
+        """Return when a sample was heard [ns]."""
+        return self._origin_ns[speaker] + sample * NS_PER_SAMPLE
 
     def _activity_message(self, speaker: Speaker, frame: Activity) -> Message:
         return new(

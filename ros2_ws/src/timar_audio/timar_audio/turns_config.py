@@ -26,10 +26,7 @@ class TurnsConfig(ActivityConfig):
         1.0, "webrtcvad: speech is at least so much above the background.", 0.0, 60.0, "dB"
     )
     above_background_spreads: float = number(
-        2.0,
-        "webrtcvad: and at least so many times by how much the background wanders; both 0: off.",
-        0.0,
-        20.0,
+        2.0, "webrtcvad: and at least so many times the background's spread; both 0: off.", 0.0, 20.0
     )
     motion_noise_file: str = option(
         "", "What timar audio calibrate-motion-noise wrote: the servos' own noise is no speech; empty: off."
@@ -47,25 +44,17 @@ class TurnsConfig(ActivityConfig):
     )
     end_threshold: float = number(0.5, "Probability from which the model's word is that it is.", 0.0, 1.0)
     min_pause_ms: int = number(
-        300,
-        "With a model: it is asked after so long a pause, and a complete turn ends at once.",
-        20,
-        5000,
-        "ms",
+        300, "With a model: it is asked after so long a pause; a complete turn ends then.", 20, 5000, "ms"
     )
     max_pause_ms: int = number(
         2000,
-        "No pause is waited out longer: neither for a model nor for a noise that may become speech.",
+        "No pause is longer, neither for a model nor for noise that may become speech.",
         20,
         20_000,
         "ms",
     )
     barge_in_ms: int = number(
-        280,
-        "Who speaks so long into the other's turn takes the floor; less is a back-channel.",
-        60,
-        5000,
-        "ms",
+        280, "Speaking so long into the other's turn takes the floor; less is a back-channel.", 60, 5000, "ms"
     )
     max_skew_ms: int = number(
         200, "How long one voice is waited for when the other is ahead of it.", 0, 2000, "ms"

@@ -21,15 +21,14 @@ from timar_bag.conversation import (
     SpeechTurnEvent,
 )
 from timar_common.clock import FRAMES_PER_SECOND, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
+from timar_common.correlation import correlation, lagged_correlation
 from timar_common.user_motion import PARTS
 from timar_model.metrics import clip_metrics
 
 from timar_report.frames import ConversationFrames, Flags, Floats, Motion32, read_frames
 from timar_report.joints import JointLimit, range_use
 from timar_report.statistics import (
-    correlation,
     finite,
-    lagged_correlation,
     mean,
     nearest_distance,
     root_mean_square,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cho_factor, cho_solve
+from timar_common.motion_file import EXPRESSION
 
-from timar_retargeting.signals import EXPRESSION, ExpressionChannel
+from timar_retargeting.signals import ExpressionChannel
 
 Array = npt.NDArray[np.float64]
 SIZE = EXPRESSION.stop - EXPRESSION.start
@@ -51,36 +51,25 @@ def fit_channels(expression: Array, channels: Mapping[str, Array]) -> tuple[Fitt
             raise ValueError(
                 f"channel {name!r} has shape {values.shape}, expected ({len(expression)},) finite numbers"
             )
-    names = list(channels)
-    wanted = np.stack([channels[name] for name in names], axis=1)
+    # scikit-learn takes a second to import, and only this needs it.
+    from sklearn.linear_model import Ridge
+    from sklearn.metrics import r2_score
+    from sklearn.model_selection import GridSearchCV, KFold, cross_val_predict
+
     # Neighbouring frames are alike: only whole stretches of time left out are new to the fit.
-    fold = np.arange(len(expression)) * FOLDS // len(expression)
-    left_over = np.zeros((len(STRENGTHS), len(names)))
-    for number in range(FOLDS):
-        inside, outside = fold != number, fold == number
-        for place, strength in enumerate(STRENGTHS):
-            weights, offset = _ridge(expression[inside], wanted[inside], strength)
-            missed = expression[outside] @ weights + offset - wanted[outside]
-            left_over[place] += (missed * missed).sum(0)
-    spread = np.maximum(((wanted - wanted.mean(0)) ** 2).sum(0), 1e-12)
+    stretches = KFold(FOLDS, shuffle=False)
+    unit = max(len(expression) * float(expression.var(0).mean()), 1e-12)
+    search = GridSearchCV(
+        Ridge(), {"alpha": unit * STRENGTHS}, scoring="neg_mean_squared_error", cv=stretches
+    )
     fitted = []
-    for column, name in enumerate(names):
-        best = int(left_over[:, column].argmin())
-        weights, offset = _ridge(expression, wanted[:, column : column + 1], STRENGTHS[best])
-        channel = ExpressionChannel(weights[:, 0], float(offset[0]))
-        explained = 1.0 - float(left_over[best, column] / spread[column])
-        fitted.append(FittedChannel(name, channel, explained, float(STRENGTHS[best])))
+    for name, wanted in channels.items():
+        best = search.fit(expression, wanted).best_estimator_
+        unseen = cross_val_predict(best, expression, wanted, cv=stretches)
+        channel = ExpressionChannel(best.coef_, float(best.intercept_))
+        explained = float(r2_score(wanted, unseen)) if wanted.var() > 1e-12 else 0.0
+        fitted.append(FittedChannel(name, channel, explained, float(best.alpha) / unit))
     return tuple(fitted)
-
-
-def _ridge(inputs: Array, outputs: Array, strength: float) -> tuple[Array, Array]:
-    """Weights (50, channels) and offsets (channels,)."""
-    mean_in, mean_out = inputs.mean(0), outputs.mean(0)
-    centred = inputs - mean_in
-    gram = centred.T @ centred
-    gram[np.diag_indices(SIZE)] += strength * max(float(np.trace(gram)) / SIZE, 1e-12)
-    weights: Array = cho_solve(cho_factor(gram), centred.T @ (outputs - mean_out))
-    return weights, mean_out - mean_in @ weights
 
 
 @dataclasses.dataclass(frozen=True)
