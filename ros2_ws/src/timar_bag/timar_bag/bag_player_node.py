@@ -10,6 +10,7 @@ import time
 from typing import Any, ClassVar
 
 from builtin_interfaces.msg import Time
+from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 from std_srvs.srv import SetBool, Trigger
 from timar_common.base_node import BaseNode, message_type, qos_of, run
@@ -38,9 +39,12 @@ class BagPlayerNode(BaseNode):
         self._bag.__enter__()
         for note in self._bag.notes:
             self.get_logger().warning(note)
-        self._publishers_of = {name: self._publisher_of(name) for name in self._bag.topics}
-        self._clock_out = self.create_publisher(Clock, "/clock", 10)
-        self._owned.append((self.destroy_publisher, self._clock_out))
+        topics = {name: KNOWN_TOPICS[name] for name in self._bag.topics}
+        self._publishers_of = {
+            name: self.create_external_publisher(message_type(topic.type_name), topic.name, qos_of(topic))
+            for name, topic in topics.items()
+        }
+        self._clock_out = self.create_external_publisher(Clock, "/clock", QoSProfile(depth=10))
         self.create_topic_subscription("/diagnostics", self._on_diagnostics)
         self.create_named_service(SetBool, "~/pause", self._on_pause)
         self._reset: Any = self.create_client(Trigger, "reset_conversation")
@@ -192,12 +196,6 @@ class BagPlayerNode(BaseNode):
             with self._lock:
                 is_paused = self._player is not None and self._player.pace.is_paused
             self._pause(not is_paused)
-
-    def _publisher_of(self, name: str) -> Any:
-        topic = KNOWN_TOPICS[name]
-        publisher = self.create_publisher(message_type(topic.type_name), topic.name, qos_of(topic))
-        self._owned.append((self.destroy_publisher, publisher))
-        return publisher
 
 
 def play(config: LiveConfig, namespace: str = "") -> int:
