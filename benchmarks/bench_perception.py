@@ -30,7 +30,6 @@ from timar_perception.face_tracker import FaceTracker
 from timar_perception.frame_interpolation import FrameInterpolator
 from timar_perception.head_pose import CameraModel, angles_deg
 from timar_perception.images import CameraImage
-from timar_perception.landmarks import MediaPipeLandmarker, find_model
 from timar_training.corpora.dyads import Dyad
 
 PORTRAITS = ("astronaut", "admiral")
@@ -67,9 +66,7 @@ def main() -> int:
 
 def open_tracker(**config: object) -> FaceTracker:
     """Return a tracker as the node has it, without the mask on a face that was just found."""
-    settings = PerceptionConfig(settle_ms=0, **config)
-    landmarker = MediaPipeLandmarker(find_model(""), settings.max_faces, settings.min_confidence)
-    return FaceTracker(settings, landmarker)
+    return FaceTracker(PerceptionConfig(settle_ms=0, **config))
 
 
 def angle_at(seconds: float) -> float:

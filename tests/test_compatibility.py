@@ -79,3 +79,11 @@ def test_the_robot_is_read_and_its_servos_move() -> None:
     assert {"jaw", "neck_yaw", "neck_pitch", "neck_roll"} <= set(robot.joint_names)
     driver = set_up_driver(DriverConfig(), DATA / "robot" / "timar_head.urdf").driver
     assert set(robot.joint_names) <= set(driver.joint_names)
+
+
+def test_parameters_by_their_former_names_count_in_a_replay_and_are_warned_of(tmp_path: Path) -> None:
+    path = tmp_path / "robot.yaml"
+    path.write_text("/**/retargeting:\n  ros__parameters: {life: false, patience_s: 0.3}\n", "utf-8")
+    with pytest.warns(FutureWarning, match=r"retargeting\.life is now called retargeting\.idle_behavior"):
+        config = ReplaySettings().with_parameters(path).changed(["retargeting.headway_ms=7"]).retargeting
+    assert (config.idle_behavior, config.hold_s, config.min_lead_ms) == (False, 0.3, 7.0)

@@ -160,20 +160,13 @@ def layer_errors(model: TimarModel, speech: nn.Module | None) -> dict[str, float
     session, turn = _rehearsal(model, speech)
     for _ in range(CALIBRATION_TURNS - 1):
         session.step(*turn(session))
-    hooks = [
-        module.register_forward_hook(functools.partial(_call, measure, name))
-        for name, module in named.items()
-    ]
+    hooks = [module.register_forward_hook(functools.partial(measure, name)) for name, module in named.items()]
     try:
         session.step(*turn(session))
     finally:
         for hook in hooks:
             hook.remove()
     return errors
-
-
-def _call(measure: Any, layer: str, module: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    measure(layer, module, inputs, output)
 
 
 def _int8_product(module: nn.Linear, x: Tensor) -> Tensor:

@@ -8,7 +8,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 from timar_common.messages import stamp_ns
+from timar_common.units import Frames, Samples
 from timar_common.user_motion import user_motion_from
 
 from timar_bag.bag import BagMessage, BagReader
@@ -41,11 +43,11 @@ class LoggedDecision(NamedTuple):
     decision: int
     conversation_id: str
     sequence: int
-    first_frame: int
-    frames: int
-    user_first_sample: int
-    user_end_sample: int
-    user_samples_filled: int
+    first_frame: Frames
+    frames: Frames
+    user_first_sample: Samples
+    user_end_sample: Samples
+    user_samples_filled: Samples
     revision: int
     is_late: bool
     queue_ms: float
@@ -64,7 +66,7 @@ class RecordedMotion(NamedTuple):
     stamp_ns: int
     """ROS time at which the first frame is to be seen [ns]."""
     conversation_id: str
-    first_frame: int
+    first_frame: Frames
     revision: int
     compute_ms: float
 
@@ -72,7 +74,7 @@ class RecordedMotion(NamedTuple):
 class LoggedFloorChange(NamedTuple):
     """From when on who holds the floor."""
 
-    since_sample: int
+    since_sample: Samples
     state: int
 
 
@@ -81,11 +83,11 @@ class SpeechTurnEvent(NamedTuple):
 
     speaker: int
     kind: int
-    first_sample: int
-    end_sample: int
+    first_sample: Samples
+    end_sample: Samples
 
 
-Row = TypeVar("Row", bound=NamedTuple)
+Row = TypeVar("Row", LoggedDecision, RecordedMotion, LoggedFloorChange, SpeechTurnEvent)
 
 
 def row_of(kind: type[Row], message: Any, **known: Any) -> Row:
@@ -273,7 +275,7 @@ class _MessageCollector:
         elif topic in ("user/motion", GROUND_TRUTH_MOTION):
             motion, valid = user_motion_from(message)
             rows = kept.user_motion if topic == "user/motion" else kept.true_motion
-            rows.add(int(message.first_frame), motion, valid.all(axis=1))
+            rows.add(int(message.first_frame), motion, np.asarray(valid.all(axis=1)))
         elif topic == GROUND_TRUTH_LABELS and message.kind == END:
             kept.labels.append(row_of(SpeechTurnEvent, message))
 

@@ -174,8 +174,13 @@ class VoiceTrack:
         if not self.is_started:
             raise RuntimeError("a voice without a block has no envelope; ask is_started first")
         self._add_to_envelope()
+        first, samples, filled, stamp_ns, receive_ns = (np.array(c, np.int64) for c in self._columns)
         return RecordedVoice(
-            *(np.array(column, np.int64) for column in self._columns),
+            block_first_sample=first,
+            block_samples=samples,
+            block_filled=filled,
+            block_stamp_ns=stamp_ns,
+            block_receive_ns=receive_ns,
             envelope_first_sample=self._first_hop * HOP_SAMPLES,
             mean_square=np.array(self._square) / (HOP_SAMPLES * float(FULL_SCALE) ** 2),
             peak=np.array(self._peak) / FULL_SCALE,

@@ -128,7 +128,7 @@ def motion_scores(frames: ConversationFrames, chosen: Flags) -> dict[str, float 
     }
 
 
-def _neck_derivative(motion: Motion32, order: int) -> Floats:
+def _neck_derivative(motion: npt.NDArray[np.floating], order: int) -> Floats:
     """Return (T - order,) magnitude of a derivative of the neck's rotation [rad/s^order]."""
     steps = np.diff(motion[:, NECK].astype(np.float64), n=order, axis=0)
     return np.asarray(np.linalg.norm(steps, axis=1) * FRAMES_PER_SECOND**order)
