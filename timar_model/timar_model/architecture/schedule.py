@@ -22,7 +22,7 @@ class Schedule:
     """
 
     timestep: npt.NDArray[np.int64]
-    """The step's number on the training schedule: what the network is told."""
+    """The step's number on the training schedule: what the network is given."""
     alpha_bar: Array
     """Share of signal power left at the step."""
     beta: Array
@@ -46,7 +46,7 @@ def _schedule(beta: Array, timestep: npt.NDArray[np.int64]) -> Schedule:
     before = np.append(1.0, alpha_bar[:-1])
     posterior = beta * (1.0 - before) / (1.0 - alpha_bar)
     # The posterior of step 0 has no variance: its logarithm takes the neighbour's (or beta's, if alone).
-    floor = np.append(posterior[1] if beta.size > 1 else beta[0], posterior[1:])
+    minimum = np.append(posterior[1] if beta.size > 1 else beta[0], posterior[1:])
     return Schedule(
         timestep=timestep,
         alpha_bar=alpha_bar,
@@ -54,7 +54,7 @@ def _schedule(beta: Array, timestep: npt.NDArray[np.int64]) -> Schedule:
         x0_weight=beta * np.sqrt(before) / (1.0 - alpha_bar),
         xt_weight=(1.0 - before) * np.sqrt(alpha) / (1.0 - alpha_bar),
         log_variance_max=np.log(beta),
-        log_variance_min=np.log(floor),
+        log_variance_min=np.log(minimum),
     )
 
 

@@ -173,7 +173,7 @@ class LogFollower(Component):
 
     def _take_inputs(self, decision: Message) -> None:
         """Push what the decision had seen into the inputs."""
-        cursor = _cursor(decision)
+        cursor: list[tuple[str, int | None, int]] = [*_cursor(decision)]
         if not cursor:
             self.problems.setdefault(NO_CURSOR, 1)
             cursor = [(topic, None, 0) for topic in INPUTS]
@@ -348,7 +348,7 @@ def _start_of_conversation(taken: list[tuple[int, str, Message]], decision: Mess
     )
 
 
-def _cursor(decision: Message) -> list[tuple[str, int | None, int]]:
+def _cursor(decision: Message) -> list[tuple[str, int, int]]:
     """Return topic, count and newest stamp [ns] of each input the decision had seen."""
     return [
         (entry.topic, int(entry.messages), entry.newest_stamp.sec * 10**9 + entry.newest_stamp.nanosec)
