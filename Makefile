@@ -91,8 +91,8 @@ bench-audio: setup ## Measure ears, turns and echo on labelled sound (ARGS="--mi
 soak-audio: setup ## Send an hour of coded sound through a virtual device and the nodes (ARGS="--seconds 600")
 	@$(env) && exec python benchmarks/soak_audio.py $(ARGS)
 
-docs: setup ## Check that every link of the documentation leads somewhere
-	@$(env) && exec python tools/check_docs.py
+docs: setup ## Check the documentation: links, and the page made from the code
+	@$(env) && python tools/check_docs.py && exec python tools/data_page.py --check
 
 lock: setup ## Choose the newest versions for every Python and write uv.lock (ARGS="--upgrade-package NAME")
 	@$(env) && exec uv lock $(or $(ARGS),--upgrade)

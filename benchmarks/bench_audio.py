@@ -1,4 +1,4 @@
-"""Measure what docs/audio.md promises of ears and turns; writes benchmarks/results/audio.md.
+"""Voice activity, turns and echo against the promises of docs/audio.md; writes benchmarks/results/audio.md.
 
     make bench-audio
     python benchmarks/bench_audio.py --minutes 4        # a shorter echo scene
@@ -14,37 +14,30 @@ variants, white and pink noise, babble of them, knocks, and the same kind of mus
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import datetime
-import io
 import itertools
-import os
-import platform
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-import wave
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import scipy.signal
-import soundfile
+from harness import RESULTS, SPEECH, parser_of, table, when, write_page
 from timar_audio.activity import SpeakerActivity, Started, Stopped
 from timar_audio.echo import WebRtcSuppressor
 from timar_audio.floor import Kind, Speaker
 from timar_audio.turns import Turns
 from timar_audio.turns_config import TurnsConfig
+from timar_common.pcm import float_to_int16, int16_to_float
+from timar_common.wav import read_wav
 
-ROOT = Path(__file__).resolve().parents[1]
-SPEECH = ROOT / "tests" / "data" / "speech"
 PROMPTS = Path("/usr/share/asterisk/sounds")
-RESULT = ROOT / "benchmarks" / "results" / "audio.md"
 RATE_HZ = 16_000
 FRAME = 320
+VOICES = ("en_US_f_Allison", "fr_CA_f_June", "it_IT_m_Carlo", "ru_RU_f_IvrvoiceRU", "es_MX_f_Allison")
 OTHER_SENTENCES = (
     "Good morning, how are you today?",
     "I have been waiting for you since half past nine.",
@@ -77,7 +70,7 @@ class Scene:
 
 
 @dataclasses.dataclass
-class Score:
+class DetectorScore:
     """How one detector does on some scenes."""
 
     hits: int = 0
@@ -109,13 +102,19 @@ def decoded(path: Path) -> np.ndarray:
     return np.frombuffer(subprocess.run(command, capture_output=True, check=True).stdout, np.int16) / 32_768
 
 
+def synthesised(command: list[str]) -> np.ndarray:
+    """Return what a synthesiser speaks into a file whose name ends its command, at 16 kHz."""
+    with tempfile.NamedTemporaryFile(suffix=".wav") as file:
+        subprocess.run([*command, file.name], check=True, capture_output=True)
+        return int16_to_float(read_wav(file.name)).astype(float)
+
+
 def spoken(text: str, voice: str) -> np.ndarray:
-    done = subprocess.run(["espeak-ng", "--stdout", "-v", voice, text], capture_output=True, check=True)
-    with wave.open(io.BytesIO(done.stdout)) as file:
-        rate_hz = file.getframerate()
-        samples = np.frombuffer(file.readframes(len(done.stdout)), np.int16) / 32_768
-    places = np.arange(round(samples.size * RATE_HZ / rate_hz)) * rate_hz / RATE_HZ
-    return np.interp(places, np.arange(samples.size), samples)
+    return synthesised(["espeak-ng", "-v", voice, text, "-w"])
+
+
+def flite(text: str, voice: str) -> np.ndarray:
+    return synthesised(["flite", "-voice", voice, "-t", text, "-o"])
 
 
 def frame_power(sound: np.ndarray) -> np.ndarray:
@@ -161,10 +160,6 @@ def music(seconds: float, rng: np.random.Generator) -> np.ndarray:
     return out / active_level(out) * 0.03
 
 
-def pcm(sound: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(sound * 32_768), -32_768, 32_767).astype(np.int16)
-
-
 def prompts_of(folder: str, rng: np.random.Generator, least_s: float = 1.0) -> list[np.ndarray]:
     paths = sorted((PROMPTS / folder).glob("*.g722"))
     rng.shuffle(paths)
@@ -173,7 +168,7 @@ def prompts_of(folder: str, rng: np.random.Generator, least_s: float = 1.0) -> l
 
 def recordings() -> Iterator[Scene]:
     for name in ("two_speakers", "meeting"):
-        sound = soundfile.read(SPEECH / f"{name}.wav", dtype="int16")[0]
+        sound = read_wav(SPEECH / f"{name}.wav")
         sound = sound[: sound.size // FRAME * FRAME]
         spoken_at = np.zeros(sound.size, bool)
         for line in (SPEECH / f"{name}.rttm").read_text().splitlines():
@@ -185,17 +180,7 @@ def recordings() -> Iterator[Scene]:
 def scenes() -> Iterator[Scene]:
     rng = np.random.default_rng(2026)
     yield from recordings()
-    voices = {
-        folder: prompts_of(folder, rng)
-        for folder in (
-            "en_US_f_Allison",
-            "fr_CA_f_June",
-            "it_IT_m_Carlo",
-            "ru_RU_f_IvrvoiceRU",
-            "es_MX_f_Allison",
-        )
-        if (PROMPTS / folder).is_dir()
-    }
+    voices = {folder: prompts_of(folder, rng) for folder in VOICES if (PROMPTS / folder).is_dir()}
     voices["espeak-ng"] = [spoken(text, voice) for voice in ("en", "de", "fr", "es") for text in SENTENCES]
     talk = [conversation(v, 60, rng) for v in voices.values()]
     babble = sum(np.resize(np.roll(talk[i % len(talk)], i * 77_777), 60 * RATE_HZ) for i in range(24))
@@ -208,10 +193,10 @@ def scenes() -> Iterator[Scene]:
             ("babble", np.resize(babble, clean.size), 15),
         ):  # fmt: skip
             noise = noise / np.sqrt((noise**2).mean()) * 0.05 * 10 ** (-snr_db / 20)
-            yield Scene(f"{noise_name} {snr_db} dB", pcm(clean + noise), label)
+            yield Scene(f"{noise_name} {snr_db} dB", float_to_int16(clean + noise), label)
     nobody = np.zeros(60 * 50, bool)
-    yield Scene("silence", pcm(rng.standard_normal(60 * RATE_HZ) * 1e-3), nobody)
-    yield Scene("music", pcm(music(60, rng)), nobody)
+    yield Scene("silence", float_to_int16(rng.standard_normal(60 * RATE_HZ) * 1e-3), nobody)
+    yield Scene("music", float_to_int16(music(60, rng)), nobody)
 
 
 def development_scenes() -> Iterator[Scene]:
@@ -231,22 +216,13 @@ def development_scenes() -> Iterator[Scene]:
             ("babble", np.resize(babble, clean.size), 15),
         ):  # fmt: skip
             noise = noise / np.sqrt((noise**2).mean()) * 0.05 * 10 ** (-snr_db / 20)
-            yield Scene(f"{noise_name} {snr_db} dB", pcm(clean + noise), label_of(clean))
+            yield Scene(f"{noise_name} {snr_db} dB", float_to_int16(clean + noise), label_of(clean))
     nobody = np.zeros(60 * 50, bool)
     quiet = rng.standard_normal(60 * RATE_HZ) * 1e-3
-    yield Scene("silence", pcm(quiet), nobody)
-    yield Scene("knocks", pcm(quiet + knocks(60, rng)), nobody)
-    yield Scene("music", pcm(music(60, rng)), nobody)
-    yield Scene("babble alone", pcm(babble / np.sqrt((babble**2).mean()) * 0.01), nobody)
-
-
-def flite(text: str, voice: str) -> np.ndarray:
-    with tempfile.NamedTemporaryFile(suffix=".wav") as file:
-        subprocess.run(
-            ["flite", "-voice", voice, "-t", text, "-o", file.name], check=True, capture_output=True
-        )
-        samples, rate_hz = soundfile.read(file.name)
-    return scipy.signal.resample_poly(samples, RATE_HZ, rate_hz)
+    yield Scene("silence", float_to_int16(quiet), nobody)
+    yield Scene("knocks", float_to_int16(quiet + knocks(60, rng)), nobody)
+    yield Scene("music", float_to_int16(music(60, rng)), nobody)
+    yield Scene("babble alone", float_to_int16(babble / np.sqrt((babble**2).mean()) * 0.01), nobody)
 
 
 def pink(white: np.ndarray) -> np.ndarray:
@@ -266,7 +242,7 @@ def knocks(seconds: int, rng: np.random.Generator) -> np.ndarray:
     return out
 
 
-def judge(scene: Scene, config: TurnsConfig, score: Score) -> None:
+def judge(scene: Scene, config: TurnsConfig, score: DetectorScore) -> None:
     """Run one detector over one scene."""
     voice = SpeakerActivity(config.make_detector(), config)
     began_s = time.process_time()
@@ -315,31 +291,25 @@ def measure_detectors(everything: list[Scene]) -> list[str]:
         "Silero": TurnsConfig(detector="silero"),
     }
     minutes = sum(scene.sound.size for scene in everything) / RATE_HZ / 60
-    lines = [f"{minutes:.1f} minutes in {len(everything)} scenes; defaults of `turns`.", ""]
-    lines += [
-        "| detector | scenes | balanced accuracy | raw frames | always speech | false alarms / min | start "
-        "| end | CPU |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    rows = []
     for name, config in configs.items():
-        groups: dict[str, Score] = {"all": Score()}
+        groups: dict[str, DetectorScore] = {"all": DetectorScore()}
         for scene in everything:
             for group in ("all", scene.name):
-                judge(scene, config, groups.setdefault(group, Score()))
+                judge(scene, config, groups.setdefault(group, DetectorScore()))
         for group, score in groups.items():
-            has_speech = score.speech > 0
-            lines.append(
-                f"| {name} | {group} | {score.balanced():.3f} | {score.raw_balanced():.3f} | 0.5 | "
-                f"{score.false_alarms_per_minute():.2f} | {np.median(score.starts_ms):.0f} ms | "
-                f"{np.median(score.ends_ms):.0f} ms | "
-                f"{100 * score.cpu_s / ((score.speech + score.other) * 0.02):.2f} % |"
-                if has_speech
-                else f"| {name} | {group} | – | – | – | {score.false_alarms_per_minute():.2f} | – | – | – |"
-            )
-    return lines
+            false_alarms, cells = f"{score.false_alarms_per_minute():.2f}", ["–"] * 6
+            if score.speech:
+                errors = [f"{np.median(ms):.0f} ms" for ms in (score.starts_ms, score.ends_ms)]
+                cpu = f"{100 * score.cpu_s / ((score.speech + score.other) * 0.02):.2f} %"
+                cells = [f"{score.balanced():.3f}", f"{score.raw_balanced():.3f}", "0.5", *errors, cpu]
+            rows.append((name, group, *cells[:3], false_alarms, *cells[3:]))
+    titles = ["detector", "scenes", "balanced accuracy", "raw frames", "always speech", "false alarms / min"]
+    head = f"{minutes:.1f} minutes in {len(everything)} scenes; defaults of `turns`."
+    return [head, *table([*titles, "start", "end", "CPU"], rows)]
 
 
-def room_response(rng: np.random.Generator) -> np.ndarray:
+def impulse_response(rng: np.random.Generator) -> np.ndarray:
     tail = rng.standard_normal(5600) * np.exp(-6.9 * np.arange(5600) / 5600) * 0.035
     return np.concatenate([np.zeros(500), [1.0], tail])
 
@@ -348,7 +318,7 @@ def measure_echo(minutes: float) -> list[str]:
     """The head's own voice 10 dB louder than the user's in the microphone, with and without interruptions."""
     rng = np.random.default_rng(7)
     agent = conversation(prompts_of("en_US_f_Allison", rng) * 8, 60 * minutes, rng)
-    echo = np.convolve(agent, room_response(rng))[: agent.size]
+    echo = np.convolve(agent, impulse_response(rng))[: agent.size]
     loud = active_level(echo)
     noise = rng.standard_normal(agent.size) * loud * 10 ** (-40 / 20)
     utterances = prompts_of("fr_CA_f_June", rng, 2.0)
@@ -366,26 +336,24 @@ def measure_echo(minutes: float) -> list[str]:
         voice = voice / active_level(voice) * loud * 10 ** (-10 / 20)
         user[start : start + voice.size] += voice[: user.size - start]
         onsets.append(start)
-    far = pcm(agent)
-    lines = ["", f"Echo: {minutes:g} minutes, the head 10 dB louder than the user, room of 0.35 s.", ""]
-    lines += ["| | without suppression | with |", "|---|---|---|"]
-    alone, mixed = pcm(echo + noise), pcm(echo + user + noise)
+    far = float_to_int16(agent)
+    rows: list[tuple[str, ...]] = []
+    alone, mixed = float_to_int16(echo + noise), float_to_int16(echo + user + noise)
     began_s = time.process_time()
     clean_alone = suppressed(alone, far)
     cpu = (time.process_time() - began_s) / (alone.size / RATE_HZ)
     false = [len(barge_ins(sound, far)) for sound in (alone, clean_alone)]
-    lines.append(
-        f"| false barge-ins per 10 minutes | {false[0] * 10 / minutes:.1f} | {false[1] * 10 / minutes:.1f} |"
-    )
+    rows.append(("false barge-ins per 10 minutes", *(f"{count * 10 / minutes:.1f}" for count in false)))
     for title, what in (("real ones caught within 400 ms", 400), ("within 600 ms", 600)):
         caught = []
         for sound in (mixed, suppressed(mixed, far)):
             decided = np.array(barge_ins(sound, far))
             late_ms = [1000 * (decided - o / RATE_HZ) for o in onsets]
             caught.append(sum(bool(((late > 0) & (late <= what)).any()) for late in late_ms))
-        lines.append(f"| {title} | {caught[0]} of {len(onsets)} | {caught[1]} of {len(onsets)} |")
-    lines.append(f"| CPU of one core | 0 | {100 * cpu:.1f} % |")
-    return lines
+        rows.append((title, *(f"{count} of {len(onsets)}" for count in caught)))
+    rows.append(("CPU of one core", "0", f"{100 * cpu:.1f} %"))
+    head = f"Echo: {minutes:g} minutes, the head 10 dB louder than the user, reverberation of 0.35 s."
+    return [head, *table(["", "without suppression", "with"], rows)]
 
 
 def suppressed(near: np.ndarray, far: np.ndarray) -> np.ndarray:
@@ -403,15 +371,9 @@ def barge_ins(user: np.ndarray, agent: np.ndarray) -> list[float]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="length of the echo scene (default: 10)")
-    parser.add_argument(
-        "--development",
-        action="store_true",
-        help="only the set that defaults are chosen on",
-    )
+    parser.add_argument("--development", action="store_true", help="only the set that defaults are chosen on")
     arguments = parser.parse_args()
     for tool in ("flite", "espeak-ng") if arguments.development else ("ffmpeg", "espeak-ng"):
         if shutil.which(tool) is None:
@@ -423,23 +385,9 @@ def main() -> int:
     if not PROMPTS.is_dir():
         sys.stderr.write("bench_audio needs voices: apt install asterisk-core-sounds-{en,fr,it,ru,es}-g722\n")
         return 1
-    parts: list[Callable[[], list[str]]] = [
-        lambda: measure_detectors(list(scenes())),
-        lambda: measure_echo(arguments.minutes),
-    ]
-    lines = [
-        "# Ears and turns, measured",
-        "",
-        f"{datetime.date.today()}, {platform.machine()}, {os.cpu_count()} cores, "
-        f"Python {platform.python_version()}.",
-        "",
-    ]
-    for part in parts:
-        lines += part()
-        sys.stdout.write("\n".join(lines[-12:]) + "\n")
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    sys.stdout.write(f"written to {RESULT.relative_to(ROOT)}\n")
+    lines = ["# Voice activity, turns and echo, measured", "", f"{when()}.", ""]
+    lines += [*measure_detectors(list(scenes())), *measure_echo(arguments.minutes)]
+    write_page(RESULTS / "audio.md", lines)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Run the demo as a person would and hold it against what it must reach; writes benchmarks/results/graph.md.
+"""The demo as a person would run it, against what it must reach; writes benchmarks/results/graph.md.
 
 make bench                              # 30 s of the shipped conversation, no browser
 make bench ARGS="--duration 10 --runs 3"
@@ -6,11 +6,8 @@ make bench ARGS="--duration 10 --runs 3"
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -18,127 +15,91 @@ import time
 from pathlib import Path
 from typing import Any
 
-from timar_model import find_model, load_model
+import numpy as np
+from harness import RESULTS, ROOT, parser_of, table, when, write_page
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULT = ROOT / "benchmarks" / "results" / "graph.md"
-
-
-@dataclasses.dataclass(frozen=True)
-class Promise:
-    """One row: what must be reached, and what was measured in each run."""
-
-    what: str
-    limit: float
-    unit: str
-    measured: list[float]
-
-    @property
-    def worst(self) -> float:
-        """The measurement of the worst run."""
-        return max(self.measured)
-
-    def row(self) -> str:
-        """Return the table's row; the ratio is the worst run's share of the limit."""
-        ratio = f"{self.worst / self.limit:.2f}" if self.limit else ("0" if self.worst == 0 else "above 0")
-        verdict = "reached" if self.worst <= self.limit else "**missed**"
-        each = ", ".join(f"{value:.3g}" for value in self.measured)
-        return f"| {self.what} | {self.limit:g} {self.unit} | {each} {self.unit} | {ratio} | {verdict} |"
+from timar_model import load_model
 
 
-def run_demo(duration_s: float, model: str, out: Path) -> tuple[dict[str, Any], dict[str, Any], float]:
-    """Run `make demo` and return its summary, what the starter knew, and seconds to the first moving joint.
+def run_demo(duration_s: float, model: str, out: Path) -> dict[str, Any]:
+    """Run `make demo`; return its summary and, as `first_s`, the seconds to the first moving joint.
 
     Raises:
         RuntimeError: The demo failed; the end of its output is in the message.
     """
     environment = {name: value for name, value in os.environ.items() if name != "ROS_DOMAIN_ID"}
     arguments = f"--headless --duration {duration_s:g} --model {model} --out '{out}'"
+    command = ["make", "--no-print-directory", "demo", f"ARGS={arguments}"]
     began_s = time.time()
-    done = subprocess.run(
-        ["make", "--no-print-directory", "demo", f"ARGS={arguments}"],
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    how: dict[str, Any] = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL, "check": False}
+    done = subprocess.run(command, cwd=ROOT, env=environment, **how)
     if done.returncode:
-        raise RuntimeError(
-            f"make demo ended with status {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}"
-        )
-    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-    run = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    return summary, run, run["first_motion_unix_s"] - began_s
+        output = (done.stdout + done.stderr)[-3000:]
+        raise RuntimeError(f"make demo ended with status {done.returncode}:\n{output}")
+    summary, run = (json.loads((out / f"{name}.json").read_text("utf-8")) for name in ("summary", "run"))
+    return {**summary, "first_s": run["first_motion_unix_s"] - began_s}
 
 
-def machine() -> str:
-    """Return processor, cores, system and Python in one line."""
-    names = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        if line.startswith("model name")
-    ]
-    cores = len(os.sched_getaffinity(0))
-    return f"{names[0] if names else platform.machine()}, {cores} cores, Python {platform.python_version()}"
+def promises(turn_ms: float, summaries: list[dict[str, Any]]) -> list[tuple[str, float, str, np.ndarray]]:
+    """Return what must be reached: name, limit, unit, and what each run measured."""
+
+    def jaw_lag_ms(summary: dict[str, Any]) -> float:
+        lag_ms = summary["extra"]["jaw_lag_ms"]
+        return abs(lag_ms) if lag_ms is not None else float("inf")
+
+    def late(summary: dict[str, Any]) -> float:
+        extra = summary["extra"]
+        return summary["late_turns"] + extra.get("skipped_turns", extra.get("unsampled_turns", 0))
+
+    def to_joint_ms(summary: dict[str, Any]) -> float:
+        return summary["latency_ms"]["microphone_to_joint"]["p95"]
+
+    rows = (
+        ("turns late or skipped", 0, "", late),
+        ("processor, whole graph, mean", 1, "cores", lambda s: s["cpu_cores_used"]),
+        ("compute per turn, p95", 100, "ms", lambda s: s["latency_ms"]["compute"]["p95"]),
+        ("microphone to joint, p95", turn_ms + 200, "ms", to_joint_ms),
+        ("jaw against the agent's voice", 40, "ms", jaw_lag_ms),
+        ("`make demo` to the first moving joint", 10, "s", lambda s: s["first_s"]),
+    )
+    return [(*what, np.array([value(s) for s in summaries], float)) for *what, value in rows]
 
 
 def main(argv: list[str] | None = None) -> int:
     """Measure, write the table, and return 1 when a promise was missed."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--duration", type=float, default=30.0, help="seconds of conversation per run")
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--model", default="talking-head")
     options = parser.parse_args(argv)
-    turn_ms = load_model(find_model(options.model)).config.turn_frames * 40.0
-    load_before = os.getloadavg()[0]
-    runs = []
+    turn_ms, began = load_model(options.model).config.turn_frames * 40.0, when()
+    summaries = []
     with tempfile.TemporaryDirectory(prefix="timar-bench-") as folder:
         for number in range(options.runs):
             sys.stderr.write(f"run {number + 1} of {options.runs}\n")
-            runs.append(run_demo(options.duration, options.model, Path(folder) / f"run-{number}"))
-    summaries = [summary for summary, _, _ in runs]
-    latencies = [summary["latency_ms"] for summary in summaries]
-    promises = [
-        Promise("turns late or unsampled", 0, "", [
-            float(s["late_turns"] + s["extra"]["unsampled_turns"]) for s in summaries
-        ]),
-        Promise("processor, whole graph, mean", 1, "cores", [s["cpu_cores_used"] for s in summaries]),
-        Promise("compute per turn, p95", 100, "ms", [latency["compute"]["p95"] for latency in latencies]),
-        Promise("microphone to joint, p95", turn_ms + 200, "ms", [
-            latency["microphone_to_joint"]["p95"] for latency in latencies
-        ]),
-        Promise("jaw against the heard voice", 40, "ms", [
-            abs(s["extra"]["jaw_lag_ms"]) if s["extra"]["jaw_lag_ms"] is not None else float("inf")
-            for s in summaries
-        ]),
-        Promise("`make demo` to the first moving joint", 10, "s", [first_s for _, _, first_s in runs]),
-    ]  # fmt: skip
+            summaries.append(run_demo(options.duration, options.model, Path(folder) / f"run-{number}"))
+    rows, is_missed = [], False
+    for what, limit, unit, measured in promises(turn_ms, summaries):
+        worst = measured.max()
+        is_missed |= bool(worst > limit)
+        ratio = f"{worst / limit:.2f}" if limit else ("0" if worst == 0 else "above 0")
+        each = ", ".join(f"{value:.3g}" for value in measured)
+        verdict = "reached" if worst <= limit else "**missed**"
+        rows.append((what, f"{limit:g} {unit}", f"{each} {unit}", ratio, verdict))
     correlations = ", ".join(f"{s['correlation']['jaw_agent_level'] or 0:.2f}" for s in summaries)
-    text = "\n".join(
-        [
-            "# The whole graph on the shipped conversation",
-            "",
-            f"{machine()}; {time.strftime('%Y-%m-%d %H:%M')}; load before: {load_before:.1f}. Made by "
-            f"`python benchmarks/bench_graph.py --duration {options.duration:g} --runs {options.runs} "
-            f"--model {options.model}`.",
-            "",
-            "| | at most | measured, each run | worst / limit | |",
-            "|---|---|---|---|---|",
-            *(promise.row() for promise in promises),
-            "",
-            f"Turns of {turn_ms:g} ms, {summaries[0]['turns']} in the first run; engine "
-            f"{summaries[0]['engine']}; correlation of jaw and own voice {correlations}. Processor time is "
-            "that of every process of the graph and their children during the conversation; start-up and the "
-            "progress line are not in it.",
-            "",
-        ]
-    )
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(text, encoding="utf-8")
-    sys.stdout.write(text)
-    return int(any(promise.worst > promise.limit for promise in promises))
+    lines = [
+        "# The whole graph on the shipped conversation",
+        "",
+        f"{began}. Made by `python benchmarks/bench_graph.py --duration {options.duration:g} --runs "
+        f"{options.runs} --model {options.model}`.",
+        *table(["", "at most", "measured, each run", "worst / limit", ""], rows),
+        f"Turns of {turn_ms:g} ms, {summaries[0]['turns']} in the first run; engine "
+        f"{summaries[0]['engine']}; correlation of jaw and own voice {correlations}. Processor time is that "
+        "of every process of the graph and their children during the conversation; start-up and the progress "
+        "line are not in it.",
+    ]
+    write_page(RESULTS / "graph.md", lines)
+    return int(is_missed)
 
 
 if __name__ == "__main__":

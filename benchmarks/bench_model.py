@@ -13,39 +13,29 @@ import argparse
 import functools
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import harness
 import model_rates
 import model_report
 import numpy as np
+from harness import RESULTS, Stopwatch, memory_mb
 from model_report import CACHED, FULL, WINDOW
 from timar_model.architecture.config import ModelConfig, SamplingConfig
 
 from timar_model import load_model
 
-RESULTS = Path(__file__).parent / "results"
 FRAME = 640
-NARROW = {
-    "speech_encoder": "logmel",
-    "speech_dim": 160,
-    "token_dim": 64,
-    "width": 64,
-    "heads": 4,
-    "blocks": 2,
-    "head_width": 64,
-    "head_blocks": 1,
-}
+NARROW = {"speech_encoder": "logmel", "speech_dim": 160, "token_dim": 64, "width": 64, "heads": 4}
+NARROW |= {"blocks": 2, "head_width": 64, "head_blocks": 1}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = harness.parser_of(__doc__)
     parser.add_argument("--folder", type=Path, help="where the 4.2 GB of weights are kept for the next run")
     parser.add_argument("--only", nargs="+", choices=STAGES, default=STAGES, help="parts to measure anew")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds of four turns each")
@@ -58,9 +48,8 @@ def main() -> None:
     if arguments.memory_of:
         print(json.dumps(measure_memory(arguments.folder, arguments.memory_of, arguments.threads)))
         return
-    arguments.out.mkdir(parents=True, exist_ok=True)
     kept = arguments.out / "model_large.json"
-    found = json.loads(kept.read_text()) if kept.is_file() else {}
+    found = harness.read_figures(kept)
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.folder or Path(scratch)
         if {"memory", "speed", "long"} & {*arguments.only}:
@@ -69,19 +58,11 @@ def main() -> None:
             print(f"measuring: {stage}", file=sys.stderr)
             measured = STAGES[stage](folder / "large", arguments)
             # A part is written when it is there: what follows may be cut off.
-            found[stage] = {"when": when(arguments.threads), **measured}
-            kept.write_text(json.dumps(found, indent=1) + "\n")
-    text = model_report.page(found)
-    (arguments.out / "model_large.md").write_text(text)
+            found[stage] = {"when": f"{harness.when()}, {arguments.threads} threads", **measured}
+            harness.write_figures(kept, found)
+    harness.write_page(arguments.out / "model_large.md", model_report.page(found))
     if {"speed", "long"} <= {*found}:
         model_report.plot(found, arguments.out / "model_large.png")
-    print(text)
-
-
-def when(threads: int) -> str:
-    """Say when, on what and beside how much other work."""
-    load = os.getloadavg()[0]
-    return f"{time.strftime('%Y-%m-%d %H:%M')}, {machine()}, {threads} threads, load average {load:.1f}"
 
 
 def prepare(folder: Path) -> None:
@@ -95,17 +76,11 @@ def prepare(folder: Path) -> None:
     from transformers import Wav2Vec2Config, Wav2Vec2Model
 
     torch.manual_seed(0)
-    shape = Wav2Vec2Config(
-        hidden_size=1024,
-        num_hidden_layers=24,
-        num_attention_heads=16,
-        intermediate_size=4096,
-        conv_bias=True,
-        feat_extract_norm="layer",
-        do_stable_layer_norm=True,
-    )
+    shape = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
+    shape |= {"intermediate_size": 4096, "conv_bias": True}
+    encoder = Wav2Vec2Config(**shape, feat_extract_norm="layer", do_stable_layer_norm=True)
     folder.mkdir(parents=True, exist_ok=True)
-    Wav2Vec2Model(shape).save_pretrained(folder / "wav2vec2")
+    Wav2Vec2Model(encoder).save_pretrained(folder / "wav2vec2")
     config = ModelConfig.of_size(
         "large", speech_source=str(folder / "wav2vec2"), sampling=SamplingConfig(when_full="reanchor")
     )
@@ -118,23 +93,7 @@ def prepare(folder: Path) -> None:
     export_onnx(folder / "large", ("float32", "int8"), log=lambda line: print(line, file=sys.stderr))
 
 
-class Stopwatch:
-    """Wall and processor time of named parts [ms]."""
-
-    def __init__(self) -> None:
-        self.wall: dict[str, list[float]] = {}
-        self.cpu: dict[str, list[float]] = {}
-
-    def run(self, name: str, work):
-        """Do some work, keep its times under a name, and return what comes of it."""
-        wall, cpu = time.perf_counter(), time.process_time()
-        result = work()
-        self.wall.setdefault(name, []).append((time.perf_counter() - wall) * 1e3)
-        self.cpu.setdefault(name, []).append((time.process_time() - cpu) * 1e3)
-        return result
-
-
-class Talk:
+class MadeUpTalk:
     """Two voices with the rhythm of syllables, and the user's motion."""
 
     def __init__(self) -> None:
@@ -156,7 +115,7 @@ class Talk:
 def measure_speed(folder: Path, arguments) -> dict:
     """Interleave one full recompute and one turn of each engine, four turns (one re-anchoring) a round."""
     threads = arguments.threads
-    model, watch, talk = load_model(folder), Stopwatch(), Talk()
+    model, watch, talk = load_model(folder), Stopwatch(), MadeUpTalk()
     sessions = {
         name: model.session(engine, threads=threads, rollback_turns=1, steps=5)
         for name, engine in CACHED.items()
@@ -171,11 +130,13 @@ def measure_speed(folder: Path, arguments) -> dict:
         for _ in range(WINDOW // 2):
             given = talk.turn()
             for part, work in full(given):
-                watch.run(f"{FULL}/{part}", work)
+                with watch.part(f"{FULL}/{part}"):
+                    work()
             for name, session in sessions.items():
                 timed_turn(watch, name, session, given)
             for name, (work, _) in rates.items():
-                watch.run(name, work)
+                with watch.part(name):
+                    work()
     parts = model_rates.profile(model, [talk.turn() for _ in range(WINDOW)], threads)
     products, attention = flops_of_turn(model.config)
     return {
@@ -193,7 +154,8 @@ def timed_turn(watch: Stopwatch, name: str, session, arguments) -> None:
     watch.cpu.setdefault(f"{name}/turn", []).append((time.process_time() - cpu) * 1e3)
     for part, wall_ms in session.timings_ms.items():
         watch.wall.setdefault(f"{name}/{part}", []).append(wall_ms)
-    watch.run(f"{name}/idle", lambda: session.idle(60.0))
+    with watch.part(f"{name}/idle"):
+        session.idle(60.0)
 
 
 def full_recompute(model, threads: int):
@@ -242,7 +204,7 @@ def full_recompute(model, threads: int):
 
 def measure_long(folder: Path, arguments) -> dict:
     """Talk for long with size large in int8, then set its turns beside those of a fresh conversation."""
-    model, talk = load_model(folder), Talk()
+    model, talk = load_model(folder), MadeUpTalk()
     return long_run(lambda: model.session("onnx-int8", threads=arguments.threads), talk, arguments.turns)
 
 
@@ -262,7 +224,7 @@ def measure_small(folder: Path, arguments) -> dict:
         models = {"published layout, width 64": load_model(Path(scratch) / "narrow")}
         models["talking-head, as shipped"] = load_model("talking-head")
         return {
-            name: long_run(functools.partial(model.session, "onnx"), Talk(), arguments.small_turns)
+            name: long_run(functools.partial(model.session, "onnx"), MadeUpTalk(), arguments.small_turns)
             for name, model in models.items()
         }
 
@@ -281,7 +243,7 @@ def long_run(open_session, talk, turns: int) -> dict:
         given = talk.turn_of(old.config)
         kept["cpu_ms"][number], kept["idle_cpu_ms"][number] = cpu_of_turn(old, given)
         kept["wall_ms"][number] = sum(old.timings_ms.values())
-        kept["memory_mb"][number] = memory_now("VmRSS")
+        kept["memory_mb"][number] = memory_mb()
         kept["blocks"][number] = sys.getallocatedblocks()
     fresh = open_session()
     settled = -(-max(WINDOW, fresh.config.window_turns) // cycle) * cycle
@@ -334,17 +296,11 @@ def measure_memory(folder: Path, engine: str, threads: int) -> dict[str, float]:
     """Load, talk past the first re-anchoring, and say what that took."""
     started = time.perf_counter()
     session = load_model(folder).session(engine, threads=threads, rollback_turns=1)
-    load_s, talk = time.perf_counter() - started, Talk()
+    load_s, talk = time.perf_counter() - started, MadeUpTalk()
     for _ in range(WINDOW + 2):
         session.step(*talk.turn())
         session.idle(60.0)
-    return {"load_s": load_s, "peak_gb": memory_now("VmHWM") / 1e3}
-
-
-def memory_now(field: str) -> float:
-    """Return a line of the kernel's record of this process [MB]."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field + ":")) / 1e3
+    return {"load_s": load_s, "peak_gb": memory_mb("VmHWM") / 1e3}
 
 
 def flops_of_turn(config: ModelConfig) -> tuple[float, float]:
@@ -354,14 +310,6 @@ def flops_of_turn(config: ModelConfig) -> tuple[float, float]:
         2.0 * tokens * 12 * width * width * config.blocks,
         4.0 * tokens * WINDOW * tokens * width * config.blocks,
     )
-
-
-def machine() -> str:
-    """Name processor and cores."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
-    vnni = " with AVX-512 VNNI" if any("avx512_vnni" in line for line in lines) else ""
-    return f"{model or platform.machine()}{vnni}, {os.cpu_count()} cores"
 
 
 STAGES = {

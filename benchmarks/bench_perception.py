@@ -6,11 +6,9 @@ python benchmarks/bench_perception.py --only time
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -19,28 +17,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import harness
 import numpy as np
+from portrait import portrait  # beside the tests; harness says where
+from timar_bag.bag import BagReader
+from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ
+from timar_common.motion_file import MotionTrack
+from timar_common.user_motion import PARTS
+from timar_model.loading import find_model as find_shipped
+from timar_perception.config import PerceptionConfig
+from timar_perception.face_tracker import FaceTracker
+from timar_perception.frame_interpolation import FrameInterpolator
+from timar_perception.head_pose import CameraModel, angles_deg
+from timar_perception.images import CameraImage
+from timar_training.corpora.dyads import Dyad
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "support"))
-
-from portrait import portrait  # noqa: E402 - beside the tests, which use it as well
-from timar_bag.bag import BagReader  # noqa: E402
-from timar_bringup.demo import clip  # noqa: E402
-from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ  # noqa: E402
-from timar_common.motion_file import MotionTrack  # noqa: E402
-from timar_common.user_motion import PARTS  # noqa: E402
-from timar_model.loading import find_model as find_shipped  # noqa: E402
-from timar_perception.config import PerceptionConfig  # noqa: E402
-from timar_perception.face_tracker import FaceTracker  # noqa: E402
-from timar_perception.frame_interpolation import FrameInterpolator  # noqa: E402
-from timar_perception.head_pose import CameraModel, angles_deg  # noqa: E402
-from timar_perception.images import CameraImage  # noqa: E402
-from timar_perception.landmarks import MediaPipeLandmarker, find_model  # noqa: E402
-from timar_training.corpora.dyads import Dyad  # noqa: E402
-
-RESULT = ROOT / "benchmarks" / "results" / "perception.md"
-FIGURES = ROOT / "benchmarks" / "results" / "perception.json"
 PORTRAITS = ("astronaut", "admiral")
 CAMERA = CameraModel.from_field_of_view(640, 480, 60.0)
 RATE_HZ = 30.0
@@ -52,45 +43,30 @@ JAWS_RAD = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 
 def main() -> int:
     """Measure, keep the figures, and write the page from them."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = harness.parser_of(__doc__)
     parser.add_argument(
         "--only", choices=("accuracy", "time", "live", "model"), help="one part; the others are kept"
     )
-    parser.add_argument("--data", type=Path, default=ROOT / "data" / "synthetic", help="dyads for the model")
+    parser.add_argument(
+        "--data", type=Path, default=harness.ROOT / "data" / "synthetic", help="dyads for the model"
+    )
     parser.add_argument("--clips", type=int, default=24, help="of the test list (%(default)s)")
     parser.add_argument("--seconds", type=float, default=None, help="of each clip; without it, all")
     arguments = parser.parse_args()
     parts = {"accuracy": measure_accuracy, "time": measure_time, "live": measure_live}
     parts["model"] = lambda: measure_model(arguments.data, arguments.clips, arguments.seconds)
-    where = machine()
-    new = {
-        name: {"where": where, **measure()}
-        for name, measure in parts.items()
-        if arguments.only in (None, name)
-    }
-    figures = {**(json.loads(FIGURES.read_text("utf-8")) if FIGURES.is_file() else {}), **new}
-    FIGURES.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    RESULT.write_text(page(figures), encoding="utf-8")
-    sys.stdout.write(page(figures))
+    kept = harness.read_figures(harness.RESULTS / "perception.json")
+    for name, measure in parts.items():
+        if arguments.only in (None, name):
+            kept[name] = {"where": harness.when(), **measure()}
+    harness.write_figures(harness.RESULTS / "perception.json", kept)
+    harness.write_page(harness.RESULTS / "perception.md", page(kept))
     return 0
-
-
-def machine() -> str:
-    """Say on what and when it was measured."""
-    lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    model = next((line.partition(":")[2].strip() for line in lines if "model name" in line), "?")
-    load = os.getloadavg()[0]
-    return (
-        f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-        f"{time.strftime('%Y-%m-%d %H:%M')}, load before {load:.1f}"
-    )
 
 
 def open_tracker(**config: object) -> FaceTracker:
     """Return a tracker as the node has it, without the mask on a face that was just found."""
-    settings = PerceptionConfig(settle_ms=0, **config)
-    landmarker = MediaPipeLandmarker(find_model(""), settings.max_faces, settings.min_confidence)
-    return FaceTracker(settings, landmarker)
+    return FaceTracker(PerceptionConfig(settle_ms=0, **config))
 
 
 def angle_at(seconds: float) -> float:
@@ -119,8 +95,8 @@ def measure_accuracy() -> dict:
             tracker.close()
             gain = np.polyfit(truths, np.array(truths) + errors, 1)[0]
             found[f"{name} {axis}"] = {
-                "median_deg": float(np.median(np.abs(errors))),
-                "p95_deg": float(np.percentile(np.abs(errors), 95)),
+                "median_deg": harness.percentiles(np.abs(errors), 50)[0],
+                "p95_deg": harness.percentiles(np.abs(errors), 95)[0],
                 "gain": float(gain),
             }
         found[f"{name} jaw"] = {"seen_rad": _jaws(name)}
@@ -154,8 +130,8 @@ def measure_time(images: int = 300) -> dict:
     tracker.close()
     os.sched_setaffinity(0, range(os.cpu_count() or 1))
     return {
-        "wall_ms": [float(value) for value in np.percentile(wall_ms[10:], [50, 95])],
-        "processor_ms": [float(value) for value in np.percentile(processor_ms[10:], [50, 95])],
+        "wall_ms": harness.percentiles(wall_ms[10:], 50, 95),
+        "processor_ms": harness.percentiles(processor_ms[10:], 50, 95),
     }
 
 
@@ -185,24 +161,15 @@ def _run_graph(video: Path, seconds: float, latency_ms: int, shift: int) -> dict
             encoding="utf-8",
         )
         bag = Path(folder, "bag")
-        command = [
-            *(
-                sys.executable,
-                "-m",
-                "timar_common.cli",
-                "run",
-                "source:=file",
-                f"user_file:={clip('speaker1')}",
-            ),
-            *(f"agent_file:={clip('speaker2')}", "perception:=true", f"user_video:={video}"),
-            *("record:=true", f"out:={bag}", f"params:={parameters}"),
+        command = [sys.executable, "-m", "timar_common.cli", "run", "source:=file", "perception:=true"]
+        command += [
+            f"user_file:={harness.example_clip(1)}",
+            f"agent_file:={harness.example_clip(2)}",
+            f"user_video:={video}",
         ]
-        subprocess.run(
-            ["timeout", "-s", "INT", f"{seconds + 8:g}", *command],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            check=False,
-        )
+        command += ["record:=true", f"out:={bag}", f"params:={parameters}"]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        subprocess.run(["timeout", "-s", "INT", f"{seconds + 8:g}", *command], check=False, **quiet)
         return _read_bag(bag)
 
 
@@ -258,8 +225,8 @@ def late_by(frames: int) -> Callable:
     return change
 
 
-def told_later(frames: int) -> Callable:
-    """Return a change that tells every frame as of some frames later."""
+def stamped_later(frames: int) -> Callable:
+    """Return a change that stamps every frame as of some frames later."""
 
     def change(dyad: Dyad) -> Dyad:
         motion = dyad.user_motion
@@ -274,8 +241,8 @@ USER_MOTION: dict[str, Callable] = {
     "seen": lambda dyad: dyad,
     "newest frame of each turn late": late_by(1),
     "newest two late": late_by(2),
-    "all, told a frame later": told_later(1),
-    "all, told two frames later": told_later(2),
+    "all, stamped a frame later": stamped_later(1),
+    "all, stamped two frames later": stamped_later(2),
     "unseen": lambda dyad: dyad.without_user_motion(),
 }
 
@@ -294,75 +261,72 @@ def dict_of(status: object) -> dict[str, str]:
     return {value.key: value.value for value in status.values}  # type: ignore[attr-defined]
 
 
-def page(figures: dict) -> str:
-    """Write the page."""
+def page(figures: dict) -> list[str]:
+    """Return the page's lines; a part that was not measured is left out."""
     lines = ["# Face tracking", "", "Made by `python benchmarks/bench_perception.py`.", ""]
+    of = {name: {key: row for key, row in part.items() if key != "where"} for name, part in figures.items()}
     if "accuracy" in figures:
-        part = figures["accuracy"]
-        lines += [
-            "## Angles found again",
-            "",
-            f"{part['where']}. Portraits on the canonical face, swept ±30° in {SWEEP_S:g} s, 30 images a "
-            "second; every frame against the ground truth at its instant, with the filter's delay.",
-            "",
-            "| portrait and axis | median error (at most 4°, roll 1.5°) | p95 | gain |",
-            "|---|---|---|---|",
+        angles = [(name, row) for name, row in of["accuracy"].items() if "median_deg" in row]
+        rows = [
+            (name, f"{row['median_deg']:.1f}°", f"{row['p95_deg']:.1f}°", f"{row['gain']:.2f}")
+            for name, row in angles
         ]
+        titles = ["portrait and axis", "median error (at most 4°, roll 1.5°)", "p95", "gain"]
+        jaws = {name: of["accuracy"][f"{name} jaw"]["seen_rad"] for name in PORTRAITS}
         lines += [
-            f"| {name} | {row['median_deg']:.1f}° | {row['p95_deg']:.1f}° | {row['gain']:.2f} |"
-            for name, row in part.items()
-            if isinstance(row, dict) and "median_deg" in row
+            "## Angles",
+            "",
+            f"{figures['accuracy']['where']}. Portraits on the canonical face, swept ±30° in {SWEEP_S:g} s, "
+            "30 images a second; every frame against the truth at its instant, filter delay included.",
+            *harness.table(titles, rows),
+            *harness.table(
+                ["jaw drawn [rad]", *(f"{jaw:g}" for jaw in JAWS_RAD)],
+                ([f"{name}, seen", *(f"{jaw:.2f}" for jaw in seen)] for name, seen in jaws.items()),
+            ),
         ]
-        lines += ["", f"| jaw drawn [rad] | {' | '.join(f'{jaw:g}' for jaw in JAWS_RAD)} |"]
-        lines += ["|---" * (len(JAWS_RAD) + 1) + "|"]
-        for name in PORTRAITS:
-            seen = " | ".join(f"{jaw:.2f}" for jaw in part[f"{name} jaw"]["seen_rad"])
-            lines += [f"| {name}, seen | {seen} |"]
-        lines += [""]
     if "time" in figures:
-        part = figures["time"]
-        wall, processor = part["wall_ms"], part["processor_ms"]
+        wall, processor = of["time"]["wall_ms"], of["time"]["processor_ms"]
         lines += [
             "## Time",
             "",
-            f"{part['where']}. One core for all of the process, 640 x 480, two faces sought, 300 images: "
-            f"**{wall[0]:.1f} ms** an image (p95 {wall[1]:.1f}), {processor[0]:.1f} ms of processor "
-            f"(p95 {processor[1]:.1f}); at most 20.",
+            f"{figures['time']['where']}. One core for all of the process, 640 x 480, two faces sought, 300 "
+            f"images: **{wall[0]:.1f} ms** an image (p95 {wall[1]:.1f}), {processor[0]:.1f} ms of "
+            f"processor (p95 {processor[1]:.1f}); at most 20.",
             "",
         ]
     if "live" in figures:
-        part = figures["live"]
+        rows = [
+            (
+                name,
+                "{:.0f} / {:.0f} ms".format(*row["delay_ms"]),
+                "{:.0f} / {:.0f} ms".format(*row["track_ms"]),
+                f"{100 * row['in_time']:.0f} % of {row['frames']}",
+            )
+            for name, row in of["live"].items()
+        ]
+        titles = [
+            "camera's latency",
+            "taken → topic, p50 / p95",
+            "tracking, p50 / p95",
+            "in time for their turn",
+        ]
         lines += [
             "## Live",
             "",
-            f"{part['where']}. The whole graph, video at 30 Hz; its images come so long after they were "
-            "taken, and frames are published as of so many later (`shift_frames`).",
-            "",
-            "| camera's latency | taken → topic, p50 / p95 | tracking, p50 / p95 | in time for their turn |",
-            "|---|---|---|---|",
+            f"{figures['live']['where']}. The whole graph, video at 30 Hz; its images come so long after "
+            "they were taken, and frames are published as of so many later (`shift_frames`).",
+            *harness.table(titles, rows),
         ]
-        lines += [
-            f"| {name} | {row['delay_ms'][0]:.0f} / {row['delay_ms'][1]:.0f} ms | {row['track_ms'][0]:.0f} / "
-            f"{row['track_ms'][1]:.0f} ms | {100 * row['in_time']:.0f} % of {row['frames']} |"
-            for name, row in part.items()
-            if isinstance(row, dict)
-        ]
-        lines += [""]
     if "model" in figures:
         part = figures["model"]
+        rows = [(name, *(f"{mean[score]:.3g}" for score in SCORES)) for name, mean in part["mean"].items()]
         lines += [
             "## What the model makes of it",
             "",
             f"{part['where']}. `talking-head` ({part['weights']}) on {part['data']}, scored as shown.",
-            "",
-            f"| the user's motion | {' | '.join(SCORES.values())} |",
-            "|---" * (len(SCORES) + 1) + "|",
+            *harness.table(["the user's motion", *SCORES.values()], rows),
         ]
-        lines += [
-            f"| {name} | {' | '.join(f'{mean[score]:.3g}' for score in SCORES)} |"
-            for name, mean in part["mean"].items()
-        ]
-    return "\n".join(lines).rstrip() + "\n"
+    return lines
 
 
 if __name__ == "__main__":

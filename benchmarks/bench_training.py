@@ -1,4 +1,4 @@
-"""Steps per second of `timar train` against a plain loop that encodes speech anew each step, turn about.
+"""Steps per second of `timar train` against a plain loop that encodes speech again each step, alternately.
 
 Both train the same network on windows of the same size with the same kind of optimiser. The plain loop does
 what the released code does: it reads a clip's files, computes the speech features of both voices of each
@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
 import json
-import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -23,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from harness import RESULTS, parser_of, percentiles, when, write_figures
 from timar_common.clock import SAMPLES_PER_FRAME
 from timar_model.architecture.config import ModelConfig
 from timar_model.architecture.inputs import speech_features
@@ -33,7 +31,6 @@ from timar_training.training.config import TrainConfig
 from timar_training.training.run import open_run
 from timar_training.training.trainer import Trainer
 
-RESULTS = Path(__file__).parent / "results"
 WAV2VEC2_CLIPS = 6
 """So many clips are prepared with wav2vec 2.0: enough for a few steps, and soon encoded."""
 WANTED_RATIO = 1.5
@@ -41,7 +38,7 @@ WANTED_DATA_SHARE = 0.10
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--data", type=Path, default=Path("data/synthetic"), help="dyads (%(default)s)")
     parser.add_argument("--rounds", type=int, default=6, help="of a few steps of each kind (%(default)s)")
     parser.add_argument("--steps", type=int, default=4, help="per round and kind (%(default)s)")
@@ -56,14 +53,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         result = measure(arguments, Path(scratch))
     out = arguments.out or RESULTS / ("training_wav2vec2.json" if arguments.wav2vec2 else "training.json")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_figures(out, result)
     sys.stdout.write(json.dumps(result, indent=1) + "\n")
     return 0 if result["ratio"] >= WANTED_RATIO and result["data_share_p95"] <= WANTED_DATA_SHARE else 1
 
 
 def measure(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
-    """Run rounds of both loops turn about, so that what else the machine does hits both alike."""
+    """Run rounds of both loops alternately, so that what else the machine does hits both alike."""
     model: dict[str, Any] = {"window_frames": 50}
     data = arguments.data
     if arguments.wav2vec2:
@@ -104,8 +100,7 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
             reads += spent_s
     step_s = {kind: statistics.median(values) for kind, values in times.items()}
     return {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
+        "when": when(),
         "encoder": f"wav2vec2, {arguments.wav2vec2}" if arguments.wav2vec2 else "logmel",
         "batch": arguments.batch,
         "steps_per_s": {kind: 1 / value for kind, value in step_s.items()},
@@ -113,7 +108,7 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         "ratio_by_round": [plain / own for own, plain in zip(times["ours"], times["plain"], strict=True)],
         "wanted_ratio": WANTED_RATIO,
         "data_share": statistics.median(shares),
-        "data_share_p95": float(np.percentile(shares, 95)),
+        "data_share_p95": percentiles(shares, 95)[0],
         "data_share_largest": max(shares),
         "wanted_data_share": WANTED_DATA_SHARE,
         "plain_reading_and_encoding_s": statistics.median(reads),

@@ -10,11 +10,9 @@ benchmarks/results/driver_bus.json.
 
 from __future__ import annotations
 
-import argparse
-import datetime
+import contextlib
 import json
 import os
-import platform
 import signal
 import struct
 import subprocess
@@ -28,6 +26,7 @@ from typing import Any
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from harness import RESULTS, node_command, parser_of, percentiles, running, when, write_figures
 from rclpy.node import Node
 from timar_common.base_node import qos_of
 from timar_common.topics import TOPICS
@@ -38,34 +37,23 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 PROMISED_P99_MS = 2.0
 BURN = "while True: sum(range(10_000))"
-RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def main() -> None:
     """Measure with and without load and print both."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--burners", type=int, default=1, help="busy processes beside the driver")
     parser.add_argument("--priority", type=int, default=20, help="real-time priority asked for; 0: none")
     arguments = parser.parse_args()
     os.environ.setdefault("ROS_DOMAIN_ID", "92")
     rclpy.init()
-    rows = [
-        measure(arguments.seconds, burners, priority)
-        for burners, priority in ((0, arguments.priority), (arguments.burners, arguments.priority),
-                                  (arguments.burners, 0))
-    ]  # fmt: skip
+    result: dict[str, Any] = {"when": when(), "promised_p99_ms": PROMISED_P99_MS}
+    cases = ((0, arguments.priority), (arguments.burners, arguments.priority), (arguments.burners, 0))
+    rows = result["rows"] = [measure(arguments.seconds, *case) for case in cases]
     rclpy.try_shutdown()
-    result = {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-        "load_average": os.getloadavg(),
-        "promised_p99_ms": PROMISED_P99_MS,
-        "rows": rows,
-    }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "driver_bus.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    sys.stdout.write(f"{result['date']}, {result['machine']}, load {result['load_average'][0]:.1f}\n")
+    write_figures(RESULTS / "driver_bus.json", result)
+    sys.stdout.write(f"{result['when']}\n")
     sys.stdout.write(
         "burners  scheduling              late p99 [ms]  terminal p99 [ms]  "
         "jitter at the bus p50, p99, max [ms]\n"
@@ -83,29 +71,16 @@ def measure(seconds: float, burners: int, priority: int) -> dict[str, Any]:
     """Run bus, driver and load for a while; return what both clocks say."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "bus.json"
-        bus = subprocess.Popen(
-            [sys.executable, "-m", "timar_driver.bus_command", "simulate", "--log", str(log)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert bus.stdout is not None
-        port = bus.stdout.readline().split()[-1]
-        driver = subprocess.Popen(
-            [sys.executable, "-m", "timar_common.base_node", "timar_driver.driver_node:DriverNode",
-             "--ros-args", "-p", "driver:=hardware", "-p", f"port:={port}",
-             "-p", f"realtime_priority:={priority}"]
-        )  # fmt: skip
-        load = [subprocess.Popen([sys.executable, "-c", BURN]) for _ in range(burners)]
-        try:
-            values = drive(seconds)
-            terminal_ms = terminal_delays_ms()
-        finally:
-            for process in load:
-                process.kill()
-                process.wait()
-        driver.send_signal(signal.SIGINT)
-        driver.wait(15)
-        bus.terminate()
-        bus.wait(10)
+        simulate = [sys.executable, "-m", "timar_driver.bus_command", "simulate", "--log", str(log)]
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        with running(simulate, signal.SIGTERM, **pipes) as bus:
+            port = bus.stdout.readline().split()[-1]  # type: ignore[union-attr]
+            node = "timar_driver.driver_node:DriverNode"
+            parameters = {"driver": "hardware", "port": port, "realtime_priority": priority}
+            with running(node_command(node, **parameters)), contextlib.ExitStack() as load:
+                for _ in range(burners):
+                    load.enter_context(running([sys.executable, "-c", BURN], signal.SIGKILL))
+                values, terminal_ms = drive(seconds), terminal_delays_ms()
         goals_ns = np.array(json.loads(log.read_text(encoding="utf-8"))["goals_ns"])
     # The first second is the start; the stop at the end is as steady as the rest.
     goals_ns = goals_ns[goals_ns > goals_ns[0] + 1_000_000_000]
@@ -114,16 +89,10 @@ def measure(seconds: float, burners: int, priority: int) -> dict[str, Any]:
     return {
         "burners": burners,
         "scheduling": values["scheduling"],
-        "cycles": int(values["cycles"]),
-        "missed_cycles": int(values["missed_cycles"]),
-        "late_ms_p99": float(values["late_ms_p99"]),
-        "cycle_ms_p99": float(values["cycle_ms_p99"]),
-        "terminal_ms_p99": float(np.percentile(terminal_ms, 99)),
-        "jitter_ms": {
-            "p50": float(np.percentile(jitter_ms, 50)),
-            "p99": float(np.percentile(jitter_ms, 99)),
-            "max": float(jitter_ms.max()),
-        },
+        **{name: int(values[name]) for name in ("cycles", "missed_cycles")},
+        **{name: float(values[name]) for name in ("late_ms_p99", "cycle_ms_p99")},
+        "terminal_ms_p99": percentiles(terminal_ms, 99)[0],
+        "jitter_ms": dict(zip(("p50", "p99", "max"), percentiles(jitter_ms, 50, 99, 100), strict=True)),
         "replies_missing_share": missing / max(1, replies + missing),
     }
 

@@ -9,22 +9,19 @@ make bench-quantised ARGS="--model talking-head --clips 6"
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 import shutil
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
-from bench_model import RESULTS, machine
+from harness import RESULTS, parser_of, table, when, write_page
 from timar_model.engines.export import export_onnx
 from timar_model.loading import LoadedModel
 from timar_model.model_folder import read_model
 from timar_training.corpora.dyads import read_split
 from timar_training.evaluation.scoring import EvaluationConfig, evaluate
-from timar_training.prediction.predictor import run_session
+from timar_training.prediction.predictor import SessionPredictor
 from timar_training.synthesis.synthesize import CorpusConfig, synthesize
 
 from timar_model import find_model, load_model
@@ -48,9 +45,7 @@ METRICS = {
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--model", default="talking-head", help="a model folder, or a shipped name")
     parser.add_argument("--data", type=Path, help="dyads with a list test.txt; none: made for this run")
     parser.add_argument("--clips", type=int, default=6)
@@ -74,10 +69,8 @@ def main() -> int:
             ]
             for engine in ENGINES
         }
-        text, is_inside = report(scores, model, len(clips), arguments)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "int8_quality.md").write_text(text)
-    print(text)
+        lines, is_inside = report(scores, model, len(clips), arguments)
+    write_page(arguments.out / "int8_quality.md", lines)
     return 0 if is_inside else 1
 
 
@@ -87,35 +80,14 @@ def made_dyads(folder: Path, clips: int, seconds: float) -> Path:
     return folder
 
 
-@dataclasses.dataclass
-class EnginePredictor:
-    """A model's session on one engine."""
-
-    model: LoadedModel
-    engine: str
-    temperature: float
-    name: str = "engine"
-    delay_frames: int = 0
-
-    @property
-    def turn_frames(self) -> int:
-        """See `Predictor`."""
-        return self.model.config.turn_frames
-
-    def predict(self, dyad, seed: int):
-        """Return (T, 56)."""
-        session = self.model.session(self.engine, seed=seed, temperature=self.temperature)
-        return run_session(session, dyad.user_voice, dyad.agent_voice, dyad.user_motion)
-
-
 def mean_scores(model: LoadedModel, engine: str, clips, seed: int, seconds: float, temperature: float):
     """Return the means over clips of every score of one engine and seed."""
-    predictor = EnginePredictor(model, engine, temperature)
+    predictor = SessionPredictor(model, sampling={"temperature": temperature}, engine=engine)
     print(f"{engine}, seed {seed}", file=sys.stderr)
     return evaluate(predictor, clips, EvaluationConfig(seed=seed), seconds=seconds)["mean"]
 
 
-def report(scores, model: LoadedModel, clips: int, arguments) -> tuple[str, bool]:
+def report(scores, model: LoadedModel, clips: int, arguments) -> tuple[list[str], bool]:
     """Write the table; also return whether every difference lies inside the spread."""
     rows, is_inside = [], True
     for label, (name, factor) in METRICS.items():
@@ -128,31 +100,25 @@ def report(scores, model: LoadedModel, clips: int, arguments) -> tuple[str, bool
         difference = (found["onnx-int8"] - found["onnx"]).mean()
         spread = found["onnx"].std(ddof=1)
         is_inside &= bool(abs(difference) <= spread)
-        rows.append(
-            f"| {label} | {found['onnx'].mean():.3f} | {found['onnx-int8'].mean():.3f} | {difference:+.4f} "
-            f"| {spread:.4f} | {'yes' if abs(difference) <= spread else '**no**'} |"
-        )
+        means = [f"{found[engine].mean():.3f}" for engine in ENGINES]
+        verdict = "yes" if abs(difference) <= spread else "**no**"
+        rows.append((label, *means, f"{difference:+.4f}", f"{spread:.4f}", verdict))
     facts = model.manifest["engines"]["onnx-int8"]
     name = read_model(find_model(arguments.model)).sha256[:12]
     lines = [
         "# int8 against float32, trained weights",
         "",
-        f"{time.strftime('%Y-%m-%d %H:%M')}, {machine()}. LoadedModel {arguments.model} "
+        f"{when()}. Model {arguments.model} "
         f"({name}, {model.manifest['parameters'] / 1e6:.2f} M parameters; {facts['int8_layers']} layers "
         "in int8, "
         f"{len(facts['float_layers'])} float), {clips} SYNTHETIC conversations of {arguments.seconds:g} s it "
         f"has not seen, {arguments.seeds} seeds, temperature {arguments.temperature:g}.",
         "Both engines draw from the same noise. Difference: mean of int8 - float32 over seeds. Spread: "
         "standard deviation of float32 between seeds.",
-        "",
-        "| | float32 | int8 | difference | spread | inside |",
-        "|---|---|---|---|---|---|",
-        *rows,
-        "",
+        *table(["", "float32", "int8", "difference", "spread", "inside"], rows),
         f"{'All' if is_inside else 'NOT all'} differences lie inside the spread.",
-        "",
     ]
-    return "\n".join(lines), is_inside
+    return lines, is_inside
 
 
 if __name__ == "__main__":

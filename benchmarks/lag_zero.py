@@ -10,14 +10,13 @@ python benchmarks/lag_zero.py MODEL
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-from bench_model import RESULTS, machine
+from harness import RESULTS, parser_of, table, when, write_page
 from int8_quality import METRICS, made_dyads
 from timar_common.clock import SAMPLES_PER_FRAME
 from timar_common.motion_file import MotionTrack
@@ -31,9 +30,7 @@ WAYS = ("as trained", "user_set_back", "shown_late")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("model", help="a model folder, or a shipped name")
     parser.add_argument("--margin-frames", type=int, default=2, help="for sound on its way and computing")
     parser.add_argument("--data", type=Path, help="dyads with a list test.txt; none: made for this run")
@@ -55,13 +52,10 @@ def main() -> None:
                 clips,
                 EvaluationConfig(),
                 seconds=arguments.seconds,
-                disturb=(lambda dyad: set_back(dyad, behind)) if way == "user_set_back" else unchanged,
+                disturb=lambda dyad, frames=behind * (way == "user_set_back"): set_back(dyad, frames),
             )
             cpu_s[way] = predictor.cpu_s
-    text = report(found, cpu_s, behind, model, len(clips), arguments)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "lag_zero.md").write_text(text)
-    print(text)
+    write_page(arguments.out / "lag_zero.md", report(found, cpu_s, behind, model, len(clips), arguments))
 
 
 class TimedPredictor(SessionPredictor):
@@ -77,56 +71,45 @@ class TimedPredictor(SessionPredictor):
         return made
 
 
-def unchanged(dyad: Dyad) -> Dyad:
-    """Give the predictor what was recorded."""
-    return dyad
-
-
 def set_back(dyad: Dyad, frames: int) -> Dyad:
     """Let the user's voice and motion come so many frames later; before them silence, unseen."""
     silence = np.zeros(frames * SAMPLES_PER_FRAME, np.float32)
     voice = np.concatenate([silence, dyad.user_voice])[: len(dyad.user_voice)]
-    unseen, seen = MotionTrack.unseen(frames), dyad.user_motion
-    motion = MotionTrack(
-        np.concatenate([unseen.vector, seen.vector])[: len(seen.vector)],
-        np.concatenate([unseen.valid, seen.valid])[: len(seen.valid)],
-    )
+    seen, before = dyad.user_motion, ((frames, 0), (0, 0))
+    vector, valid = (np.pad(rows, before)[: len(rows)] for rows in (seen.vector, seen.valid))
+    motion = MotionTrack(vector, valid)
     return dataclasses.replace(dyad, user_voice=voice, user_motion=motion)
 
 
-def report(found: dict, cpu_s: dict, behind: int, model, clips: int, arguments) -> str:
+def report(found: dict, cpu_s: dict, behind: int, model, clips: int, arguments) -> list[str]:
     """Write a table, with the intervals over clips."""
     config = model.config
     lines = [
         "# A model without a user lag, live",
         "",
-        f"{time.strftime('%Y-%m-%d %H:%M')}, {machine()}. Model {arguments.model} "
+        f"{when()}. Model {arguments.model} "
         f"({model.sha256[:12]}): turns of {config.turn_frames} frames, trained with user lag "
         f"{config.user_lag!r}. {clips} SYNTHETIC conversations of {arguments.seconds:g} s. A turn and the "
         f"margin are {behind} frames "
         f"({behind / 25:.2f} s). Mean, and 95 % interval over clips.",
-        "",
-        "| as shown | " + " | ".join(WAYS) + " |",
-        "|---" * (len(WAYS) + 1) + "|",
     ]
+    rows = []
     for label, (name, factor) in METRICS.items():
-        if name not in found[WAYS[0]]["mean"]:
-            continue
-        cells = []
-        for way in WAYS:
-            low, high = (factor * value for value in found[way]["interval"][name])
-            cells.append(f"{factor * found[way]['mean'][name]:.3f} ({low:.3f} to {high:.3f})")
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+        if name in found[WAYS[0]]["mean"]:
+            means = [factor * found[way]["mean"][name] for way in WAYS]
+            edges = [[factor * edge for edge in found[way]["interval"][name]] for way in WAYS]
+            pairs = zip(means, edges, strict=True)
+            rows.append([label, *(f"{mean:.3f} ({low:.3f} to {high:.3f})" for mean, (low, high) in pairs)])
+    lines += table(["as shown", *WAYS], rows)
     computed = [f"{way} {cpu_s[way]:.0f} s" for way in WAYS]
-    lines += ["", f"Processor time of all conversations, features included: {', '.join(computed)}.", ""]
+    lines += [f"Processor time of all conversations, features included: {', '.join(computed)}.", ""]
     if config.user_lag != "none":
         lines += [
             "This model was trained with a user lag: here `user_set_back` gives it a user that is older "
-            "still, and `shown_late` a delay it does not need. It tells how much lips and neck depend on "
-            "either, on these conversations; what the published weights lose, only they can tell.",
-            "",
+            "still, and `shown_late` a delay it does not need. It shows how much lips and neck depend on "
+            "either, on these conversations; what the published weights lose, only they can show."
         ]
-    return "\n".join(lines)
+    return lines
 
 
 if __name__ == "__main__":

@@ -10,17 +10,14 @@ results/long_conversation.md.
 
 from __future__ import annotations
 
-import argparse
-import datetime
 import itertools
-import platform
-import resource
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
+from harness import RESULTS, memory_mb, parser_of, table, when, write_page
 from timar_common.motion_file import NECK
 from timar_model.architecture.config import SAMPLES_PER_FRAME
 from timar_model.architecture.inputs import TurnInputs, layout_of
@@ -35,13 +32,12 @@ from timar_training.corpora.levels import frame_level_db
 
 from timar_model import load_model
 
-RESULTS = Path(__file__).parent / "results" / "long_conversation.md"
 SCORED_CLIPS = 4
 AGES_MIN = (0.0, 10.0, 20.0, 30.0, 40.0, 50.0)
 """When the scored clips come again, about [min]."""
 
 
-class Recorder:
+class RecordingEngine:
     """An engine that keeps what each turn was read from and what came of it, for one full pass afterwards."""
 
     def __init__(self, engine) -> None:
@@ -63,10 +59,8 @@ class Recorder:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser = parser_of(__doc__)
+    parser.add_argument("--out", type=Path, default=RESULTS / "long_conversation.md")
     parser.add_argument("data", type=Path, help="folder of dyads with a test list")
     parser.add_argument("--model", default="talking-head")
     parser.add_argument("--minutes", type=float, default=60.0, help="of the curve over age; 0: none")
@@ -78,30 +72,24 @@ def main() -> None:
         "# An hour of conversation",
         "",
         f"{model.path.name} on SYNTHETIC test clips end to end, {arguments.minutes:g} min, torch, "
-        f"one thread. {platform.processor() or platform.machine()}, {datetime.date.today().isoformat()}.",
-        "",
+        f"one thread. {when()}.",
         *equality_lines(model, clips, arguments.equal_minutes),
     ]
     if arguments.minutes:
-        lines += ["", *age_lines(model, clips, arguments.minutes)]
-    text = "\n".join(lines) + "\n"
-    arguments.out.write_text(text, encoding="utf-8")
-    print(text)
+        lines += age_lines(model, clips, arguments.minutes)
+    write_page(arguments.out, lines)
 
 
 def equality_lines(model: LoadedModel, clips: list[Dyad], minutes: float) -> list[str]:
     """Compare the rolling cache with one pass over everything, for short turns and for a mixture."""
-    lines = [
-        "| turns | turns seen | largest difference of conditions | their size (RMS) |",
-        "|---|---|---|---|",
-    ]
+    rows = []
     random = np.random.default_rng(0)
     mixture = (int(random.choice([5, 10, 25])) for _ in itertools.count())
     for name, lengths in (("0.2 s", itertools.repeat(5)), ("0.2, 0.4 and 1 s mixed", mixture)):
         session = model.session(engine="torch", threads=1)
-        recorder = Recorder(session._engine)
+        recorder = RecordingEngine(session._engine)
         session._engine = recorder
-        talk, left, turns = Talk(session), round(minutes * 60 * 25), iter(lengths)
+        talk, left, turns = LongTalk(session), round(minutes * 60 * 25), iter(lengths)
         for clip in itertools.cycle(clips):
             left -= len(talk.through(clip, turns, [], left))
             if left <= 0:
@@ -110,12 +98,12 @@ def equality_lines(model: LoadedModel, clips: list[Dyad], minutes: float) -> lis
         whole = full_pass(model, recorder)
         difference = float(np.abs(cached - whole).max())
         size = float(np.sqrt(np.square(whole).mean()))
-        lines.append(f"| {name}, {minutes:g} min | {len(recorder.lengths)} | {difference:.1e} | {size:.2f} |")
-    return lines
+        rows.append((f"{name}, {minutes:g} min", len(recorder.lengths), f"{difference:.1e}", f"{size:.2f}"))
+    return table(["turns", "turns seen", "largest difference of conditions", "their size (RMS)"], rows)
 
 
 @torch.inference_mode()
-def full_pass(model: LoadedModel, recorder: Recorder) -> np.ndarray:
+def full_pass(model: LoadedModel, recorder: RecordingEngine) -> np.ndarray:
     """Return the conditions of all turns by one pass under the training's mask, without any cache."""
     folder = read_model(model.path)
     network = load_network(folder.config, folder.weights()).eval()
@@ -141,14 +129,10 @@ def age_lines(model: LoadedModel, clips: list[Dyad], minutes: float) -> list[str
         for clip in clips[:SCORED_CLIPS]:
             order.append((clip, now_s))
             now_s += clip.frames / 25
-    talk = Talk(model.session(engine="torch", threads=1))
+    talk = LongTalk(model.session(engine="torch", threads=1))
     rows: dict[float, list[dict[str, float]]] = {}
     first_s: dict[str, float] = {}
-    lines = [
-        "| age | MSE neck ×10³ | MSE jaw ×10³ | neck spread, of the truth's | neck jerk, of the truth's "
-        "| jaw and voice | memory [MB] | turn, median [ms] |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    lines: list[list[str]] = []
     starts = [now for _, now in order if now is not None][::SCORED_CLIPS]
     took: list[float] = []
     for clip, at_s in order:
@@ -167,16 +151,16 @@ def age_lines(model: LoadedModel, clips: list[Dyad], minutes: float) -> list[str
                 lines.append(row_of("first 10 s, one clip", {**first_s, "turn_ms": mean["turn_ms"]}))
                 lines.append(row_of("first minute, the same clip", rows[start][0]))
             lines.append(row_of(f"{(start) / 60:.0f} to {(start + block_s) / 60:.0f} min", mean))
-            print(lines[-1], flush=True)
-    return lines
+            print(*lines[-1], flush=True)
+    titles = ["age", "MSE neck ×10³", "MSE jaw ×10³", "neck spread, of the truth's"]
+    titles += ["neck jerk, of the truth's", "jaw and voice", "memory [MB]", "turn, median [ms]"]
+    return table(titles, lines)
 
 
-def row_of(name: str, mean: dict[str, float]) -> str:
-    memory = resident_mb()
-    return (
-        f"| {name} | {1e3 * mean['mse_pose']:.2f} | {1e3 * mean['mse_jaw']:.3f} | {mean['spread']:.2f} | "
-        f"{mean['jerk']:.2f} | {mean['jaw_voice']:.3f} | {memory:.0f} | {mean['turn_ms']:.1f} |"
-    )
+def row_of(name: str, mean: dict[str, float]) -> list[str]:
+    scored = [f"{1e3 * mean['mse_pose']:.2f}", f"{1e3 * mean['mse_jaw']:.3f}", f"{mean['spread']:.2f}"]
+    scored += [f"{mean['jerk']:.2f}", f"{mean['jaw_voice']:.3f}"]
+    return [name, *scored, f"{memory_mb():.0f}", f"{mean['turn_ms']:.1f}"]
 
 
 def scores(motion: np.ndarray, clip: Dyad) -> dict[str, float]:
@@ -193,7 +177,7 @@ def scores(motion: np.ndarray, clip: Dyad) -> dict[str, float]:
     }
 
 
-class Talk:
+class LongTalk:
     """A conversation that goes on from clip to clip; the user's stream reaches back over the joins."""
 
     def __init__(self, session) -> None:
@@ -222,15 +206,6 @@ class Talk:
             first += count
         self._tail = user[: (lead + end) * SAMPLES_PER_FRAME][-self._tail.size :]
         return np.concatenate(motion)
-
-
-def resident_mb() -> float:
-    """Return what the process holds now [MB]."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return pages * resource.getpagesize() / 1e6
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
 if __name__ == "__main__":

@@ -15,13 +15,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 from timar_model.architecture.inputs import MotionStatistics
-from timar_model.engines.onnx_engine import (
-    BACKBONE,
-    HEAD,
-    OnnxEngine,
-    open_graph,
-    variant_file,
-)
+from timar_model.engines.onnx_engine import BACKBONE, HEAD, OnnxEngine, open_graph, variant_file
 from timar_model.model_folder import read_model
 from timar_model.session.session import Session
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from harness import table
 from model_rates import RATES
 
 FULL = "full recompute float32"
@@ -18,8 +19,8 @@ ASKED = {
 LONG = "size large, int8"
 
 
-def page(found: dict) -> str:
-    """Write what was measured as a page; a part that was not is left out."""
+def page(found: dict) -> list[str]:
+    """Return what was measured as a page's lines; a part that was not is left out."""
     lines = [
         "# Size large, turn by turn",
         "",
@@ -34,8 +35,8 @@ def page(found: dict) -> str:
     if runs:
         lines += long_lines(runs, [found[stage]["when"] for stage in ("long", "small") if stage in found])
     if {"speed", "long"} <= {*found}:
-        lines += ["", "![turns](model_large.png)"]
-    return "\n".join([*lines, ""])
+        lines += ["![turns](model_large.png)"]
+    return lines
 
 
 def speed_lines(speed: dict) -> list[str]:
@@ -48,23 +49,18 @@ def speed_lines(speed: dict) -> list[str]:
         "## A turn of one second",
         "",
         f"{speed['when']}. {len(core[FULL])} interleaved turns; wall time, median [ms].",
-        "",
-        "| | speech | backbone | head | backbone + head | p99 | whole turn | real-time factor |",
-        "|---|---|---|---|---|---|---|---|",
     ]
+    rows = []
     for name in ROWS:
-        parts = " | ".join(
-            f"{np.median(wall[f'{name}/{part}']):.0f}" for part in ("speech", "backbone", "head")
-        )
-        lines.append(
-            f"| {name} | {parts} | {np.median(core[name]):.0f} | {np.percentile(core[name], 99):.0f} "
-            f"| {np.median(whole[name]):.0f} | {np.median(whole[name]) / 1e3:.2f} |"
-        )
-    lines += ["", "| of full recompute, turn by turn | backbone + head | whole turn | asked |"]
-    lines += ["|---|---|---|---|"]
-    for name in CACHED:
-        ratio = [1 / np.median(of[name] / of[FULL]) for of in (core, whole)]
-        lines.append(f"| {name} | 1/{ratio[0]:.1f} | 1/{ratio[1]:.1f} | {ASKED[name]['ratio']} |")
+        parts = [f"{np.median(wall[f'{name}/{part}']):.0f}" for part in ("speech", "backbone", "head")]
+        whole_ms = np.median(whole[name])
+        cores = [f"{np.median(core[name]):.0f}", f"{np.percentile(core[name], 99):.0f}"]
+        rows.append([name, *parts, *cores, f"{whole_ms:.0f}", f"{whole_ms / 1e3:.2f}"])
+    titles = ["", "speech", "backbone", "head", "backbone + head", "p99", "whole turn", "real-time factor"]
+    lines += table(titles, rows)
+    ratios = {name: [1 / np.median(of[name] / of[FULL]) for of in (core, whole)] for name in CACHED}
+    rows = [[name, *(f"1/{ratio:.1f}" for ratio in ratios[name]), ASKED[name]["ratio"]] for name in CACHED]
+    lines += table(["of full recompute, turn by turn", "backbone + head", "whole turn", "asked"], rows)[1:]
     return lines
 
 
@@ -80,25 +76,19 @@ def rate_lines(speed: dict) -> list[str]:
         "",
         f"It does {rate:.0f} GFLOP/s ({sum(flops.values()) / 1e9:.0f} GFLOP in {took_ms:.0f} ms). Bare int8 "
         "products (`MatMulInteger`) in the same run:",
-        "",
-        "| | GFLOP/s | the backbone's share (asked: 70 %) |",
-        "|---|---|---|",
-        *(f"| {what} | {bare[name]:.0f} | {100 * rate / bare[name]:.0f} % |" for name, what in RATES.items()),
-        "",
+        *table(
+            ["", "GFLOP/s", "the backbone's share (asked: 70 %)"],
+            ((what, f"{bare[k]:.0f}", f"{100 * rate / bare[k]:.0f} %") for k, what in RATES.items()),
+        ),
     ]
     parts = speed["int8_pass_ms"]
-    total = sum(parts.values())
+    shares = [f"{100 * ms / sum(parts.values()):.0f} %" for ms in parts.values()]
     products_rate = flops["products"] / parts["products"] / 1e6
     attention_rate = flops["attention"] / parts["attention"] / 1e6
     least_ms = flops["products"] / bare["int8 pass"] / 1e6 + flops["attention"] / bare["float32 shape"] / 1e6
     lines += [
         "Where a pass spends its time, by onnxruntime's profile:",
-        "",
-        "| " + " | ".join(["", *parts]) + " |",
-        "|---" * (len(parts) + 1) + "|",
-        "| ms | " + " | ".join(f"{ms:.0f}" for ms in parts.values()) + " |",
-        "| share | " + " | ".join(f"{100 * ms / total:.0f} %" for ms in parts.values()) + " |",
-        "",
+        *table(["", *parts], [["ms", *(f"{ms:.0f}" for ms in parts.values())], ["share", *shares]]),
         f"The products alone, quantising their inputs included, do {products_rate:.0f} GFLOP/s: "
         f"{100 * products_rate / bare['int8 pass']:.0f} % of the bare rate on the same weights. Attention "
         f"is float32 and does {attention_rate:.0f} GFLOP/s, where bare float32 products do "
@@ -117,15 +107,12 @@ def memory_lines(memory: dict) -> list[str]:
         "",
         f"{memory['when']}. Each engine in a process of its own, past the first re-anchoring; load includes "
         "checking every file's SHA-256, from a warm disk.",
-        "",
-        "| | peak memory [GB] | asked | load [s] | asked |",
-        "|---|---|---|---|---|",
     ]
+    rows = []
     for name in CACHED:
-        facts = memory[name]
-        lines.append(
-            f"| {name} | {facts['peak_gb']:.2f} | {ASKED[name]['memory']} | {facts['load_s']:.1f} | 10 |"
-        )
+        facts, asked = memory[name], ASKED[name]["memory"]
+        rows.append((name, f"{facts['peak_gb']:.2f}", asked, f"{facts['load_s']:.1f}", 10))
+    lines += table(["", "peak memory [GB]", "asked", "load [s]", "asked"], rows)
     return lines
 
 
@@ -138,21 +125,19 @@ def long_lines(runs: dict[str, dict], when: list[str]) -> list[str]:
         f"{'; '.join(dict.fromkeys(when))}. Processor time. After its turns, the old conversation and a "
         "fresh one took turns with histories of equal length; the change is the median of the pairs' ratios "
         "(asked: within 5 %).",
-        "",
-        "| | turns | wall p50 / p99 [ms] | turn [ms] | re-anchoring, a turn [ms] | last against fresh turns "
-        "| memory grown [MB] | Python blocks grown |",
-        "|---|---|---|---|---|---|---|---|",
     ]
+    rows = []
     for name, run in runs.items():
         settled = run["settled_turn"]
         p50, p99 = np.percentile(run["wall_ms"][settled:], [50, 99])
         change = 100 * (np.median([old / fresh for old, fresh in run["pairs_cpu_ms"]]) - 1)
-        lines.append(
-            f"| {name} | {run['turns']} | {p50:.0f} / {p99:.0f} | {np.median(run['cpu_ms'][settled:]):.0f} "
-            f"| {np.mean(run['idle_cpu_ms'][settled:]):.0f} | {change:+.1f} % "
-            f"| {run['grown']['memory_mb']:+.1f} (from turn {run['grown_from_turn']}) "
-            f"| {run['grown']['blocks']:+.0f} |"
-        )
+        turn_ms, idle_ms = np.median(run["cpu_ms"][settled:]), np.mean(run["idle_cpu_ms"][settled:])
+        times = [f"{p50:.0f} / {p99:.0f}", f"{turn_ms:.0f}", f"{idle_ms:.0f}", f"{change:+.1f} %"]
+        memory = f"{run['grown']['memory_mb']:+.1f} (from turn {run['grown_from_turn']})"
+        rows.append([name, run["turns"], *times, memory, f"{run['grown']['blocks']:+.0f}"])
+    titles = ["", "turns", "wall p50 / p99 [ms]", "turn [ms]", "re-anchoring, a turn [ms]"]
+    titles += ["last against fresh turns", "memory grown [MB]", "Python blocks grown"]
+    lines += table(titles, rows)
     return lines
 
 

@@ -5,30 +5,26 @@ python benchmarks/model_turn_time.py [--model FOLDER] [--engine torch] [--turns 
 
 from __future__ import annotations
 
-import argparse
-import platform
-import resource
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+from harness import memory_mb, parser_of, percentiles, when
 from timar_model.architecture.config import SAMPLES_PER_FRAME
 
 from timar_model import ModelConfig, load_model
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--model", help="a model folder; without it, untrained weights of --size")
     parser.add_argument("--size", default="tiny")
     parser.add_argument("--engine", default="torch")
     parser.add_argument("--turns", type=int, default=400)
     parser.add_argument("--lengths", default="3,5,10,25")
     arguments = parser.parse_args()
-    print(
-        f"{platform.node()}, {platform.processor() or platform.machine()}, {time.strftime('%Y-%m-%d %H:%M')}"
-    )
+    print(when())
     with tempfile.TemporaryDirectory() as scratch:
         model = load_model(
             arguments.model or _untrained(Path(scratch) / "model", arguments.size, arguments.engine)
@@ -52,9 +48,9 @@ def measure(model, engine: str, frames: int, turns: int) -> None:
         session.step(sound[0], np.zeros((user_frames, 56), np.float32), sound[1])
         times.append((time.perf_counter() - started) * 1e3)
         parts.append(dict(session.timings_ms))
-        memory.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        memory.append(memory_mb("VmHWM"))
     full = min(turns // 2, -(-model.config.window_frames // frames))
-    p50, p95, p99 = np.percentile(times[full:], [50, 95, 99])
+    p50, p95, p99 = percentiles(times[full:], 50, 95, 99)
     mean = {name: np.mean([part[name] for part in parts[full:]]) for name in parts[0]}
     print(
         f"{engine} {frames:3d} frames ({frames * 40} ms): p50 {p50:.1f} p95 {p95:.1f} p99 {p99:.1f} ms, "

@@ -9,18 +9,12 @@ OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/preview_tracking.py -
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import datetime
-import platform
 import time
-from pathlib import Path
 
 import numpy as np
-import soundfile
-import soxr
+from harness import example_voice, parser_of, when
 from timar_common.messages import Header, Message, new
-from timar_common.user_motion import PARTS
 from timar_description.find import find_joint_map
 from timar_inference.config import InferenceConfig
 from timar_inference.inference_component import InferenceComponent
@@ -31,14 +25,13 @@ from timar_retargeting.motion_timeline import MotionFrames
 from timar_retargeting.retargeting_core import RetargetingCore
 from timar_retargeting.robot import load_robot
 
-CLIP = Path(__file__).parents[1] / "examples" / "data" / "dualtalk"
 START_NS = 1_000_000_000_000
 FRAME_NS, STEP_NS, BLOCK, CHUNK = 40_000_000, 20_000_000, 320, 3200
 PREVIEW_AFTER_MS = 15.0
 """How long after its turn a preview comes."""
 JOINTS = ("jaw", "neck_yaw", "neck_pitch", "neck_roll")
 FAST_HZ = 2.0
-"""Lips live above this."""
+"""Lip movement is faster than this."""
 
 
 @dataclasses.dataclass
@@ -59,34 +52,22 @@ def talk(engine: str, preview_frames: int, seconds: float) -> Shown:
 
     def take(topic: str, at_ns: int, message: Message) -> None:
         if topic == "agent/motion":
-            (shown.previews if message.is_preview else shown.turns).append(motion_from(message))
+            (shown.previews if message.is_preview else shown.turns).append(MotionFrames.of(message))
 
     host = BagHost([component], take)
-    user, agent = (_voice(speaker, seconds) for speaker in (1, 2))
+    user, agent = (example_voice(speaker, seconds) for speaker in (1, 2))
     host.start(START_NS)
     for first in range(0, len(agent), CHUNK):
         samples = agent[first : first + CHUNK]
         chunk = new("PlannedAudio", sample_rate=16_000, first_sample=first, samples=samples)
         host.deliver("agent/audio_planned", chunk, START_NS)
     for first in range(0, len(user) - BLOCK, BLOCK):
-        block = new(
-            "AudioChunk",
-            header=Header(START_NS + first * 62_500),
-            sample_rate=16_000,
-            first_sample=first,
-            samples=user[first : first + BLOCK],
-        )
+        sound = {"sample_rate": 16_000, "first_sample": first, "samples": user[first : first + BLOCK]}
+        block = new("AudioChunk", header=Header(START_NS + first * 62_500), **sound)
         host.deliver("user/audio", block, START_NS + (first + BLOCK) * 62_500)
     measured = component.runner.measurements()
     shown.turn_ms, shown.preview_ms = measured["compute_p50_ms"], measured.get("preview_p50_ms", 0.0)
     return shown
-
-
-def _voice(speaker: int, seconds: float) -> np.ndarray:
-    path = next(CLIP.glob(f"*speaker{speaker}.wav"))
-    samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
-    mono = soxr.resample(samples.mean(1), rate_hz, 16_000)[: round(seconds * 16_000)]
-    return np.round(32_767 * np.clip(mono, -1, 1)).astype(np.int16)
 
 
 def follow(shown: Shown, early_ms: float | None, uses_previews: bool) -> tuple[dict[int, np.ndarray], float]:
@@ -104,7 +85,7 @@ def follow(shown: Shown, early_ms: float | None, uses_previews: bool) -> tuple[d
     plans, costs_ms = [core.start(robot.offsets_rad, start_ns)], []
     previews = {run.first_frame: run for run in shown.previews} if uses_previews else {}
     for index, turn in enumerate(shown.turns):
-        end_frame = turn.first_frame + len(turn.motion)
+        end_frame = turn.first_frame + len(turn.rows)
         # "Long before": every turn comes with a second of final frames after it.
         ahead = shown.turns[index + 1 : index + 6] if early_ms is None else []
         known = [turn, *ahead, *([previews[end_frame]] if end_frame in previews else [])]
@@ -120,37 +101,24 @@ def follow(shown: Shown, early_ms: float | None, uses_previews: bool) -> tuple[d
     return commanded, float(np.median(costs_ms))
 
 
-def motion_from(message: Message) -> MotionFrames:
-    """Return a HeadMotion message as retargeting takes it."""
-    parts = [getattr(message, part).reshape(message.frames, -1) for part in PARTS]
-    return MotionFrames(
-        message.conversation_id,
-        message.first_frame,
-        message.header.stamp,
-        message.revision,
-        np.concatenate(parts, axis=1),  # (frames, 56)
-        message.is_preview,
-    )
-
-
 def errors(found: dict[int, np.ndarray], wanted: dict[int, np.ndarray], joint: int) -> tuple[float, float]:
     """Return the RMS error as a share of the motion: of all of it, and of what is faster than FAST_HZ."""
-    places = sorted(set(found) & set(wanted))[100:-100]
-    series = np.array([[found[k][joint], wanted[k][joint]] for k in places])
+    steps = sorted(set(found) & set(wanted))[100:-100]
+    series = np.array([[found[k][joint], wanted[k][joint]] for k in steps])
     error, motion = series[:, 0] - series[:, 1], series[:, 1] - series[:, 1].mean()
     shares = [np.sqrt(np.mean(error**2) / np.mean(motion**2))]
-    is_fast = np.fft.rfftfreq(len(places), STEP_NS * 1e-9) >= FAST_HZ
+    is_fast = np.fft.rfftfreq(len(steps), STEP_NS * 1e-9) >= FAST_HZ
     power = [np.sum(np.abs(np.fft.rfft(signal)[is_fast]) ** 2) for signal in (error, motion)]
     return float(shares[0]), float(np.sqrt(power[0] / power[1]))
 
 
 def main() -> None:
     """Print one row per preview and arrival."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--seconds", type=float, default=30.0)
     arguments = parser.parse_args()
-    print(f"{datetime.date.today()}, {platform.machine()}, Python {platform.python_version()}")
+    print(when())
     names = list(load_robot(find_joint_map()).joint_names)
     print(f"RMS error / RMS motion, all of it and above {FAST_HZ:g} Hz: {', '.join(JOINTS)}")
     for preview_frames in (0, 2, 3, 5, 10):

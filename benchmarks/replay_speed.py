@@ -5,17 +5,15 @@ python benchmarks/replay_speed.py [--minutes 4] [--previews both|none|node] [--w
 
 from __future__ import annotations
 
-import argparse
 import json
-import platform
-import resource
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+from harness import example_voice, memory_mb, parser_of, when
 from timar_bag.make_bag import WholeSound, write_bag
-from timar_common.wav import SoundFile
+from timar_common.cli_options import add_deprecated_option
 from timar_inference.config import WHOLE_TURN, InferenceConfig
 from timar_inference.runtime import open_runtime
 from timar_replay.batch import find_bags, jobs_for, run_batch
@@ -27,20 +25,20 @@ from timar_report.report import write_report
 from timar_report.score import score_bag
 from timar_report.score_files import RUN_NAME
 
-CLIP = Path(__file__).parents[1] / "examples" / "data" / "dualtalk" / "xkHwlcDSOjc_sub_video_109_000"
 PREVIEWS = {"none": 0, "node": WHOLE_TURN}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--minutes", type=float, default=4.0)
     parser.add_argument("--previews", choices=(*PREVIEWS, "both"), default="both")
     parser.add_argument("--workers", type=int, default=0, help="also compare one process with so many")
-    parser.add_argument("--fleet-minutes", type=float, default=2.0, help="length of each of their bags")
+    parser.add_argument("--batch-minutes", type=float, default=2.0, help="length of each of their bags")
+    add_deprecated_option(parser, "--fleet-minutes", "--batch-minutes")
     parser.add_argument("--model", default="talking-head")
     parser.add_argument("--engine", default="auto")
     arguments = parser.parse_args()
-    print(f"{platform.machine()}, Python {platform.python_version()}, {time.strftime('%Y-%m-%d %H:%M')}")
+    print(when())
     chosen = tuple(PREVIEWS) if arguments.previews == "both" else (arguments.previews,)
     with tempfile.TemporaryDirectory() as scratch:
         for previews in chosen:
@@ -53,8 +51,8 @@ def main() -> None:
             settings = ReplaySettings(inference=inference)
             measure_one(Path(scratch) / previews, arguments.minutes, settings, f"previews {previews}")
             if arguments.workers:
-                folder = Path(scratch) / f"{previews}-fleet"
-                measure_many(folder, arguments.workers, arguments.fleet_minutes, settings)
+                folder = Path(scratch) / f"{previews}-batch"
+                measure_many(folder, arguments.workers, arguments.batch_minutes, settings)
 
 
 def measure_one(folder: Path, minutes: float, settings: ReplaySettings, name: str) -> None:
@@ -67,14 +65,14 @@ def measure_one(folder: Path, minutes: float, settings: ReplaySettings, name: st
     wall_s, cpu_s = time.monotonic() - began_s, time.process_time() - began_cpu_s
     replayed_mb, began_cpu_s = peak_mb(), time.process_time()
     score = score_bag(folder / "out", limits_of("timar_head"))
-    scored_mb, scored_s, began_cpu_s = peak_mb(), time.process_time() - began_cpu_s, time.process_time()
+    scored_mb, scored_s, began_cpu_s = (peak_mb(), time.process_time() - began_cpu_s, time.process_time())
     write_report(score, score.numbers, folder / "report.html", "benchmark")
     print(
         f"{name}: {report.engine}, {report.span_s:.0f} s replayed in {cpu_s:.1f} s of one core "
         f"({report.span_s / cpu_s:.1f} x real time; {wall_s:.1f} s by the wall), scored in {scored_s:.1f} s, "
         f"reported in {time.process_time() - began_cpu_s:.1f} s; peak memory over the model: replay "
         f"+{replayed_mb - before_mb:.0f} MB, score +{scored_mb - before_mb:.0f} MB, report "
-        f"+{peak_mb() - before_mb:.0f} MB",
+        f"+{memory_mb('VmHWM') - before_mb:.0f} MB",
         flush=True,
     )
 
@@ -103,16 +101,18 @@ def measure_many(folder: Path, workers: int, minutes: float, settings: ReplaySet
 
 def make(bag: Path, minutes: float) -> None:
     """Write a bag of the shipped conversation, over and over."""
-    write_bag(bag, Looped("speaker1", minutes), Looped("speaker2", minutes))
+    write_bag(bag, Looped(1, minutes), Looped(2, minutes))
+
+
+def peak_mb() -> float:
+    return memory_mb("VmHWM")
 
 
 class Looped(WholeSound):
     """One voice of the shipped conversation, repeated without holding all of it."""
 
-    def __init__(self, speaker: str, minutes: float) -> None:
-        file = SoundFile(f"{CLIP}_{speaker}.wav")
-        self._clip = file.read(file.samples)
-        file.close()
+    def __init__(self, speaker: int, minutes: float) -> None:
+        self._clip = example_voice(speaker)
         self._place, self._end = 0, round(minutes * 60 * 16_000)
 
     def read(self, samples: int) -> np.ndarray:
@@ -121,10 +121,6 @@ class Looped(WholeSound):
         taken = self._clip[np.arange(self._place, end) % len(self._clip)]
         self._place = end
         return taken
-
-
-def peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":

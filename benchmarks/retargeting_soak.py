@@ -3,23 +3,20 @@
 OPENBLAS_NUM_THREADS=1 python benchmarks/retargeting_soak.py [--frames 10000000] [--seed 0]
 
 Every plan is checked at every instant: positions, velocities and accelerations of its cubic pieces lie in
-the hull of their control points, and these are held against the limits. It ends with 1 when one is broken by
-more than 1e-6, when anything is not finite, when a plan does not begin in the state of its predecessor, or
-when one does not end at rest.
+the convex hull of their control points, and these are held against the limits. It ends with 1 when one is
+broken by more than 1e-6, when anything is not finite, when a plan does not begin in the state of its
+predecessor, or when one does not end at rest.
 """
 
 from __future__ import annotations
 
-import argparse
-import datetime
 import json
-import platform
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
+from harness import RESULTS, parser_of, when, write_figures
 from timar_description.find import find_joint_map
 from timar_retargeting.config import PlanningConfig
 from timar_retargeting.idle_behavior import IdleBehavior, IdleConfig
@@ -32,7 +29,6 @@ from timar_retargeting.trajectory_planner import JointPlan
 
 FRAME_NS = 40_000_000
 TOLERANCE = 1e-6
-RESULTS = Path(__file__).resolve().parent / "results" / "retargeting_soak.json"
 Rng = np.random.Generator
 
 
@@ -84,11 +80,7 @@ class Watch:
         self.no_rest += bool(plan.curve[1:, -1].any())
         if self._last is not None:
             was, begins = self._last.state_at(plan.first_index), plan.state_at(plan.first_index)
-            self.seams += not (
-                np.array_equal(was.position, begins.position)
-                and np.array_equal(was.velocity, begins.velocity)
-                and np.array_equal(was.acceleration, begins.acceleration)
-            )
+            self.seams += not np.array_equal(was, begins)
         self._last = plan
 
     @property
@@ -149,15 +141,14 @@ def soak(frames: int, seed: int) -> tuple[Watch, float]:
 
 def main() -> int:
     """Run the soak, print and write what was seen."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--frames", type=int, default=10_000_000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     began_s = time.monotonic()
     watch, cost_us = soak(arguments.frames, arguments.seed)
     result = {
-        "date": str(datetime.date.today()),
-        "machine": f"{platform.machine()}, Python {platform.python_version()}",
+        "when": when(),
         "frames": arguments.frames,
         "seed": arguments.seed,
         "plans": watch.plans,
@@ -170,8 +161,7 @@ def main() -> int:
         "is_good": watch.is_good,
     }
     print(json.dumps(result, indent=2))
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+    write_figures(RESULTS / "retargeting_soak.json", result)
     return 0 if watch.is_good else 1
 
 

@@ -5,11 +5,10 @@ OPENBLAS_NUM_THREADS=1 python benchmarks/retargeting_tracking.py
 
 from __future__ import annotations
 
-import datetime
-import platform
 import time
 
 import numpy as np
+from harness import when
 from timar_description.find import find_joint_map
 from timar_retargeting.config import PlanningConfig
 from timar_retargeting.idle_behavior import IdleBehavior, IdleConfig
@@ -54,7 +53,7 @@ def track(frequency_hz: float, amplitude_rad: float, turn: int, early_ms: float)
 
 def main() -> None:
     """Print one row per frequency and preview."""
-    print(f"{datetime.date.today()}, {platform.machine()}, Python {platform.python_version()}")
+    print(when())
     print("frequency  turn      early    RMS error / RMS motion   us a turn   us a frame, 12 joints")
     for frequency_hz, amplitude_rad in CASES:
         for turn, early_ms in ((25, 500), (5, 300), (5, 60), (5, 40), (5, 20), (5, 0)):

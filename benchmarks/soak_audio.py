@@ -12,33 +12,24 @@ benchmarks/results/audio_soak.md.
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import dataclasses
-import datetime
 import os
-import platform
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import rclpy
+from harness import RESULTS, node_command, parser_of, processor_s, running, table, when, write_page
 from rclpy.qos import HistoryPolicy
 from timar_common.base_node import message_type, qos_of
 from timar_common.topics import TOPICS
+from virtual_sound import SINK, VirtualSound  # beside the tests; harness says where
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "support"))
-
-from virtual_sound import SINK, VirtualSound  # noqa: E402 - found beside the tests
-
-RESULT = ROOT / "benchmarks" / "results" / "audio_soak.md"
 RATE_HZ = 16_000
 CYCLE = 1 << 16
 STEP = 2531
@@ -95,7 +86,7 @@ class CodeReader:
 
 
 @dataclasses.dataclass
-class Topic:
+class ReceivedTopic:
     """What came on user/audio_raw."""
 
     code: CodeReader = dataclasses.field(default_factory=CodeReader)
@@ -118,36 +109,20 @@ class Topic:
         self.code.push(samples)
 
 
-@contextlib.contextmanager
-def ended(process: subprocess.Popen, how: int = signal.SIGKILL) -> Iterator[subprocess.Popen]:
-    """End a process, and its children if it leads a session, when the block ends."""
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, how)
-        try:
-            process.wait(timeout=15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def feeder(folder: Path) -> subprocess.Popen:
-    """Play the signal for ever, fed from outside this interpreter and buffered for two seconds."""
+def feeder(folder: Path) -> list[str]:
+    """Return a command that plays the signal for ever, buffered for two seconds."""
     cycle = folder / "cycle.raw"
     cycle.write_bytes(coded_cycle().tobytes())
     pacat = f"pacat --raw --device={SINK} --format=s16le --rate={RATE_HZ} --channels=1 --latency-msec=2000"
-    command = f"while cat '{cycle}'; do :; done | {pacat}"
-    return subprocess.Popen(["bash", "-c", command], start_new_session=True)
+    return ["bash", "-c", f"while cat '{cycle}'; do :; done | {pacat}"]
 
 
-def recorder(code: CodeReader) -> subprocess.Popen:
-    """Record the device by PulseAudio's own tool, into a reader of its own."""
-    command = ["parec", "--raw", f"--device={SINK}.monitor", "--format=s16le", f"--rate={RATE_HZ}"]
-    process = subprocess.Popen(
-        [*command, "--channels=1", "--latency-msec=500"], stdout=subprocess.PIPE, start_new_session=True
-    )
+RECORDER = ["parec", "--raw", f"--device={SINK}.monitor", "--format=s16le", f"--rate={RATE_HZ}"]
+RECORDER += ["--channels=1", "--latency-msec=500"]
+
+
+def read_into(code: CodeReader, process: subprocess.Popen) -> None:
+    """Follow what PulseAudio's own tool records, in a thread."""
 
     def read() -> None:
         rest = b""
@@ -158,25 +133,6 @@ def recorder(code: CodeReader) -> subprocess.Popen:
             code.push(np.frombuffer(data[:whole], np.int16))
 
     threading.Thread(target=read, daemon=True).start()
-    return process
-
-
-def nodes(buffer_ms: int) -> subprocess.Popen:
-    """Run capture and turns in one process, as the graph does."""
-    parameters = {
-        "capture:source": "microphone", "capture:device": "pulse", "capture:native_rate_hz": RATE_HZ,
-        "capture:buffer_ms": buffer_ms,
-    }  # fmt: skip
-    command = [sys.executable, "-m", "timar_common.base_node", *NODES, "--ros-args"]
-    for name, value in parameters.items():
-        command += ["-p", f"{name}:={value}"]
-    return subprocess.Popen(command, start_new_session=True)
-
-
-def processor_s(pid: int) -> float:
-    """Return the processor time of a process so far [s]."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def soak(seconds: float, buffer_ms: int, say: bool = True) -> list[str]:
@@ -185,7 +141,7 @@ def soak(seconds: float, buffer_ms: int, say: bool = True) -> list[str]:
     sound = VirtualSound(folder)
     os.environ.update(sound.environment)
     sound.start()
-    topic, direct = Topic(), CodeReader()
+    topic, direct = ReceivedTopic(), CodeReader()
     rclpy.init()
     listener = rclpy.create_node("soak")
     wanted = TOPICS["user/audio_raw"]
@@ -194,7 +150,15 @@ def soak(seconds: float, buffer_ms: int, say: bool = True) -> list[str]:
     listener.create_subscription(message_type(wanted.type_name), wanted.name, topic.push, qos)
     loads: list[float] = []
     try:
-        with ended(feeder(folder)), ended(recorder(direct)), ended(nodes(buffer_ms), signal.SIGINT) as head:
+        microphone = {"capture__source": "microphone", "capture__device": "pulse"}
+        rates = {"capture__native_rate_hz": RATE_HZ, "capture__buffer_ms": buffer_ms}
+        nodes = node_command(*NODES, **microphone, **rates)
+        with (
+            running(feeder(folder), signal.SIGKILL),
+            running(RECORDER, signal.SIGKILL, stdout=subprocess.PIPE) as recorder,
+            running(nodes) as head,
+        ):
+            read_into(direct, recorder)
             wait_for(listener, lambda: topic.code.heard > 5 * RATE_HZ and direct.heard > 0, 30.0)
             began_s, busy_s, next_s = time.monotonic(), processor_s(head.pid), time.monotonic()
             while time.monotonic() - began_s < seconds:
@@ -229,7 +193,7 @@ def wait_for(listener: object, condition: object, timeout_s: float) -> None:
 
 
 def described(
-    topic: Topic, direct: CodeReader, took_s: float, busy_s: float, loads: list[float], buffer_ms: int
+    topic: ReceivedTopic, direct: CodeReader, took_s: float, busy_s: float, loads: list[float], buffer_ms: int
 ) -> list[str]:
     """Return the result as a page."""
     rows = [
@@ -238,21 +202,16 @@ def described(
         ("doubled", topic.code.doubled, direct.doubled),
         ("breaks in the order", topic.code.breaks, direct.breaks),
         ("silence where the player had nothing", topic.code.silent - topic.filled, direct.silent),
-        ("silence that capture put and told", topic.filled, "–"),
+        ("silence that capture put and reported", topic.filled, "–"),
         ("samples of messages that never came", topic.missing, "–"),
         ("samples of messages that came twice", topic.repeated, "–"),
     ]
     return [
         "# An hour of coded sound" if took_s >= 3600 else f"# {took_s:.0f} s of coded sound",
         "",
-        f"{datetime.date.today()}, {platform.machine()}, {os.cpu_count()} cores, "
-        f"Python {platform.python_version()}; {took_s:.0f} s in real time, {topic.messages} messages, "
-        f"`buffer_ms` {buffer_ms}. Made by `benchmarks/soak_audio.py`.",
-        "",
-        "| samples at 16 kHz | `user/audio_raw` | `parec` beside it |",
-        "|---|---|---|",
-        *(f"| {name} | {ours} | {theirs} |" for name, ours, theirs in rows),
-        "",
+        f"{when()}; {took_s:.0f} s in real time, {topic.messages} messages, `buffer_ms` {buffer_ms}. Made by "
+        "`benchmarks/soak_audio.py`.",
+        *table(["samples at 16 kHz", "`user/audio_raw`", "`parec` beside it"], rows),
         f"Capture and turns, one process, one voice: {100 * busy_s / took_s:.1f} % of a core; load of the "
         f"machine {np.mean(loads):.1f} (mean), {max(loads):.1f} (highest), that of everything on it.",
     ]
@@ -260,18 +219,16 @@ def described(
 
 def main() -> int:
     """Soak, and write the page when it was an hour or more."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--seconds", type=float, default=3600.0, help="how long [s] (default: 3600)")
     parser.add_argument("--buffer-ms", type=int, default=100, help="capture's buffer_ms (default: 100)")
     arguments = parser.parse_args()
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
     lines = soak(arguments.seconds, arguments.buffer_ms)
-    sys.stdout.write("\n".join(lines) + "\n")
     if arguments.seconds >= 3600:
-        RESULT.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        sys.stdout.write(f"written to {RESULT.relative_to(ROOT)}\n")
+        write_page(RESULTS / "audio_soak.md", lines)
+    else:
+        sys.stdout.write("\n".join(lines) + "\n")
     return 0
 
 

@@ -7,25 +7,17 @@ The feed is that of the running graph: 50 joint states, 100 voice activities and
 
 from __future__ import annotations
 
-import datetime
 import math
-import os
-import platform
-import signal
-import subprocess
 import sys
 import time
-from pathlib import Path
 
+import harness
 import rclpy
+from headless_browser import HeadlessBrowser  # beside the tests; harness says where
 from timar_common.base_node import message_type, qos_of
 from timar_common.topics import TOPICS
 from timar_description import find_urdf
 from timar_description.urdf import read_drawable_urdf
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
-
-from headless_browser import HeadlessBrowser
 
 PORT = 18_500
 PERIOD_S = 0.02
@@ -63,14 +55,8 @@ class Feed:
         positions = [0.1 + 0.1 * math.sin(5.0 * now_s + n) for n in range(len(self._joints))]
         self._publish("joint_states", name=self._joints, position=positions)
         for speaker in (0, 1):
-            level_dbfs = -30.0 + 10.0 * math.sin(now_s + speaker)
-            self._publish(
-                "voice_activity",
-                speaker=speaker,
-                first_sample=self._step * 320,
-                samples=320,
-                level_dbfs=level_dbfs,
-            )
+            place = {"speaker": speaker, "first_sample": self._step * 320, "samples": 320}
+            self._publish("voice_activity", **place, level_dbfs=-30.0 + 10.0 * math.sin(now_s + speaker))
         if self._step % 10 == 0:
             numbers = {"expression": [0.0] * 250, "jaw": [0.0] * 15, "neck": [0.0] * 15}
             self._publish("agent/motion", frames=5, fps=25.0, compute_ms=40.0, **numbers)
@@ -80,46 +66,26 @@ class Feed:
         self._publishers[topic].publish(message_type(TOPICS[topic].type_name)(**fields))
 
 
-def cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def share_of_a_core(process: subprocess.Popen, feed: Feed) -> float:
-    begin_s, begin_cpu_s = time.monotonic(), cpu_s(process.pid)
+def share_of_a_core(pid: int, feed: Feed) -> float:
+    begin_s, begin_cpu_s = time.monotonic(), harness.processor_s(pid)
     feed.run(MEASURE_S)
-    return (cpu_s(process.pid) - begin_cpu_s) / (time.monotonic() - begin_s)
+    return (harness.processor_s(pid) - begin_cpu_s) / (time.monotonic() - begin_s)
 
 
 def main() -> int:
     rclpy.init()
     feed = Feed(rclpy.create_node("feed", namespace="/bench"))
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "timar_view.view_node",
-            "--ros-args",
-            "-r",
-            "__ns:=/bench",
-            "-p",
-            f"port:={PORT}",
-        ]
-    )
-    try:
+    command = [sys.executable, "-m", "timar_view.view_node", "--ros-args", "-r", "__ns:=/bench"]
+    with harness.running([*command, "-p", f"port:={PORT}"]) as process:
         feed.wait_for_listener()
         feed.run(2.0)
-        alone = share_of_a_core(process, feed)
+        alone = share_of_a_core(process.pid, feed)
         with HeadlessBrowser() as browser:
             browser.go_to(f"http://127.0.0.1:{PORT}")
             feed.run(4.0)
-            watched = share_of_a_core(process, feed)
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=15)
-        rclpy.shutdown()
-    today = datetime.date.today().isoformat()
-    print(f"{today}, {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+            watched = share_of_a_core(process.pid, feed)
+    rclpy.shutdown()
+    print(harness.when())
     print(f"view node, nobody looks: {100 * alone:.1f} % of a core (at most {100 * LIMIT_SHARE:.0f} %)")
     print(f"view node, one browser:  {100 * watched:.1f} % of a core")
     return int(alone > LIMIT_SHARE)

@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "timar_view": {"timar_common", "timar_description"},
     "timar_bag": {"timar_common", "timar_description", "timar_audio"},
     "timar_report": {
-        "timar_common", "timar_description", "timar_model", "timar_bag", "timar_retargeting", "timar_view",
+        "timar_common", "timar_description", "timar_model", "timar_bag", "timar_retargeting",
     },
     "timar_replay": {
         "timar_common", "timar_description", "timar_model", "timar_bag", "timar_report",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from timar_bag.bag import BagReader
-from timar_bag.recorder import Recorder, RecorderConfig
+from timar_bag.recorder import BagRecorder, RecorderConfig
 from timar_common.topics import TOPICS
 
 TOPIC = ("/user/audio", TOPICS["user/audio"])
@@ -29,7 +29,7 @@ def raw(bag: Path) -> list[tuple[int, bytes]]:
 
 
 def test_everything_put_in_is_in_the_bag_after_closing(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path / "bag")
+    recorder = BagRecorder(tmp_path / "bag")
     recorder.open([TOPIC])
     for number in range(1000):
         recorder.put("/user/audio", number, number.to_bytes(4, "little"))
@@ -41,7 +41,7 @@ def test_everything_put_in_is_in_the_bag_after_closing(tmp_path: Path) -> None:
 
 
 def test_messages_reach_the_disk_while_recording(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path / "bag", RecorderConfig(flush_s=0.05))
+    recorder = BagRecorder(tmp_path / "bag", RecorderConfig(flush_s=0.05))
     recorder.open([TOPIC])
     recorder.put("/user/audio", 1, b"data")
     wait_until(lambda: recorder.counts().written == 1)
@@ -53,7 +53,7 @@ def test_a_slow_disk_costs_the_oldest_messages_and_they_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = threading.Event()
-    recorder = Recorder(tmp_path / "bag", RecorderConfig(max_queue_mb=0.1, flush_s=0.05))
+    recorder = BagRecorder(tmp_path / "bag", RecorderConfig(max_queue_mb=0.1, flush_s=0.05))
     recorder.open([TOPIC])
     write = recorder._bag.write
 
@@ -79,10 +79,10 @@ FULL_DISK = """
 import resource, sys, time
 from pathlib import Path
 from timar_common.topics import TOPICS
-from timar_bag.recorder import Recorder, RecorderConfig
+from timar_bag.recorder import BagRecorder, RecorderConfig
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
-recorder = Recorder(Path(sys.argv[1]), RecorderConfig(flush_s=0.05))
+recorder = BagRecorder(Path(sys.argv[1]), RecorderConfig(flush_s=0.05))
 recorder.open([("/user/audio", TOPICS["user/audio"])])
 number = 0
 while not recorder.counts().error and number < 10_000:

@@ -158,6 +158,16 @@ def test_a_driver_named_in_the_file_is_checked_like_a_bus(tmp_path, text, messag
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize("key", ["driver", "daemon"])
+def test_a_file_that_calls_its_driver_a_daemon_is_read_as_before(tmp_path, key):
+    limits = JointLimits(
+        -np.ones(len(REACHY_JOINTS)), np.ones(len(REACHY_JOINTS)), np.ones(len(REACHY_JOINTS))
+    )
+    hardware = write_hardware(tmp_path, DRIVER.replace("driver", key), REACHY_JOINTS, limits)
+    assert type(hardware.driver).__name__ == "ReachyMiniDriver"
+    assert hardware.bus is None
+
+
 @pytest.mark.parametrize("path", sorted(find_urdf().parent.glob("*" + SUFFIX)), ids=lambda path: path.name)
 def test_every_shipped_hardware_file_fits_its_urdf(path):
     urdf = path.with_name(path.name.removesuffix(SUFFIX) + ".urdf")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from projected_face import MS, ScriptedLandmarker, project
 from timar_common.component import Log, Publish
+from timar_common.config import describe
 from timar_common.diagnostics import Level
 from timar_common.jobs import JobQueue, RealTime
 from timar_common.messages import Header, new
@@ -52,9 +53,11 @@ class ModelledTime(RealTime):
 class Stage:
     """A component, its queue of jobs, and a worker in modelled time."""
 
-    def __init__(self, track_ns: int = 0, **config: object) -> None:
+    def __init__(
+        self, landmarker: ScriptedLandmarker | None = None, track_ns: int = 0, **config: object
+    ) -> None:
         settings = PerceptionConfig(**{"source": "topic", "settle_ms": 0, **config})
-        self.component = PerceptionComponent(settings, TrackingLandmarker())
+        self.component = PerceptionComponent(settings, landmarker or TrackingLandmarker())
         self.queue = JobQueue(self.component.queue_capacity)
         self.clock = ModelledTime(track_ns)
         self.motion: list[Any] = []
@@ -137,7 +140,7 @@ def test_images_become_frames_on_the_conversation_clock_each_once_and_stamped_at
 
 
 def test_the_same_images_and_messages_give_the_same_bytes():
-    def published() -> list[bytes]:
+    def motion() -> list[bytes]:
         stage = Stage(track_ns=20 * MS)
         converse(stage, 2.0)
         return [
@@ -145,7 +148,7 @@ def test_the_same_images_and_messages_give_the_same_bytes():
             for message in stage.motion
         ]
 
-    assert published() == published()
+    assert motion() == motion()
 
 
 def test_a_slow_machine_tracks_the_newest_image_and_leaves_older_ones_out():
@@ -272,3 +275,92 @@ def test_a_component_that_stands_on_files_that_are_not_there_is_not_made(tmp_pat
     for settings in ({"source": "file", "file": "no.mp4"}, {"model": str(tmp_path / "no.task")}):
         with pytest.raises((ValueError, RuntimeError), match=r"there is no (video|model)"):
             PerceptionComponent(PerceptionConfig(**settings))
+
+
+class NoisyLandmarker(TrackingLandmarker):
+    """Finds landmarks that tremble by a pixel, and blendshapes that grow."""
+
+    def find(self, pixels: np.ndarray, taken_ms: int) -> tuple[FaceLandmarks, ...]:
+        (face,) = super().find(pixels, taken_ms)
+        noise = np.random.default_rng(taken_ms).normal(0.0, 1.0, face.landmarks_px.shape)
+        return (FaceLandmarks(face.landmarks_px + noise, {"smile": 0.01 * (taken_ms % 50)}),)
+
+
+def published(**config: object) -> list[tuple]:
+    """Return what is published and reported of a second of images with a pause, and a second without."""
+    stage = Stage(NoisyLandmarker(), **config)
+    seen = 0
+    for block in range(100):
+        end_ns = START_NS + (block + 1) * BLOCK_NS
+        while seen < 30 and (taken_ns := START_NS + round(seen * 1e9 / 30)) < end_ns:
+            stage.advance(taken_ns)
+            stage.see(taken_ns, 0 if 12 <= seen < 18 else 170 + 2 * seen)
+            seen += 1
+        stage.hear(block)
+    report = stage.component.report()
+    frames = [
+        (
+            message.first_frame,
+            message.header.stamp,
+            message.neck.tobytes(),
+            bytes(message.neck_valid),
+            message.expression.tobytes(),
+        )
+        for message in stage.motion
+    ]
+    return [*frames, (report.level, report.message)]
+
+
+OTHER_VALUES = {
+    "field_of_view_deg": 90.0,
+    "camera_latency_ms": 40.0,
+    "camera_yaw_deg": 10.0,
+    "camera_pitch_deg": 10.0,
+    "camera_roll_deg": 10.0,
+    "expression_map": "{map}",
+    "min_brightness": 190.0,
+    "max_reprojection_error": 0.01,
+    "max_angle_deg": 10.0,
+    "smoothing_hz": 1.0,
+    "smoothing_per_speed": 0.0,
+    "shift_frames": 2,
+    "max_gap_ms": 20,
+    "frame_timeout_ms": 1000,
+    "settle_ms": 300,
+    "face_timeout_ms": 100,
+    "max_side_px": 320,
+    "image_timeout_ms": 5000,
+}
+ELSEWHERE = {
+    "source": "where images come from: the tests of videos above, of topic and camera in tests/ros",
+    "file": "the tests of videos above",
+    "device": "device: the camera (test_image_sources.py)",
+    "width": "device: asked of the camera",
+    "height": "device: asked of the camera",
+    "rate_hz": "device: asked of the camera",
+    "reopen_every_ms": "device: the camera (test_image_sources.py)",
+    "image_topic": "the node's subscription (tests/ros/test_perception_node.py)",
+    "model": "MediaPipe's, which is replaced here (test_landmarks.py)",
+    "max_faces": "MediaPipe's, which is replaced here",
+    "min_confidence": "MediaPipe's, which is replaced here",
+    "follow": "several faces (test_face_selection.py)",
+}
+
+
+@pytest.fixture(scope="module")
+def usual() -> list[tuple]:
+    return published()
+
+
+@pytest.mark.parametrize("name", OTHER_VALUES)
+def test_every_parameter_counts(name: str, usual: list[tuple], tmp_path: Path):
+    value = OTHER_VALUES[name]
+    if value == "{map}":
+        value = str(tmp_path / "map.yaml")
+        Path(value).write_text("expressions:\n  smile: {0: 1.0}\n")
+    assert published(**{name: value}) != usual
+
+
+def test_a_parameter_that_does_not_count_here_is_listed_with_the_reason():
+    assert OTHER_VALUES.keys() | ELSEWHERE.keys() == describe(PerceptionConfig).keys()
+    assert not OTHER_VALUES.keys() & ELSEWHERE.keys()

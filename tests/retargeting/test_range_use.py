@@ -1,5 +1,7 @@
 """`timar robot check`: range use as numbers, text and picture; motion from npz and bag."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from timar_retargeting.range_picture import text_of
@@ -39,7 +41,9 @@ def test_check_draws_a_picture_and_reads_motion_of_the_data_sets_form(tmp_path, 
     path, png = tmp_path / "clip.npz", tmp_path / "use.png"
     np.savez(path, exp=rng.normal(0, 1, (100, 50)), pose=pose)
     motion = read_motion(path)
-    np.testing.assert_array_equal(motion[:, 53:56], pose[:, :3], err_msg="neck comes first in pose")
+    np.testing.assert_array_equal(
+        motion[:, 53:56], pose[:, :3].astype(np.float32), err_msg="neck comes first in pose"
+    )
     assert main(["check", "timar_head", "--motion", str(path), "--png", str(png)]) == 0
     assert png.read_bytes()[:4] == b"\x89PNG"
     assert "12 joints agree" in capsys.readouterr().out
@@ -64,3 +68,11 @@ def test_motion_that_is_none_is_refused(tmp_path, capsys, content):
 def test_a_bag_that_is_none_is_refused(tmp_path, capsys):
     assert main(["check", "--motion", str(tmp_path)]) == 1
     assert "cannot be read as a bag" in capsys.readouterr().err
+
+
+def test_motion_of_a_bag_of_an_earlier_release_is_read_without_its_previews():
+    bag = Path(__file__).parents[1] / "data" / "v0_1" / "bag"
+    motion = read_motion(bag)
+    assert motion.shape == (80, 56)
+    np.testing.assert_array_equal(motion, read_motion(bag / "bag.mcap"))
+    assert np.isfinite(motion).all()

@@ -84,12 +84,12 @@ def inputs() -> list[Step]:
     # Just before a turn is seen its planned speech is cut: the turn is rolled back.
     cut = new("PlannedAudio", sample_rate=16_000, first_sample=33_280, revision=1)
     steps.append(Step(time_of(30_900), "agent/audio_planned", cut))
-    for frame in range(0, len(motion.motion) - 5, 5):
+    for frame in range(0, len(motion.vector) - 5, 5):
         first_ns = time_of(frame * SAMPLES_PER_FRAME)
         rows = slice(frame, frame + 5)
-        seen = user_motion_message(frame, motion.motion[rows], motion.valid[rows], first_ns)
+        seen = user_motion_message(frame, motion.vector[rows], motion.valid[rows], first_ns)
         steps.append(Step(first_ns + 240_000_000, "user/motion", seen))
-    point = new("geometry_msgs/msg/PointStamped", header=Header(time_of(9000), "head_mount"))
+    point = new("geometry_msgs/msg/PointStamped", header=Header(time_of(9000)))
     point.point.x, point.point.y = 1.0, 0.3
     steps.append(Step(time_of(9000), "look_at", point))
     return sorted(steps, key=lambda step: step.at_ns)
@@ -116,13 +116,18 @@ def as_arrived(message: Message) -> Message:
     return decode(encode(message, ros_ns), type_name, monotonic_ns)
 
 
-def run_in_bag_host(component: Component, steps: Sequence[Step], end_ns: int) -> list[Published]:
+def run_in_bag_host(
+    component: Component,
+    steps: Sequence[Step],
+    end_ns: int,
+    durations_ns: Iterator[int] = itertools.repeat(0),  # noqa: B008 - it is never used up
+) -> list[Published]:
     """Run a component on the steps in the bag host and return what it published."""
     published: list[Published] = []
     host = BagHost(
         [component],
         lambda topic, at_ns, message: published.append((topic, encode(message, ros_ns))),
-        itertools.repeat(0),
+        durations_ns,
     )
     host.start(BEGIN_NS)
     for step in steps:

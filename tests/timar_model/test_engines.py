@@ -89,3 +89,35 @@ print(sorted(name for name in sys.modules if name.split(".")[0] in ("torch", "tr
         check=False,
     )
     assert (found.returncode, found.stdout.strip()) == (0, "[]"), found.stderr
+
+
+def test_sums_of_torch_are_in_a_fixed_order_unless_somebody_chose_another(folder):
+    """Two threads of MKL summed by timing on AMD; its mode is set before its first product."""
+    program = f"""
+import os
+import timar_model
+import numpy as np
+session = timar_model.load_model({str(folder)!r}).session(engine="torch", threads=2)
+first = session.step(np.zeros(3200, np.float32), None, np.ones(3200, np.float32) / 9)
+session.rollback(0)
+again = session.step(np.zeros(3200, np.float32), None, np.ones(3200, np.float32) / 9)
+assert first.tobytes() == again.tobytes()
+print(os.environ["MKL_CBWR"])
+"""
+    path = f"{ROOT}/timar_model:{ROOT}/ros2_ws/src/timar_common"
+    for chosen, expected in (({}, "AUTO"), ({"MKL_CBWR": "COMPATIBLE"}, "COMPATIBLE")):
+        found = subprocess.run(
+            [sys.executable, "-c", program],
+            env={"PYTHONPATH": path, **chosen},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert (found.returncode, found.stdout.strip()) == (0, expected), found.stderr
+
+
+def test_an_engine_whose_package_is_missing_says_what_to_install(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ModuleNotFoundError, match=r"not installed \(pip install onnxruntime\)"):
+        load_model(folder).session(engine="onnx")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from timar_common.component import Publish
+from timar_common.config import describe
 from timar_common.diagnostics import Level
 from timar_common.messages import Header, decode, encode, new
 from timar_common.topics import TOPICS
@@ -97,6 +98,16 @@ def test_targets_are_a_message_that_can_be_sent(component: ViewComponent) -> Non
 def test_settings_that_cannot_be_are_rejected(setting: dict[str, object], finding: str) -> None:
     with pytest.raises(ValueError, match=finding):
         ViewConfig(**setting)
+
+
+def test_robot_and_history_count_and_the_rest_is_the_pages() -> None:
+    other = ViewComponent(ViewConfig(robot="reachy_mini", history_s=4.0))
+    usual = ViewComponent(ViewConfig())
+    assert set(other.robot.joints) != set(usual.robot.joints)
+    assert len(other.state.traces().time_s) == 100
+    assert len(usual.state.traces().time_s) == 300
+    of_the_page = {"host", "port", "open_browser", "rate_hz", "panel_rate_hz"}
+    assert describe(ViewConfig).keys() == of_the_page | {"robot", "history_s"}
 
 
 def test_the_page_is_for_this_machine_unless_asked_otherwise() -> None:

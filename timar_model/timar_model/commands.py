@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from timar_model.engines import engine_names, find_engine
+from timar_model.engines import engine_names, find_engine, missing_package
 
 if TYPE_CHECKING:
     from timar_model.model_folder import ModelFolder
@@ -152,12 +152,12 @@ def obstacles(folder: ModelFolder) -> dict[str, str]:
     if folder.config.speech_encoder == "wav2vec2":
         needed.append("transformers")
         graphs.append(SPEECH)
-    no_torch = "; ".join(_missing(name) for name in needed if not _is_installed(name))
+    no_torch = "; ".join(missing_package(name) for name in needed if not _is_installed(name))
     found = {"torch": no_torch, "torch-bf16": no_torch}
     for name, variant in (("onnx", "float32"), ("onnx-int8", "int8")):
         files = [variant_file(graph, variant) for graph in graphs]
         lacking = [file for file in files if file not in folder.manifest["files"]]
-        found[name] = "" if _is_installed("onnxruntime") else _missing("onnxruntime")
+        found[name] = "" if _is_installed("onnxruntime") else missing_package("onnxruntime")
         if lacking and not found[name]:
             command = export_command(folder.path, variant)
             found[name] = f"{folder.path} lacks {', '.join(lacking)} ({command})"
@@ -173,10 +173,6 @@ def obstacles(folder: ModelFolder) -> dict[str, str]:
 
 def _is_installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
-
-
-def _missing(package: str) -> str:
-    return f"{package} is not installed (pip install {package})"
 
 
 def _cpu_flags() -> set[str]:

@@ -8,6 +8,7 @@ setup(
     description="Reads, writes, records, plays, repairs and checks rosbag2 files.",
     license="Apache-2.0",
     packages=find_packages(),
+    package_data={NAME: ["*.json"]},
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/" + NAME]),
         ("share/" + NAME, ["package.xml"]),

@@ -12,6 +12,7 @@ Notation used through the package:
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from typing import Annotated, Any
 
@@ -171,17 +172,17 @@ class ModelConfig:
         check(self)
         self._check_together()
 
-    @property
+    @functools.cached_property
     def head_dim(self) -> int:
         """Width of one attention head."""
         return self.width // self.heads
 
-    @property
+    @functools.cached_property
     def window_turns(self) -> int:
         """Turns of the default length that fill the window."""
         return self.window_frames // self.turn_frames
 
-    @property
+    @functools.cached_property
     def past_tokens(self) -> int:
         """Tokens of the frames shown before a turn.
 
@@ -190,12 +191,12 @@ class ModelConfig:
         """
         return 0 if self.draws == "turns" else self.past_frames
 
-    @property
+    @functools.cached_property
     def turn_tokens(self) -> int:
         """Tokens of a turn of the default length."""
         return 4 * self.turn_frames + self.past_tokens + MARKERS_PER_TURN
 
-    @property
+    @functools.cached_property
     def has_fixed_turns(self) -> bool:
         """Whether every turn must have the default length (absolute positions know no other)."""
         return self.positions == "window"

@@ -190,7 +190,8 @@ def config_of(weights: dict[str, np.ndarray], heads: int | None = None, **change
     published = {768: 12, 1024: 16, 1280: 16}
     if heads is None and width not in published:
         raise ValueError(
-            f"the weights are {width} wide, which is no published size; say how many heads they have"
+            f"the weights are {width} wide, which is no published size; give their attention heads "
+            "(timar import --heads, or config={'heads': …})"
         )
     turn_frames = changes.get("turn_frames", FRAMES_PER_SECOND)
     turn_tokens = 4 * turn_frames + 10

@@ -13,7 +13,16 @@ from timar_common.extensions import extension_names, load_extension
 from timar_model.engines.engine import Engine
 from timar_model.model_folder import ModelFolder
 
-__all__ = ["BUILT_IN", "GROUP", "Engine", "OpenEngine", "engine_names", "find_engine", "open_engine"]
+__all__ = [
+    "BUILT_IN",
+    "GROUP",
+    "Engine",
+    "ModelFolder",
+    "OpenEngine",
+    "engine_names",
+    "find_engine",
+    "open_engine",
+]
 
 GROUP = "timar.engines"
 
@@ -33,7 +42,18 @@ def open_engine(name: str, folder: ModelFolder, threads: int = 1) -> Engine:
         FileNotFoundError: The folder lacks the engine's graphs; the message says how to write them.
         ImportError: What the engine needs is not installed.
     """
-    return find_engine(name)(folder, threads)
+    try:
+        return find_engine(name)(folder, threads)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"the engine {name!r} cannot run here: {missing_package(str(error.name))}; or choose another",
+            name=error.name,
+        ) from error
+
+
+def missing_package(package: str) -> str:
+    """Say that a package is missing, with the remedy."""
+    return f"{package} is not installed (pip install {package})"
 
 
 def find_engine(name: str) -> OpenEngine:

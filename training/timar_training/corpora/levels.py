@@ -26,8 +26,8 @@ def fine_level_db(samples: npt.NDArray[np.float32], *, is_voiced_band: bool = Fa
     Returns:
         (n // 160,) level [dBFS], at least -80; entry k is centred on sample 160 k.
     """
-    heard = signal.sosfiltfilt(_VOICED_BAND, samples) if is_voiced_band and len(samples) > 64 else samples
-    power = np.square(heard, dtype=np.float64)
+    filtered = signal.sosfiltfilt(_VOICED_BAND, samples) if is_voiced_band and len(samples) > 64 else samples
+    power = np.square(filtered, dtype=np.float64)
     blocks = power[: len(power) // (FINE_HOP // 2) * (FINE_HOP // 2)].reshape(-1, FINE_HOP // 2).sum(axis=1)
     # Two half-blocks on either side of the instant: a window of 10 ms centred on it.
     before = np.concatenate([[0.0], blocks])[: len(blocks)]

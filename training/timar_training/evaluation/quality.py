@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import signal
 from timar_common.clock import FRAMES_PER_SECOND
+from timar_common.correlation import lagged_correlation
 from timar_common.motion_file import JAW, NECK
 from timar_model.metrics.movement import jerk_by_phase
 
@@ -46,25 +47,10 @@ def jaw_follows_voice(motion: FloatArray, voice: FloatArray, *, is_decibel: bool
 
 
 def lag_correlation(follower: Float64Array, leader: Float64Array) -> LagCorrelation:
-    """Correlate two tracks of one length at shifts up to a quarter of a second."""
-    lags = np.arange(-MAX_LAG_FRAMES, MAX_LAG_FRAMES + 1)
-    values = np.array([_correlation_at(follower, leader, int(lag)) for lag in lags])
-    top = int(values.argmax())
-    offset = 0.0
-    if 0 < top < len(values) - 1:
-        # The vertex of the parabola through the peak and its neighbours.
-        left, middle, right = values[top - 1 : top + 2]
-        curve = left - 2 * middle + right
-        offset = 0.5 * (left - right) / curve if curve < 0 else 0.0
-    lag_ms = (lags[top] + offset) * 1000 / FRAMES_PER_SECOND
-    return LagCorrelation(float(values[MAX_LAG_FRAMES]), float(values[top]), float(lag_ms))
-
-
-def correlation(first: Float64Array, second: Float64Array) -> float:
-    """Return Pearson's correlation; 0 where a track does not move."""
-    if len(first) < 2 or first.std() < 1e-9 or second.std() < 1e-9:
-        return 0.0
-    return float(np.corrcoef(first, second)[0, 1])
+    """Correlate two tracks of one length at shifts up to a quarter of a second; 0 where one does not move."""
+    found = lagged_correlation(leader, follower, np.ones(len(leader), np.bool_), MAX_LAG_FRAMES)
+    at_zero, lag, best = found or (0.0, 0.0, 0.0)
+    return LagCorrelation(at_zero, best, lag * 1000 / FRAMES_PER_SECOND)
 
 
 def amplitude_rad(motion: FloatArray) -> float:
@@ -90,10 +76,3 @@ def roughness(motion: FloatArray) -> float:
     frequency_hz, power = signal.welch(neck, FRAMES_PER_SECOND, nperseg=min(128, len(neck)), axis=0)
     speed = power * frequency_hz[:, None] ** 2
     return float(speed[frequency_hz > 6.0].sum() / max(speed.sum(), 1e-15))
-
-
-def _correlation_at(follower: Float64Array, leader: Float64Array, lag: int) -> float:
-    """Correlate the follower with the leader `lag` frames before it."""
-    if lag >= 0:
-        return correlation(follower[lag:], leader[: len(leader) - lag])
-    return correlation(follower[:lag], leader[-lag:])

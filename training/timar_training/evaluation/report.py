@@ -41,8 +41,8 @@ ROBUSTNESS_PLOTS = (
 
 def markdown_table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a Markdown table."""
-    lines = [titles, ["---"] * len(titles), *rows]
-    return "".join(f"| {' | '.join(map(str, cells))} |\n" for cells in lines)
+    head, *lines = [f"| {' | '.join(map(str, cells))} |\n" for cells in (titles, *rows)]
+    return head + "|---" * len(titles) + "|\n" + "".join(lines)
 
 
 def paper_table(rows: Sequence[tuple[str, dict[str, float]]], prefix: str = "") -> str:

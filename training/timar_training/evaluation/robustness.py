@@ -78,7 +78,7 @@ def robustness_curves(
         seconds: Only so much of each clip.
         probabilities: Of a burst.
         kinds: Of disturbance.
-        advance: Told (done, total).
+        advance: Called with (done, total).
     """
 
     @functools.cache

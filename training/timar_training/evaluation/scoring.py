@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from timar_common.clock import FRAMES_PER_SECOND
 from timar_common.config import Count, CountOrZero, check
+from timar_common.correlation import correlation
 from timar_common.motion_file import NECK, MotionTrack
 from timar_model.metrics import clip_metrics, energy_score
 from timar_model.metrics.movement import (
@@ -237,5 +238,6 @@ def _gestures(shown: FloatArray, truth: FloatArray, dyad: Dyad) -> Scores:
             scores |= {f"{name}_{key}": value for key, value in dataclasses.asdict(timing).items()}
     if (~speaks).sum() > FEWEST_FRAMES:
         quick, true_quick = quick_pitch(shown)[~speaks], quick_pitch(truth)[~speaks]
-        scores["listening_gesture_correlation"] = quality.correlation(quick, true_quick)
+        agreement = correlation(quick, true_quick, np.ones(len(quick), np.bool_))
+        scores["listening_gesture_correlation"] = float(np.nan_to_num(agreement))
     return scores

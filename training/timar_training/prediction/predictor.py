@@ -65,7 +65,7 @@ class SessionPredictor:
         config = model.config
         self.name = model.path.name
         self.turn_frames = turn_frames or config.turn_frames
-        # Without a user lag in training, motion can be shown only after the turn it was made for was heard.
+        # Without a user lag in training, motion can be shown only after the whole turn's audio has arrived.
         self.delay_frames = 0 if config.user_lag == "turn" else self.turn_frames + COMPUTE_FRAMES
         self._model = model
         self._options: dict[str, Any] = {"engine": engine, "threads": threads, **(sampling or {})}

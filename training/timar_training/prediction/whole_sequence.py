@@ -51,7 +51,7 @@ class WholeSequencePredictor:
 
     def __init__(self, folder: ModelFolder, window_frames: int, sampling: dict[str, Any]) -> None:
         self.name = folder.path.name
-        # Its motion could be shown only after the whole window was heard.
+        # Its motion could be shown only after the whole window's audio has arrived.
         self.delay_frames = window_frames
         self.config = folder.config
         self.lead = lead_frames([folder.config.turn_frames], folder.config)

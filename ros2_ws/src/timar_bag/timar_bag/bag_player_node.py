@@ -58,7 +58,7 @@ class BagPlayerNode(BaseNode):
         self._bag.close()
 
     def report(self) -> Report:
-        """Say how far the play is, and how late messages were."""
+        """Return how far the play is, and how late messages were."""
         report = Report()
         with self._lock:
             if self._player is not None:
@@ -75,7 +75,7 @@ class BagPlayerNode(BaseNode):
     def _play(self) -> None:
         try:
             if self._await_listeners():
-                self._begin_anew()
+                self._begin_again()
                 self._publish_all()
         except (ValueError, OSError, RuntimeError) as error:
             self.get_logger().error(str(error))
@@ -95,7 +95,7 @@ class BagPlayerNode(BaseNode):
                 with self._lock:
                     if player.is_over(now_ns):
                         break
-                    self._tell_time(player.clock_ns(now_ns))
+                    self._publish_clock(player.clock_ns(now_ns))
             with self._lock:
                 message = player.due(now_ns)
                 sleep_ns = 0 if message is not None else player.sleep_ns(now_ns)
@@ -110,13 +110,13 @@ class BagPlayerNode(BaseNode):
             f"{player.latest_ns / 1e6:.1f} ms after its time"
         )
 
-    def _tell_time(self, ros_ns: int) -> None:
+    def _publish_clock(self, ros_ns: int) -> None:
         self._clock_out.publish(Clock(clock=Time(sec=ros_ns // NS_PER_S, nanosec=ros_ns % NS_PER_S)))
 
     def _await_listeners(self) -> bool:
-        """Wait until the robot's nodes are active and have found the publishers; tell whether to play."""
+        """Wait until the robot's nodes are active and have found the publishers; return whether to play."""
         deadline_s = time.monotonic() + self.config.wait_timeout_s
-        is_told = False
+        is_logged = False
         while not self.ending.wait(LOOK_EVERY_S):
             missing = self._missing()
             if not missing:
@@ -129,13 +129,13 @@ class BagPlayerNode(BaseNode):
                     )
                 self.get_logger().warning(f"the play begins although {missing}")
                 return True
-            if not is_told:
+            if not is_logged:
                 self.get_logger().info(f"waiting: {missing}")
-                is_told = True
+                is_logged = True
         return False
 
     def _missing(self) -> str:
-        """Say what is still missing before the play may begin; empty when nothing is."""
+        """Return what is still missing before the play may begin; empty when nothing is."""
         if self.config.topics == "heard":
             with self._lock:
                 active = sorted(self._conversing)
@@ -148,8 +148,8 @@ class BagPlayerNode(BaseNode):
             return f"not all readers of {', '.join(unmatched)} have found the player"
         return "" if any(matched.values()) else "nobody listens"
 
-    def _begin_anew(self) -> None:
-        """Have a graph that was in a conversation already begin a new one: the bag's counter begins anew."""
+    def _begin_again(self) -> None:
+        """Have a graph that was in a conversation already begin a new one: the bag's counter begins again."""
         with self._lock:
             is_underway = any(self._conversing.values())
         if not is_underway or self.config.topics != "heard":
@@ -162,7 +162,7 @@ class BagPlayerNode(BaseNode):
         if not done.wait(5.0):
             self.get_logger().warning("reset_conversation did not answer within 5 s")
 
-    # What others say.
+    # What others publish.
 
     def _on_diagnostics(self, message: Any) -> None:
         namespace = self.get_namespace().rstrip("/")
@@ -171,7 +171,7 @@ class BagPlayerNode(BaseNode):
                 place, _, name = status.name.rpartition("/")
                 if place == namespace and name != self.get_name():
                     values = {entry.key: entry.value for entry in status.values}
-                    # The mind names its next turn once it has heard anything.
+                    # Inference names its next turn once it has heard anything.
                     self._conversing[name] = values.get("next_frame", "None") != "None"
 
     def _on_pause(self, request: Any, response: Any) -> Any:

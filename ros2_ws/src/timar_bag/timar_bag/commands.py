@@ -79,13 +79,13 @@ def add_bag(parser: argparse.ArgumentParser, what: str = "rosbag2 folder, .mcap 
 
 
 def _from_wav(arguments: argparse.Namespace) -> int:
-    motion = {
-        name: read_motion(path) if (path := getattr(arguments, name)) is not None else None
-        for name in ("user_motion", "agent_motion")
-    }
+    paths = (arguments.user_motion, arguments.agent_motion)
+    user_motion, agent_motion = (None if path is None else read_motion(path) for path in paths)
     labels = read_labels(arguments.labels, *arguments.speakers) if arguments.labels is not None else []
     with SoundFile(arguments.user) as user, SoundFile(arguments.agent) as agent:
-        seconds = write_bag(arguments.bag, user, agent, labels=labels, **motion)
+        seconds = write_bag(
+            arguments.bag, user, agent, user_motion=user_motion, agent_motion=agent_motion, labels=labels
+        )
     for line in (*user.warnings, *agent.warnings):
         sys.stderr.write(f"timar bag from-wav: {line}\n")
     sys.stdout.write(f"{seconds:.2f} s written to {arguments.bag}\n")

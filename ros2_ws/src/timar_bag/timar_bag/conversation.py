@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 from timar_common.messages import stamp_ns
 from timar_common.user_motion import user_motion_from
 
@@ -85,7 +86,7 @@ class SpeechTurnEvent(NamedTuple):
     end_sample: int
 
 
-Row = TypeVar("Row", bound=NamedTuple)
+Row = TypeVar("Row", LoggedDecision, RecordedMotion, LoggedFloorChange, SpeechTurnEvent)
 
 
 def row_of(kind: type[Row], message: Any, **known: Any) -> Row:
@@ -273,7 +274,7 @@ class _MessageCollector:
         elif topic in ("user/motion", GROUND_TRUTH_MOTION):
             motion, valid = user_motion_from(message)
             rows = kept.user_motion if topic == "user/motion" else kept.true_motion
-            rows.add(int(message.first_frame), motion, valid.all(axis=1))
+            rows.add(int(message.first_frame), motion, np.asarray(valid.all(axis=1)))
         elif topic == GROUND_TRUTH_LABELS and message.kind == END:
             kept.labels.append(row_of(SpeechTurnEvent, message))
 

@@ -1,4 +1,7 @@
-"""A layout for Foxglove (and Lichtblick): who speaks, what the head does, how late turns are, how all are."""
+"""Makes a layout for Foxglove and Lichtblick: voices, floor, motion, joints, a turn's time, health, the head.
+
+The layout itself is `foxglove_layout.json` beside this file; what depends on the robot is put in here.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,9 @@ from typing import Any
 
 from timar_bag.bag import BagReader
 
-PLOT = {
-    "showLegend": True, "legendDisplay": "floating", "showXAxisLabels": True, "showYAxisLabels": True,
-    "isSynced": True, "xAxisVal": "timestamp",
-}  # fmt: skip
+TEMPLATE = Path(__file__).with_name("foxglove_layout.json")
 SHOWN_JOINTS = 4
+HEAD, HEALTH = "3D!head", "DiagnosticSummary!health"
 
 
 def layout_of_bag(bag: Path, urdf: Path | None = None, namespace: str | None = None) -> dict[str, Any]:
@@ -28,13 +29,11 @@ def layout_of_bag(bag: Path, urdf: Path | None = None, namespace: str | None = N
         FileNotFoundError: There is no bag.
         ValueError: It cannot be read.
     """
-    names: dict[str, list[str]] = {"joint_states": [], "joint_trajectory": []}
+    names: dict[str, list[str]] = {}
     with BagReader(bag, namespace) as reader:
-        for topic in names:
-            for entry in reader.messages({topic}):
-                message = entry.message
-                names[topic] = list(message.name if topic == "joint_states" else message.joint_names)
-                break
+        for topic, field in (("joint_states", "name"), ("joint_trajectory", "joint_names")):
+            first = next(reader.messages({topic}), None)
+            names[topic] = [] if first is None else list(getattr(first.message, field))
         return layout(names["joint_states"], names["joint_trajectory"], reader.namespace, urdf)
 
 
@@ -49,66 +48,28 @@ def layout(
         namespace: Of the robot's topics, with its leading slash; empty for none.
         urdf: Of the robot, to be shown moving; None: without.
     """
-
-    def plot(title: str, *paths: tuple[str, str]) -> dict[str, Any]:
-        return {"foxglovePanelTitle": title, **PLOT, "paths": [_path(namespace, *path) for path in paths]}
-
-    measured = [(f"joint_states.position[{states.index(name)}]", name) for name in commands[:SHOWN_JOINTS]]
-    commanded = [
-        (f"joint_trajectory.points[0].positions[{number}]", f"{name} (command)")
-        for number, name in enumerate(commands[:SHOWN_JOINTS])
+    content: dict[str, Any] = json.loads(TEMPLATE.read_text("utf-8"))
+    panels = content["configById"]
+    shown = commands[:SHOWN_JOINTS]
+    paths = [(f"/joint_states.position[{states.index(name)}]", name) for name in shown]
+    paths += [
+        (f"/joint_trajectory.points[0].positions[{index}]", f"{name} (command)")
+        for index, name in enumerate(shown)
     ]
-    panels: dict[str, dict[str, Any]] = {
-        "Plot!voices": plot(
-            "Voices [dBFS]",
-            ("voice_activity{speaker==0}.level_dbfs", "user"),
-            ("voice_activity{speaker==1}.level_dbfs", "agent"),
-        ),
-        "StateTransitions!floor": {
-            "foxglovePanelTitle": "Floor: 0 idle, 1 user, 2 agent, 3 both; events: 0 start, 1 end, "
-            "2 backchannel, 3 barge-in",
-            "isSynced": True,
-            "paths": [
-                _path(namespace, path, label)
-                for path, label in (
-                    ("floor.state", "floor"),
-                    ("turn_events{speaker==0}.kind", "user"),
-                    ("turn_events{speaker==1}.kind", "agent"),
-                    ("turn_log.decision", "decision: 0 generated, 1 unsampled, 2 taken back, 3 new"),
-                )
-            ],
-        },
-        "Plot!motion": plot(
-            "Generated motion, first frame of each turn [rad]",
-            ("agent/motion{is_preview==false}.neck[0]", "nod"),
-            ("agent/motion{is_preview==false}.neck[1]", "turn"),
-            ("agent/motion{is_preview==false}.neck[2]", "tilt"),
-            ("agent/motion{is_preview==false}.jaw[0]", "jaw"),
-        ),
-        "Plot!joints": plot("Joints [rad]", *measured, *commanded),
-        "Plot!compute": plot(
-            "A turn's time [ms]",
-            ("turn_log.compute_ms", "compute"),
-            ("turn_log.queue_ms", "waited"),
-            ("turn_log.is_late", "late"),
-        ),
-        "DiagnosticSummary!health": {
-            "minLevel": 0, "pinnedIds": [], "hardwareIdFilter": "", "topicToRender": "/diagnostics",
-            "sortByLevel": True,
-        },
-    }  # fmt: skip
-    side = _column("DiagnosticSummary!health")
-    if urdf is not None:
-        panels["3D!head"] = _head(namespace, urdf)
-        side = _column("3D!head", "DiagnosticSummary!health")
-    plots = ("Plot!voices", "StateTransitions!floor", "Plot!motion", "Plot!joints", "Plot!compute")
-    return {
-        "configById": panels,
-        "globalVariables": {},
-        "userNodes": {},
-        "playbackConfig": {"speed": 1},
-        "layout": {"direction": "row", "first": _column(*plots), "second": side, "splitPercentage": 70},
-    }
+    panels["Plot!joints"]["paths"] = [
+        {"value": value, "label": label, "enabled": True, "timestampMethod": "receiveTime"}
+        for value, label in paths
+    ]
+    for panel in panels.values():
+        for path in panel.get("paths", ()):
+            path["value"] = namespace + path["value"]
+    if urdf is None:
+        del panels[HEAD]
+        content["layout"]["second"] = HEALTH
+    else:
+        head = panels[HEAD]["layers"]["head"]
+        head |= {"filePath": str(urdf.absolute()), "jointStatesTopic": f"{namespace}/joint_states"}
+    return content
 
 
 def write_layout(path: Path, content: dict[str, Any]) -> None:
@@ -118,30 +79,3 @@ def write_layout(path: Path, content: dict[str, Any]) -> None:
         OSError: It cannot be written.
     """
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def _path(namespace: str, path: str, label: str) -> dict[str, Any]:
-    value = f"{namespace}/{path}"
-    return {"value": value, "label": label, "enabled": True, "timestampMethod": "receiveTime"}
-
-
-def _head(namespace: str, urdf: Path) -> dict[str, Any]:
-    layer = {
-        "layerId": "foxglove.Urdf", "instanceId": "head", "label": "head", "visible": True,
-        "sourceType": "filePath", "filePath": str(urdf.absolute()), "controlMode": "jointStates",
-        "jointStatesTopic": f"{namespace}/joint_states", "displayMode": "visual",
-    }  # fmt: skip
-    camera = {"distance": 0.7, "phi": 75, "thetaOffset": 90, "perspective": True, "target": [0, 0, 0.1]}
-    return {"foxglovePanelTitle": "Head", "layers": {"head": layer}, "cameraState": camera}
-
-
-def _column(*panels: str) -> Any:
-    """Stack panels, each as high as the others."""
-    if len(panels) == 1:
-        return panels[0]
-    return {
-        "direction": "column",
-        "first": panels[0],
-        "second": _column(*panels[1:]),
-        "splitPercentage": 100 / len(panels),
-    }

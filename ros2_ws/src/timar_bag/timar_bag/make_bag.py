@@ -73,7 +73,7 @@ def write_bag(
         user: What the microphone heard; the bag ends with it.
         agent: What the head says; None: nothing.
         user_motion: What a face tracker saw of the user.
-        agent_motion: How the agent's person really moved; the truth that scores are made against.
+        agent_motion: How the agent's person really moved; the ground truth of scores.
         labels: When somebody really spoke.
         namespace: The robot's.
 

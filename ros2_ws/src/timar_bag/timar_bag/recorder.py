@@ -1,4 +1,4 @@
-"""Keeps the disk away from the callbacks: a bounded queue, and a thread that writes the bag."""
+"""Records a bag in the background: a bounded queue, and a thread that writes to the disk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from timar_bag.bag_writer import NO_ROOM, BagWriter
 class RecorderConfig:
     """Where the recorder writes, and how much it may hold back."""
 
-    out: str = option("", "The bag's folder, made anew; empty: recordings/DATE-TIME where it was started.")
+    out: str = option(
+        "", "The bag's folder, which must not exist; empty: recordings/DATE-TIME where it was started."
+    )
     max_queue_mb: float = option(
         32.0, "Messages waiting for the disk; beyond it the oldest are dropped and counted.", unit="MB",
         minimum=0.1, maximum=4096.0,
@@ -48,7 +50,7 @@ class RecorderCounts:
     """Why writing ended early; empty while all is well."""
 
 
-class Recorder:
+class BagRecorder:
     """Take messages from any thread without ever waiting for the disk.
 
     Args:
@@ -128,7 +130,7 @@ class Recorder:
             self._fail(error)
 
     def _write_batch(self) -> bool:
-        """Write everything that waits; tell whether more may come."""
+        """Write everything that waits; return whether more may come."""
         with self._changed:
             if not self._is_ending:
                 self._changed.wait(self._config.flush_s)

@@ -1,4 +1,4 @@
-"""The recorder: every topic of the graph into a rosbag2 folder, as it came."""
+"""Recorder node: writes every topic of the graph into a rosbag2 folder, as it came."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from timar_common.base_node import BaseNode, message_type, qos_of, run
 from timar_common.diagnostics import Level, Report
 from timar_common.topics import TOPICS, Topic
 
-from timar_bag.recorder import Recorder, RecorderConfig
+from timar_bag.recorder import BagRecorder, RecorderConfig
 
 BURST_MESSAGES = 200
 """How many messages of one topic may arrive at once."""
@@ -25,13 +25,13 @@ class RecorderNode(BaseNode):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._recorder: Recorder | None = None
+        self._recorder: BagRecorder | None = None
         self._recordings = 0
         self._recorded: list[Any] = []
 
     def start(self) -> None:
         """Begin a bag of its own, then subscribe: who sees the subscription knows that it is recorded."""
-        recorder = Recorder(self._next_path(), self.config)
+        recorder = BagRecorder(self._next_path(), self.config)
         recorder.open((self.resolve_topic_name(topic.name), topic) for topic in TOPICS.values())
         self._recorder = recorder
         self._recordings += 1
@@ -59,7 +59,7 @@ class RecorderNode(BaseNode):
             self.get_logger().warning(f"{counts.dropped} messages were not recorded")
 
     def report(self) -> Report:
-        """Say how many messages are on the disk, and what went wrong."""
+        """Return how many messages are on the disk, and what went wrong."""
         report = Report()
         if self._recorder is None:
             return report
@@ -77,12 +77,12 @@ class RecorderNode(BaseNode):
             self.get_logger().error(counts.error, throttle_duration_sec=30.0)
         return report
 
-    def _subscribe(self, topic: Topic, recorder: Recorder) -> Any:
+    def _subscribe(self, topic: Topic, recorder: BagRecorder) -> Any:
         name = self.resolve_topic_name(topic.name)
 
         # The time of arrival is read here, for the events executor of Kilted delivers no message information.
         def deliver(data: bytes) -> None:
-            if now_ns := self.ros_now_ns():  # 0: with use_sim_time nobody has told the time yet
+            if now_ns := self.ros_now_ns():  # 0: with use_sim_time /clock has not come yet
                 recorder.put(name, now_ns, data)
 
         qos = qos_of(topic)

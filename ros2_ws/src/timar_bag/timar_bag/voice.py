@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import dataclasses
+import operator
 
 import numpy as np
 import numpy.typing as npt
@@ -110,6 +111,9 @@ class VoiceTrack:
         self._square = array.array("d")
         self._peak = array.array("d")
         self._first_hop = self._end = self._repeated = self._wrong_rate = 0
+        # Samples that follow each other and are not in the envelope yet.
+        self._pending: list[npt.NDArray[np.int16]] = []
+        self._pending_first = self._pending_end = 0
 
     @property
     def is_started(self) -> bool:
@@ -149,13 +153,17 @@ class VoiceTrack:
         if repeated == size:
             return
         begin, fresh = first_sample + repeated, size - repeated
-        # Which of a block's samples are filled is not told; they count as spread evenly over it.
+        # Which of a block's samples are filled is not known; they count as spread evenly over it.
         filled -= filled * repeated // size
         begin_ns = stamp_ns + round(repeated * NOMINAL_NS_PER_SAMPLE)
         for column, value in zip(self._columns, (begin, fresh, filled, begin_ns, receive_ns), strict=True):
             column.append(value)
         self._end = begin + fresh
-        self._add_to_envelope(begin, samples[repeated:].astype(np.float64))
+        if begin != self._pending_end or begin - self._pending_first >= SAMPLE_RATE_HZ:
+            self._add_to_envelope()
+            self._pending_first = begin
+        self._pending.append(samples[repeated:])
+        self._pending_end = self._end
 
     def finish(self) -> RecordedVoice:
         """Return the voice.
@@ -165,8 +173,14 @@ class VoiceTrack:
         """
         if not self.is_started:
             raise RuntimeError("a voice without a block has no envelope; ask is_started first")
+        self._add_to_envelope()
+        first, samples, filled, stamp_ns, receive_ns = (np.array(c, np.int64) for c in self._columns)
         return RecordedVoice(
-            *(np.array(column, np.int64) for column in self._columns),
+            block_first_sample=first,
+            block_samples=samples,
+            block_filled=filled,
+            block_stamp_ns=stamp_ns,
+            block_receive_ns=receive_ns,
             envelope_first_sample=self._first_hop * HOP_SAMPLES,
             mean_square=np.array(self._square) / (HOP_SAMPLES * float(FULL_SCALE) ** 2),
             peak=np.array(self._peak) / FULL_SCALE,
@@ -174,17 +188,20 @@ class VoiceTrack:
             wrong_rate_blocks=self._wrong_rate,
         )
 
-    def _add_to_envelope(self, first_sample: int, values: Floats) -> None:
-        """Add each hop's part of a block; a hop may be split over two blocks, and lost hops stay silent."""
-        hops = -(-self._end // HOP_SAMPLES) - self._first_hop
-        missing = bytes(8 * max(0, hops - len(self._square)))
-        self._square.frombytes(missing)
-        self._peak.frombytes(missing)
-        hop, begin = first_sample // HOP_SAMPLES, 0
-        while begin < values.size:
-            end = (hop + 1) * HOP_SAMPLES - first_sample
-            part = values[begin:end]
-            index = hop - self._first_hop
-            self._square[index] += float(part @ part)
-            self._peak[index] = max(self._peak[index], float(np.abs(part).max()))
-            hop, begin = hop + 1, end
+    def _add_to_envelope(self) -> None:
+        """Add what waits; a hop may be split over two such stretches, and lost hops stay silent."""
+        if not self._pending:
+            return
+        values, first = np.concatenate(self._pending).astype(np.float64), self._pending_first
+        self._pending.clear()
+        first_hop, end_hop = first // HOP_SAMPLES, -(-(first + values.size) // HOP_SAMPLES)
+        begins = np.maximum(np.arange(first_hop, end_hop) * HOP_SAMPLES - first, 0)
+        index = first_hop - self._first_hop
+        for column, add, found in (
+            (self._square, operator.add, np.add.reduceat(values * values, begins)),
+            (self._peak, max, np.maximum.reduceat(np.abs(values), begins)),
+        ):
+            column.frombytes(bytes(8 * max(0, index - len(column))))
+            if index < len(column):
+                column[index], found = add(column[index], float(found[0])), found[1:]
+            column.frombytes(found.tobytes())

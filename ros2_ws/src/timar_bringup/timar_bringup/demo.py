@@ -21,7 +21,7 @@ from timar_common.processes import stop_signals
 
 from timar_bringup.composer import Composer, ros_environment
 from timar_bringup.files import with_urdf
-from timar_bringup.graph import ENGINES, Plan, UsageError, plan, read_arguments
+from timar_bringup.graph import Plan, UsageError, plan, read_arguments
 from timar_bringup.progress import Progress
 from timar_bringup.usage import cpu_seconds
 
@@ -99,7 +99,7 @@ def read_options(argv: list[str]) -> DemoOptions:
     )
     parser.add_argument("--agent-file", type=Path, help="WAV that the head says (default: likewise)")
     parser.add_argument("--model", default="talking-head", help="name of a shipped model, or a model folder")
-    parser.add_argument("--engine", choices=ENGINES, default=ENGINES[0])
+    parser.add_argument("--engine", default="auto", help="as `timar engines` lists (default: %(default)s)")
     parser.add_argument("--robot", default="timar_head", help="name of a shipped robot, or a robot YAML")
     parser.add_argument("--port", type=int, default=8080, help="of the browser view (default: 8080)")
     parser.add_argument("more", nargs="*", metavar="name:=value", help="further launch arguments")

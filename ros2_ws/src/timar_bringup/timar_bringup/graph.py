@@ -79,8 +79,6 @@ class Node:
         return f"{self.package}.{self.name}_node:{class_name}Node"
 
 
-ENGINES = ("auto", "torch", "onnx")
-
 ARGUMENTS: tuple[Argument, ...] = (
     Argument("source", "microphone", "Where the user's voice comes from.", ("microphone", "file")),
     Argument("device", "", "Microphone by name or number; empty: the system's default."),
@@ -97,7 +95,7 @@ ARGUMENTS: tuple[Argument, ...] = (
     ),
     Argument("agent_file", "", "WAV file that the head says; empty: the head says nothing by itself."),
     Argument("model", "talking-head", "Name of a shipped model, or a model folder."),
-    Argument("engine", "auto", "What computes the model; auto takes the best there is.", ENGINES),
+    Argument("engine", "auto", "What computes the model, as `timar engines` lists; auto takes the best."),
     Argument("robot", "timar_head", "Name of a shipped robot, or the path of a robot YAML."),
     Argument("urdf", "", "The robot's URDF by name or path; empty: the one that its YAML names."),
     Argument("params", "", "A further parameters YAML, read after the shipped one."),

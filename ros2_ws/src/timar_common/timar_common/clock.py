@@ -136,11 +136,11 @@ class SimClock:
     Read as it is, such a time stands still from one message to the next (25 ms with `ros2 bag play`), and two
     nodes read the same instant as different ones. A message may come late and never early: of the newest ones
     the one that is furthest ahead of this machine is the most punctual, and time runs on from it. A time that
-    is told again is paused: what was punctual before says nothing of the time after.
+    is published again is paused: what was punctual before says nothing of the time after.
 
     Args:
         kept: So many messages are compared.
-        step_ms: A time further off than this was set anew [ms].
+        step_ms: A time further off than this was set again [ms].
     """
 
     def __init__(self, kept: int = 8, step_ms: float = 500.0) -> None:

@@ -1,7 +1,7 @@
-"""Whether a block of sound belongs to this conversation, to a new one, or to one that is over. Pure.
+"""Detects that the microphone's sample counter restarted: a block is of this, a new or an old conversation.
 
-The conversation's counter begins at 0 with capture. When capture alone is started again the counter begins
-anew, and whoever only looked at it would take every new block for a repetition of an old one.
+The conversation's counter begins at 0 with capture. When capture alone is started again the counter restarts,
+and by the index alone every new block would look like a repetition of an old one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Belongs(enum.Enum):
 
 
 class ConversationWatch:
-    """Tell a counter that began anew from blocks that are late or come twice.
+    """Tell a counter that restarted from blocks that are late or come twice.
 
     A late or repeated block tells the time at which its sound was heard, so the instant at which its counter
     stood at 0 is that of all others. A new counter's 0 is later.
@@ -31,7 +31,7 @@ class ConversationWatch:
 
     def __init__(self, tolerance_s: float = 0.5) -> None:
         self.restarts = 0
-        """How often the counter began anew."""
+        """How often the counter restarted."""
         self._tolerance_ns = round(tolerance_s * NS_PER_S)
         self._origin_ns: int | None = None
         self._end = 0

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
 from timar_driver.command_limiter import CommandLimiter
 from timar_driver.driver import Array, JointDriver, Measurement
 from timar_driver.hardware_file import BusDescription
+from timar_driver.registers import RegisterBlock
+from timar_driver.servo import Servo
 from timar_driver.servo_bus import BusCounters, BusError, ServoBus
-from timar_driver.servo_setup import ServoSetup
-from timar_driver.servo_state import ServoState
 from timar_driver.transport import SerialTransport, Transport
 
 _LONGEST_ASKED_NS = 50_000_000
@@ -50,20 +50,11 @@ class BusDriver(JointDriver):
         self.joint_names, self.limits = description.joint_names, description.limits
         self.watchdog_stops = self.restarts = 0
         self._bus = bus or make_bus(description)
-        self._setup = ServoSetup(self._bus, description.protocol, description.watchdog_ms)
         self._limiter = CommandLimiter(self.joint_names, self.limits)
-        self._servos = [ServoState(spec) for spec in description.servos]
-        self._row_by_id = {spec.servo_id: row for row, spec in enumerate(description.servos)}
         self._family = family = description.family
-        self._goal = family.registers["goal_position"]
         self._motion = family.block(family.motion)
         self._slow = tuple(family.block(names) for names in (family.state, family.health))
-        self._zero = np.array([spec.zero_tick for spec in description.servos], np.float64)
-        self._per_rad = np.array([spec.ticks_per_rad for spec in description.servos])
-        # Velocity register of a servo to velocity of its joint: [rad/s] of the servo, in ticks, by its ratio.
-        self._velocity_unit = family.rad_s_per_unit * family.ticks_per_turn / (2 * np.pi) / self._per_rad
-        self._positions: Array = np.zeros(len(self._servos))
-        self._velocities: Array = np.zeros(len(self._servos))
+        self._servos = self._new_servos()
         self._effort = 0.0
         self._slow_turn = self._slow_skips = 0
         self._sent_ns = self._read_ns = 0
@@ -74,87 +65,86 @@ class BusDriver(JointDriver):
         self._bus.open()
         self._bus.attempts = ServoBus.attempts
         self._bus.settle()
-        specs = self.description.servos
-        self._setup.find(specs)
-        for row, spec in enumerate(specs):
-            tick = self._setup.arm(spec)
-            self._positions[row] = (tick - self._zero[row]) / self._per_rad[row]
-        self._setup.start_watchdogs(specs)
-        self._velocities[:] = 0.0
-        self._servos = [ServoState(spec) for spec in specs]
-        self._limiter.start(self._positions, now_ns)
-        # A joint found outside its limits was commanded to the nearest one; it is led there, not thrown.
-        for outside in np.flatnonzero(np.abs(self._limiter.command - self._positions) > 1e-3).tolist():
-            self._limiter.rejoin(outside, float(self._positions[outside]))
+        self._servos = self._new_servos()
+        self._check_models()
         for servo in self._servos:
-            servo.read_limits(self._bus)
+            servo.arm()
+        self._start_watchdogs(self._servos)
+        positions = self._measurement().positions
+        self._limiter.start(positions, now_ns)
+        # A joint found outside its limits was commanded to the nearest one; it is led there, not thrown.
+        for outside in np.flatnonzero(np.abs(self._limiter.command - positions) > 1e-3).tolist():
+            self._limiter.rejoin(outside, float(positions[outside]))
+        for servo in self._servos:
+            servo.read_limits()
         self._effort, self._sent_ns, self._read_ns, self._pending_fault = 1.0, 0, now_ns, ""
         self._bus.counters = BusCounters()
         # From here on the loop runs: what fails is tried again in a later cycle.
         self._bus.attempts = 1
-        return Measurement(self._positions.copy(), self._velocities.copy())
+        return self._measurement()
 
     def send(self, positions: Array, now_ns: int) -> Array:
         """Command positions, as far as the limits allow."""
         command = self._limiter.step(positions, now_ns)
         watchdog_ns = self.description.watchdog_ms * 1e6
         if watchdog_ns and self._sent_ns and now_ns - self._sent_ns > 0.75 * watchdog_ns:
-            self._after_a_gap(now_ns)
+            # The loop was late by so much that watchdogs may have stopped servos: look before moving on.
+            for servo, values in self._read_servos(self._slow[0], self._living()):
+                self._recover_from_watchdog(servo, values)
             command = self._limiter.command
         self._sent_ns = now_ns
-        ticks = np.rint(self._zero + self._per_rad * command).astype(int)
-        values = {
-            servo.spec.servo_id: servo.spec.nearest_tick(int(tick))
-            for servo, tick in zip(self._servos, ticks, strict=True)
+        goals = {
+            servo.servo_id: servo.spec.nearest_tick(servo.spec.tick(position))
+            for servo, position in zip(self._servos, command.tolist(), strict=True)
             if not servo.is_given_up
         }
-        if values and self._effort > 0.0:
-            self._bus.sync_write(self._goal, values)
+        if goals and self._effort > 0.0:
+            self._bus.sync_write(self._family.registers["goal_position"], goals)
         return command
 
     def read(self, now_ns: int) -> Measurement:
-        """Read where the joints are, and of a few how they are."""
-        found = self._bus.sync_read(self._motion, self._living())
-        for servo_id, values in found.items():
-            row = self._row_by_id[servo_id]
-            self._positions[row] = (values["position"] - self._zero[row]) / self._per_rad[row]
-            self._velocities[row] = values["velocity"] * self._velocity_unit[row]
-            self._servos[row].silent_ns = 0
-            self._servos[row].values |= values
+        """Read where the joints are, and of a few servos their state and health."""
+        living = self._living()
+        answered = [servo for servo, _ in self._read_servos(self._motion, living)]
+        for servo in answered:
+            servo.silent_ns = 0
         # Waiting for lost replies twice would not fit into one cycle; the slow reading comes a cycle later.
-        if len(found) == len(self._living()):
+        if len(answered) == len(living):
             self._read_slow(now_ns)
-        self._look_for_lost({self._row_by_id[servo_id] for servo_id in found}, now_ns)
+        self._look_for_lost(answered, now_ns)
         if self._pending_fault:
             fault, self._pending_fault = self._pending_fault, ""
             raise RuntimeError(fault)
-        return Measurement(self._positions.copy(), self._velocities.copy())
+        return self._measurement()
 
     def set_effort(self, share: float, now_ns: int) -> None:
         """Limit the torque, or switch it off."""
-        family, living = self._family, self._living()
+        registers, living = self._family.registers, self._living()
+        ids = [servo.servo_id for servo in living]
         self._effort = min(1.0, max(0.0, share))
         if self._effort > 0.0:
-            value = round(self._effort * family.full_effort)
-            self._bus.sync_write(family.registers["effort_limit"], dict.fromkeys(living, value))
+            value = round(self._effort * self._family.full_effort)
+            self._bus.sync_write(registers["effort_limit"], dict.fromkeys(ids, value))
             return
-        self._bus.sync_write(family.registers["torque_enable"], dict.fromkeys(living, 0))
+        self._bus.sync_write(registers["torque_enable"], dict.fromkeys(ids, 0))
         # A group write is not confirmed, and this one matters more than the loop's rhythm.
         self._bus.attempts = ServoBus.attempts
-        for servo_id in living:
-            self._setup.try_write(servo_id, "torque_enable", 0)
+        for servo in living:
+            servo.try_write("torque_enable", 0)
 
     def deactivate(self, now_ns: int) -> None:
         """Disarm the watchdogs, so that joints with torque go on holding, and close the line."""
         self._bus.attempts = ServoBus.attempts
         try:
-            self._setup.stop_watchdogs([servo.spec for servo in self._servos if not servo.is_given_up])
+            for servo in self._living():
+                if servo.watchdog:
+                    servo.try_write("watchdog", 0)
         except RuntimeError as error:
             self._pending_fault = str(error)
         self._bus.close()
 
     def faults(self) -> tuple[str, ...]:
-        """Say what is wrong now."""
+        """Return what is wrong now."""
         found = [warning for servo in self._servos for warning in servo.warnings()]
         found += [f"{name} is being led back to its command" for name in self._limiter.rejoining]
         counters = self._bus.counters
@@ -177,8 +167,47 @@ class BusDriver(JointDriver):
             values |= servo.numbers()
         return values
 
-    def _living(self) -> list[int]:
-        return [servo.spec.servo_id for servo in self._servos if not servo.is_given_up]
+    def _new_servos(self) -> list[Servo]:
+        return [Servo(spec, self._bus, self.description.watchdog_ms) for spec in self.description.servos]
+
+    def _living(self) -> list[Servo]:
+        return [servo for servo in self._servos if not servo.is_given_up]
+
+    def _measurement(self) -> Measurement:
+        return Measurement(
+            np.array([servo.position_rad for servo in self._servos]),
+            np.array([servo.velocity_rad_s for servo in self._servos]),
+        )
+
+    def _check_models(self) -> None:
+        """Raise BusError when servos are missing or of another model; the message names all of them."""
+        missing, wrong = [], []
+        for servo in self._servos:
+            number = self._bus.ping(servo.servo_id)
+            if number is None:
+                missing.append(servo.name)
+            elif number != servo.spec.model.number:
+                wrong.append(f"{servo.name} is a {self.description.protocol.model_name(number)}")
+        if missing:
+            raise BusError(
+                f"no answer from {', '.join(missing)}; check power, cables, ids and baud "
+                "(`timar bus scan` lists who answers)"
+            )
+        if wrong:
+            raise BusError(f"{', '.join(wrong)}, not the model of the hardware file; correct one of them")
+
+    def _start_watchdogs(self, servos: Iterable[Servo]) -> None:
+        if values := {servo.servo_id: servo.watchdog for servo in servos if servo.watchdog}:
+            self._bus.sync_write(self._family.registers["watchdog"], values)
+
+    def _read_servos(
+        self, block: RegisterBlock, servos: Iterable[Servo]
+    ) -> list[tuple[Servo, dict[str, int]]]:
+        by_id = {servo.servo_id: servo for servo in servos}
+        found = self._bus.sync_read(block, list(by_id)) if by_id else {}
+        for servo_id, values in found.items():
+            by_id[servo_id].update(values)
+        return [(by_id[servo_id], values) for servo_id, values in found.items()]
 
     def _read_slow(self, now_ns: int) -> None:
         share, kind = divmod(self._slow_turn, len(self._slow))
@@ -190,58 +219,52 @@ class BusDriver(JointDriver):
             return
         self._slow_skips = 0
         self._slow_turn += 1
-        for servo_id, values in self._bus.sync_read(block, asked).items() if asked else ():
-            row = self._row_by_id[servo_id]
-            self._servos[row].values |= values
-            if fault := self._servos[row].shutdown():
-                self._give_up(row, fault)
-            elif values.get("watchdog") == self._family.tripped_watchdog:
-                self.watchdog_stops += 1
-                self._rearm(row, now_ns)
+        for servo, values in self._read_servos(block, asked):
+            if fault := servo.shutdown():
+                self._give_up(servo, fault)
+            elif self._recover_from_watchdog(servo, values):
+                continue
             elif values.get("torque_enable") == 0 and self._effort > 0.0:
-                self._restarted(row, now_ns)
+                self._recover_from_restart(servo, now_ns)
 
-    def _look_for_lost(self, answered: set[int], now_ns: int) -> None:
+    def _look_for_lost(self, answered: list[Servo], now_ns: int) -> None:
         # While the loop itself was late no servo was asked, so none counts as silent.
         asked_ns = min(now_ns - self._read_ns, _LONGEST_ASKED_NS)
         self._read_ns = now_ns
-        for row, servo in enumerate(self._servos):
-            if row not in answered:
+        for servo in self._living():
+            if servo not in answered:
                 servo.silent_ns += asked_ns
             silent_ms = servo.silent_ns * 1e-6
-            if not servo.is_given_up and silent_ms > self.description.timing.lost_after_ms:
-                self._give_up(row, f"has been silent for {silent_ms:.0f} ms; check its cable and its power")
+            if silent_ms > self.description.timing.lost_after_ms:
+                self._give_up(servo, f"has been silent for {silent_ms:.0f} ms; check its cable and its power")
 
-    def _give_up(self, row: int, why: str) -> None:
-        servo = self._servos[row]
+    def _give_up(self, servo: Servo, why: str) -> None:
         servo.is_given_up = True
-        fault = f"{servo.spec.joint} (servo {servo.spec.servo_id}) {why}"
+        fault = f"{servo.name} {why}"
         self._pending_fault = f"{self._pending_fault}; {fault}" if self._pending_fault else fault
 
-    def _restarted(self, row: int, now_ns: int) -> None:
+    def _recover_from_watchdog(self, servo: Servo, values: Mapping[str, int]) -> bool:
+        """Set a servo up again whose watchdog has stopped it; return whether that was so."""
+        is_tripped = values.get("watchdog") == self._family.tripped_watchdog
+        if is_tripped:
+            self.watchdog_stops += 1
+            self._rearm(servo)
+        return is_tripped
+
+    def _recover_from_restart(self, servo: Servo, now_ns: int) -> None:
         """A servo without torque that was given some has lost its power in between."""
         self.restarts += 1
-        recent = self._servos[row].count_restart(now_ns)
+        recent = servo.count_restart(now_ns)
         if recent > self.description.timing.restarts_per_minute:
-            self._give_up(row, f"has restarted {recent} times in a minute; check the power supply")
+            self._give_up(servo, f"has restarted {recent} times in a minute; check the power supply")
             return
-        self._rearm(row, now_ns)
+        self._rearm(servo)
 
-    def _after_a_gap(self, now_ns: int) -> None:
-        """The loop was held up for so long that watchdogs may have stopped servos: look before moving on."""
-        state = self._slow[0]
-        for servo_id, values in self._bus.sync_read(state, self._living()).items():
-            if values.get("watchdog") == self._family.tripped_watchdog:
-                self.watchdog_stops += 1
-                self._rearm(self._row_by_id[servo_id], now_ns)
-
-    def _rearm(self, row: int, now_ns: int) -> None:
-        spec = self._servos[row].spec
+    def _rearm(self, servo: Servo) -> None:
         try:
-            tick = self._setup.arm(spec, self._effort)
-            self._setup.start_watchdogs([spec])
+            servo.arm(self._effort)
+            self._start_watchdogs([servo])
         except BusError:
             # It does not answer yet; it is looked at again soon, and lost when that goes on.
             return
-        self._positions[row] = (tick - self._zero[row]) / self._per_rad[row]
-        self._limiter.rejoin(row, float(self._positions[row]))
+        self._limiter.rejoin(self._servos.index(servo), servo.position_rad)

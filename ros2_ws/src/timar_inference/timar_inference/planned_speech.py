@@ -19,11 +19,11 @@ class _Segment:
 
 
 class PlannedSpeech:
-    """Hold planned samples by their place on the conversation clock; silence where nothing is planned.
+    """Keep planned samples by their index on the conversation clock; silence where nothing is planned.
 
     A chunk of a higher revision first withdraws everything planned at or after its first sample. A chunk of
-    the same revision adds to the plan, or says a part of it again. One of a lower revision comes from a plan
-    that is no longer true, and is left out and counted.
+    the same revision adds to the plan, or repeats a part of it. One of a lower revision comes from a plan
+    that is no longer valid, and is left out and counted.
 
     Args:
         capacity: How many samples may be planned at once [samples].
@@ -51,7 +51,7 @@ class PlannedSpeech:
         """Take a chunk in.
 
         Args:
-            first_sample: Its place on the conversation clock, >= 0.
+            first_sample: Its index on the conversation clock, >= 0.
             samples: (n,) int16; none withdraws only.
             revision: Of the plan it belongs to, >= 0.
 
@@ -110,7 +110,7 @@ class PlannedSpeech:
         ]
 
     def forget_revision(self) -> None:
-        """Take the next chunk's revision as it comes: whoever plans may have started anew."""
+        """Take the next chunk's revision as it comes: the planner may have restarted."""
         self._revision = None
 
     def _outside(self, first_sample: int, end_sample: int | None) -> list[_Segment]:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+from pathlib import Path
 
 from scipy.spatial.transform import Rotation
 from timar_common.clock import NS_PER_S
 from timar_common.diagnostics import Level, Report
 
 from timar_perception.config import PerceptionConfig
-from timar_perception.expressions import ExpressionMap
+from timar_perception.expressions import ExpressionMap, read_expression_map
 from timar_perception.face_selection import FaceSelector, MeasuredFace
 from timar_perception.frame_interpolation import UNSEEN, HeadObservation
 from timar_perception.head_pose import (
@@ -25,7 +26,7 @@ from timar_perception.head_pose import (
     find_jaw_opening,
 )
 from timar_perception.images import CameraImage, downscale, mean_brightness
-from timar_perception.landmarks import FaceLandmarks, Landmarker
+from timar_perception.landmarks import FaceLandmarks, Landmarker, MediaPipeLandmarker, find_model
 from timar_perception.one_euro_filter import OneEuroFilter
 
 BACKWARD_CONFIRMATIONS = 5
@@ -56,19 +57,28 @@ class FaceTracker:
 
     Args:
         config: Parameters.
-        landmarker: Finds faces; the tracker closes it.
-        expressions: The user's map; None: expression is unseen.
+        landmarker: Finds faces, and is closed with the tracker; MediaPipe unless given.
+
+    Raises:
+        ValueError: The expression map or the model cannot be used.
+        OSError: The expression map cannot be read.
+        RuntimeError: MediaPipe or its model is missing.
     """
 
-    def __init__(
-        self, config: PerceptionConfig, landmarker: Landmarker, expressions: ExpressionMap | None = None
-    ) -> None:
+    def __init__(self, config: PerceptionConfig, landmarker: Landmarker | None = None) -> None:
         self.config = config
+        self._expressions: ExpressionMap | None = None
+        if config.expression_map:
+            self._expressions = read_expression_map(Path(config.expression_map).expanduser())
+        self._landmarker = landmarker or MediaPipeLandmarker(
+            find_model(config.model),
+            config.max_faces,
+            config.min_confidence,
+            with_blendshapes=self._expressions is not None,
+        )
         self.images = 0
         self.images_backwards = 0
         """Images older than the one before; left out."""
-        self._landmarker = landmarker
-        self._expressions = expressions
         self._selector = FaceSelector(config.follow, config.face_timeout_ms)
         smoothing = (config.smoothing_hz, config.smoothing_per_speed)
         self._neck_filter = OneEuroFilter(*smoothing, is_rotation=True)

@@ -18,7 +18,6 @@ from timar_perception.face_tracker import LOW_RATE_HZ, FaceTracker, TrackingResu
 from timar_perception.head_pose import angles_deg
 from timar_perception.image_sources import CameraSource, VideoFile, describe_cameras
 from timar_perception.images import CameraImage
-from timar_perception.landmarks import MediaPipeLandmarker, find_model
 
 _DIM_BRIGHTNESS = 60.0
 """Images darker than this on average make tracking jitter."""
@@ -59,10 +58,7 @@ def main(argv: list[str]) -> int:
         )
         with contextlib.ExitStack() as stack:
             images = _open_images(config, arguments.seconds, stack)
-            landmarker = MediaPipeLandmarker(
-                find_model(config.model), config.max_faces, config.min_confidence
-            )
-            tracker = stack.enter_context(contextlib.closing(FaceTracker(config, landmarker)))
+            tracker = stack.enter_context(contextlib.closing(FaceTracker(config)))
             results, times_ms = _track(tracker, images)
     except (OSError, ValueError, RuntimeError) as error:
         sys.stderr.write(f"timar perception: {error}\n")

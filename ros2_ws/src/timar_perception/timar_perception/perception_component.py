@@ -16,12 +16,11 @@ from timar_common.restarts import Belongs, ConversationWatch
 from timar_common.user_motion import user_motion_message
 
 from timar_perception.config import PerceptionConfig
-from timar_perception.expressions import read_expression_map
 from timar_perception.face_tracker import FaceTracker
 from timar_perception.frame_interpolation import FrameInterpolator, FrameRun
 from timar_perception.image_sources import VideoFile
 from timar_perception.images import CameraImage, plausible_stamp_ns
-from timar_perception.landmarks import Landmarker, MediaPipeLandmarker, find_model
+from timar_perception.landmarks import Landmarker
 
 VIDEO_TICK_S, TICK_S = 0.01, 0.1
 
@@ -65,22 +64,9 @@ class PerceptionComponent(Component):
         self.inputs = ("user/audio", "voice_activity") if config.follow == "talking" else ("user/audio",)
         self.source_failure = ""
         """Why the device brings no images; set by whoever drives it, empty when it does."""
-        expressions = (
-            read_expression_map(Path(config.expression_map).expanduser()) if config.expression_map else None
-        )
         self._video = VideoFile(Path(config.file).expanduser()) if config.source == "file" else None
         self.tick_s = VIDEO_TICK_S if self._video is not None else TICK_S
-        self._tracker = FaceTracker(
-            config,
-            landmarker
-            or MediaPipeLandmarker(
-                find_model(config.model),
-                config.max_faces,
-                config.min_confidence,
-                with_blendshapes=expressions is not None,
-            ),
-            expressions,
-        )
+        self._tracker = FaceTracker(config, landmarker)
         self._frames = FrameInterpolator(config.max_gap_ms, config.frame_timeout_ms)
         self._user = constants("VoiceActivity")["USER"]
         self._implausible_stamps = 0

@@ -127,7 +127,7 @@ def is_done(job: ReplayJob) -> bool:
 
 
 def fingerprint(job: ReplayJob) -> dict[str, Any]:
-    """Return what tells whether a bag, or how it is looked at, has changed since."""
+    """Return what shows that a bag, or how it is replayed, has changed since."""
     files = [job.bag] if job.bag.is_file() else sorted(path for path in job.bag.iterdir() if path.is_file())
     return {
         "files": [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files],

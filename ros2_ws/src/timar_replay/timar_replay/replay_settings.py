@@ -6,12 +6,14 @@ import dataclasses
 import hashlib
 import json
 import typing
+import warnings
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from timar_audio.turns_config import TurnsConfig
+from timar_common.config import current_name
 from timar_common.config_file import read_parameters
 from timar_common.suggest import unknown_name
 from timar_inference.config import InferenceConfig
@@ -33,7 +35,7 @@ class ReplaySettings:
     retargeting: RetargetingConfig = dataclasses.field(default_factory=RetargetingConfig)
     policy: ComputeTimePolicy = dataclasses.field(default_factory=ComputeTimePolicy)
     is_following: bool = False
-    """Whether the recorded turn_log is repeated instead of turns being scheduled anew."""
+    """Whether the recorded turn_log is repeated instead of turns being scheduled again."""
     namespace: str | None = None
     user_sound: str = ""
     """Topic of the user's voice in a bag of other packages' nodes; empty: ours, or the only one there is."""
@@ -69,6 +71,13 @@ class ReplaySettings:
                     f"{', '.join(NODES)}"
                 )
             config = getattr(settings, node)
+            former, name = name, current_name(type(config), name)
+            if name != former:
+                warnings.warn(
+                    f"{node}.{former} is now called {node}.{name}; the old name goes next release",
+                    FutureWarning,
+                    stacklevel=2,
+                )
             hints = typing.get_type_hints(type(config))
             if name not in hints:
                 raise ValueError(unknown_name("parameter", name, sorted(hints), owner=node))

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 from timar_bag.joint_track import Floats, Integers, JointSeries
 from timar_description import find_joint_map
 from timar_retargeting.robot import load_robot
@@ -34,7 +35,7 @@ class JointLimit:
         """Return positions as shares of the range, 0 at the lower limit and 1 at the upper."""
         return (position_rad - self.lower_rad) / (self.upper_rad - self.lower_rad)
 
-    def reached(self, position_rad: Floats) -> Floats:
+    def reached(self, position_rad: Floats) -> npt.NDArray[np.bool_]:
         """Return (2, N) whether positions are at the lower, at the upper limit, or beyond; stops apart."""
         reached = np.stack(
             [position_rad <= self.lower_rad + AT_LIMIT_RAD, position_rad >= self.upper_rad - AT_LIMIT_RAD]

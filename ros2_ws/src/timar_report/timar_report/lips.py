@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from timar_bag.joint_track import JointSeries
 from timar_bag.voice import HOP_SAMPLES, RecordedVoice
-
-from timar_report.statistics import lagged_correlation
+from timar_common.correlation import lagged_correlation
 
 JAW = "jaw"
 HOP_MS = 1000.0 * HOP_SAMPLES / 16_000

@@ -31,7 +31,7 @@ ROWS = (
     ("nods", "{nods.count}, {nods.answering_share} of them after phrases (chance {nods.chance_share})"),
     ("joints", "use {body.range_share} of their range, stand at limits {body.clipped_share} of the time"),
     (
-        "against the truth",
+        "against ground truth",
         "FD neck {as_shown.fid_pose}, FD jaw {as_shown.fid_jaw}; squared error neck {as_shown.mse_pose}, "
         "jaw {as_shown.mse_jaw}, expression {as_shown.mse_exp}",
     ),

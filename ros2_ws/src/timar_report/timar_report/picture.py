@@ -251,9 +251,11 @@ def _mark_lost(panel: Axes, voice: RecordedVoice) -> bool:
     is_gap, is_filled = voice.gaps > 0, voice.block_filled > 0
     spans = [*zip(end[:-1][is_gap], first[1:][is_gap], strict=True)]
     spans += zip(first[is_filled], end[is_filled], strict=True)
-    look = {"ymin": 0.5, "facecolor": "none", "edgecolor": VERMILION, "hatch": "////", "linewidth": 0.6}
-    for begin_sample, end_sample in spans:
-        panel.axvspan(begin_sample / SAMPLE_RATE_HZ, end_sample / SAMPLE_RATE_HZ, **look)
+    for begin, stop in spans:
+        panel.axvspan(
+            begin / SAMPLE_RATE_HZ, stop / SAMPLE_RATE_HZ, ymin=0.5, facecolor="none", edgecolor=VERMILION,
+            hatch="////", linewidth=0.6,
+        )  # fmt: skip
     return bool(spans)
 
 

@@ -21,15 +21,14 @@ from timar_bag.conversation import (
     SpeechTurnEvent,
 )
 from timar_common.clock import FRAMES_PER_SECOND, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
+from timar_common.correlation import correlation, lagged_correlation
 from timar_common.user_motion import PARTS
 from timar_model.metrics import clip_metrics
 
 from timar_report.frames import ConversationFrames, Flags, Floats, Motion32, read_frames
 from timar_report.joints import JointLimit, range_use
 from timar_report.statistics import (
-    correlation,
     finite,
-    lagged_correlation,
     mean,
     nearest_distance,
     root_mean_square,
@@ -129,7 +128,7 @@ def motion_scores(frames: ConversationFrames, chosen: Flags) -> dict[str, float 
     }
 
 
-def _neck_derivative(motion: Motion32, order: int) -> Floats:
+def _neck_derivative(motion: npt.NDArray[np.floating], order: int) -> Floats:
     """Return (T - order,) magnitude of a derivative of the neck's rotation [rad/s^order]."""
     steps = np.diff(motion[:, NECK].astype(np.float64), n=order, axis=0)
     return np.asarray(np.linalg.norm(steps, axis=1) * FRAMES_PER_SECOND**order)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from timar_common.motion_file import EXPRESSION
 
-from timar_retargeting.signals import EXPRESSION, ExpressionChannel
+from timar_retargeting.signals import ExpressionChannel
 
 Array = npt.NDArray[np.float64]
 SIZE = EXPRESSION.stop - EXPRESSION.start

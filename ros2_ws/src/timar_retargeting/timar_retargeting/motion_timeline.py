@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from timar_common.clock import FRAMES_PER_SECOND
+from timar_common.messages import Message
+from timar_common.units import Frames
+from timar_common.user_motion import MAX_FRAMES_PER_MESSAGE, MOTION_CHANNELS, PARTS
 
 Array = npt.NDArray[np.float64]
 
@@ -26,7 +29,7 @@ class MotionFrames:
     """Frames that follow each other, as they came: where they belong, when they are due, what they hold."""
 
     conversation_id: str
-    first_frame: int
+    first_frame: Frames
     due_ns: int
     """When the first frame is to be seen, CLOCK_MONOTONIC [ns]."""
     revision: int
@@ -34,6 +37,33 @@ class MotionFrames:
     """(frames, 56) motion; or (frames, A) wanted axis positions [rad]. Rows not finite are unknown."""
     is_preview: bool = False
     """Whether the frames are a guess, good until a message comes about one of them or one before them."""
+
+    @classmethod
+    def of(cls, message: Message) -> MotionFrames:
+        """Read a timar_msgs/HeadMotion.
+
+        Raises:
+            ValueError: Its rate, its number of frames or the length of an array cannot be true.
+        """
+        if abs(message.fps - FRAMES_PER_SECOND) > 1e-3:
+            raise ValueError(f"fps is {message.fps:g}, expected {FRAMES_PER_SECOND:g}")
+        frames = int(message.frames)
+        if not 1 <= frames <= MAX_FRAMES_PER_MESSAGE:
+            raise ValueError(f"frames is {frames}, expected 1 to {MAX_FRAMES_PER_MESSAGE}")
+        rows = np.empty((frames, MOTION_CHANNELS))
+        for name, columns in PARTS.items():
+            values, size = getattr(message, name), columns.stop - columns.start
+            if values.size != frames * size:
+                raise ValueError(f"{name} has {values.size} numbers, expected {frames} frames x {size}")
+            rows[:, columns] = values.reshape(frames, size)
+        return cls(
+            message.conversation_id,
+            Frames(int(message.first_frame)),
+            message.header.stamp,
+            int(message.revision),
+            rows,
+            bool(getattr(message, "is_preview", False)),  # Bags of earlier releases have no such field.
+        )
 
 
 @dataclasses.dataclass

@@ -7,8 +7,9 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 from timar_common.config import check, number
+from timar_common.motion_file import JAW, NECK
 
-from timar_retargeting.signals import JAW, NECK, Neutral
+from timar_retargeting.signals import Neutral
 
 Array = npt.NDArray[np.float64]
 

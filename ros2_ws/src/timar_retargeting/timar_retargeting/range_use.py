@@ -8,12 +8,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from timar_common import motion_file
+from timar_common.messages import with_monotonic_header
+from timar_common.motion_file import JAW, NECK
+from timar_common.units import Frames
+from timar_common.user_motion import MOTION_CHANNELS
 
 from timar_retargeting.idle_behavior import IdleBehavior
 from timar_retargeting.motion_timeline import MotionFrames
 from timar_retargeting.retargeting_core import RetargetingCore
 from timar_retargeting.robot import RobotDescription
-from timar_retargeting.signals import JAW, MOTION_SIZE, NECK
 
 Array = npt.NDArray[np.float64]
 
@@ -69,14 +73,14 @@ def range_use(robot: RobotDescription, motion: Array, seed: int = 0) -> tuple[Ra
     Raises:
         ValueError: The motion has another shape, or not one second of frames.
     """
-    if motion.ndim != 2 or motion.shape[1] != MOTION_SIZE or len(motion) < TURN:
-        raise ValueError(f"motion has shape {motion.shape}, expected ({TURN} or more, {MOTION_SIZE})")
+    if motion.ndim != 2 or motion.shape[1] != MOTION_CHANNELS or len(motion) < TURN:
+        raise ValueError(f"motion has shape {motion.shape}, expected ({TURN} or more, {MOTION_CHANNELS})")
     core = RetargetingCore(robot, idle=IdleBehavior(seed=seed))
     zero_ns = 1_000_000_000_000
     plans = [core.start(robot.offsets_rad, zero_ns - 2_000_000_000)]
     for first in range(0, len(motion), TURN):
         due_ns = zero_ns + first * FRAME_NS
-        run = MotionFrames("check", first, due_ns, 0, motion[first : first + TURN])
+        run = MotionFrames("check", Frames(first), due_ns, 0, motion[first : first + TURN])
         plan = core.on_motion(run, due_ns - EARLY_NS)
         plans += [plan] if plan is not None else []
     commanded: dict[int, Array] = {}
@@ -110,7 +114,7 @@ def example_motion(seconds: float, seed: int = 0) -> Array:
     """Return lively motion (frames, 56) of a synthetic speaker: gestures of neck, syllables of the jaw."""
     rng = np.random.default_rng(seed)
     t = np.arange(int(seconds * 25)) / 25.0
-    motion = np.zeros((len(t), MOTION_SIZE))
+    motion = np.zeros((len(t), MOTION_CHANNELS))
     for column, size in zip(range(NECK.start, NECK.stop), (0.09, 0.13, 0.05), strict=True):
         for hz in rng.uniform(0.1, 1.6, 6):
             motion[:, column] += size / 2.4 * np.sin(2 * np.pi * hz * t + rng.uniform(0, 2 * np.pi))
@@ -131,20 +135,15 @@ def read_motion(path: Path) -> Array:
         ValueError: Nothing of the kind is in it.
         OSError: It cannot be read.
     """
-    if path.suffix == ".npz":
-        return _read_npz(path)
-    return _read_bag(path)
-
-
-def _read_npz(path: Path) -> Array:
+    if path.suffix != ".npz":
+        return _read_bag(path)
     with np.load(path, allow_pickle=False) as arrays:
         if "motion" in arrays:
             return np.asarray(arrays["motion"], np.float64)
-        if "exp" in arrays and "pose" in arrays:
-            pose = np.asarray(arrays["pose"], np.float64)
-            whole = np.concatenate([arrays["exp"], pose[:, 3:6], pose[:, 0:3]], axis=1)
-            return np.asarray(whole, np.float64)
-        raise ValueError(f"{path} holds {', '.join(arrays)}; expected motion, or exp and pose")
+    track = motion_file.read_motion(path)
+    motion = track.vector.astype(np.float64)
+    motion[~np.all(track.valid, axis=1)] = np.nan
+    return motion
 
 
 def _read_bag(path: Path) -> Array:
@@ -158,19 +157,14 @@ def _read_bag(path: Path) -> Array:
             wanted = [c for c in reader.connections if c.topic.endswith("agent/motion")]
             for connection, _, raw in reader.messages(connections=wanted):
                 message: Any = reader.deserialize(raw, connection.msgtype)
-                if getattr(message, "is_preview", False):
-                    continue
-                parts = [
-                    np.asarray(getattr(message, part), np.float64).reshape(message.frames, -1)
-                    for part in ("expression", "jaw", "neck")
-                ]
-                for place, row in enumerate(np.concatenate(parts, axis=1)):
-                    frames[int(message.first_frame) + place] = row
+                run = MotionFrames.of(with_monotonic_header(message, int))
+                if not run.is_preview:
+                    frames |= {run.first_frame + number: row for number, row in enumerate(run.rows)}
     except (AnyReaderError, ReaderError, FileNotFoundError) as error:
         raise ValueError(f"{path} cannot be read as a bag: {error}") from error
     if not frames:
         raise ValueError(f"{path} holds no message on agent/motion; record with record:=true")
-    motion = np.full((max(frames) - min(frames) + 1, MOTION_SIZE), np.nan)
-    for place, row in frames.items():
-        motion[place - min(frames)] = row
+    first = min(frames)
+    motion = np.full((max(frames) - first + 1, MOTION_CHANNELS), np.nan)
+    motion[[frame - first for frame in frames]] = list(frames.values())
     return motion

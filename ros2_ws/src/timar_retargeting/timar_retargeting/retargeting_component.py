@@ -8,12 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
-from timar_common.clock import FRAMES_PER_SECOND
 from timar_common.component import Component, Log, Output, Publish, ServiceReply
 from timar_common.diagnostics import Level, Report
 from timar_common.messages import Header, Message, constants, new, standard_types
 from timar_common.trajectory_cdr import TrajectoryPoints
-from timar_common.user_motion import MAX_FRAMES_PER_MESSAGE, PARTS
 from timar_description.find import find_joint_map
 
 from timar_retargeting.config import RetargetingConfig
@@ -150,26 +148,7 @@ class RetargetingComponent(Component):
         )
 
     def _on_motion(self, message: Message, now_ns: int) -> JointPlan | None:
-        if abs(message.fps - FRAMES_PER_SECOND) > 1e-3:
-            raise ValueError(f"fps is {message.fps:g}, expected {FRAMES_PER_SECOND:g}")
-        frames = int(message.frames)
-        if not 1 <= frames <= MAX_FRAMES_PER_MESSAGE:
-            raise ValueError(f"frames is {frames}, expected 1 to {MAX_FRAMES_PER_MESSAGE}")
-        columns = []
-        for name, part in PARTS.items():
-            values, size = getattr(message, name), part.stop - part.start
-            if values.size != frames * size:
-                raise ValueError(f"{name} has {values.size} numbers, expected {frames} frames x {size}")
-            columns.append(values.reshape(frames, size))
-        motion = MotionFrames(
-            message.conversation_id,
-            int(message.first_frame),
-            message.header.stamp,
-            int(message.revision),
-            np.concatenate(columns, axis=1).astype(np.float64),  # (frames, 56)
-            bool(message.is_preview),
-        )
-        return self.core.on_motion(motion, now_ns)
+        return self.core.on_motion(MotionFrames.of(message), now_ns)
 
     def _on_turn_event(self, message: Message, now_ns: int) -> JointPlan | None:
         if message.kind not in (self._constants["START"], self._constants["BARGE_IN"]):

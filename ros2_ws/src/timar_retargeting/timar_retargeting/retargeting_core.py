@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 from timar_common.suggest import refuse_unknown
+from timar_common.user_motion import MOTION_CHANNELS
 
 from timar_retargeting.config import PlanningConfig
 from timar_retargeting.idle_behavior import IDLE_SIGNALS, IdleBehavior
@@ -17,7 +18,7 @@ from timar_retargeting.limits import Indices
 from timar_retargeting.motion_timeline import MotionFrames, MotionTimeline, spline_second_derivatives
 from timar_retargeting.neutral_pose import NeutralConfig, NeutralPoseEstimator
 from timar_retargeting.robot import RobotDescription
-from timar_retargeting.signals import MOTION_SIGNALS, MOTION_SIZE, Array, Neutral, signal_columns
+from timar_retargeting.signals import MOTION_SIGNALS, Array, Neutral, signal_columns
 from timar_retargeting.spline_fit import spline_fit
 from timar_retargeting.trajectory_planner import STEPS_MULTIPLE, JointPlan, TrajectoryPlanner, lead_in
 from timar_retargeting.transitions import move_positions, stop_positions
@@ -294,7 +295,7 @@ class RetargetingCore:
         is_finite = np.isfinite(motion).all(1) if motion.ndim == 2 else np.ones(len(motion), np.bool_)
         clean = motion if is_finite.all() else np.where(is_finite[:, None], motion, 0.0)
         rest = self.neutral.rest  # (4,), or (frames, 4) where it moves
-        if not (is_preview or self.neutral.is_fixed) and motion.shape[1:] == (MOTION_SIZE,):
+        if not (is_preview or self.neutral.is_fixed) and motion.shape[1:] == (MOTION_CHANNELS,):
             rest = self.neutral.update(motion.astype(np.float64))
         targets = self.mapper.wanted(signal_columns(clean, rest, self._channels), self._motion_gains)
         targets[~is_finite] = np.nan

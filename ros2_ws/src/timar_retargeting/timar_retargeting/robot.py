@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from timar_common.motion_file import EXPRESSION
 from timar_common.suggest import unknown_name
 from timar_common.yaml_map import YamlMap, read_yaml_map
 from timar_description.urdf import MOVABLE, UrdfJoint, read_urdf
@@ -17,7 +18,7 @@ from timar_retargeting.idle_behavior import IDLE_SIGNALS
 from timar_retargeting.limits import Limits
 from timar_retargeting.mapping import JointMap, JointMapper, Platform, stops_of
 from timar_retargeting.robot_joints import check_platforms, read_joint, read_platforms
-from timar_retargeting.signals import EXPRESSION, MOTION_SIGNALS, Array, ExpressionChannel, Neutral
+from timar_retargeting.signals import MOTION_SIGNALS, Array, ExpressionChannel, Neutral
 
 FURTHEST_RAD = 1.2
 """A point further round than this is looked at from here."""

@@ -13,13 +13,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from timar_common.motion_file import EXPRESSION, JAW, NECK
+from timar_common.user_motion import MOTION_CHANNELS
 
 Array = npt.NDArray[np.float64]
-
-MOTION_SIZE = 56
-EXPRESSION = slice(0, 50)
-JAW = slice(50, 53)
-NECK = slice(53, 56)
 
 NECK_SIGNALS = ("neck_yaw", "neck_pitch", "neck_roll")
 """Positive: to its left; nose down; towards its right shoulder [rad]."""
@@ -69,8 +66,8 @@ def signal_columns(motion: npt.ArrayLike, rest: Array, channels: Sequence[Expres
         ValueError: The shape is another.
     """
     frames = np.asarray(motion, np.float64)
-    if frames.ndim != 2 or frames.shape[1] != MOTION_SIZE:
-        raise ValueError(f"motion has shape {frames.shape}, expected (frames, {MOTION_SIZE})")
+    if frames.ndim != 2 or frames.shape[1] != MOTION_CHANNELS:
+        raise ValueError(f"motion has shape {frames.shape}, expected (frames, {MOTION_CHANNELS})")
     columns = np.empty((len(frames), len(MOTION_SIGNALS) + len(channels)))
     # The head's rotation from its neutral pose: inverse(rest) * neck.
     neck = quaternions(frames[:, NECK])

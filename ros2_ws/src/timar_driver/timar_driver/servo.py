@@ -1,0 +1,185 @@
+"""One servo of a joint: set-up (limits, mode, watchdog, torque), and its health since activation."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+from collections.abc import Mapping
+
+from timar_driver.hardware_file import ServoSpec
+from timar_driver.servo_bus import BusError, ServoBus
+
+_WARM_BELOW_LIMIT_C = 10
+_MINUTE_NS = 60_000_000_000
+
+
+class Servo:
+    """A servo on a bus.
+
+    Args:
+        spec: What the hardware file says of it.
+        bus: Open when methods are called.
+        watchdog_ms: Its own watchdog; 0 sets none.
+    """
+
+    def __init__(self, spec: ServoSpec, bus: ServoBus, watchdog_ms: float) -> None:
+        self.spec, self.servo_id = spec, spec.servo_id
+        self.name = f"{spec.joint} (servo {spec.servo_id})"
+        self.position_rad = self.velocity_rad_s = 0.0
+        """Of the joint."""
+        self.is_given_up = False
+        self.silent_ns = 0
+        """For how long it has left requests unanswered."""
+        self._bus, self._family = bus, bus.family
+        unit_ms = self._family.watchdog_unit_ms
+        self.watchdog = round(watchdog_ms / unit_ms) if unit_ms else 0
+        """What its watchdog register is set to."""
+        self._values: dict[str, int] = {}
+        """The newest value of every register that was read."""
+        self._limits: dict[str, int] = {}
+        self._restarts_ns: collections.deque[int] = collections.deque(maxlen=64)
+
+    # Set-up.
+
+    def arm(self, effort: float = 1.0) -> None:
+        """Write everything the servo needs and let it hold where it stands.
+
+        Args:
+            effort: Share of its torque it may use.
+
+        Raises:
+            BusError: It does not answer or refuses.
+        """
+        self._restart_after_shutdown()
+        if self.watchdog:
+            # Writing 0 also clears a watchdog that has tripped; goals are read-only until then.
+            self._write("watchdog", 0)
+        self._write_kept()
+        is_holding = bool(self._read("torque_enable"))
+        self._write("effort_limit", round(effort * self._family.full_effort))
+        self._write("profile_acceleration", 0)
+        self._write("profile_velocity", self._velocity_limit)
+        tick = self._read("position")
+        steps = [("goal_position", self.spec.nearest_tick(tick)), ("torque_enable", 1)]
+        if self._family.goal_is_position_at_start and not is_holding:
+            # It would forget a goal that it was given before.
+            steps.reverse()
+        for name, value in steps:
+            self._write(name, value)
+        self._take_position(tick)
+
+    def read_limits(self) -> None:
+        """Read the servo's own alarm limits."""
+        for name in ("temperature_limit", "min_voltage", "max_voltage"):
+            self._limits[name] = self._read(name)
+
+    def try_write(self, name: str, value: int) -> None:
+        """Write where a servo that does not answer changes nothing."""
+        with contextlib.suppress(BusError):
+            self._write(name, value)
+
+    def _write_kept(self) -> None:
+        """Write what the servo keeps without power, where it differs: that memory wears out."""
+        low, high = self.spec.tick_range
+        wanted = {
+            "return_delay": 0,
+            "operating_mode": self._family.position_mode,
+            "min_position": low,
+            "max_position": high,
+        }
+        if "velocity_limit" in self._family.registers:
+            wanted["velocity_limit"] = self._velocity_limit
+        different = {name: value for name, value in wanted.items() if self._read(name) != value}
+        if not different:
+            return
+        if self._read("torque_enable"):
+            raise BusError(
+                f"{self.name} holds with torque and has another {', '.join(different)}; support the head, "
+                "run `timar bus release`, and start again"
+            )
+        writes = list(different.items())
+        if "lock" in self._family.registers:
+            writes = [("lock", 0), *writes, ("lock", 1)]
+        for name, value in writes:
+            self._write(name, value)
+
+    def _restart_after_shutdown(self) -> None:
+        """A servo that shut itself down has no torque to lose; only a reboot brings it back."""
+        error = self._read("error")
+        if not error & self._family.shutdown_bits or self._read("torque_enable"):
+            return
+        self._bus.reboot(self.servo_id)
+        raise BusError(
+            f"{self.name} had shut down: {self._family.named_faults(error)}; it was restarted: see what "
+            "stopped it, then activate again"
+        )
+
+    @property
+    def _velocity_limit(self) -> int:
+        """The joint's limit in units of the velocity registers."""
+        return max(1, round(self.spec.velocity_rad_s * self.spec.ratio / self._family.rad_s_per_unit))
+
+    def _read(self, name: str) -> int:
+        return self._bus.read(self.servo_id, name)
+
+    def _write(self, name: str, value: int) -> None:
+        self._bus.write(self.servo_id, name, value)
+
+    # What it reports.
+
+    def update(self, values: Mapping[str, int]) -> None:
+        """Take a reading of some registers."""
+        self._values |= values
+        if "position" in values:
+            self._take_position(values["position"])
+        if "velocity" in values:
+            # Register unit to [rad/s] of the servo, and by sign and ratio to the joint.
+            servo_rad_s = values["velocity"] * self._family.rad_s_per_unit
+            self.velocity_rad_s = servo_rad_s * self.spec.sign / self.spec.ratio
+
+    def _take_position(self, tick: int) -> None:
+        self.position_rad = (tick - self.spec.zero_tick) / self.spec.ticks_per_rad
+
+    def count_restart(self, now_ns: int) -> int:
+        """Count a restart; return how many there were within a minute."""
+        self._restarts_ns.append(now_ns)
+        return sum(now_ns - then_ns < _MINUTE_NS for then_ns in self._restarts_ns)
+
+    def shutdown(self) -> str:
+        """Return why the servo has shut itself down; empty when it has not."""
+        bits = self._values.get("error", 0) & self._family.shutdown_bits
+        if not bits:
+            return ""
+        named = self._family.named_faults(bits)
+        return f"has shut down: {named}; let it cool, look for what blocks it, then resume"
+
+    def warnings(self) -> list[str]:
+        """Return what is wrong or near an alarm, a sentence each."""
+        joint, values, limits = self.spec.joint, self._values, self._limits
+        found = [f"{joint} is given up"] if self.is_given_up else []
+        temperature, voltage = values.get("temperature"), values.get("voltage")
+        if temperature is not None and temperature > limits["temperature_limit"] - _WARM_BELOW_LIMIT_C:
+            limit = limits["temperature_limit"]
+            found.append(f"{joint} is {temperature} C warm, its limit is {limit} C; let it rest")
+        if voltage is not None and not limits["min_voltage"] <= voltage <= limits["max_voltage"]:
+            found.append(
+                f"{joint} has {0.1 * voltage:.1f} V, expected {0.1 * limits['min_voltage']:.1f} to "
+                f"{0.1 * limits['max_voltage']:.1f} V; check the power supply"
+            )
+        if named := self._family.named_faults(values.get("error", 0)):
+            found.append(f"{joint} reports: {named}")
+        return found
+
+    def numbers(self) -> dict[str, object]:
+        """Return temperature, voltage and load by name, in their units."""
+        load_name = "load_ma" if self.spec.model.load_unit == "mA" else "load_percent"
+        units = (
+            ("temperature", "temperature_c", 1.0),
+            ("voltage", "voltage_v", 0.1),
+            ("load", load_name, self.spec.model.load_scale),
+        )
+        return {
+            f"{self.spec.joint}.{name}": round(scale * self._values[register], 1)
+            for register, name, scale in units
+            if register in self._values
+        }
