@@ -82,10 +82,10 @@ bench-model: setup-tests ## Measure the published size, large, on random weights
 bench-quantised: setup-tests ## Set int8 against float32 with the shipped weights, paired on the same noise (ARGS="--clips 6")
 	@$(env) && exec python benchmarks/int8_quality.py $(ARGS)
 
-bench-training: setup-training ## Measure training against a plain loop that encodes anew (ARGS="--rounds 10")
+bench-training: setup-training ## Measure training against a plain loop that encodes speech again each step (ARGS="--rounds 10")
 	@$(env) && exec python benchmarks/bench_training.py $(ARGS)
 
-bench-audio: setup ## Measure ears, turns and echo on labelled sound (ARGS="--minutes 4")
+bench-audio: setup ## Measure voice activity, turns and echo on labelled sound (ARGS="--minutes 4")
 	@$(env) && exec python benchmarks/bench_audio.py $(ARGS)
 
 soak-audio: setup ## Send an hour of coded sound through a virtual device and the nodes (ARGS="--seconds 600")

@@ -11,6 +11,10 @@ export AMENT_PREFIX_PATH="$VIRTUAL_ENV"
 # Nodes started by hand speak as the graph does: on this machine, by UDP (the profile says why).
 export ROS_AUTOMATIC_DISCOVERY_RANGE="${ROS_AUTOMATIC_DISCOVERY_RANGE:-SYSTEM_DEFAULT}"
 export FASTDDS_DEFAULT_PROFILES_FILE="${FASTDDS_DEFAULT_PROFILES_FILE:-$timar_root/ros2_ws/src/timar_bringup/config/fastdds.xml}"
+# rclpy refuses to start where it cannot write its log.
+if [ ! -w "${HOME:-/}" ] && [ ! -w "${HOME:-/}/.ros" ]; then
+    export ROS_LOG_DIR="${ROS_LOG_DIR:-${TMPDIR:-/tmp}/ros-log-$(id -u)}"
+fi
 case "$AMENT_PREFIX_PATH" in
     *"$timar_root/ros2_ws/install/timar_msgs"*) unset timar_root COLCON_PYTHON_EXECUTABLE ;;
     *)

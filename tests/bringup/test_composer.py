@@ -213,6 +213,14 @@ def test_environment_keeps_what_was_set_by_hand():
     assert ros_environment({})["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "SYSTEM_DEFAULT"
 
 
+def test_nodes_log_elsewhere_where_home_cannot_be_written(tmp_path, monkeypatch):
+    """rclpy refused to start: failed to create log directory."""
+    assert "ROS_LOG_DIR" not in ros_environment({"HOME": str(tmp_path)})
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert Path(ros_environment({"HOME": str(tmp_path)})["ROS_LOG_DIR"]).parent.is_dir()
+    assert ros_environment({"HOME": str(tmp_path), "ROS_LOG_DIR": "/mine"})["ROS_LOG_DIR"] == "/mine"
+
+
 def test_launched_processes_keep_to_udp_unless_the_machine_says_otherwise():
     assert network_environment({"ROS_DOMAIN_ID": "7"}) == {"FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"}
     assert network_environment({"FASTDDS_BUILTIN_TRANSPORTS": "LARGE_DATA"}) == {}

@@ -86,7 +86,7 @@ def test_sampling_equals_the_released_code(case, engine_name, engine_of):
         )
 
 
-def turn_inputs(data):
+def conversation_inputs(data):
     """Return what each turn of a case brings, and its first frame's turn."""
     config, features = network().config, encoder()
     preprocessor = TurnPreprocessor(config, features, MotionStatistics())
@@ -118,7 +118,7 @@ def test_sampling_without_any_cache_equals_the_released_code(case):
     frames = checked_window_frames(network().config, sampling)
     schedule, plan = respaced(1000, 5), sampling_plan(25, sampling.iterations)
     history = []
-    for number, inputs in enumerate(turn_inputs(data)):
+    for number, inputs in enumerate(conversation_inputs(data)):
         window = history[len(history) - min(len(history), frames // 25 - 1) :]
         z = one_pass([*window, inputs], frames)
         if sampling.guidance != 1.0:

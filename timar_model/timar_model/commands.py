@@ -137,7 +137,7 @@ def int8_products(flags: set[str]) -> str:
 
 
 def describe(name: str) -> str:
-    """Return what an engine says of itself: the first line of the docstring of what opens it."""
+    """Return an engine's description: the first line of the docstring of what opens it."""
     try:
         return (find_engine(name).__doc__ or "").strip().partition("\n")[0].rstrip(".")
     except ValueError:
@@ -176,7 +176,7 @@ def _is_installed(package: str) -> bool:
 
 
 def _cpu_flags() -> set[str]:
-    """Return what the first processor can do, as Linux names it; empty where it does not tell."""
+    """Return what the first processor can do, as Linux names it; empty where it does not."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -6,51 +6,34 @@ import dataclasses
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from timar_common.suggest import refuse_unknown
 
-from timar_model.architecture.config import ModelConfig, SamplingConfig
-from timar_model.architecture.inputs import MotionStatistics
+from timar_model.architecture.config import SamplingConfig
 from timar_model.engines import Engine, open_engine
 from timar_model.model_folder import ModelFolder, read_model
 from timar_model.session.batch import BatchedSession
 from timar_model.session.session import ROLLBACK_TURNS, Session
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 SHIPPED = Path(__file__).parent / "models"
 
 
-class LoadedModel:
+@dataclasses.dataclass(frozen=True)
+class LoadedModel(ModelFolder):
     """A verified model folder, ready to open sessions; engines are built when first asked for."""
 
-    def __init__(self, folder: ModelFolder) -> None:
-        self._folder = folder
-        self._engines: dict[tuple[str, int], Engine] = {}
+    _engines: dict[tuple[str, int], Engine] = dataclasses.field(
+        default_factory=dict, repr=False, compare=False
+    )
 
-    @property
-    def path(self) -> Path:
-        """The folder."""
-        return self._folder.path
-
-    @property
-    def config(self) -> ModelConfig:
-        """The model's configuration."""
-        return self._folder.config
-
-    @property
-    def manifest(self) -> dict[str, Any]:
-        """The folder's manifest."""
-        return self._folder.manifest
-
-    @property
-    def statistics(self) -> MotionStatistics:
-        """Mean and spread of the motion it was trained on."""
-        return self._folder.statistics
-
-    @property
-    def sha256(self) -> str:
-        """64 hex digits of the manifest."""
-        return self._folder.sha256
+    @classmethod
+    def of(cls, folder: ModelFolder) -> Self:
+        """Return a folder that was read already, ready to open sessions."""
+        return cls(**vars(folder))
 
     def session(
         self,
@@ -110,7 +93,7 @@ class LoadedModel:
     def _engine(self, name: str, threads: int) -> Engine:
         """Return an engine, built when first asked for."""
         if (name, threads) not in self._engines:
-            self._engines[name, threads] = open_engine(name, self._folder, threads)
+            self._engines[name, threads] = open_engine(name, self, threads)
         return self._engines[name, threads]
 
 
@@ -124,7 +107,7 @@ def load_model(folder: str | Path) -> LoadedModel:
         FileNotFoundError: The folder, or a file of it, is not there.
         ValueError: A file is not what its manifest says.
     """
-    return LoadedModel(read_model(find_model(folder)))
+    return LoadedModel.of(read_model(find_model(folder)))
 
 
 def find_model(name_or_path: str | Path) -> Path:

@@ -59,7 +59,7 @@ def import_reference(
 
     Args:
         checkpoint: A .pth of the released code, or its state dict as .safetensors.
-        config: The whole configuration; or fields that shapes do not tell (`heads`); None: all is read off.
+        config: The whole configuration; or fields that no shape gives (`heads`); None: all is read off.
         speech_encoder_folder: Folder or hub name of the wav2vec 2.0; "": the published one.
         out: The model folder to write.
         weights: "model_ema" or "model" of a .pth; None: the former where it is.
@@ -142,7 +142,7 @@ def read_reference(path: str | Path, weights: str | None = None) -> dict[str, np
         # What a damaged or hostile pickle raises depends on where it breaks.
         reason = (str(error).splitlines() or ["empty"])[0]
         raise ValueError(
-            f"{str(path)!r} is refused, for it is no plain checkpoint of tensors ({reason})"
+            f"{str(path)!r} is rejected: it is no plain checkpoint of tensors ({reason})"
         ) from error
     if weights is None:
         weights = "model_ema" if isinstance(found, dict) and "model_ema" in found else "model"
@@ -180,8 +180,8 @@ def config_of(weights: dict[str, np.ndarray], heads: int | None = None, **change
 
     Args:
         weights: As from `translate`.
-        heads: Attention heads, which no shape tells; None: those of the published size of this width.
-        changes: Fields that shapes do not tell either, such as `speech_source`.
+        heads: Attention heads, which no shape gives; None: those of the published size of this width.
+        changes: Fields that no shape gives either, such as `speech_source`.
 
     Raises:
         ValueError: The width is not a published one and `heads` is not given.

@@ -22,7 +22,7 @@ class Schedule:
     """
 
     timestep: npt.NDArray[np.int64]
-    """The step's number on the training schedule: what the network is told."""
+    """The step's number on the training schedule: what the network is given."""
     alpha_bar: Array
     """Share of signal power left at the step."""
     beta: Array
@@ -46,7 +46,7 @@ def _schedule(beta: Array, timestep: npt.NDArray[np.int64]) -> Schedule:
     before = np.append(1.0, alpha_bar[:-1])
     posterior = beta * (1.0 - before) / (1.0 - alpha_bar)
     # The posterior of step 0 has no variance: its logarithm takes the neighbour's (or beta's, if alone).
-    floor = np.append(posterior[1] if beta.size > 1 else beta[0], posterior[1:])
+    minimum = np.append(posterior[1] if beta.size > 1 else beta[0], posterior[1:])
     return Schedule(
         timestep=timestep,
         alpha_bar=alpha_bar,
@@ -54,7 +54,7 @@ def _schedule(beta: Array, timestep: npt.NDArray[np.int64]) -> Schedule:
         x0_weight=beta * np.sqrt(before) / (1.0 - alpha_bar),
         xt_weight=(1.0 - before) * np.sqrt(alpha) / (1.0 - alpha_bar),
         log_variance_max=np.log(beta),
-        log_variance_min=np.log(floor),
+        log_variance_min=np.log(minimum),
     )
 
 
@@ -73,16 +73,10 @@ def respaced(steps: int, kept: int) -> Schedule:
     Raises:
         ValueError: `kept` is not within 1 and `steps`.
     """
-    if not 1 <= kept <= steps:
-        raise ValueError(f"sampling takes {kept} steps, expected 1 to {steps}")
-    full = cosine_schedule(steps)
     stride = (steps - 1) / (kept - 1) if kept > 1 else 1.0
-    timestep = np.asarray(
-        [round(stride * index) for index in range(kept)] if kept > 1 else [steps - 1], np.int64
+    return _thinned(
+        steps, kept, [round(stride * index) for index in range(kept)] if kept > 1 else [steps - 1]
     )
-    alpha_bar = full.alpha_bar[timestep]
-    beta = 1.0 - alpha_bar / np.append(1.0, alpha_bar[:-1])
-    return _schedule(beta, timestep)
 
 
 @functools.lru_cache(maxsize=32)
@@ -96,14 +90,18 @@ def trailing(steps: int, kept: int) -> Schedule:
 
     Source: Lin et al., Common Diffusion Noise Schedules and Sample Steps Are Flawed, 2024.
     """
+    return _thinned(steps, kept, [round(steps * (index + 1) / kept) - 1 for index in range(kept)])
+
+
+def _thinned(steps: int, kept: int, timesteps: list[int]) -> Schedule:
     if not 1 <= kept <= steps:
         raise ValueError(f"sampling takes {kept} steps, expected 1 to {steps}")
-    timestep = np.asarray([round(steps * (index + 1) / kept) - 1 for index in range(kept)], np.int64)
-    alpha_bar = cosine_schedule(steps).alpha_bar[timestep]
+    timestep = np.asarray(timesteps, np.int64)
+    alpha_bar = cosine_schedule(steps).alpha_bar[timestep]  # (kept,)
     return _schedule(1.0 - alpha_bar / np.append(1.0, alpha_bar[:-1]), timestep)
 
 
 def drawing_schedule(config: ModelConfig, steps: int) -> Schedule:
-    """Return the steps a model's head is drawn with."""
+    """Return the steps that a model's head samples with."""
     thinned = trailing if config.draws == "turns" else respaced
     return thinned(config.diffusion_steps, steps)

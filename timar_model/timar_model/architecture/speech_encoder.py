@@ -164,8 +164,8 @@ def _plain(conv: nn.Conv1d) -> nn.Conv1d:
 def _thin(x: Tensor, frames: int) -> Tensor:
     """Resample (voices, T, channels) linearly to so many frames, both ends kept."""
     length = x.shape[1]
-    place = torch.arange(frames, dtype=torch.float64) * ((length - 1) / max(frames - 1, 1))
-    below = place.floor().long().clamp(max=length - 1)
-    share = (place - below).to(x.dtype)[:, None]
+    position = torch.arange(frames, dtype=torch.float64) * ((length - 1) / max(frames - 1, 1))
+    below = position.floor().long().clamp(max=length - 1)
+    share = (position - below).to(x.dtype)[:, None]
     above = (below + 1).clamp(max=length - 1)
     return x[:, below] + share * (x[:, above] - x[:, below])

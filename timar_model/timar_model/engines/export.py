@@ -12,7 +12,7 @@ import torch
 from timar_common.suggest import refuse_unknown
 from torch import Tensor, nn
 
-from timar_model.architecture.config import MOTION_DIM, MOTION_GROUPS, ModelConfig
+from timar_model.architecture.config import MOTION_DIM, MOTION_GROUPS, SAMPLES_PER_FRAME, ModelConfig
 from timar_model.architecture.inputs import TokenPositions, TurnInputs
 from timar_model.architecture.model import TimarModel
 from timar_model.architecture.schedule import drawing_schedule
@@ -205,39 +205,67 @@ class _Head(nn.Module):
         return self.model.head.sample(conditions, noise, self.schedule, guidance, *past)
 
 
-class _Named(nn.Module):
-    """Put a module under the name `model`, as the files' names expect."""
+class _Speech(nn.Module):
+    """The frozen encoder, its parameters named as the files name them."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
-        self.model = model
+        self.model = nn.ModuleDict({"speech_encoder": encoder})
 
-    def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.model(x)
+    def forward(self, sound: Tensor) -> Tensor:
+        found: Tensor = self.model["speech_encoder"](sound)
         return found
+
+
+def _backbone_dims(config: ModelConfig, is_fused: bool) -> dict[str, tuple[int | str, ...]]:
+    """Return the dimensions of the backbone graph's inputs and outputs; those that vary have a name."""
+    ring = ("rows", config.heads, "slots", config.head_dim + is_fused)
+    rotary = ("rows", "tokens", config.head_dim // 2)
+    dims: dict[str, tuple[int | str, ...]] = {
+        "user_speech": ("rows", "user_frames", config.speech_dim),
+        "user_speech_seen": ("rows", "user_frames"),
+        "user_motion": ("rows", "user_frames", MOTION_DIM),
+        "user_motion_seen": ("rows", "user_frames", len(MOTION_GROUPS)),
+        "agent_speech": ("rows", "agent_frames", config.speech_dim),
+        "agent_motion": ("rows", "agent_frames", MOTION_DIM),
+        "agent_motion_known": ("rows", "agent_frames"),
+        "past_motion": ("rows", "past_frames", MOTION_DIM),
+        "past_motion_known": ("rows", "past_frames"),
+        "source": ("tokens",),
+        "kind": ("tokens",),
+        "index": ("rows", "tokens"),
+        "cos": rotary,
+        "sin": rotary,
+        "motion_rows": ("frames",),
+        "ring_index": ("rows", config.heads, "tokens", 3),
+        "ring_bias": ("rows", 1, 1, "slots"),
+        "conditions": ("rows", "frames", config.width),
+    }
+    for name in (name for pair in ring_names(config) for name in pair):
+        dims[name] = dims[f"{name}.out"] = ring
+    return dims
 
 
 def _trace_backbone(model: TimarModel, scratch: Path, is_fused: bool) -> onnx.ModelProto:
     config = model.config
-    names = backbone_inputs(config, is_fused)
-    rings = [name for pair in ring_names(config) for name in pair]
-    outputs = ["conditions", *(f"{name}.out" for name in rings)]
-    axes: dict[str, dict[int, str]] = {
-        "motion_rows": {0: "frames"},
-        "ring_index": {0: "rows", 2: "tokens"},
-        "ring_bias": {0: "rows", 3: "slots"},
-        "conditions": {0: "rows", 1: "frames"},
-        "source": {0: "tokens"},
-        "kind": {0: "tokens"},
+    dims, names = _backbone_dims(config, is_fused), backbone_inputs(config, is_fused)
+    outputs = ["conditions", *(f"{name}.out" for pair in ring_names(config) for name in pair)]
+    # Sizes that differ, so that no length is taken for another.
+    sizes = {"rows": 1, "user_frames": 3, "agent_frames": 4, "frames": 4, "slots": 37}
+    sizes |= {"past_frames": config.past_tokens, "tokens": 2 * 3 + 2 * 4 + config.past_tokens + 10}
+    integers = ("source", "kind", "index", "motion_rows", "ring_index")
+    example = tuple(
+        torch.zeros(
+            [sizes[dim] if isinstance(dim, str) else dim for dim in dims[name]],
+            dtype=torch.int64 if name in integers else torch.float32,
+        )
+        for name in names
+    )
+    axes = {
+        name: {axis: dim for axis, dim in enumerate(dims[name]) if isinstance(dim, str)}
+        for name in (*names, *outputs)
     }
-    for name in ("index", "cos", "sin"):
-        axes[name] = {0: "rows", 1: "tokens"}
-    for name in rings:
-        axes[name] = axes[f"{name}.out"] = {0: "rows", 2: "slots"}
-    for name in names:
-        if name.startswith(("user", "agent", "past")):
-            axes[name] = {0: "rows", 1: name.split("_")[0] + "_frames"}
-    return trace(_Backbone(model, is_fused), _example(config, is_fused), names, outputs, axes, scratch)
+    return trace(_Backbone(model, is_fused), example, names, outputs, axes, scratch)
 
 
 def _trace_head(model: TimarModel, scratch: Path) -> onnx.ModelProto:
@@ -270,50 +298,6 @@ def _speech(config: ModelConfig, weights: Path) -> nn.Module:
 
 
 def _trace_speech(encoder: nn.Module, config: ModelConfig, scratch: Path) -> onnx.ModelProto:
-    example = (torch.zeros(2, config.turn_frames * 640),)
+    example = (torch.zeros(2, config.turn_frames * SAMPLES_PER_FRAME),)
     axes = {"sound": {0: "voices"}, "features": {0: "voices"}}
-    graph = trace(_Named(encoder), example, ["sound"], ["features"], axes, scratch)
-    for value in graph.graph.input:
-        if value.name.startswith("model."):
-            _rename(graph, value.name, "model.speech_encoder." + value.name.removeprefix("model."))
-    return graph
-
-
-def _rename(graph: onnx.ModelProto, old: str, new: str) -> None:
-    for value in graph.graph.input:
-        if value.name == old:
-            value.name = new
-    for node in graph.graph.node:
-        for place, name in enumerate(node.input):
-            if name == old:
-                node.input[place] = new
-
-
-def _example(config: ModelConfig, is_fused: bool) -> tuple[Tensor, ...]:
-    """Return inputs of different sizes, so that no length is taken for another."""
-    rows, user, agent, past, slots = 1, 3, 4, config.past_tokens, 37
-    tokens = 2 * user + 2 * agent + past + 10
-    key_dim = config.head_dim + is_fused
-    shapes: dict[str, Tensor] = {
-        "user_speech": torch.zeros(rows, user, config.speech_dim),
-        "user_speech_seen": torch.ones(rows, user),
-        "user_motion": torch.zeros(rows, user, MOTION_DIM),
-        "user_motion_seen": torch.ones(rows, user, len(MOTION_GROUPS)),
-        "agent_speech": torch.zeros(rows, agent, config.speech_dim),
-        "agent_motion": torch.zeros(rows, agent, MOTION_DIM),
-        "agent_motion_known": torch.zeros(rows, agent),
-        "past_motion": torch.zeros(rows, past, MOTION_DIM),
-        "past_motion_known": torch.zeros(rows, past),
-        "source": torch.arange(tokens),
-        "kind": torch.zeros(tokens, dtype=torch.int64),
-        "index": torch.arange(tokens)[None],
-        "cos": torch.ones(rows, tokens, config.head_dim // 2),
-        "sin": torch.zeros(rows, tokens, config.head_dim // 2),
-        "motion_rows": torch.arange(agent),
-        "ring_index": torch.zeros(rows, config.heads, tokens, 3, dtype=torch.int64),
-        "ring_bias": torch.zeros(rows, 1, 1, slots),
-    }
-    for keys, values in ring_names(config):
-        shapes[keys] = torch.zeros(rows, config.heads, slots, key_dim)
-        shapes[values] = torch.zeros(rows, config.heads, slots, key_dim)
-    return tuple(shapes[name] for name in backbone_inputs(config, is_fused))
+    return trace(_Speech(encoder), example, ["sound"], ["features"], axes, scratch)

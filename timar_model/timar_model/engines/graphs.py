@@ -68,13 +68,13 @@ def attach(graph: onnx.ModelProto, prefix: str, *files: Path) -> None:
     Raises:
         ValueError: A parameter is in no file.
     """
-    places = {prefix + name: place for file in files for name, place in tensor_places(file)}
-    _part_equals(graph, set(places))
+    locations = {prefix + name: location for file in files for name, location in tensor_locations(file)}
+    _part_equals(graph, set(locations))
     for value in [value for value in graph.graph.input if value.name.startswith(prefix)]:
-        if value.name not in places:
+        if value.name not in locations:
             raise ValueError(f"the graph's parameter {value.name} is in no file of weights")
         graph.graph.input.remove(value)
-        graph.graph.initializer.append(external_tensor(value.name, places[value.name]))
+        graph.graph.initializer.append(external_tensor(value.name, locations[value.name]))
 
 
 def _part_equals(graph: onnx.ModelProto, parameters: set[str]) -> None:
@@ -102,18 +102,18 @@ def read_as_stored(graph: onnx.ModelProto) -> None:
     outside = {
         tensor.name for tensor in graph.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL
     }
-    turned = {
+    transposed = {
         node.output[0]: node
         for node in nodes
         if node.op_type == "Transpose" and node.input[0] in outside and _swaps_both(node)
     }
     for node in nodes:
-        if node.op_type == "MatMul" and node.input[1] in turned:
+        if node.op_type == "MatMul" and node.input[1] in transposed:
             node.op_type, node.domain = "FusedMatMul", MICROSOFT
-            node.input[1] = turned[node.input[1]].input[0]
+            node.input[1] = transposed[node.input[1]].input[0]
             node.attribute.append(helper.make_attribute("transB", 1))
     used = {name for node in nodes for name in node.input}
-    for name, node in turned.items():
+    for name, node in transposed.items():
         if name not in used:
             nodes.remove(node)
     import_microsoft(graph)
@@ -129,16 +129,16 @@ def _swaps_both(node: onnx.NodeProto) -> bool:
     return [list(one.ints) for one in node.attribute if one.name == "perm"] == [[1, 0]]
 
 
-def external_tensor(name: str, place: dict[str, Any]) -> onnx.TensorProto:
+def external_tensor(name: str, location: dict[str, Any]) -> onnx.TensorProto:
     """Return a tensor that lies in a safetensors file."""
-    tensor = onnx.TensorProto(name=name, data_type=_TYPES[place["dtype"]], dims=place["shape"])
+    tensor = onnx.TensorProto(name=name, data_type=_TYPES[location["dtype"]], dims=location["shape"])
     tensor.data_location = onnx.TensorProto.EXTERNAL
     for key in ("location", "offset", "length"):
-        tensor.external_data.add(key=key, value=str(place[key]))
+        tensor.external_data.add(key=key, value=str(location[key]))
     return tensor
 
 
-def tensor_places(weights: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def tensor_locations(weights: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield name, and type, shape, offset and length [bytes] of each tensor in a safetensors file."""
     with weights.open("rb") as file:
         (size,) = struct.unpack("<Q", file.read(8))

@@ -1,6 +1,6 @@
 """Graphs in fewer bits: int8 products for the CPU, float16 for CUDA; layers that suffer stay float.
 
-An int8 layer holds its weights as signed bytes with one scale per output; its input is turned into unsigned
+An int8 layer holds its weights as signed bytes with one scale per output; its input is rounded to unsigned
 bytes with one scale per call, where the call is made. Attention, norms and everything between stay float32.
 """
 
@@ -28,7 +28,7 @@ from timar_model.engines.graphs import (
     external_tensor,
     import_microsoft,
     read_as_stored,
-    tensor_places,
+    tensor_locations,
 )
 from timar_model.engines.onnx_engine import HEAD, variant_file
 from timar_model.engines.torch_engine import TorchEngine
@@ -53,7 +53,7 @@ class _Product:
     bias: str
     output: str
     replaced: tuple[int, ...]
-    """Places of the nodes that the int8 product takes the place of."""
+    """Indices of the nodes that the int8 product replaces."""
 
 
 def quantise_graphs(
@@ -84,9 +84,9 @@ def quantise_graphs(
     chosen = {name: [p for p in found if p.layer not in kept] for name, found in products.items()}
     layers = sorted({product.layer for found in chosen.values() for product in found})
     log(f"writing {len(layers)} layers as int8; {len(kept)} stay float")
-    parameters = {name: (file, place) for file in files for name, place in tensor_places(file)}
+    parameters = {name: (file, location) for file in files for name, location in tensor_locations(file)}
     _write_weights(target / INT8_WEIGHTS, layers, parameters)
-    quantised = dict(tensor_places(target / INT8_WEIGHTS))
+    quantised = dict(tensor_locations(target / INT8_WEIGHTS))
     paths = [target / INT8_WEIGHTS]
     for name, graph in graphs.items():
         path = target / variant_file(name, "int8")
@@ -126,10 +126,10 @@ def to_float16(graphs: dict[str, onnx.ModelProto], files: Sequence[Path], target
         weights = target / variant_file(name, "float16").replace(".onnx", ".safetensors")
         save_file(held, weights)
         weights.chmod(0o644)
-        places = dict(tensor_places(weights))
+        locations = dict(tensor_locations(weights))
         for tensor in inside.graph.initializer:
-            if tensor.name in places:
-                tensor.CopyFrom(external_tensor(tensor.name, places[tensor.name]))
+            if tensor.name in locations:
+                tensor.CopyFrom(external_tensor(tensor.name, locations[tensor.name]))
         path = target / variant_file(name, "float16")
         path.write_bytes(inside.SerializeToString())
         paths += [weights, path]
@@ -160,20 +160,13 @@ def layer_errors(model: TimarModel, speech: nn.Module | None) -> dict[str, float
     session, turn = _rehearsal(model, speech)
     for _ in range(CALIBRATION_TURNS - 1):
         session.step(*turn(session))
-    hooks = [
-        module.register_forward_hook(functools.partial(_call, measure, name))
-        for name, module in named.items()
-    ]
+    hooks = [module.register_forward_hook(functools.partial(measure, name)) for name, module in named.items()]
     try:
         session.step(*turn(session))
     finally:
         for hook in hooks:
             hook.remove()
     return errors
-
-
-def _call(measure: Any, layer: str, module: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    measure(layer, module, inputs, output)
 
 
 def _int8_product(module: nn.Linear, x: Tensor) -> Tensor:
@@ -187,7 +180,7 @@ def _int8_product(module: nn.Linear, x: Tensor) -> Tensor:
 
 
 def _rehearsal(model: TimarModel, speech: nn.Module | None) -> tuple[Any, Any]:
-    """Return a session of the network and what to say in its turns: noise with the rhythm of syllables."""
+    """Return a session of the network and the sound of its turns: noise with the rhythm of syllables."""
     from timar_model.architecture.inputs import MotionStatistics, Wav2Vec2Features, speech_features
     from timar_model.architecture.speech_encoder import SpeechEncoder, TorchSpeechEncoder
     from timar_model.session.session import Session
@@ -220,30 +213,30 @@ def _products(graph: onnx.ModelProto) -> Iterator[_Product]:
         tensor.name for tensor in graph.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL
     }
     nodes = list(graph.graph.node)
-    turned = {
+    transposed = {
         node.output[0]: node.input[0]
         for node in nodes
         if node.op_type == "Transpose" and node.input[0] in outside
     }
     users: dict[str, list[int]] = {}
-    for place, node in enumerate(nodes):
+    for index, node in enumerate(nodes):
         for name in node.input:
-            users.setdefault(name, []).append(place)
-    for place, node in enumerate(nodes):
+            users.setdefault(name, []).append(index)
+    for index, node in enumerate(nodes):
         if node.op_type == "Gemm" and node.input[1] in outside:
             bias = node.input[2] if len(node.input) > 2 else ""
-            yield _product(node, node.input[1], bias, node.output[0], (place,))
-        elif node.op_type == "MatMul" and node.input[1] in turned:
+            yield _product(node, node.input[1], bias, node.output[0], (index,))
+        elif node.op_type == "MatMul" and node.input[1] in transposed:
             after = users.get(node.output[0], [])
             adds = [n for n in after if nodes[n].op_type == "Add"]
             if len(after) == 1 and adds:
                 add = nodes[adds[0]]
                 biases = [name for name in add.input if name in outside]
                 if biases:
-                    both = (place, adds[0])
-                    yield _product(node, turned[node.input[1]], biases[0], add.output[0], both)
+                    both = (index, adds[0])
+                    yield _product(node, transposed[node.input[1]], biases[0], add.output[0], both)
                     continue
-            yield _product(node, turned[node.input[1]], "", node.output[0], (place,))
+            yield _product(node, transposed[node.input[1]], "", node.output[0], (index,))
 
 
 def _product(
@@ -260,18 +253,18 @@ def _replaced(
     whole = onnx.ModelProto()
     whole.CopyFrom(graph)
     at = {product.replaced[-1]: product for product in products}
-    gone = {place for product in products for place in product.replaced}
+    gone = {index for product in products for index in product.replaced}
     nodes, tensors = [], {}
-    for place, node in enumerate(graph.graph.node):
-        if place in at:
-            product = at[place]
+    for index, node in enumerate(graph.graph.node):
+        if index in at:
+            product = at[index]
             names = [f"{product.layer}.int8", f"{product.layer}.scale"]
             tensors.update({name: external_tensor(name, quantised[name]) for name in names})
             inputs = [product.source, *names, "", product.bias]
             nodes.append(
                 helper.make_node("DynamicQuantizeMatMul", inputs, [product.output], domain=MICROSOFT)
             )
-        elif place not in gone:
+        elif index not in gone:
             nodes.append(node)
     used = {name for node in nodes for name in node.input}
     nodes = [node for node in nodes if node.op_type != "Transpose" or node.output[0] in used]
@@ -302,9 +295,9 @@ def _write_weights(path: Path, layers: list[str], parameters: dict[str, tuple[Pa
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(raw)) + raw)
         for layer in layers:
-            source, place = parameters[f"{layer}.weight"]
-            weight = np.fromfile(source, "<f4", place["length"] // 4, offset=place["offset"])
-            levels, scale = quantise_weight(weight.reshape(place["shape"]))
+            source, location = parameters[f"{layer}.weight"]
+            weight = np.fromfile(source, "<f4", location["length"] // 4, offset=location["offset"])
+            levels, scale = quantise_weight(weight.reshape(location["shape"]))
             file.write(levels.tobytes() + scale.tobytes())
 
 

@@ -11,7 +11,7 @@ from scipy import ndimage, signal, stats
 from timar_model.architecture.config import FRAMES_PER_SECOND, MOTION_GROUPS
 
 Array = npt.NDArray[np.floating]
-Places = npt.NDArray[np.intp]
+FrameIndices = npt.NDArray[np.intp]
 
 TOLERANCE_S = 0.2
 """How far a gesture may lie from a true one to count as in time."""
@@ -82,10 +82,10 @@ class EventTiming:
     recall: float
     f1: float
     chance_f1: float
-    """Mean F1 of the found events turned around by many amounts: what their density alone brings."""
+    """Mean F1 of the found events shifted cyclically by many amounts: what their density alone brings."""
 
 
-def event_timing(found: Places, true: Places, frames: int) -> EventTiming:
+def event_timing(found: FrameIndices, true: FrameIndices, frames: int) -> EventTiming:
     """Match events one to one within 200 ms.
 
     Args:
@@ -95,11 +95,11 @@ def event_timing(found: Places, true: Places, frames: int) -> EventTiming:
     """
     precision, recall, f1 = _match(found, true)
     shifts = np.linspace(0.1, 0.9, 33)
-    turned = [np.sort((found + int(shift * frames)) % max(frames, 1)) for shift in shifts]
-    return EventTiming(precision, recall, f1, float(np.mean([_match(other, true)[2] for other in turned])))
+    shifted = [np.sort((found + int(shift * frames)) % max(frames, 1)) for shift in shifts]
+    return EventTiming(precision, recall, f1, float(np.mean([_match(other, true)[2] for other in shifted])))
 
 
-def dips(motion: Array, during: npt.NDArray[np.bool_]) -> Places:
+def dips(motion: Array, during: npt.NDArray[np.bool_]) -> FrameIndices:
     """Return the frames at which the head is at the bottom of a quick dip: nods and beats.
 
     Args:
@@ -117,7 +117,7 @@ def quick_pitch(motion: Array) -> npt.NDArray[np.float64]:
     return np.asarray(pitch - ndimage.gaussian_filter1d(pitch, POSTURE_S * FRAMES_PER_SECOND))
 
 
-def _match(found: Places, true: Places) -> tuple[float, float, float]:
+def _match(found: FrameIndices, true: FrameIndices) -> tuple[float, float, float]:
     """Return precision, recall and F1; in one dimension, matching in order is the best matching."""
     if not len(found) or not len(true):
         return 0.0, 0.0, 0.0

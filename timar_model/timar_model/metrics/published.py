@@ -65,11 +65,11 @@ def clip_metrics(
             scores[f"sid_{group}"] = shannon_index(true, made, CLUSTERS[group])
             scores[f"reverse_sid_{group}"] = shannon_index(made, true, CLUSTERS[group])
         if user is not None:
-            heard = user[:, columns]
+            partner = user[:, columns]
             scores[f"p_fid_{group}"] = frechet_distance(
-                np.concatenate([made, heard], axis=1), np.concatenate([true, heard], axis=1)
+                np.concatenate([made, partner], axis=1), np.concatenate([true, partner], axis=1)
             )
-            scores[f"rpcc_{group}"] = abs(_correlation(true, heard) - _correlation(made, heard))
+            scores[f"rpcc_{group}"] = abs(_correlation(true, partner) - _correlation(made, partner))
     return scores | _diversities({"pre": prediction, "gt": ground_truth}, groups)
 
 
@@ -123,15 +123,15 @@ def energy_score(samples: Sequence[Array], ground_truth: Array) -> dict[str, flo
     true = _checked("ground_truth", ground_truth)
     drawn = [_checked(f"sample {number}", sample) for number, sample in enumerate(samples)]
     if any(len(sample) != len(true) for sample in drawn):
-        raise ValueError(f"a sample has another length than the truth's {len(true)} frames")
+        raise ValueError(f"a sample has another length than the ground truth's {len(true)} frames")
     scores = {}
     for group, columns in GROUPS.items():
         parts = [np.asarray(sample[:, columns], np.float64) for sample in drawn]
         distance = np.mean([np.linalg.norm(part - true[:, columns], axis=1).mean() for part in parts])
         pairs = [
             np.linalg.norm(one - other, axis=1).mean()
-            for place, one in enumerate(parts)
-            for other in parts[place + 1 :]
+            for index, one in enumerate(parts)
+            for other in parts[index + 1 :]
         ]
         scores[f"energy_{group}"] = float(distance - 0.5 * (np.mean(pairs) if pairs else 0.0))
     return scores

@@ -119,7 +119,7 @@ class DualTalkNetwork(nn.Module):
 
 def _grouped(difference: Tensor, known: Tensor) -> Tensor:
     """Return the mean square of (B, T, 56) over known frames, each motion group weighing the same."""
-    groups = torch.split(difference.square(), PART_SIZES, dim=-1)  # (B, T, 50), (B, T, 3), (B, T, 3)
+    groups = torch.split(difference.square(), list(PART_SIZES), dim=-1)  # (B, T, 50), (B, T, 3), (B, T, 3)
     per_frame = torch.stack([group.mean(dim=-1) for group in groups]).sum(dim=0)  # (B, T)
     return (per_frame * known).sum() / known.sum().clamp(min=1.0)
 

@@ -44,7 +44,7 @@ def open_predictors(
     architecture = settings.get("architecture", "timar")
     if architecture in WHOLE_SEQUENCE:
         return [(None, WHOLE_SEQUENCE[architecture](folder, int(settings["window_frames"]), sampling or {}))]
-    model = RegressingModel(folder) if architecture == "timar-mlp-head" else LoadedModel(folder)
+    model = RegressingModel.of(folder) if architecture == "timar-mlp-head" else LoadedModel.of(folder)
     return [
         (turns, SessionPredictor(model, turns, threads, sampling, frames))
         for frames in turn_lengths

@@ -34,7 +34,7 @@ class RegressingModel(LoadedModel):
 
     def _engine(self, name: str, threads: int) -> Engine:
         network = RegressingTimar(self.config)
-        load_weights(network, self._folder)
+        load_weights(network, self)
         return TorchEngine(network, threads)
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from timar_common.messages import stamp_ns
+from timar_common.units import Frames, Samples
 from timar_common.user_motion import user_motion_from
 
 from timar_bag.bag import BagMessage, BagReader
@@ -42,11 +43,11 @@ class LoggedDecision(NamedTuple):
     decision: int
     conversation_id: str
     sequence: int
-    first_frame: int
-    frames: int
-    user_first_sample: int
-    user_end_sample: int
-    user_samples_filled: int
+    first_frame: Frames
+    frames: Frames
+    user_first_sample: Samples
+    user_end_sample: Samples
+    user_samples_filled: Samples
     revision: int
     is_late: bool
     queue_ms: float
@@ -65,7 +66,7 @@ class RecordedMotion(NamedTuple):
     stamp_ns: int
     """ROS time at which the first frame is to be seen [ns]."""
     conversation_id: str
-    first_frame: int
+    first_frame: Frames
     revision: int
     compute_ms: float
 
@@ -73,7 +74,7 @@ class RecordedMotion(NamedTuple):
 class LoggedFloorChange(NamedTuple):
     """From when on who holds the floor."""
 
-    since_sample: int
+    since_sample: Samples
     state: int
 
 
@@ -82,8 +83,8 @@ class SpeechTurnEvent(NamedTuple):
 
     speaker: int
     kind: int
-    first_sample: int
-    end_sample: int
+    first_sample: Samples
+    end_sample: Samples
 
 
 Row = TypeVar("Row", LoggedDecision, RecordedMotion, LoggedFloorChange, SpeechTurnEvent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ def middleware_environment(base: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that let processes of this machine speak by UDP and with nobody else.
 
     The profile says how, and why not by shared memory; the discovery range of ROS would add that again, so it
-    leaves discovery to the profile. What was set by hand stays, and is not returned.
+    leaves discovery to the profile. rclpy does not start without a folder for its log: where HOME cannot be
+    written, it gets another. What was set by hand stays, and is not returned.
     """
     is_fast_dds_2 = base.get("ROS_DISTRO") in ("humble", "jazzy")
     variables = {
@@ -44,6 +46,9 @@ def middleware_environment(base: Mapping[str, str]) -> dict[str, str]:
         ),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "SYSTEM_DEFAULT",
     }
+    ros_home = Path(base.get("ROS_HOME") or Path(base.get("HOME") or "/", ".ros"))
+    if not os.access(ros_home if ros_home.exists() else ros_home.parent, os.W_OK):
+        variables["ROS_LOG_DIR"] = str(Path(tempfile.gettempdir(), f"ros-log-{os.getuid()}"))
     return {name: value for name, value in variables.items() if name not in base}
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 from timar_common.clock import FRAMES_PER_SECOND, SAMPLES_PER_FRAME
-from timar_common.component import Output, Publish, WorkClock
+from timar_common.component import Publish, WorkClock
 from timar_common.diagnostics import Percentiles
 from timar_common.messages import Header, Message, new
 from timar_common.user_motion import MOTION_CHANNELS, PARTS
@@ -135,7 +135,7 @@ class TurnRunner:
             named["real_time_factor"] = sum(self._loads) / max(1, len(self._loads))
             return named | {"cached_tokens": self._cached_tokens}
 
-    def run(self, job: TurnJob, clock: WorkClock, is_busy: Callable[[], bool]) -> Iterator[Output]:
+    def run(self, job: TurnJob, clock: WorkClock, is_busy: Callable[[], bool]) -> Iterator[Publish]:
         """Carry out one job and yield its motion, its log entry, and a preview where there is time for one.
 
         Args:
@@ -212,7 +212,7 @@ class TurnRunner:
             self._session.rollback(first_frame)
         self.counters.rollbacks += 1
 
-    def _turn(self, request: TurnRequest, clock: WorkClock) -> Iterator[Output]:
+    def _turn(self, request: TurnRequest, clock: WorkClock) -> Iterator[Publish]:
         self._require_fit(request)
         started_ns = clock.now_ns()
         is_generated = started_ns < request.useless_ns

@@ -13,7 +13,7 @@ from timar_common.units import Frames, Samples, frames_of, samples_of
 
 from timar_inference.alignment import Alignment
 from timar_inference.config import WHOLE_TURN, InferenceConfig
-from timar_inference.turn_inputs import TurnInputs
+from timar_inference.conversation_inputs import ConversationInputs
 from timar_inference.turn_jobs import PreviewRequest, Rollback, StartConversation, TurnJob, TurnRequest
 
 ARRIVALS_KEPT = 8_192
@@ -53,7 +53,7 @@ class TurnScheduler:
     def __init__(self, config: InferenceConfig, alignment: Alignment, name: str) -> None:
         self.config = config
         self.alignment = alignment
-        self.inputs = TurnInputs(config)
+        self.inputs = ConversationInputs(config)
         self._name = name
         self._number = 0
         is_whole_turn = config.preview_frames == WHOLE_TURN
@@ -90,7 +90,7 @@ class TurnScheduler:
     # What comes in.
 
     def push_user(self, message: Message, now_ns: int) -> None:
-        """Take a block of the user's sound that arrives now; see `TurnInputs.push_user`."""
+        """Take a block of the user's sound that arrives now; see `ConversationInputs.push_user`."""
         user, first_sample = self.inputs.user, int(message.first_sample)
         is_first = not user.is_started
         self.inputs.push_user(message, now_ns)
@@ -101,7 +101,7 @@ class TurnScheduler:
             self._start = StartConversation(self.conversation_id, self.seed, self._next_frame)
 
     def push_plan(self, message: Message, now_ns: int) -> None:
-        """Take a chunk of planned speech that arrives now; see `TurnInputs.push_plan`.
+        """Take a chunk of planned speech that arrives now; see `ConversationInputs.push_plan`.
 
         Where it changes what a turn that is not seen yet was made from, that turn is rolled back.
         """
@@ -240,7 +240,13 @@ class TurnScheduler:
 
 
 def turn_request(
-    inputs: TurnInputs, *, first_frame: int, frames: int, user_first_frame: int, user_frames: int, **when: Any
+    inputs: ConversationInputs,
+    *,
+    first_frame: int,
+    frames: int,
+    user_first_frame: int,
+    user_frames: int,
+    **when: Any,
 ) -> TurnRequest:
     """Return a turn's request with its arrays cut from the inputs.
 

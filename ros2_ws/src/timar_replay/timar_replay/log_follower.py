@@ -18,9 +18,9 @@ from timar_common.messages import Message, converted, encode, full_name
 from timar_common.units import Frames
 from timar_common.user_motion import PARTS
 from timar_inference.config import InferenceConfig
+from timar_inference.conversation_inputs import ConversationInputs
 from timar_inference.inference_component import INPUTS
 from timar_inference.runtime import Runtime
-from timar_inference.turn_inputs import TurnInputs
 from timar_inference.turn_jobs import (
     Decision,
     PreviewRequest,
@@ -95,7 +95,7 @@ class LogFollower(Component):
         self.agreement = LogAgreement()
         self.problems: collections.Counter[str] = collections.Counter()
         """What kept the log from being repeated as it was."""
-        self._inputs = TurnInputs(config)
+        self._inputs = ConversationInputs(config)
         self._runner = TurnRunner(runtime.session, runtime.identity)
         self._time = VirtualTime(iter(lambda: 0, 1))
         self._pending = {topic: _InputReader(topic) for topic in INPUTS}
@@ -173,7 +173,7 @@ class LogFollower(Component):
 
     def _take_inputs(self, decision: Message) -> None:
         """Push what the decision had seen into the inputs."""
-        cursor = _cursor(decision)
+        cursor: list[tuple[str, int | None, int]] = [*_cursor(decision)]
         if not cursor:
             self.problems.setdefault(NO_CURSOR, 1)
             cursor = [(topic, None, 0) for topic in INPUTS]
@@ -293,7 +293,7 @@ class _InputReader:
         """Tell whether the message the cursor points to has come."""
         return count == self._seen or self._find(stamp_ns) is not None
 
-    def reaches(self, end_sample: int, inputs: TurnInputs) -> bool:
+    def reaches(self, end_sample: int, inputs: ConversationInputs) -> bool:
         """Tell whether sound up to a sample has come, where there is no cursor."""
         newest = self.messages[-1][1] if self.messages else None
         end = inputs.user.end_sample if newest is None else int(newest.first_sample) + newest.samples.size
@@ -348,7 +348,7 @@ def _start_of_conversation(taken: list[tuple[int, str, Message]], decision: Mess
     )
 
 
-def _cursor(decision: Message) -> list[tuple[str, int | None, int]]:
+def _cursor(decision: Message) -> list[tuple[str, int, int]]:
     """Return topic, count and newest stamp [ns] of each input the decision had seen."""
     return [
         (entry.topic, int(entry.messages), entry.newest_stamp.sec * 10**9 + entry.newest_stamp.nanosec)

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from timar_bag.conversation import LoggedDecision, RecordedConversation, RecordedMotion
 from timar_bag.voice import RecordedVoice
-from timar_common.clock import NOMINAL_NS_PER_SAMPLE, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
+from timar_common.clock import NOMINAL_NS_PER_SAMPLE, SAMPLE_RATE_HZ
+from timar_common.units import samples_of
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -36,7 +37,7 @@ def reaction_floor_ms(generated: Sequence[LoggedDecision]) -> float | None:
     the turns is taken, for a first turn or one after a barge-in may be of another length.
     """
     waits = [
-        max(d.first_frame * SAMPLES_PER_FRAME, d.user_end_sample) - d.user_first_sample for d in generated
+        max(samples_of(turn.first_frame), turn.user_end_sample) - turn.user_first_sample for turn in generated
     ]
     return float(np.median(waits)) * 1e3 / SAMPLE_RATE_HZ if waits else None
 

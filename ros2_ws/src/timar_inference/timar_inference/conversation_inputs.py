@@ -31,7 +31,7 @@ class InputCounters:
     """User motion that came too late, or before the first sound."""
 
 
-class TurnInputs:
+class ConversationInputs:
     """Keep the voices and the user's motion, and cut them into the inputs of a turn.
 
     The scheduler fills it as messages come; following a recorded turn log fills it up to the log's input
