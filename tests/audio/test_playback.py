@@ -150,7 +150,7 @@ def test_a_cut_withdraws_what_is_planned_but_not_what_was_heard(ramp):
     run = Run(Playback(PlaybackConfig(), FileSpeech(SoundFile(ramp))))
     for first in range(0, 8000, FRAME):
         run.user_block(first)
-    cut = run.playback.cut(1000)
+    cut = run.playback.plan.cut(8000)
     assert (cut.first_sample, cut.revision, cut.samples.size) == (8000, 1, 0)
     for first in range(8000, 16_000, FRAME):
         run.user_block(first)

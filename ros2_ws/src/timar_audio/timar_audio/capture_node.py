@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 from timar_common.base_node import run
+from timar_common.clock import NS_PER_S
 from timar_common.component_node import ComponentNode
 from timar_common.diagnostics import Report
 
@@ -17,6 +18,8 @@ from timar_audio.subscribers import StartCondition
 
 _BURST_BLOCKS = 5
 _BURST_PAUSE_S = 0.01
+_HANGS_AFTER_NS = NS_PER_S
+"""A source answers within a tenth of a second; PortAudio may never do so when its sound server dies [ns]."""
 
 
 class CaptureNode(ComponentNode):
@@ -28,6 +31,8 @@ class CaptureNode(ComponentNode):
     def build(self) -> None:
         """Make the component, and follow another node's topic if that is the source."""
         super().build()
+        self._asked_ns: int | None = None
+        """Since when the source is asked for audio and has not answered [ns]."""
         self._external: ExternalTopic | None = None
         if self.config.source == "topic":
             self._external = ExternalTopic(self, self.config)
@@ -44,12 +49,24 @@ class CaptureNode(ComponentNode):
         self.run_in_thread(functools.partial(self._read, source), "capture")
 
     def report(self) -> Report:
-        """Add what the external topic counts."""
+        """Add what the external topic counts, and a source that does not answer."""
+        self._check_answer()
         report = super().report()
         if self._external is not None:
             report.values["messages_dropped"] = self._external.source.dropped
             report.values["odd_stamps"] = self._external.source.odd_stamps
         return report
+
+    def _check_answer(self) -> None:
+        """Report a source that hangs: its own thread cannot."""
+        asked_ns = self._asked_ns
+        hangs_ns = 0 if asked_ns is None else self.now_ns() - asked_ns
+        is_hanging = hangs_ns > self.config.vanished_after_ms * 1_000_000 + _HANGS_AFTER_NS
+        if is_hanging and not self.component.failure:
+            name = f"{self.config.source} {self.config.device!r}"
+            self._report_failure(
+                OSError(f"{name} has vanished: its driver has not answered for {hangs_ns / NS_PER_S:.1f} s")
+            )
 
     def _source(self) -> SoundSource:
         config = self.config
@@ -66,9 +83,13 @@ class CaptureNode(ComponentNode):
                 self._await_subscribers()
             while not self.ending.is_set():
                 try:
-                    for sound in source.read():
+                    self._asked_ns = self.now_ns()
+                    sounds = source.read()
+                    self._asked_ns, self.component.failure = None, ""
+                    for sound in sounds:
                         self._publish_blocks(self.component.blocks_of(sound))
                 except OSError as error:
+                    self._asked_ns = None
                     self._report_failure(error)
                     if is_file:
                         return

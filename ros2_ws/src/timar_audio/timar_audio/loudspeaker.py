@@ -12,7 +12,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,23 +23,12 @@ from timar_common.diagnostics import Level, Report
 from timar_common.pcm import float_to_int16, int16_to_float
 
 from timar_audio.devices import DeviceStream
+from timar_audio.playback import Playback
 from timar_audio.playback_config import PlaybackConfig
 
 _POLL_S = 0.004
 _PATIENCE_NS = 3 * NS_PER_S
 """A sound server may take up to two seconds to begin [ns]."""
-
-
-class VoiceSource(Protocol):
-    """What the loudspeaker asks of playback."""
-
-    clock: SampleClock
-
-    def give(self, samples: int) -> tuple[int, npt.NDArray[np.int16]]:
-        """Hand out the next samples."""
-
-    def give_from(self, first_sample: int) -> None:
-        """Pass over what can no longer be played."""
 
 
 class VariableResampler:
@@ -120,7 +109,7 @@ class SpeakerDrive:
         """The device's counter leaped (an underrun, a new start): learn its clock again."""
         self._clock = SampleClock()
 
-    def render(self, frames: int, voice: VoiceSource) -> npt.NDArray[np.float32]:
+    def render(self, frames: int, voice: Playback) -> npt.NDArray[np.float32]:
         """Return the next frames for the device, in [-1, 1]; silence as long as a clock is not known."""
         if not (self._clock.is_started and voice.clock.is_started):
             self._written += frames
@@ -134,7 +123,7 @@ class SpeakerDrive:
         self.error_ms = 1000 * error / SAMPLE_RATE_HZ
         return self._resampled(frames, self._ratio(error, voice.clock), resampler, voice)
 
-    def _jump(self, voice: VoiceSource, wanted: float) -> VariableResampler:
+    def _jump(self, voice: Playback, wanted: float) -> VariableResampler:
         self.jumps += 1
         voice.give_from(round(wanted))
         first, _ = voice.give(0)
@@ -159,7 +148,7 @@ class SpeakerDrive:
         )
 
     def _resampled(
-        self, frames: int, ratio: float, resampler: VariableResampler, voice: VoiceSource
+        self, frames: int, ratio: float, resampler: VariableResampler, voice: Playback
     ) -> npt.NDArray[np.float32]:
         while self._ready.size < frames:
             missing = math.ceil((frames - self._ready.size) * ratio) + 1
@@ -176,11 +165,11 @@ def _clamped(value: float, limit: float) -> float:
 
 
 class Loudspeaker:
-    """Write a voice to an output device from a thread.
+    """Write what playback gives to an output device, from a thread.
 
     Args:
         config: Which device, rate and buffer.
-        voice: What is played; used under `lock`.
+        voice: What is played: its `clock`, `give` and `give_from` are used, under `lock`.
         lock: Held while the voice is asked.
         clock, sleep: Machine time [ns] and waiting [s]; replaced in tests.
         portaudio: The `sounddevice` module, or what stands in for it in tests; None imports it on opening.
@@ -189,7 +178,7 @@ class Loudspeaker:
     def __init__(
         self,
         config: PlaybackConfig,
-        voice: VoiceSource,
+        voice: Playback,
         lock: contextlib.AbstractContextManager[object],
         *,
         clock: Callable[[], int] = time.monotonic_ns,

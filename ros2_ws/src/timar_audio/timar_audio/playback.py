@@ -108,10 +108,6 @@ class Playback:
             self.samples_missed += int(np.count_nonzero(missed))
             self._given_end = first_sample
 
-    def cut(self, first_sample: int) -> PlannedChunk:
-        """Withdraw planned speech from a sample on, but nothing that was heard already."""
-        return self.plan.cut(max(first_sample, self._given_end))
-
     def interrupt(self) -> list[PlannedChunk]:
         """End what is said and what waits, with a fade, as soon as it can be; a file goes on.
 
@@ -210,13 +206,13 @@ class Playback:
         if self._given_end < end:
             if self.has_loudspeaker:
                 if self._queue is not None:
-                    self._queue.heard(self._given_end)
-                    self._queue.unheard(end)
+                    self._queue.pass_until(self._given_end)
+                    self._queue.pass_until(end, is_heard=False)
                 self.give_from(end)
             else:
                 self.give(end - self._given_end)
         if self._queue is not None:
-            self._queue.heard(end)
+            self._queue.pass_until(end)
         return self._given.take(first, end)
 
     def _skip(self, samples: int) -> None:
@@ -224,7 +220,7 @@ class Playback:
         self.plan.take(self._heard_end, end)
         self._given.take(self._heard_end, end)
         if self._queue is not None:
-            self._queue.unheard(end)
+            self._queue.pass_until(end, is_heard=False)
         self._heard_end = end
         self._given_end = max(self._given_end, end)
         self._planned_end = max(self._planned_end, end)

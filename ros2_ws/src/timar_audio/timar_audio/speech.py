@@ -271,13 +271,21 @@ class SpeechQueue(SpeechSource):
             return first, chunk
         return None
 
-    def heard(self, until_sample: int) -> None:
-        """Learn that everything planned before a sample was heard [samples]."""
-        self._pass(until_sample, is_heard=True)
-
-    def unheard(self, until_sample: int) -> None:
-        """Learn that what was planned before a sample was passed over and reached nobody [samples]."""
-        self._pass(until_sample, is_heard=False)
+    def pass_until(self, until_sample: int, *, is_heard: bool = True) -> None:
+        """Learn that what was planned before a sample was heard, or was passed over and reached nobody."""
+        while self._segments and self._segments[0].first_sample < until_sample:
+            segment = self._segments[0]
+            part = min(segment.samples, until_sample - segment.first_sample)
+            segment.first_sample += part
+            segment.offset += part
+            segment.samples -= part
+            if is_heard:
+                segment.utterance.samples_heard += part
+                segment.utterance.forget_before(segment.offset)
+            if segment.samples:
+                break
+            self._segments.popleft()
+        self._finish_heard()
 
     def interrupt(self, from_sample: int) -> None:
         """End everything that is said or waits; what is planned before the sample will still be heard."""
@@ -318,22 +326,6 @@ class SpeechQueue(SpeechSource):
         """Return the utterances that ended since the last call."""
         spoken, self._spoken = self._spoken, []
         return spoken
-
-    def _pass(self, until_sample: int, *, is_heard: bool) -> None:
-        """Take what was planned before a sample off the plan, and count it if it was heard."""
-        while self._segments and self._segments[0].first_sample < until_sample:
-            segment = self._segments[0]
-            part = min(segment.samples, until_sample - segment.first_sample)
-            segment.first_sample += part
-            segment.offset += part
-            segment.samples -= part
-            if is_heard:
-                segment.utterance.samples_heard += part
-                segment.utterance.forget_before(segment.offset)
-            if segment.samples:
-                break
-            self._segments.popleft()
-        self._finish_heard()
 
     def _open(self, utterance_id: str, now_ns: int) -> _Utterance:
         if not utterance_id:

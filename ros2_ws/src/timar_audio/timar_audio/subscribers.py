@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any
 
 from timar_common.clock import NS_PER_S
 
 
-class CountsSubscriptions(Protocol):
-    """What is asked of a publisher."""
-
-    def get_subscription_count(self) -> int:
-        """Return how many subscriptions have matched."""
-
-
-def missing_subscribers(wanted: Mapping[str, tuple[CountsSubscriptions, int]]) -> str:
+def missing_subscribers(wanted: Mapping[str, tuple[Any, int]]) -> str:
     """Say which topics lack subscribers, as words for a sentence; empty when none does.
 
     Args:
-        wanted: Topic name -> its publisher and how many subscriptions it is to have.
+        wanted: Topic name -> its publisher (with `get_subscription_count`) and how many subscriptions it is
+            to have.
     """
     return " and ".join(
         f"{publisher.get_subscription_count()} of {count} to {topic}"
@@ -41,7 +35,7 @@ class StartCondition:
 
     def __init__(
         self,
-        wanted: Mapping[str, tuple[CountsSubscriptions, int]],
+        wanted: Mapping[str, tuple[Any, int]],
         timeout_s: float,
         now_ns: int,
         nodes: int = 0,
