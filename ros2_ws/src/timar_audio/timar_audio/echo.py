@@ -65,7 +65,8 @@ class WebRtcSuppressor:
             near: (block,) what the microphone heard.
             far: (block,) what the loudspeaker played at the same positions of the clock.
         """
-        less = float_to_int16(self._filter.process(near / FULL_SCALE, far / FULL_SCALE))
+        # A filter that diverges must not end the capture thread: what is not finite reads as silence.
+        less = float_to_int16(np.nan_to_num(self._filter.process(near / FULL_SCALE, far / FULL_SCALE)))
         out = [
             self._processor.process(less[i : i + FRAME], far[i : i + FRAME])
             for i in range(0, near.size, FRAME)
