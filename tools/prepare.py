@@ -306,7 +306,7 @@ class Environment:
 def forget_half_installed(site: Path) -> list[str]:
     """Forget packages whose installation was interrupted: they look installed and are not.
 
-    pip and uv write INSTALLER and RECORD after everything else. A folder NAME.data is what uv had not yet moved
+    pip and uv write INSTALLER and RECORD last. A folder NAME.data is what uv had not yet moved
     to its place; it does not start again over one.
     """
     for folder in site.glob("*.data"):
