@@ -306,8 +306,11 @@ class Environment:
 def forget_half_installed(site: Path) -> list[str]:
     """Forget packages whose installation was interrupted: they look installed and are not.
 
-    pip and uv write INSTALLER and RECORD after everything else.
+    pip and uv write INSTALLER and RECORD after everything else. A folder NAME.data is what uv had not yet moved
+    to its place; it does not start again over one.
     """
+    for folder in site.glob("*.data"):
+        shutil.rmtree(folder)
     ended = ("INSTALLER", "RECORD")
     half = [path for path in site.glob("*.dist-info") if not all((path / name).is_file() for name in ended)]
     for folder in half:

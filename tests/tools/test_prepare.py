@@ -95,6 +95,7 @@ def test_half_installed_package_is_forgotten_so_that_it_is_installed_again(tmp_p
         folder.mkdir()
         for file in ("METADATA", *files):
             (folder / file).write_text("Name: x\n")
+    (tmp_path / "half-1.0.data" / "data").mkdir(parents=True)
     assert sorted(prepare.forget_half_installed(tmp_path)) == [
         "half-1.0.dist-info",
         "no_record-1.0.dist-info",
