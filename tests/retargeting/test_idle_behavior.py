@@ -60,6 +60,7 @@ def blinks_a_minute(life, minutes=20):
     return np.sum(np.diff((blink > 0.5).astype(int)) == 1) / minutes
 
 
+@pytest.mark.slow
 def test_a_speaker_blinks_more_than_a_listener_as_people_do():
     """17 a minute at rest, 26 in conversation (Bentivoglio 1997)."""
     speaker = IdleBehavior(seed=1)

@@ -97,6 +97,7 @@ def test_turn_by_turn_equals_one_pass_past_the_window(name, network, talk, open_
     np.testing.assert_allclose(np.concatenate(motion), whole, rtol=0, atol=5e-5)
 
 
+@pytest.mark.slow
 def test_without_past_frames_turn_by_turn_equals_one_pass(talk, open_session, make_network):
     network = make_network(past_frames=0)
     session, lengths = open_session(using=network), LENGTHS["mixed"]
@@ -115,6 +116,7 @@ def test_ring_grows_for_short_turns_and_then_stays(talk, open_session):
     assert session._window.ring.capacity == grown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("voice", ["user_speech", "agent_speech", "user_motion"])
 def test_motion_depends_on_no_input_that_comes_after_what_the_clock_allows(
     voice, talk, open_session, make_talk

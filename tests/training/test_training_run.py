@@ -21,6 +21,8 @@ from timar_training.training.run import open_run
 
 from timar_model import load_model
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "window_frames": 25,
     "blocks": 2,
@@ -57,7 +59,6 @@ def config_for(corpus, out, **changes):
     return TrainConfig(**{**values, **changes})
 
 
-@pytest.mark.slow
 def test_a_few_seconds_of_training_beat_the_mean_pose(corpus, tmp_path):
     # Without past frames there is nothing to lean on but the voice.
     model = {**SMALL, "past_frames": 0, "window_frames": 10, "objective": {"repeats": 2}}
@@ -107,7 +108,6 @@ def test_a_run_that_was_interrupted_ends_with_the_same_weights(corpus, tmp_path)
     assert again.best_loss == whole.best_loss
 
 
-@pytest.mark.slow
 def test_a_run_that_was_killed_ends_with_the_same_weights(corpus, tmp_path):
     values = {**config_for(corpus, tmp_path / "killed", steps=40).__dict__, "turn_lengths": [3, 5, 8]}
     path = tmp_path / "run.yaml"
@@ -156,7 +156,6 @@ def test_each_batch_draws_its_own_mixture_of_turns_and_they_fill_the_window(corp
     assert run._train.turns_of(4) == batches[4].turn_frames
 
 
-@pytest.mark.slow
 def test_weights_can_be_kept_by_the_motion_they_draw(corpus, tmp_path):
     config = config_for(corpus, tmp_path / "run", best_by="mse_jaw", best_by_seconds=2.0, steps=3)
     best = open_run(config).run()
@@ -174,7 +173,6 @@ def test_numbers_of_the_run_are_written_for_tensorboard(corpus, tmp_path):
     assert [event.step for event in log.Scalars("validation/loss")] == [3, 6]
 
 
-@pytest.mark.slow
 def test_two_processes_train_one_model(corpus, tmp_path):
     """Averaged gradients of half batches are those of the whole one; masks and noise differ by process."""
     path = tmp_path / "run.yaml"
