@@ -83,6 +83,7 @@ class Room:
         return written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("user_ppm", "speaker_ppm"), [(200, -200), (-200, 200), (0, 200)])
 def test_an_hour_at_200_ppm_stays_within_2_ms(user_ppm, speaker_ppm):
     voice = Voice()

@@ -228,6 +228,7 @@ def sound_of(runs: list[tuple[bool, int]]) -> np.ndarray:
     return np.concatenate([np.zeros(FRAME, np.int16), *pieces])
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(user=stretches, agent=stretches)
 def test_every_start_has_exactly_one_end_in_order_and_no_turn_overlaps_the_speakers_next(user, agent):
@@ -255,6 +256,7 @@ def test_every_start_has_exactly_one_end_in_order_and_no_turn_overlaps_the_speak
     assert states[-1] is Floor.IDLE
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(user=stretches, agent=stretches, block=st.integers(1, 3200))
 def test_however_blocks_are_cut_the_events_are_the_same(user, agent, block):

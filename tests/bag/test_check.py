@@ -27,6 +27,7 @@ def test_a_sound_bag_has_no_problem_and_its_rates_are_told(make_bag) -> None:
     assert topics["user/motion"].rate_hz is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "problem"),
     [

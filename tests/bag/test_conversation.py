@@ -47,6 +47,7 @@ def bad_block(bag, first_sample: int, samples: int, filled: int = 0) -> None:
 SIX = np.zeros(6, np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "said"),
     [

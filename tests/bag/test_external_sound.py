@@ -129,6 +129,7 @@ def heard(bag: Path, topic: str = "user/audio", **named: str) -> tuple[np.ndarra
     return samples, found, source
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", CONVENTIONS, ids=lambda write: write.__name__)
 def test_external_sound_is_heard_as_ours(write: Callable[[Path], None], tmp_path: Path):
     write(tmp_path / "bag")

@@ -36,6 +36,7 @@ def test_without_the_package_the_protocol_is_unknown_and_those_known_are_named(t
         write_hardware(tmp_path, HARDWARE)
 
 
+@pytest.mark.slow
 def test_the_servos_are_set_up_moved_and_watched_like_our_own(hardware_file):
     bench = Bench(write_hardware(hardware_file, HARDWARE))
     assert bench.description.family.name == "example"

@@ -62,6 +62,7 @@ def messages(bag: Path) -> list[tuple[str, int, bytes]]:
         return list(reader.raw_messages())
 
 
+@pytest.mark.slow
 def test_replaying_twice_gives_the_same_bytes(
     bag: Path, settings: ReplaySettings, runtime: Runtime, replayed: Path, tmp_path: Path
 ):
@@ -174,6 +175,7 @@ def test_bag_without_sound_of_the_user_is_refused(bag: Path, settings: ReplaySet
         replay(silent, tmp_path / "out", settings)
 
 
+@pytest.mark.slow
 def test_score_against_the_truth_is_that_of_the_published_metrics(replayed: Path):
     score = score_bag(replayed, limits_of("timar_head"))
     frames = score.frames
@@ -238,6 +240,7 @@ def test_comparing_a_run_with_itself_finds_nothing(long_replay: Path):
     assert compared.made_with[0] == compared.made_with[1]
 
 
+@pytest.mark.slow
 def test_planted_jitter_is_caught_by_compare(
     long_replay: Path, settings: ReplaySettings, runtime: Runtime, tmp_path: Path
 ):
@@ -260,6 +263,7 @@ def test_planted_jitter_is_caught_by_compare(
     assert "neck_jerk_rad_s3" not in compare_runs(worse, long_replay / "a").worse
 
 
+@pytest.mark.slow
 def test_late_turns_alone_make_a_run_worse(
     long_replay: Path,
     settings: ReplaySettings,
@@ -301,6 +305,7 @@ def test_dualtalk_to_bag_and_back_is_the_same_clip(tmp_path: Path):
         assert known.valid.mean() >= 0.94
 
 
+@pytest.mark.slow
 def test_what_was_shown_becomes_training_data_where_there_is_no_truth(
     settings: ReplaySettings, runtime: Runtime, tmp_path: Path
 ):

@@ -55,6 +55,7 @@ def test_the_title_may_come_from_the_run_file(
 ALL = ("user/audio", "user/audio_raw", "agent/audio", "turn_log", "agent/motion", "joint_trajectory", "floor")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("omit", [ALL[:2], ALL[2:3], ALL[3:5], ALL[5:], ALL])
 def test_a_panel_without_data_says_so_and_the_others_stand(make_bag, tmp_path: Path, omit: tuple) -> None:
     summarize(make_bag(omit=omit), tmp_path, limits=LIMITS)

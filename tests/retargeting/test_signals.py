@@ -60,6 +60,7 @@ def test_the_neck_of_the_default_head_reaches_the_very_rotation_that_was_asked_f
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("joint", "point", "direction"),
     [

@@ -43,6 +43,7 @@ def turns_of(batch, talks, frames=5):
     ]
 
 
+@pytest.mark.slow
 def test_conversations_of_a_batch_are_what_they_are_alone(kind, make_talk):
     """Row 1 begins anew after three turns, row 2 comes in late and rests once, row 0 is taken back."""
     talks, seeds = [make_talk(160, seed) for seed in range(3)], [5, 6, 7]

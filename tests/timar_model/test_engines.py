@@ -26,6 +26,7 @@ def folder(tmp_path_factory, network):
     return path
 
 
+@pytest.mark.slow
 def test_engines_draw_the_same_motion(folder, talk):
     model = load_model(folder)
     sessions = [model.session(engine=name, seed=4, guidance=1.3) for name in ("torch", "onnx")]

@@ -68,6 +68,7 @@ def test_layers_that_suffer_stay_float_and_are_listed(tmp_path, make_network):
     assert "blocks.0.expand.int8" in names
 
 
+@pytest.mark.slow
 def test_equal_parameters_stay_each_layers_own(tmp_path, network):
     """Fresh biases are all zero; the tracer kept one, and products added theirs in a step of its own."""
     import copy
@@ -124,6 +125,7 @@ def test_int8_of_the_shipped_model_differs_by_less_than_another_seed(tmp_path, m
     assert np.abs(coarse - exact)[:, 53:].mean() < 0.5 * nearest
 
 
+@pytest.mark.slow
 def test_int8_rows_of_a_batch_do_not_hear_each_other(folder, make_talk):
     from timar_model.session.batch import TurnArguments
 
@@ -143,6 +145,7 @@ def test_int8_rows_of_a_batch_do_not_hear_each_other(folder, make_talk):
     np.testing.assert_array_equal(*motion)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_aliased", [True, False], ids=["in place", "in turns"])
 def test_float16_graphs_run_on_rings_in_a_devices_memory(is_aliased, folder, network, talk):
     """No device is here: the same binding, on the CPU's memory, which stands in for it."""

@@ -76,6 +76,7 @@ def add(found, part) -> None:
         found.update(repr(part).encode())
 
 
+@pytest.mark.slow
 def test_turn_rolled_back_leaves_every_byte_as_before(session, talk):
     """Before the window is full, as it moves, and long after; one turn, three turns, a turn never drawn."""
     drawn = 0

@@ -134,6 +134,7 @@ def test_motion_depends_on_no_input_that_comes_after_what_the_clock_allows(
     assert np.abs(motion[first_different:] - changed[first_different:]).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_turn_of_which_nothing_was_heard_long_ago_has_left_the_window(
     talk, open_session, make_network, make_talk
 ):
@@ -149,6 +150,7 @@ def test_turn_of_which_nothing_was_heard_long_ago_has_left_the_window(
     np.testing.assert_array_equal(motion[45:], changed[45:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("back", [1, 2, 4])
 def test_taken_back_turns_come_again_to_the_last_bit(back, talk, open_session):
     lengths = LENGTHS["mixed"]
@@ -254,6 +256,7 @@ def test_reset_begins_the_same_conversation_again(talk, open_session):
     assert np.abs(run(session, talk, [5])[0] - motion[0]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_committed_turn_leaves_the_history_of_a_drawn_one(talk, open_session, make_network):
     """Masked history keeps no motion, so an undrawn turn differs only in the past frames."""
     network = make_network(past_frames=0)
@@ -365,6 +368,7 @@ def test_bad_turn_is_refused_and_the_session_stays_as_it_was(name, talk, open_se
     np.testing.assert_array_equal(session.step(**arguments), twin.step(**arguments))
 
 
+@pytest.mark.slow
 def test_motion_that_is_not_finite_never_leaves_the_session(talk, open_session, make_network):
     network = make_network()
     with torch.no_grad():

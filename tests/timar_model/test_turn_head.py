@@ -203,6 +203,7 @@ def test_temperature_zero_is_the_same_for_every_seed_and_one_is_not(drawing, tal
     assert np.abs(drawn(1, 1.0) - drawn(2, 1.0)).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_after_an_undrawn_turn_the_movement_starts_where_the_head_stopped(
     drawing, talk, engine_of, engine_name
 ):

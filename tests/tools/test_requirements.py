@@ -20,6 +20,7 @@ DISTRIBUTIONS = {
     "pywebrtc_audio": "pywebrtc-audio",
     "serial": "pyserial",
     "skimage": "scikit-image",
+    "typing_extensions": "typing-extensions",
     "sklearn": "scikit-learn",
     "webrtcvad": "webrtcvad-wheels",
     "yaml": "pyyaml",

@@ -65,6 +65,7 @@ def test_every_system_has_equal_steps_data_batch_and_trials(config):
     assert {run.model_config().speech_encoder for run in runs} == {"logmel"}
 
 
+@pytest.mark.slow
 def test_the_comparison_writes_table_and_differences_and_goes_on_where_it_stopped(config):
     lines = []
     result = compare_models(config, lines.append)

@@ -70,6 +70,7 @@ def dyad_of(corpus, name="clip2"):
     return load_dyad(dyads.Clip(name, corpus))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BASELINES)
 def test_every_baseline_goes_through_the_evaluator(corpus, name):
     ((_, predictor),) = open_predictors(name, corpus)
