@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = {
+PACKAGES = {
     "timar_model": ROOT / "timar_model" / "timar_model",
     "timar_training": ROOT / "training" / "timar_training",
     **{
@@ -19,7 +19,7 @@ ROOMS = {
         if (path / path.name).is_dir() and not path.is_symlink()
     },
 }
-OURS = set(ROOMS) | {"timar_msgs"}
+OURS = set(PACKAGES) | {"timar_msgs"}
 MAY_IMPORT = {
     "timar_common": set(),
     "timar_model": {"timar_common"},
@@ -48,10 +48,10 @@ ROS_PACKAGES = {
 
 
 def python_files() -> Iterator[tuple[str, Path]]:
-    for room, folder in ROOMS.items():
+    for package, folder in PACKAGES.items():
         for path in sorted(folder.parent.rglob("*.py")):
             if "build" not in path.parts and path.name != "setup.py":
-                yield room, path
+                yield package, path
 
 
 def imported_packages(path: Path) -> set[str]:
@@ -68,31 +68,31 @@ def is_ros(package: str) -> bool:
     return package in ROS_PACKAGES or package.endswith(("_msgs", "_srvs"))
 
 
-FILES = [pytest.param(room, path, id=str(path.relative_to(ROOT))) for room, path in python_files()]
+FILES = [pytest.param(package, path, id=str(path.relative_to(ROOT))) for package, path in python_files()]
 
 
-@pytest.mark.parametrize(("room", "path"), FILES)
-def test_only_nodes_and_launch_files_touch_ros(room: str, path: Path) -> None:
+@pytest.mark.parametrize(("package", "path"), FILES)
+def test_only_nodes_and_launch_files_touch_ros(package: str, path: Path) -> None:
     if path.name.endswith(("_node.py", ".launch.py")):
         return
-    touched = {package for package in imported_packages(path) if is_ros(package)}
+    touched = {name for name in imported_packages(path) if is_ros(name)}
     assert touched == set(), f"{path.name} is plain Python and imports {touched}; move that to a *_node.py"
 
 
-@pytest.mark.parametrize(("room", "path"), FILES)
-def test_a_room_imports_only_the_rooms_it_may(room: str, path: Path) -> None:
-    neighbours = (imported_packages(path) & OURS) - {room, "timar_msgs"}
-    assert neighbours <= MAY_IMPORT[room], f"{room} may not import {neighbours - MAY_IMPORT[room]}"
+@pytest.mark.parametrize(("package", "path"), FILES)
+def test_a_package_imports_only_what_it_may(package: str, path: Path) -> None:
+    neighbours = (imported_packages(path) & OURS) - {package, "timar_msgs"}
+    assert neighbours <= MAY_IMPORT[package], f"{package} may not import {neighbours - MAY_IMPORT[package]}"
 
 
-def test_every_room_has_its_rule() -> None:
-    assert set(ROOMS) == set(MAY_IMPORT)
+def test_every_package_has_its_rule() -> None:
+    assert set(PACKAGES) == set(MAY_IMPORT)
 
 
 def test_no_package_imports_itself_by_way_of_others() -> None:
-    arrows: dict[str, set[str]] = {room: set() for room in ROOMS}
-    for room, path in python_files():
-        arrows[room] |= imported_packages(path) & set(ROOMS) - {room}
+    arrows: dict[str, set[str]] = {package: set() for package in PACKAGES}
+    for package, path in python_files():
+        arrows[package] |= imported_packages(path) & set(PACKAGES) - {package}
     try:
         tuple(graphlib.TopologicalSorter(arrows).static_order())
     except graphlib.CycleError as error:
@@ -102,3 +102,12 @@ def test_no_package_imports_itself_by_way_of_others() -> None:
 def test_nothing_in_the_product_imports_tests() -> None:
     offenders = [str(path) for _, path in python_files() if "tests" in imported_packages(path)]
     assert offenders == []
+
+
+def test_a_public_class_name_stands_for_one_thing() -> None:
+    places: dict[str, list[str]] = {}
+    for _, path in python_files():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert {name: paths for name, paths in places.items() if len(paths) > 1} == {}
