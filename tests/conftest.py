@@ -50,6 +50,9 @@ def pytest_report_header() -> list[str]:
 def pytest_configure() -> None:
     # A shell hands SIGINT down as ignored to what it starts with `&`; tests interrupt their programs by it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        # Under nohup the run itself outlives its terminal, but what it starts must not inherit that.
+        signal.signal(signal.SIGHUP, lambda *_: None)
     if unknown := REQUIRED - set(COMPONENTS):
         raise pytest.UsageError(f"TIMAR_REQUIRE names {sorted(unknown)}; it knows {', '.join(COMPONENTS)}")
     reason = missing("ros")

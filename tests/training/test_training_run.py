@@ -140,7 +140,7 @@ def test_the_average_that_is_kept_is_not_the_last_weights(corpus, tmp_path):
     run = open_run(config_for(corpus, tmp_path / "run", steps=3, learning_rate=1e-2))
     run.run()
     average, last = run.averaged_weights(), run.weights()
-    kept = load_model(tmp_path / "run" / "model")._folder.weights()
+    kept = load_model(tmp_path / "run" / "model").weights()
     assert any((average[name] != last[name]).any() for name in last)
     for name, value in average.items():
         np.testing.assert_array_equal(kept[name], value.numpy(), err_msg=name)
@@ -302,9 +302,9 @@ def test_a_distilled_head_comes_near_its_teachers_motion_in_one_step_and_leaves_
     assert run.resume()
     assert run.run() < 0.9 * at_first
     pupil, teacher = (load_model(tmp_path / name / "model") for name in ("pupil", "teacher"))
-    for name, value in teacher._folder.weights().items():
+    for name, value in teacher.weights().items():
         if not name.startswith("head."):
-            np.testing.assert_array_equal(pupil._folder.weights()[name], value)
+            np.testing.assert_array_equal(pupil.weights()[name], value)
     clip = dyads.read_split(corpus, "test")[0]
     voices = [dyads.read_voice(clip.voice_path(speaker))[: 640 * 100] for speaker in (1, 2)]
     wanted = run_session(teacher.session(seed=0, steps=10, temperature=0.5), *voices)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from timar_model.architecture.config import ModelConfig, ObjectiveConfig
-from timar_model.architecture.inputs import ConversationInputs, speech_features
+from timar_model.architecture.inputs import TurnInputs, speech_features
 from timar_model.architecture.model import TimarModel
 from timar_model.architecture.sequences import lead_frames
 from timar_model.model_folder import save_model
@@ -62,9 +62,9 @@ def test_training_feeds_a_turn_exactly_what_the_live_session_feeds_it(corpus, tm
 
         def remember(record=record, **streams):
             record.append({name: np.asarray(value) for name, value in streams.items()})
-            return ConversationInputs(**streams)
+            return TurnInputs(**streams)
 
-        monkeypatch.setattr(f"{module}.ConversationInputs", remember)
+        monkeypatch.setattr(f"{module}.TurnInputs", remember)
 
     user, agent = (dyads.read_voice(clip.voice_path(speaker)) for speaker in (1, 2))
     run_session(
