@@ -16,6 +16,7 @@ from timar_common.component import Component
 from timar_common.diagnostics import Level, Report
 from timar_common.hosting import ComponentHost
 from timar_common.jobs import RealTime
+from timar_common.messages import prepare
 from timar_common.topics import TOPICS
 
 _THROTTLE_S = 5.0
@@ -53,6 +54,7 @@ class ComponentNode(BaseNode):
     def build(self) -> None:
         """Make the component, its topics, timer and services."""
         self.component = self.make_component()
+        prepare(TOPICS[topic].type_name for topic in (*self.component.inputs, *self.component.outputs))
         self.host = ComponentHost(self.component, _NodeClock(self), self._publish, self._log, self.work_clock)
         self.publishers_by_topic = {
             topic: self.create_topic_publisher(topic) for topic in self.component.outputs

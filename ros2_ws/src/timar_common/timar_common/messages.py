@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,26 @@ def new(type_name: str, types: Typestore | None = None, /, **fields: Any) -> Mes
     return store.types[name](
         **{key: convert(fields[key]) if key in fields else empty() for key, (empty, convert) in plan.items()}
     )
+
+
+def prepare(type_names: Iterable[str]) -> None:
+    """Make classes and (de)serializers of message types before they are needed; it takes tenths of a second.
+
+    Args:
+        type_names: Full names.
+    """
+    for name in type_names:
+        decode(encode(_sample(name), int), name, int)
+
+
+def _sample(type_name: str) -> Message:
+    """Return a message with one element in every sequence of messages, so that their classes are made too."""
+    nested = {
+        field: [_sample(kind[1][0][1])]
+        for field, kind in standard_types().fielddefs[type_name][1]
+        if int(kind[0]) == SEQUENCE and int(kind[1][0][0]) == NAME
+    }
+    return new(type_name, **nested)
 
 
 def constants(type_name: str) -> dict[str, Any]:
