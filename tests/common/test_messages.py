@@ -30,7 +30,7 @@ def test_fields_that_are_not_given_are_empty_and_sequences_get_the_fields_type()
     message = motion()
     assert (message.conversation_id, message.is_preview, message.expression.size) == ("", False, 0)
     assert message.jaw.dtype == np.float32
-    with pytest.raises(TypeError, match="no field wrist"):
+    with pytest.raises(TypeError, match="no field 'wrist'"):
         motion(wrist=1)
 
 
