@@ -121,7 +121,7 @@ def prepare(type_names: Iterable[str]) -> None:
 def _sample(type_name: str) -> Message:
     """Return a message with one element in every sequence of messages, so that their classes are made too."""
     nested = {
-        field: [_sample(kind[1][0][1])]
+        field: [_sample(str(kind[1][0][1]))]
         for field, kind in standard_types().fielddefs[type_name][1]
         if int(kind[0]) == SEQUENCE and int(kind[1][0][0]) == NAME
     }
