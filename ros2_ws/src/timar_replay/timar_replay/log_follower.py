@@ -98,7 +98,7 @@ class LogFollower(Component):
         self._inputs = ConversationInputs(config)
         self._runner = TurnRunner(runtime.session, runtime.identity)
         self._time = VirtualTime(iter(lambda: 0, 1))
-        self._pending = {topic: _InputReader(topic) for topic in INPUTS}
+        self._pending = {topic: _InputReader() for topic in INPUTS}
         self._decisions: collections.deque[tuple[int, Message]] = collections.deque()
         self._recorded: dict[Key, Message] = {}
         self._previews: dict[Key, Message] = {}
@@ -282,8 +282,7 @@ class LogFollower(Component):
 class _InputReader:
     """Messages of one input in the order of the bag, taken up to where a cursor points."""
 
-    def __init__(self, topic: str) -> None:
-        self.topic = topic
+    def __init__(self) -> None:
         self.messages: collections.deque[tuple[int, Message]] = collections.deque()
         """Not yet taken, with the times they came [ns]."""
         self._seen = 0
