@@ -1,0 +1,1 @@
+"""Communicative head gestures: what they are, how they look, and when people make them."""
