@@ -107,7 +107,9 @@ class HeadlessBrowser:
             RuntimeError: It did not load in time.
         """
         self._call("Page.navigate", url=url)
-        self.wait_for(f"location.href.startsWith({json.dumps(url)}) && document.readyState === 'complete'")
+        # A token in the address becomes a cookie, and the address loses it.
+        place = json.dumps(url.partition("?")[0])
+        self.wait_for(f"location.href.startsWith({place}) && document.readyState === 'complete'")
 
     def evaluate(self, expression: str) -> Any:
         """Return the value of a JavaScript expression in the page.

@@ -88,7 +88,8 @@ def test_nothing_is_sent_while_nobody_looks(page: HeadPage) -> None:
 def test_the_page_is_served_on_this_machine_alone_and_gone_after_close(page: HeadPage) -> None:
     url = page.open()
     assert url.startswith("http://127.0.0.1:")
-    with urllib.request.urlopen(url, timeout=60) as answer:
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    with browser.open(url, timeout=60) as answer:
         assert answer.status == 200
     page.close()
     page.close()

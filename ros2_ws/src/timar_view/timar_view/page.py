@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import http
+import http.client
 import io
 
 import viser
@@ -10,6 +12,7 @@ from timar_common.clock import NS_PER_S
 from timar_description.urdf import RobotModel
 
 from timar_view.config import ViewConfig
+from timar_view.page_access import PageAccess
 from timar_view.panel import Panel
 from timar_view.scene import RobotScene, set_up_scene
 from timar_view.view_state import ViewState
@@ -26,29 +29,57 @@ class HeadPage:
     def __init__(self, config: ViewConfig, robot: RobotModel) -> None:
         self.config = config
         self.draws = 0
+        self.access = PageAccess(config.host)
         self._robot = robot
         self._server: viser.ViserServer | None = None
         self._panel_due_ns = 0
 
     def open(self) -> str:
-        """Start to listen and return the page's address.
+        """Start to listen and return the page's address, with the token that lets a browser in.
 
         Raises:
             OSError: The host is not an address of this machine, or no port is free.
+            RuntimeError: The page is open already, or the server would let anybody in.
         """
         if self._server is not None:
             raise RuntimeError("the page is open already; close() it first")
         # The server prints its address in a box of its own; the node logs it instead.
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), self.access.guarding():
             server = viser.ViserServer(self.config.host, self.config.port, label="TIMAR head", verbose=False)
-        self._server = server
+        self._server, self._port = server, server.get_port()
+        self._require_guard()
         server.gui.configure_theme(show_logo=False, show_share_button=False, control_width="large")
         server.gui.main_panel.dock_right()
         set_up_scene(server)
         self._scene = RobotScene(server, self._robot)
         self._panel = Panel(server, self._robot.actuated)
-        shown_host = "127.0.0.1" if self.config.host == "0.0.0.0" else self.config.host
-        return f"http://{shown_host}:{server.get_port()}"
+        return self._address(self.access.move_token)
+
+    @property
+    def look_address(self) -> str:
+        """The address of the open page for those who may look and not move joints."""
+        return self._address(self.access.look_token)
+
+    def _address(self, token: str) -> str:
+        return f"http://{self._shown_host}:{self._port}/?token={token}"
+
+    @property
+    def _shown_host(self) -> str:
+        return "127.0.0.1" if self.config.host == "0.0.0.0" else self.config.host
+
+    def _require_guard(self) -> None:
+        """Ask the server for the page as a stranger would, and close it unless it refuses."""
+        connection = http.client.HTTPConnection(self._shown_host, self._port, timeout=10.0)
+        with contextlib.closing(connection):
+            connection.request("GET", "/")
+            status = connection.getresponse().status
+        if status != http.HTTPStatus.FORBIDDEN:
+            self.close()
+            raise RuntimeError(
+                f"the view's server answered a request without a token (status {status}) and was closed; "
+                f"install the version of viser that uv.lock names, not {viser.__version__}"
+            )
+        self.access.refused = 0
 
     def close(self) -> None:
         """Stop listening; safe more than once."""

@@ -31,6 +31,7 @@ class ViewNode(ComponentNode):
         super().start()
         url = self._page.open()
         self.get_logger().info(f"the head is shown at {url}")
+        self.get_logger().info(f"to look without moving joints: {self._page.look_address}")
         has_screen = sys.platform == "darwin" or bool(
             os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
         )
@@ -52,7 +53,11 @@ class ViewNode(ComponentNode):
     def report(self) -> Report:
         """Report who looks on as well."""
         report = super().report()
-        report.values |= {"viewers": self._page.viewers, "draws": self._page.draws}
+        report.values |= {
+            "viewers": self._page.viewers,
+            "draws": self._page.draws,
+            "refused_requests": self._page.access.refused,
+        }
         return report
 
     def _draw(self) -> None:

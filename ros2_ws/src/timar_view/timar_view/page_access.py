@@ -1,0 +1,193 @@
+"""Who may see the page and who may move joints on it: checks Host, Origin and token of every request.
+
+Any page that is open in a browser can send requests to 127.0.0.1, and so can any program of this machine. So
+a request must carry a token made at this start. It stands in the address that the log prints, and becomes a
+cookie with the first request. There are two: one to look, and one to move joints as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hmac
+import http
+import ipaddress
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterator
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+import websockets.asyncio.server
+from timar_common.clock import NS_PER_S
+from websockets.asyncio.server import ServerConnection
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+MESSAGES_OF_LOOKING = ("ViewerCameraMessage",)
+"""What a browser that may only look can send: where its camera is."""
+MAX_MESSAGE_BYTES = 64 * 1024
+"""A browser sends camera poses and slider values; 1 kB is much."""
+MAX_MESSAGES_PER_S = 500
+"""A camera that is dragged sends one message a frame; so does each slider."""
+
+HttpAnswer = Callable[[ServerConnection, Request], Response | None]
+
+
+class PageAccess:
+    """Decides about every request to the page's port.
+
+    Args:
+        host: The address that the server listens on.
+
+    Attributes:
+        look_token: Lets a browser look.
+        move_token: Lets a browser look and move joints.
+        refused: How many requests were refused.
+    """
+
+    def __init__(self, host: str) -> None:
+        self.look_token = secrets.token_urlsafe(16)
+        self.move_token = secrets.token_urlsafe(16)
+        self.refused = 0
+        self._host = host
+        self._cookie = f"timar_view_{secrets.token_hex(4)}"
+
+    def refusal(self, headers: Headers) -> str:
+        """Return why a request with these headers is refused, whatever its token; empty when it is not.
+
+        A foreign Host is how a web page reaches this machine under a name of its own (DNS rebinding).
+        """
+        host = headers.get("Host", "")
+        if not self._is_own_name(_name_of(host)):
+            return f"the page is not served under the name {host[:80]!r}"
+        origin = headers.get("Origin")
+        if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
+            return f"a page of {origin[:80]!r} may not reach the head"
+        return ""
+
+    def role(self, headers: Headers) -> str:
+        """Return what the cookie of a request allows: "move", "look" or nothing."""
+        try:
+            cookie = SimpleCookie(headers.get("Cookie", "")).get(self._cookie)
+        except CookieError:
+            return ""
+        return self._role_of(cookie.value if cookie is not None else "")
+
+    def wrap(self, answer: HttpAnswer) -> HttpAnswer:
+        """Return a server's function for requests that asks here first."""
+
+        def checked(connection: ServerConnection, request: Request) -> Response | None:
+            response = self._refuse_or_redirect(request)
+            if response is not None:
+                return response
+            response = answer(connection, request)
+            return None if response is None else _without_frames(response)
+
+        return checked
+
+    @contextlib.contextmanager
+    def guarding(self) -> Iterator[None]:
+        """Let the servers that are started within go through this check.
+
+        viser has no place for one (as of 1.1). `HeadPage.open` asks afterwards whether the check is in place.
+        """
+        module: Any = websockets.asyncio.server
+        serve = module.serve
+
+        def guarded(handler: Any, host: str, port: int, **options: Any) -> Any:
+            options |= {
+                "process_request": self.wrap(options["process_request"]),
+                "create_connection": functools.partial(CheckedConnection, access=self),
+                "max_size": MAX_MESSAGE_BYTES,
+            }
+            return serve(handler, host, port, **options)
+
+        module.serve = guarded
+        try:
+            yield
+        finally:
+            module.serve = serve
+
+    def _refuse_or_redirect(self, request: Request) -> Response | None:
+        reason = self.refusal(request.headers)
+        token = parse_qs(urlsplit(request.path).query).get("token", [""])[0]
+        if not reason and self._role_of(token):
+            cookie = f"{self._cookie}={token}; HttpOnly; SameSite=Strict; Path=/"
+            headers = Headers({"Location": "/", "Set-Cookie": cookie, "Content-Length": "0"})
+            return _without_frames(Response(http.HTTPStatus.SEE_OTHER, "See Other", headers))
+        if not reason and not self.role(request.headers):
+            reason = "the address lacks the token of this start; open the address that the view's log prints"
+        if not reason:
+            return None
+        self.refused += 1
+        body = f"{reason}\n".encode()
+        headers = Headers({"Content-Type": "text/plain; charset=utf-8", "Content-Length": str(len(body))})
+        return _without_frames(Response(http.HTTPStatus.FORBIDDEN, "Forbidden", headers, body))
+
+    def _role_of(self, token: str) -> str:
+        roles = {"move": self.move_token, "look": self.look_token}
+        matches = [role for role, own in roles.items() if hmac.compare_digest(token.encode(), own.encode())]
+        return matches[0] if matches else ""
+
+    def _is_own_name(self, name: str) -> bool:
+        if name in LOOPBACK_NAMES or name == self._host:
+            return True
+        if self._host in LOOPBACK_NAMES:
+            return False
+        # Opened on purpose: by an address, which no foreign page can claim to be, or by the machine's name.
+        with contextlib.suppress(ValueError):
+            return bool(ipaddress.ip_address(name))
+        own = socket.gethostname()
+        return name.lower() in (own.lower(), f"{own}.local".lower())
+
+
+class CheckedConnection(ServerConnection):
+    """A browser's connection: drops what its cookie does not allow, and ends when it sends too much."""
+
+    def __init__(self, *arguments: Any, access: PageAccess, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._access = access
+        self._budget = float(MAX_MESSAGES_PER_S)
+        self._filled_ns = time.monotonic_ns()
+
+    async def recv(self, decode: bool | None = None) -> Any:
+        """Return the next message that may count."""
+        while True:
+            data = await super().recv(decode)
+            now_ns = time.monotonic_ns()
+            self._budget += MAX_MESSAGES_PER_S * (now_ns - self._filled_ns) / NS_PER_S
+            self._budget = min(self._budget, MAX_MESSAGES_PER_S) - 1.0
+            self._filled_ns = now_ns
+            if self._budget < 0.0:
+                self._access.refused += 1
+                self.transport.abort()  # To close politely, what is queued would have to be read.
+            elif self._may_count(data):
+                return data
+            else:
+                self._access.refused += 1
+
+    def _may_count(self, data: Any) -> bool:
+        try:
+            kind = msgspec.msgpack.decode(data)["type"]
+        except (msgspec.DecodeError, TypeError, KeyError, ValueError):
+            return False
+        assert self.request is not None  # There was a handshake.
+        return self._access.role(self.request.headers) == "move" or kind in MESSAGES_OF_LOOKING
+
+
+def _name_of(host: str) -> str:
+    """Return the name of a Host header without its port."""
+    return urlsplit(f"//{host}").hostname or ""
+
+
+def _without_frames(response: Response) -> Response:
+    """Forbid other pages to show this one in a frame, and browsers to keep or tell where it is."""
+    response.headers["X-Frame-Options"] = "DENY"
+    response.headers["Content-Security-Policy"] = "frame-ancestors 'none'"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    return response
