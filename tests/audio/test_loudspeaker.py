@@ -17,9 +17,9 @@ CAPACITY = 2880
 
 
 class Voice:
-    """Hands out sound made from its place, and follows a microphone's clock."""
+    """Hands out sound made from its place, without a pause, and follows a microphone's clock."""
 
-    def __init__(self, sound=lambda places: np.zeros(places.size, np.int16)) -> None:
+    def __init__(self, sound=lambda places: np.ones(places.size, np.int16)) -> None:
         self.clock = SampleClock()
         self.place = 0
         self.passed_over = 0
@@ -100,9 +100,6 @@ def test_an_hour_at_200_ppm_stays_within_2_ms(user_ppm, speaker_ppm):
 
 
 def test_clicks_leave_the_loudspeaker_at_their_sample_through_the_real_resampler():
-    def clicks(places: np.ndarray) -> np.ndarray:
-        return np.where(places % 8000 == 4000, 20_000, 0).astype(np.int16)
-
     voice = Voice(clicks)
     drive = SpeakerDrive(RATE_HZ)
     room = Room(drive, voice, 150, -250)
@@ -155,6 +152,7 @@ class FakeOutput:
 
     def __init__(self, audio: FakePortAudio, samplerate: int, **_: object) -> None:
         self._audio, self._rate_hz = audio, samplerate
+        audio.output = self
         self._started_ns = audio.now_ns
         self._written = self._lost = 0
         self._has_run_dry = False
@@ -186,8 +184,34 @@ class FakeOutput:
         self._audio.is_closed = True
 
 
+class SoundServer(FakeOutput):
+    """Buffers as much again as it reports, and begins to play some time after both buffers are full."""
+
+    begins_after_ns = 0
+    _begins_ns: int | None = None
+
+    @property
+    def write_available(self) -> int:
+        played = 0
+        if self._begins_ns is not None:
+            played = max(0, (self._audio.now_ns - self._begins_ns) * self._rate_hz // 1_000_000_000)
+        return min(CAPACITY, 2 * CAPACITY - (self._written - played))
+
+    def write(self, data: bytes) -> bool:
+        self._written += len(data) // 2
+        if self._begins_ns is None and self._written >= 2 * CAPACITY:
+            self._begins_ns = self._audio.now_ns + self.begins_after_ns
+        self._audio.heard.append(np.frombuffer(data, np.int16))
+        return False
+
+    def heard_ns(self, frame: int) -> int:
+        return self._begins_ns + frame * 1_000_000_000 // self._rate_hz
+
+
 class FakePortAudio:
     PortAudioError = PortAudioError
+    make_output: type[FakeOutput] = FakeOutput
+    output: FakeOutput
 
     def __init__(self) -> None:
         self.now_ns = START_NS
@@ -200,7 +224,7 @@ class FakePortAudio:
         return [info] if kind is None else info
 
     def RawOutputStream(self, **options: object) -> FakeOutput:  # noqa: N802
-        return FakeOutput(self, **options)
+        return self.make_output(self, **options)
 
     def sleep(self, seconds: float) -> None:
         self.now_ns += round(seconds * 1e9)
@@ -223,6 +247,62 @@ def play(audio: FakePortAudio, voice: Voice, horn: Loudspeaker, seconds: float) 
         voice.clock.observe((audio.now_ns - START_NS) * 16_000 // 1_000_000_000, audio.now_ns)
         horn.write()
         audio.now_ns += 1_000_000
+
+
+def clicks(places: np.ndarray) -> np.ndarray:
+    return np.where(places % 8000 == 4000, 20_000, 0).astype(np.int16)
+
+
+@pytest.mark.parametrize("begins_after_ms", [0, 50, 200, 300, 450, 1300])
+def test_a_sound_server_that_begins_late_leaves_the_voice_where_it_stands_from_its_first_sound_on(
+    begins_after_ms,
+):
+    """What it took before it began was believed for its clock: the voice moved by 15 ms within six seconds."""
+    audio, voice = FakePortAudio(), Voice(clicks)
+    audio.make_output = SoundServer
+    horn = speaker(audio, voice)
+    horn.open()
+    audio.output.begins_after_ns = begins_after_ms * 1_000_000
+    play(audio, voice, horn, 8.0)
+    sound = np.concatenate(audio.heard) / 32_768
+    clicks_ms = [
+        (audio.output.heard_ns(start + int(np.abs(part).argmax())) - START_NS) / 1e6
+        for start, part in parts_with_a_click(sound)
+    ]
+    late_ms = np.array(clicks_ms) % 500 - 250
+    assert len(late_ms) >= 12
+    # The buffer that is not reported is a constant delay.
+    np.testing.assert_allclose(late_ms, CAPACITY / 48, atol=0.3)
+    assert horn.report().values["speaker_jumps"] == 0
+
+
+@pytest.mark.parametrize(("off_by_ms", "speech_begins_in_ms"), [(10, 2000), (-10, 2000), (10, 3), (-10, 3)])
+def test_an_error_is_mended_at_once_in_silence_and_no_sample_of_speech_is_left_out(
+    off_by_ms, speech_begins_in_ms
+):
+    begins, given = 1 << 60, []
+    voice = Voice(lambda places: np.where((places >= begins) & (places < begins + 8000), 9, 0).astype(np.int16))
+
+    class Spy(PlaceResampler):
+        def push(self, samples: np.ndarray, ratio: float) -> np.ndarray:
+            given.append(samples)
+            return super().push(samples, ratio)
+
+    drive = SpeakerDrive(RATE_HZ, make_resampler=lambda _: Spy(voice))
+    room = Room(drive, voice, 0, 0)
+    room.run(2.0)
+    begins = voice.place + speech_begins_in_ms * 16
+    drive.forget()
+    drive.observe(
+        drive.written_frames - CAPACITY, START_NS + round(room.seconds * 1e9) + off_by_ms * 1_000_000
+    )
+    drive.render(0, voice)
+    drive.render(0, voice)
+    is_cut_into = off_by_ms > speech_begins_in_ms
+    assert (abs(drive.error_ms) < 0.1) != is_cut_into
+    room.run(3.0)
+    assert drive.jumps == 1
+    assert np.count_nonzero(np.concatenate(given)) == 8000
 
 
 def test_an_underrun_is_counted_said_and_the_voice_is_on_time_again():

@@ -126,8 +126,7 @@ def test_the_voice_comes_out_of_the_loudspeaker_at_its_place_on_the_microphones_
     options = {"playback__sink": "speaker", "playback__device": "pulse", "playback__speaker_rate_hz": 16_000}
     options |= {f"capture__{key}": value for key, value in MICROPHONE.items()}
     with running("capture", "playback", **options):
-        # The ratio of the two clocks takes seconds to estimate; until then the voice drifts by milliseconds.
-        probe.spin_until(lambda: len(probe.heard["agent/audio"]) >= 400)
+        probe.spin_until(lambda: len(probe.heard["agent/audio"]) >= 100)
         probe.spin_until(lambda: probe.speech.get_subscription_count() == 1)
         for number in range(8):
             jumps = jumps_told(probe)

@@ -2,7 +2,8 @@
 
 The device's counter is tracked against machine time, and so is the microphone's; from both follows which
 sample of the conversation is to leave the loudspeaker at which of the device's frames. Sound is resampled by
-that ratio, corrected slowly and inaudibly; only a great error (a start, an underrun) is mended by a jump.
+that ratio, corrected slowly and inaudibly; only a great error (a start, an underrun) is mended by a jump, and
+any error at once while nothing is said.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from timar_audio.playback import Playback
 from timar_audio.playback_config import PlaybackConfig
 
 _POLL_S = 0.004
+_RESAMPLER_MEMORY = SAMPLE_RATE_HZ // 10
+"""After so much silence the resampler holds nothing else [samples]."""
 _PATIENCE_NS = 3 * NS_PER_S
 """A sound server may take up to two seconds to begin [ns]."""
 
@@ -88,6 +91,7 @@ class SpeakerDrive:
         self._clock = SampleClock()
         self._resampler: VariableResampler | None = None
         self._ready: npt.NDArray[np.float32] = np.zeros(0, np.float32)
+        self._silent_samples = 0
         self._position = 0.0
         self._written = 0
 
@@ -120,6 +124,8 @@ class SpeakerDrive:
         if resampler is None or abs(error) > self.config.jump_ms * SAMPLES_PER_MS:
             resampler = self._jump(voice, voice.clock.sample_at(heard_ns))
             error = 0.0
+        elif self._silent_samples >= _RESAMPLER_MEMORY:
+            error -= self._shift_silence(round(error), resampler, voice)
         self.error_ms = 1000 * error / SAMPLE_RATE_HZ
         return self._resampled(frames, self._ratio(error, voice.clock), resampler, voice)
 
@@ -134,6 +140,18 @@ class SpeakerDrive:
             self._ready = np.zeros(round((first - wanted) / self._nominal), np.float32)
             self._position = wanted
         return self._resampler
+
+    def _shift_silence(self, samples: int, resampler: VariableResampler, voice: Playback) -> int:
+        """Leave out or add silence, which nobody hears; return by how much the position moved [samples]."""
+        if samples > 0:
+            _, sound = voice.give(samples)
+            if sound.any():  # speech begins here: no sample of it is left out
+                self._push(sound, self._nominal, resampler)
+                return 0
+        else:
+            self._ready = np.concatenate([self._ready, np.zeros(round(-samples / self._nominal), np.float32)])
+        self._position += samples
+        return samples
 
     def _ratio(self, error: float, user_clock: SampleClock) -> float:
         """Return conversation samples per device frame."""
@@ -152,12 +170,15 @@ class SpeakerDrive:
     ) -> npt.NDArray[np.float32]:
         while self._ready.size < frames:
             missing = math.ceil((frames - self._ready.size) * ratio) + 1
-            _, sound = voice.give(missing)
-            self._ready = np.concatenate([self._ready, resampler.push(sound, ratio)])
+            self._push(voice.give(missing)[1], ratio, resampler)
         out, self._ready = self._ready[:frames], self._ready[frames:]
         self._position += frames * ratio
         self._written += frames
         return out
+
+    def _push(self, sound: npt.NDArray[np.int16], ratio: float, resampler: VariableResampler) -> None:
+        self._silent_samples = 0 if sound.any() else self._silent_samples + sound.size
+        self._ready = np.concatenate([self._ready, resampler.push(sound, ratio)])
 
 
 def _clamped(value: float, limit: float) -> float:
@@ -195,6 +216,7 @@ class Loudspeaker:
         self._drive: SpeakerDrive | None = None
         self._capacity = 0
         self._behind_frames = 0.0
+        self._was_full = False
         self._moved_ns = 0
 
     def open(self) -> str:
@@ -209,6 +231,7 @@ class Loudspeaker:
             self._capacity = int(self._device.stream.write_available)
             latency_s = float(self._device.stream.latency)
         self._drive = SpeakerDrive(rate_hz)
+        self._was_full = False
         self._moved_ns = self._clock()
         self._behind_frames = max(0.0, latency_s * rate_hz - self._capacity)
         return f"{self._device.name}: {rate_hz} Hz, {1000 * latency_s:.0f} ms until it is heard"
@@ -229,6 +252,7 @@ class Loudspeaker:
                 sound = float_to_int16(drive.render(room, self._voice))
             if stream.write(sound.tobytes()):
                 self.underruns += 1
+                self._was_full = False
                 drive.forget()
 
     def report(self) -> Report:
@@ -249,7 +273,11 @@ class Loudspeaker:
         self._device.close()
 
     def _wait_for_room(self, stream: Any, drive: SpeakerDrive) -> int:
-        """Return how many frames the device takes, 0 when it took none within a tenth of a second."""
+        """Return how many frames the device takes, 0 when it took none within a tenth of a second.
+
+        Its counter tells the time only once it was full and makes room again. What it takes before fills
+        buffers that it does not report, and a sound server begins to play as much as two seconds later.
+        """
         deadline_ns = self._clock() + NS_PER_S // 10
         least = max(1, self._capacity // 6)
         while True:
@@ -257,9 +285,11 @@ class Loudspeaker:
             now_ns = self._clock()
             if room >= least:
                 self._moved_ns = now_ns
-                held = self._capacity - room
-                drive.observe(drive.written_frames - held - self._behind_frames, now_ns)
+                if self._was_full:
+                    held = self._capacity - room
+                    drive.observe(drive.written_frames - held - self._behind_frames, now_ns)
                 return room
+            self._was_full = True
             if now_ns - self._moved_ns > _PATIENCE_NS:
                 raise OSError(f"{self._device.name} has vanished: it took nothing for 3 s")
             if now_ns > deadline_ns:
