@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_arkit_map import expression_of, made_bs2exp, save_bs2exp
+from timar_common.arkit import ORDERS
 from timar_perception.expressions import read_expression_map
 from timar_retargeting.expressions import yaml_of
 from timar_retargeting.signals import ExpressionChannel
@@ -25,6 +27,20 @@ def test_what_fit_expressions_writes_is_read_backwards(tmp_path: Path):
     assert coefficients.shape == (50,)
     for name, channel in channels.items():
         assert coefficients @ channel.weights + channel.offset == pytest.approx(wanted[name], abs=0.02)
+
+
+def test_the_users_matrix_gives_the_expression_of_a_smile_that_the_camera_saw(tmp_path: Path):
+    expressions = read_expression_map(save_bs2exp(tmp_path))
+    seen = dict.fromkeys(ORDERS["mediapipe"], 0.0) | {"mouthSmileLeft": 0.7, "jawOpen": 0.3}
+    wanted = expression_of(made_bs2exp(), mouthSmileLeft=0.7, jawOpen=0.3)
+    np.testing.assert_allclose(expressions.coefficients(seen), wanted, atol=1e-12)
+    assert "rank 50" in expressions.summary
+    # A robot's YAML that names the matrix will do as well.
+    path = tmp_path / "robot.yaml"
+    path.write_text("robot: mine\nexpression_map: {file: made_bs2exp.npy}\nexpressions: {}\n")
+    np.testing.assert_allclose(read_expression_map(path).coefficients(seen), wanted, atol=1e-12)
+    del seen["mouthSmileLeft"]
+    assert expressions.coefficients(seen) is None
 
 
 def test_a_channel_that_was_not_seen_leaves_expression_unseen(tmp_path: Path):

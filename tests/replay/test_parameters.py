@@ -162,6 +162,7 @@ ELSEWHERE: dict[tuple[str, str], str] = {
     ("inference", "engine"): "engines agree to rounding by promise: tests/timar_model/test_engines.py",
     ("inference", "lag_zero"): "of models trained without a user lag: tests/inference/test_lag_zero.py",
     ("inference", "threads"): "changes speed only",
+    ("retargeting", "expression_map"): "a file of the user's: tests/retargeting/test_face.py",
     ("inference", "warmup_turns"): "changes the speed of the first turn only",
     ("inference", "history"): "this small model sees past frames, which only masked history allows",
     ("driver", "robot"): "device: which joints there are",

@@ -132,3 +132,35 @@ def test_the_joints_tab_shows_every_joint_and_what_it_has(
         assert joint.name in text
     assert "+0.70" in text
     browser.click("Conversation")
+
+
+def part(browser: HeadlessBrowser, name: str, attribute: str) -> str:
+    return str(browser.evaluate(f"document.getElementById('face-{name}').getAttribute('{attribute}')"))
+
+
+def test_the_face_tab_says_that_there_is_no_map_and_then_draws_a_face_that_smiles_and_blinks(
+    view: ViewComponent, browser: HeadlessBrowser
+) -> None:
+    browser.click("Face")
+    browser.wait_for("document.body.innerText.includes('Expression is not shown: no map from FLAME')")
+    kind = "sensor_msgs/msg/JointState"
+    view.handle("face", new(kind, name=["mouthSmileLeft", "eyeBlinkRight"], position=[0.0, 0.0]), 0)
+    browser.wait_for("!!document.getElementById('face')")
+    assert not browser.evaluate("document.body.innerText.includes('Expression is not shown')")
+    lips, lid = part(browser, "mouth", "d"), part(browser, "lid-right", "height")
+    before = pixels(browser.screenshot())
+    view.handle("face", new(kind, name=["mouthSmileLeft", "eyeBlinkRight"], position=[1.0, 1.0]), 0)
+    browser.wait_for(f"document.getElementById('face-mouth').getAttribute('d') !== {lips!r}")
+    assert float(part(browser, "lid-right", "height")) > float(lid) + 25
+    box = browser.evaluate(
+        "(() => { const b = document.getElementById('face').getBoundingClientRect();"
+        " return [b.x, b.y, b.right, b.bottom].map(Math.round); })()"
+    )
+    area = (slice(box[1], box[3]), slice(box[0], box[2]))
+    after = wait_until(
+        browser, lambda image: bool(np.abs(image[area] - before[area]).mean() > 1.0), "a face that changed"
+    )
+    # The subject's right eye, at the left of the drawing, has closed: fewer pixels of the iris there.
+    half = (area[0], slice(box[0], (box[0] + box[2]) // 2))
+    assert teal(after[half]).sum() < 0.2 * teal(before[half]).sum()
+    browser.click("Conversation")

@@ -66,21 +66,27 @@ def _folders(environment: Mapping[str, str]) -> Iterator[Path]:
 
 
 def with_urdf(arguments: Mapping[str, ParameterValue]) -> dict[str, ParameterValue]:
-    """Fill in the argument `urdf` where it was left empty: what draws and moves a robot reads its URDF.
+    """Fill in `urdf` and `expression_map` where they were left empty and a robot YAML names them.
 
     Raises:
         UsageError: The robot is a YAML file that cannot be read or names no URDF.
     """
     robot = str(arguments["robot"])
-    if arguments["urdf"]:
-        return dict(arguments)
     if not robot.endswith(".yaml"):
-        return {**arguments, "urdf": robot}
+        return {**arguments, "urdf": arguments["urdf"] or robot}
+    path = Path(robot).absolute()
     with _refusing("robot file", Path(robot)):
-        named = read_yaml_map(Path(robot)).text("urdf", default="-")
-    if named == "-":
+        document = read_yaml_map(Path(robot))
+        named = document.text("urdf", default="-")
+        # Face tracking reads the robot's map too, so that the user's smile reaches the model.
+        expression_map = str(path) if document.has("expression_map") else ""
+    if named == "-" and not arguments["urdf"]:
         raise UsageError(f"the robot file {robot} names no URDF; expected a line 'urdf: FILE.urdf'")
-    return {**arguments, "urdf": str(Path(robot).absolute().parent / named)}
+    return {
+        **arguments,
+        "urdf": arguments["urdf"] or str(path.parent / named),
+        "expression_map": arguments["expression_map"] or expression_map,
+    }
 
 
 def parameter_files(graph: Plan, environment: Mapping[str, str] | None = None) -> list[Path]:

@@ -98,6 +98,11 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument("engine", "auto", "What computes the model, as `timar engines` lists; auto takes the best."),
     Argument("robot", "timar_head", "Name of a shipped robot, or the path of a robot YAML."),
     Argument("urdf", "", "The robot's URDF by name or path; empty: the one that its YAML names."),
+    Argument(
+        "expression_map",
+        "",
+        "Your matrix between FLAME's expression and ARKit's blendshapes; empty: the one that robot names.",
+    ),
     Argument("params", "", "A further parameters YAML, read after the shipped one."),
     Argument(
         "replay",
@@ -150,7 +155,7 @@ NODES: tuple[Node, ...] = (
         name="retargeting",
         package="timar_retargeting",
         process="motion",
-        parameters={"robot": "robot"},
+        parameters={"robot": "robot", "expression_map": "expression_map"},
     ),
     Node(
         name="motion_player",
@@ -165,6 +170,7 @@ NODES: tuple[Node, ...] = (
         package="timar_perception",
         process="perception",
         listens=("user/audio",),
+        parameters={"expression_map": "expression_map"},
         only_if="perception",
     ),
     Node(

@@ -35,6 +35,7 @@ _ALL = (
     Topic("joint_trajectory", "trajectory_msgs/msg/JointTrajectory", 10, doc="joint commands"),
     Topic("position_commands", "std_msgs/msg/Float64MultiArray", 10, doc="joint commands, one by one"),
     Topic("joint_states", "sensor_msgs/msg/JointState", 10, doc="where the joints are"),
+    Topic("face", "sensor_msgs/msg/JointState", 10, doc="what a screen shows, by ARKit's names"),
     Topic("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", 10, doc="health of every node"),
 )
 

@@ -40,8 +40,8 @@ class PerceptionConfig:
     model: str = option("", "MediaPipe's face_landmarker.task; empty: the one that came with the set-up.")
     expression_map: str = option(
         "",
-        "YAML of channels as `timar robot fit-expressions` writes it, named as MediaPipe's blendshapes; "
-        "empty: expression counts as unseen.",
+        "Your matrix between ARKit's blendshapes and FLAME (.npy, or a YAML that names one), or a YAML of "
+        "channels as `timar robot fit-expressions` writes it; empty: expression counts as unseen.",
     )
     follow: str = option(
         "nearest",

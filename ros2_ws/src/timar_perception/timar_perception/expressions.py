@@ -1,9 +1,9 @@
-"""FLAME expression coefficients from MediaPipe blendshapes, by a map that the user brings.
+"""FLAME expression coefficients from MediaPipe's blendshapes, by a map that the user brings.
 
-FLAME's coefficients mean nothing without its basis, which may not be shipped. Who has it (or paired data)
-fits channels to it: `timar robot fit-expressions` writes ``expressions: {channel: {index: weight, offset:
-b}}`` with channel = sum of weight x coefficient + b. Channels named as MediaPipe's blendshapes are inverted
-here, by regularised least squares.
+FLAME's coefficients mean nothing without its basis, which may not be shipped. A map is either the user's
+matrix between ARKit's blendshapes and FLAME (`timar_common.arkit`), or channels that `timar robot
+fit-expressions` wrote: ``expressions: {channel: {index: weight, offset: b}}`` with channel = sum of weight x
+coefficient + b, named as MediaPipe's blendshapes, and inverted here by regularised least squares.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from timar_common.arkit import ARKIT_NAMES, damped_inverse, names_arkit_map, read_arkit_map
 from timar_common.user_motion import EXPRESSION_LIMIT, PARTS
 from timar_common.yaml_map import read_yaml_map
 
 Array = npt.NDArray[np.float64]
 
 SIZE = PARTS["expression"].stop
-_REGULARISATION = 1e-2
-"""Regularisation, relative to the mean squared weight: few channels must not move 50 coefficients wildly."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +32,8 @@ class ExpressionMap:
     """(channels,)"""
     inverse: Array
     """(50, channels)"""
+    summary: str = ""
+    """What was read, for the log."""
 
     def coefficients(self, shapes: Mapping[str, float]) -> Array | None:
         """Return (50,) expression coefficients; None when a channel was not seen."""
@@ -43,12 +44,21 @@ class ExpressionMap:
 
 
 def read_expression_map(path: Path) -> ExpressionMap:
-    """Read a YAML with ``expressions``, a robot's for example.
+    """Read the user's matrix, or a YAML with ``expression_map`` or ``expressions``, a robot's for example.
 
     Raises:
-        ValueError: It has none, or one of them is wrong; the message names file, line and channel.
+        ValueError: There is none, or it is wrong; the message names file, line and channel.
         OSError: It cannot be read.
     """
+    if names_arkit_map(path):
+        arkit = read_arkit_map(path)
+        # A blendshape that moves nothing need not be seen; MediaPipe sees no tongue.
+        channels = [name for name, row in zip(ARKIT_NAMES, arkit.flame_from_arkit, strict=True) if row.any()]
+        channels = [name for name in channels if name != "tongueOut"]
+        rows = [ARKIT_NAMES.index(name) for name in channels]
+        return ExpressionMap(
+            tuple(channels), np.zeros(len(rows)), arkit.flame_from_arkit[rows].T, arkit.summary
+        )
     listed = read_yaml_map(path).child("expressions")
     names = listed.keys()
     if not names:
@@ -62,6 +72,4 @@ def read_expression_map(path: Path) -> ExpressionMap:
                 weights[row, int(index)] = number
             else:
                 raise listed.error(f"{name!r} weighs {index!r}, expected 0..{SIZE - 1} or offset", name)
-    strength = _REGULARISATION * float((weights**2).sum(1).mean())
-    gram = weights @ weights.T + max(strength, 1e-12) * np.eye(len(names))
-    return ExpressionMap(tuple(names), offsets, weights.T @ np.linalg.inv(gram))
+    return ExpressionMap(tuple(names), offsets, damped_inverse(weights))

@@ -95,6 +95,11 @@ class RetargetingConfig(PlanningConfig, IdleLayersConfig, NeutralConfig, OutputC
     """Which robot, how it follows motion, what it does by itself, in which form it commands."""
 
     robot: str = option("timar_head", "Name of a robot description, or path of its YAML.")
+    expression_map: str = option(
+        "",
+        "Your matrix between FLAME's expression and ARKit's blendshapes: an .npy, or a YAML that names one; "
+        "empty: the one that the robot's YAML names.",
+    )
     neutral_neck_rad: tuple[float, ...] = option(
         (), "Neck of a resting face, axis-angle in FLAME axes; empty: the robot description's.", unit="rad"
     )

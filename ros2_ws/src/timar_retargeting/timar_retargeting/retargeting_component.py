@@ -51,11 +51,11 @@ class RetargetingComponent(Component):
 
     def __init__(self, config: RetargetingConfig, robot: RobotDescription | None = None) -> None:
         self.config = config
-        self.robot = robot or load_robot(find_joint_map(config.robot))
+        self.robot = robot or load_robot(find_joint_map(config.robot), config.expression_map)
         self._has_driver = config.output != "joint_states"
         self._is_sampled = config.output != "trajectory"
         self._topic = OUTPUT_TOPICS[config.output]
-        self.outputs = (self._topic,)
+        self.outputs = (self._topic, "face")
         self._handlers: dict[str, Callable[[Message, int], JointPlan | None]] = {
             "agent/motion": self._on_motion,
             "turn_events": self._on_turn_event,
@@ -88,9 +88,19 @@ class RetargetingComponent(Component):
     def start(self, now_ns: int) -> Iterable[Output]:
         """Wait for joint states: the joints may have been moved since."""
         self._reset(now_ns)
+        notes = tuple(Log(Level.OK, note) for note in self._face_notes())
         if self._has_driver:
-            return ()
-        return self._publish(self.core.start(self.robot.offsets_rad, now_ns))
+            return notes
+        return (*notes, *self._publish(self.core.start(self.robot.offsets_rad, now_ns)))
+
+    def _face_notes(self) -> Iterable[str]:
+        """Say at the start what of a face this robot will not show."""
+        said = self.robot.face_report()
+        yield f"expression map: {said['expression_map']}"
+        if self.robot.arkit and said["signals_without_joint_or_screen"] != "none":
+            yield f"no joint or screen shows {said['signals_without_joint_or_screen']}"
+        if self.robot.arkit and said["signals_not_told"] != "none":
+            yield f"the map does not tell {said['signals_not_told']}: what they move stays at rest"
 
     def stop(self, now_ns: int) -> Iterable[Output]:
         """Bring the head to rest."""
@@ -107,6 +117,7 @@ class RetargetingComponent(Component):
         if self._ticks % self._ticks_per_planning == 0:
             if self.core.is_started:
                 outputs += self._publish(self.core.tick(now_ns))
+                outputs += self._face(now_ns)
             elif now_ns - self._active_since_ns > self.config.joint_states_timeout_s * 1e9:
                 outputs.append(Log(Level.WARN, "no joint states came; taking the head to stand at neutral"))
                 outputs += self._publish(self.core.start(self.robot.offsets_rad, now_ns))
@@ -121,6 +132,7 @@ class RetargetingComponent(Component):
         core, counters = self.core, self.core.timeline.counters
         report = Report(message=core.mode.value)
         report.values |= {"mode": core.mode.name.lower(), "late_runs": core.late_runs}
+        report.values |= self.robot.face_report()
         report.values |= {"ignored_runs": core.ignored_runs, **dataclasses.asdict(counters)}
         if not core.neutral.is_fixed:
             rest = dict(zip(("neck_x", "neck_y", "neck_z", "jaw"), core.neutral.rest.tolist(), strict=True))
@@ -198,6 +210,15 @@ class RetargetingComponent(Component):
             return ()
         start_ns = self.core.time_ns(plan.first_index)
         return (Publish(self._topic, trajectory_message(plan, self.robot.joint_names, start_ns)),)
+
+    def _face(self, now_ns: int) -> tuple[Output, ...]:
+        """Publish what screens show at the instant at which the voice is heard."""
+        values = self.core.face_at(now_ns - round(self.robot.loudspeaker_delay_s * 1e9))
+        if values is None or self.core.face is None:
+            return ()
+        names, header = list(self.core.face.names), Header(now_ns, "face")
+        message = new("sensor_msgs/msg/JointState", header=header, name=names, position=values)
+        return (Publish("face", message),)
 
     def _sampled_command(
         self, position: npt.NDArray[np.float64], velocity: npt.NDArray[np.float64], now_ns: int

@@ -13,6 +13,7 @@ from timar_common.suggest import refuse_unknown
 from timar_common.user_motion import MOTION_CHANNELS
 
 from timar_retargeting.config import PlanningConfig
+from timar_retargeting.face_signals import FaceSignals
 from timar_retargeting.idle_behavior import IDLE_SIGNALS, IdleBehavior
 from timar_retargeting.limits import Indices
 from timar_retargeting.motion_timeline import MotionFrames, MotionTimeline, spline_second_derivatives
@@ -71,6 +72,8 @@ class RetargetingCore:
         self.mode = Mode.WAITING
         self.mapper = robot.mapper
         self.timeline = MotionTimeline(len(self.mapper.axes))
+        self.face = FaceSignals(robot, self.idle) if robot.has_face else None
+        """What screens show; None: there is nothing that joints do not show."""
         self.late_runs = 0
         self.ignored_runs = 0
         self._limits = robot.limits
@@ -161,10 +164,13 @@ class RetargetingCore:
                 f"frame {motion.first_frame} is due {(motion.due_ns - now_ns) * 1e-9:.3g} s from now, "
                 f"expected at most {FURTHEST_DUE_NS * 1e-9:g} s: check that both nodes use one ROS clock"
             )
-        wanted = self._axis_targets(np.asarray(motion.rows), motion.is_preview)
+        signals = self._signal_rows(np.asarray(motion.rows), motion.is_preview)
         if self.mode in (Mode.WAITING, Mode.STOPPED, Mode.BY_HAND):
             self.ignored_runs += 1
             return None
+        if self.face is not None:
+            self.face.add(dataclasses.replace(motion, rows=signals), now_ns)
+        wanted = self.mapper.wanted(signals, self._motion_gains)  # (frames, A); NaN where motion is
         if not self.timeline.add(dataclasses.replace(motion, rows=wanted), now_ns):
             return None
         index = self._index(now_ns)
@@ -206,7 +212,7 @@ class RetargetingCore:
         index = self._index(now_ns)
         start = self.planner.plan.state_at(index)
         self.mode = Mode.STOPPED
-        self.timeline.clear()
+        self._forget_motion()
         return self.planner.follow(
             index, stop_positions(start, self._limits, 0.9, self._step_s, MAX_STOP_STEPS)
         )
@@ -238,7 +244,7 @@ class RetargetingCore:
         index = self._index(now_ns)
         if self.mode is not Mode.BY_HAND:
             self._manual_rad = self._planner.plan.positions[-1].copy()
-            self.timeline.clear()
+            self._forget_motion()
         self._manual_until_ns = now_ns + int(self.config.by_hand_s * 1e9)
         for name, position in positions.items():
             self._manual_rad[names.index(name)] = position
@@ -290,16 +296,27 @@ class RetargetingCore:
 
     # What is wanted of the joints.
 
-    def _axis_targets(self, motion: npt.NDArray[np.floating], is_preview: bool) -> Array:
-        """Axis positions (frames, A) for motion, kept near the limits; NaN where it is not finite."""
+    def _signal_rows(self, motion: npt.NDArray[np.floating], is_preview: bool) -> Array:
+        """Signals (frames, S) of motion; NaN where it is not finite."""
         is_finite = np.isfinite(motion).all(1) if motion.ndim == 2 else np.ones(len(motion), np.bool_)
         clean = motion if is_finite.all() else np.where(is_finite[:, None], motion, 0.0)
         rest = self.neutral.rest  # (4,), or (frames, 4) where it moves
         if not (is_preview or self.neutral.is_fixed) and motion.shape[1:] == (MOTION_CHANNELS,):
             rest = self.neutral.update(motion.astype(np.float64))
-        targets = self.mapper.wanted(signal_columns(clean, rest, self._channels), self._motion_gains)
-        targets[~is_finite] = np.nan
-        return targets
+        signals = signal_columns(clean, rest, self._channels)
+        signals[~is_finite] = np.nan
+        return signals
+
+    def face_at(self, now_ns: int) -> Array | None:
+        """Return what screens show now, in the order of `face.names`; None when there is nothing to show."""
+        if self.face is None or self._planner is None:
+            return None
+        return self.face.at(now_ns, idles=self.mode not in (Mode.STOPPED, Mode.BY_HAND))
+
+    def _forget_motion(self) -> None:
+        self.timeline.clear()
+        if self.face is not None:
+            self.face.timeline.clear()
 
     def _idle_axes(self, first_index: int, count: int) -> Array:
         """(count, A) what idle behavior adds at grid points [rad]."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from timar_common.arkit import ARKIT_NAMES, JAW_OPEN, ArkitMap, arkit_map_from, read_arkit_map
 from timar_common.motion_file import EXPRESSION
 from timar_common.suggest import unknown_name
 from timar_common.yaml_map import YamlMap, read_yaml_map
@@ -17,8 +18,16 @@ from timar_description.urdf import MOVABLE, UrdfJoint, read_urdf
 from timar_retargeting.idle_behavior import IDLE_SIGNALS
 from timar_retargeting.limits import Limits
 from timar_retargeting.mapping import JointMap, JointMapper, Platform, stops_of
-from timar_retargeting.robot_joints import check_platforms, read_joint, read_platforms
-from timar_retargeting.signals import MOTION_SIGNALS, Array, ExpressionChannel, Neutral
+from timar_retargeting.robot_joints import check_platforms, read_gains, read_joint, read_platforms
+from timar_retargeting.signals import (
+    JAW_ALONE,
+    JAW_SIGNAL,
+    MOTION_SIGNALS,
+    Array,
+    ExpressionChannel,
+    Neutral,
+    arkit_channels,
+)
 
 FURTHEST_RAD = 1.2
 """A point further round than this is looked at from here."""
@@ -60,6 +69,17 @@ class Eyes:
 
 
 @dataclasses.dataclass(frozen=True)
+class ScreenParameter:
+    """A number that a screen draws by: offset + sum of gain x signal, kept within its range."""
+
+    name: str
+    gains: Mapping[str, float]
+    offset: float = 0.0
+    lower: float = 0.0
+    upper: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
 class RobotDescription:
     """The whole joint map; arrays are in the order of `joint_names`."""
 
@@ -71,6 +91,35 @@ class RobotDescription:
     expressions: Mapping[str, ExpressionChannel] = dataclasses.field(default_factory=dict)
     platforms: tuple[Platform, ...] = ()
     eyes: Eyes = dataclasses.field(default_factory=Eyes)
+    screens: tuple[ScreenParameter, ...] = ()
+    arkit: ArkitMap | None = None
+    """The user's map from FLAME to ARKit's blendshapes, when there is one."""
+
+    @property
+    def arkit_used(self) -> tuple[str, ...]:
+        """ARKit's blendshapes that a joint or a screen names."""
+        gains = [axis.gains for axis in self.mapper.axes] + [screen.gains for screen in self.screens]
+        named = {signal for one in gains for signal in one}
+        return tuple(name for name in ARKIT_NAMES if name in named)
+
+    @property
+    def has_face(self) -> bool:
+        """Whether there is more of a face to be shown than joints show."""
+        return self.arkit is not None or bool(self.screens)
+
+    def face_report(self) -> dict[str, str]:
+        """Say which map is used, which signals nothing shows, and which named ones nothing tells."""
+        untold = [name for name in self.arkit_used if name not in self.expressions]
+        told = () if self.arkit is None else self.arkit.told
+        shown = set(self.arkit_used)
+        if any(JAW_SIGNAL in axis.gains for axis in self.mapper.axes):
+            shown.add(JAW_OPEN)
+        unshown = [name for name in told if name not in shown]
+        return {
+            "expression_map": self.arkit.summary if self.arkit else "none: expression is not shown",
+            "signals_without_joint_or_screen": ", ".join(unshown) or "none",
+            "signals_not_told": ", ".join(untold) or "none",
+        }
 
     @functools.cached_property
     def mapper(self) -> JointMapper:
@@ -109,11 +158,12 @@ class RobotDescription:
         )
 
 
-def load_robot(path: Path) -> RobotDescription:
+def load_robot(path: Path, expression_map: str = "") -> RobotDescription:
     """Read a joint map and check it against its URDF.
 
     Args:
         path: The YAML; its `urdf` key is relative to it.
+        expression_map: Path of the user's matrix between FLAME and ARKit; empty: the one that the YAML names.
 
     Raises:
         ValueError: Something is misspelt, missing, out of range, or wider than the URDF; the message names
@@ -127,10 +177,18 @@ def load_robot(path: Path) -> RobotDescription:
     neutral = _neutral(document.child("neutral", optional=True))
     expressions = _expressions(document.child("expressions", optional=True))
     eyes = _eyes(document.child("eyes", optional=True))
+    map_entry = document.child("expression_map", optional=True)
+    screens_entry = document.child("screens", optional=True)
     joints_map = document.child("joints")
     platforms_map = document.child("kinematics", optional=True)
     document.refuse_rest()
-    known = (*MOTION_SIGNALS, *IDLE_SIGNALS, *expressions)
+    arkit: ArkitMap | None = None
+    if expression_map:
+        arkit = read_arkit_map(Path(expression_map).expanduser())
+    elif not map_entry.is_absent:
+        arkit = arkit_map_from(map_entry, path.parent)
+    known = (*MOTION_SIGNALS, *IDLE_SIGNALS, *dict.fromkeys((*expressions, *ARKIT_NAMES)))
+    screens = _screens(screens_entry, known)
     allowed = {name: joint for name, joint in read_urdf(urdf).joints_by_name.items() if joint.kind in MOVABLE}
     platforms = read_platforms(platforms_map, known)
     moved_by = {joint: platform.name for platform in platforms for joint in platform.joints}
@@ -143,10 +201,36 @@ def load_robot(path: Path) -> RobotDescription:
     if not joints:
         raise joints_map.error("a robot needs at least one joint")
     check_platforms(platforms_map, platforms, joints)
-    all_joints = tuple(joints.values())
-    return RobotDescription(
-        name, urdf, all_joints, neutral, loudspeaker_delay_s, expressions, platforms, eyes
+    robot = RobotDescription(
+        name,
+        urdf,
+        tuple(joints.values()),
+        neutral,
+        loudspeaker_delay_s,
+        expressions,
+        platforms,
+        eyes,
+        screens,
+        arkit,
     )
+    told = arkit_channels(arkit) if arkit else JAW_ALONE if screens or JAW_OPEN in robot.arkit_used else {}
+    # A channel that was fitted for this robot counts more than the map.
+    return dataclasses.replace(robot, expressions={**told, **expressions})
+
+
+def _screens(entry: YamlMap, known: Sequence[str]) -> tuple[ScreenParameter, ...]:
+    screens = []
+    for name in entry.keys():  # noqa: SIM118 - a YamlMap is no mapping
+        if name in ARKIT_NAMES:
+            raise entry.error(f"screen parameter {name!r} has the name of a blendshape; choose another", name)
+        child = entry.child(name)
+        lower, upper = child.numbers("range", 2, (0.0, 1.0))
+        if not lower < upper:
+            raise child.error(f"range is [{lower:g}, {upper:g}], expected lower < upper", "range")
+        gains = read_gains(child.child("signals"), known)
+        screens.append(ScreenParameter(name, gains, child.number("offset", 0.0), lower, upper))
+        child.refuse_rest()
+    return tuple(screens)
 
 
 def _neutral(entry: YamlMap) -> Neutral:

@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
 
 
 def _robot_of(arguments: argparse.Namespace) -> RobotDescription:
-    return load_robot(find_joint_map(str(arguments.robot)))
+    return load_robot(find_joint_map(str(arguments.robot)), getattr(arguments, "expression_map", ""))
 
 
 def _add_robot(parser: argparse.ArgumentParser) -> None:
@@ -44,10 +44,20 @@ def _add_robot(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_map(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--expression-map",
+        default="",
+        metavar="FILE",
+        help="your matrix between FLAME and ARKit's blendshapes (default: the one that the YAML names)",
+    )
+
+
 def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     doc = "Check a robot's YAML against its URDF, and show how much of each joint's range motion uses."
     parser = commands.add_parser("check", help=doc, description=doc)
     _add_robot(parser)
+    _add_map(parser)
     parser.add_argument("--motion", type=Path, help="a bag, or an .npz (default: a synthetic lively speaker)")
     parser.add_argument(
         "--seconds", type=float, default=60.0, help="of synthetic motion (default: %(default)s)"
@@ -59,6 +69,8 @@ def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _check(arguments: argparse.Namespace) -> int:
     robot = _robot_of(arguments)
     sys.stdout.write(f"{robot.name}: {len(robot.joints)} joints agree with {robot.urdf.name}\n")
+    for key, value in robot.face_report().items():
+        sys.stdout.write(f"  {key.replace('_', ' ')}: {value}\n")
     motion = read_motion(arguments.motion) if arguments.motion else example_motion(arguments.seconds)
     uses = range_use(robot, motion)
     sys.stdout.write(text_of(uses))

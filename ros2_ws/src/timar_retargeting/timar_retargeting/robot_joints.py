@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from timar_common.extensions import load_extension
@@ -131,10 +131,7 @@ def _axis(name: str, entry: YamlMap, known: tuple[str, ...]) -> AxisMap:
     sign = entry.number("sign", 1.0)
     if sign not in (-1.0, 1.0):
         raise entry.error(f"sign is {sign:g}, expected 1 or -1", "sign")
-    gains = {key: sign * gain for key, gain in gains_entry.number_by_key().items()}
-    for signal in gains:
-        if signal not in known:
-            raise gains_entry.error(unknown_name("signal", signal, known), signal)
+    gains = {key: sign * gain for key, gain in read_gains(gains_entry, known).items()}
     lower, upper = entry.numbers("position_rad", 2)
     if not lower < upper:
         raise entry.error(f"position_rad is [{lower:g}, {upper:g}], expected lower < upper", "position_rad")
@@ -160,6 +157,19 @@ def _axis(name: str, entry: YamlMap, known: tuple[str, ...]) -> AxisMap:
         entry.number("dead_zone_rad", 0.0, minimum=0.0, maximum=0.5),
         stops,
     )
+
+
+def read_gains(entry: YamlMap, known: Sequence[str]) -> dict[str, float]:
+    """Read {signal: gain}.
+
+    Raises:
+        ValueError: A signal is unknown; the message names its line and the nearest one.
+    """
+    gains = entry.number_by_key()
+    for signal in gains:
+        if signal not in known:
+            raise entry.error(unknown_name("signal", signal, known), signal)
+    return gains
 
 
 def _coupling(

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from timar_common.arkit import ARKIT_NAMES, EXPRESSION_SIZE, JAW_OPEN, JAW_OPEN_RAD, ArkitMap
 from timar_common.motion_file import EXPRESSION, JAW, NECK
 from timar_common.user_motion import MOTION_CHANNELS
 
@@ -49,6 +50,25 @@ class ExpressionChannel:
     """(50,) of the expression numbers."""
     offset: float = 0.0
     """Its value when all of them are zero."""
+    jaw_per_rad: float = 0.0
+    """What each radian of jaw opening adds."""
+    is_share: bool = False
+    """Whether it is kept within 0 to 1, as ARKit's blendshapes are."""
+
+
+def arkit_channels(arkit: ArkitMap) -> dict[str, ExpressionChannel]:
+    """Return the blendshapes that a user's map tells, as channels."""
+    columns = {name: ARKIT_NAMES.index(name) for name in arkit.told}
+    return {
+        name: ExpressionChannel(
+            arkit.arkit_from_flame[:, column], 0.0, float(arkit.arkit_from_jaw[column]), is_share=True
+        )
+        for name, column in columns.items()
+    }
+
+
+JAW_ALONE = {JAW_OPEN: ExpressionChannel(np.zeros(EXPRESSION_SIZE), 0.0, 1.0 / JAW_OPEN_RAD, is_share=True)}
+"""What of ARKit's blendshapes is known without a map."""
 
 
 def signal_columns(motion: npt.ArrayLike, rest: Array, channels: Sequence[ExpressionChannel] = ()) -> Array:
@@ -75,8 +95,13 @@ def signal_columns(motion: npt.ArrayLike, rest: Array, channels: Sequence[Expres
         neck = _product(_inverse(quaternions(np.atleast_2d(rest)[:, :3])), neck)
     columns[:, :3] = yaw_pitch_roll(neck)
     columns[:, 3] = frames[:, JAW.start] - rest[..., 3]
-    for column, channel in enumerate(channels, len(MOTION_SIGNALS)):
-        columns[:, column] = frames[:, EXPRESSION] @ channel.weights + channel.offset
+    if channels:
+        weights = np.stack([channel.weights for channel in channels])  # (C, 50)
+        rest_of = np.array([(channel.offset, channel.jaw_per_rad, channel.is_share) for channel in channels])
+        values = frames[:, EXPRESSION] @ weights.T + rest_of[:, 0] + columns[:, 3:4] * rest_of[:, 1]
+        is_share = rest_of[:, 2] > 0.0
+        values[:, is_share] = np.clip(values[:, is_share], 0.0, 1.0)
+        columns[:, len(MOTION_SIGNALS) :] = values
     return columns
 
 

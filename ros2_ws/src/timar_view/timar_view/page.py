@@ -112,6 +112,7 @@ class HeadPage:
             return False
         with self._server.atomic():
             self._scene.move(state.positions)
+            self._panel.draw_face(state)
             if monotonic_ns >= self._panel_due_ns:
                 self._panel_due_ns = monotonic_ns + round(NS_PER_S / self.config.panel_rate_hz)
                 self._panel.draw(state)

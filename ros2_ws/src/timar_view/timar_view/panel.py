@@ -13,6 +13,7 @@ from timar_common.clock import SAMPLE_RATE_HZ
 from timar_common.diagnostics import Level
 from timar_description.urdf import UrdfJoint
 
+from timar_view.face import NO_MAP, face_svg, shows_expression
 from timar_view.sliders import JointSliders
 from timar_view.view_state import EVENTS, SILENCE_DBFS, SPEAKERS, ViewState
 
@@ -31,7 +32,7 @@ _BOX = "padding:0 1em;font:13px/1.45 system-ui,sans-serif"
 
 
 class Panel:
-    """Two tabs: the conversation, and the joints with sliders that move them.
+    """Three tabs: the conversation, the face, and the joints with sliders that move them.
 
     Args:
         server: The browser's server.
@@ -56,6 +57,8 @@ class Panel:
             )
             self._latency = gui.add_html("")
             self._health = gui.add_html("")
+        with tabs.add_tab("Face"):
+            self._face = gui.add_html(face_html({}))
         with tabs.add_tab("Joints"):
             self._positions = gui.add_html("")
             self.sliders = JointSliders(gui, joints)
@@ -72,6 +75,10 @@ class Panel:
         self._write(self._health, health_html(state))
         self._write(self._positions, joints_html(self._joints, state.positions))
         self.sliders.set_positions(state.positions)
+
+    def draw_face(self, state: ViewState) -> None:
+        """Send the face when it changed; as often as the head, for lips are quick."""
+        self._write(self._face, face_html(state.face))
 
     def _write(self, handle: viser.GuiHtmlHandle, content: str) -> None:
         if self._sent.get(id(handle)) != content:
@@ -118,6 +125,13 @@ def health_html(state: ViewState) -> str:
         for name, (level, message) in sorted(state.health.items())
     )
     return f'<div style="{_BOX}">{lines}</div>'
+
+
+def face_html(values: Mapping[str, float]) -> str:
+    """Draw the face, and say when its expression cannot be shown."""
+    drawn = face_svg(values) if values else ""
+    note = "" if shows_expression(values) else f"<div>{NO_MAP}</div>"
+    return f'<div style="{_BOX}">{note}{drawn}</div>'
 
 
 def joints_html(joints: Sequence[UrdfJoint], positions: Mapping[str, float]) -> str:

@@ -32,7 +32,15 @@ class ViewComponent(Component):
 
     NAME = "view"
     Config = ViewConfig
-    inputs = ("joint_states", "voice_activity", "turn_events", "floor", "agent/motion", "/diagnostics")
+    inputs = (
+        "joint_states",
+        "voice_activity",
+        "turn_events",
+        "floor",
+        "agent/motion",
+        "face",
+        "/diagnostics",
+    )
     outputs = ("joint_targets",)
 
     def __init__(self, config: ViewConfig, robot: RobotModel | None = None) -> None:
@@ -57,6 +65,7 @@ class ViewComponent(Component):
             "voice_activity": self.state.add_voice_activity,
             "turn_events": self.state.add_turn_event,
             "floor": self.state.set_floor,
+            "face": self.state.set_face,
             "/diagnostics": self.state.set_health,
         }[topic]
         take(message)

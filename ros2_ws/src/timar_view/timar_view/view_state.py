@@ -76,6 +76,8 @@ class ViewState:
         """By joint [rad or m]."""
         self.unknown_joints: set[str] = set()
         """Joints in joint_states that the robot does not have."""
+        self.face: dict[str, float] = {}
+        """What a screen shows now, by ARKit's names; empty: nobody says."""
         self.compute_ms = Percentiles(256)
         self.lead_ms = Percentiles(256)
         """How long before its first frame is due motion comes; negative when late."""
@@ -99,18 +101,14 @@ class ViewState:
 
     def add_joint_states(self, message: Message) -> None:
         """Take a sensor_msgs/JointState."""
-        if len(message.name) != len(message.position):
-            raise ValueError(
-                f"{len(message.name)} joint names came with {len(message.position)} positions; "
-                "expected as many"
-            )
-        joints = dict(zip(message.name, map(float, message.position), strict=True))
-        for name, position in joints.items():
-            if not math.isfinite(position):
-                raise ValueError(f"joint {name} stands at {position}; expected a finite number")
+        joints = _finite_by_name("joint", message)
         self.positions |= {name: joints[name] for name in joints.keys() & self._joint_names}
         unknown = sorted(joints.keys() - self._joint_names - self.unknown_joints)
         self.unknown_joints.update(unknown[: MAX_UNKNOWN_JOINTS - len(self.unknown_joints)])
+
+    def set_face(self, message: Message) -> None:
+        """Take a sensor_msgs/JointState of a face's blendshapes."""
+        self.face = _finite_by_name("blendshape", message)
 
     def add_voice_activity(self, message: Message) -> None:
         """Take a timar_msgs/VoiceActivity: level and speech of one run of sound."""
@@ -197,6 +195,18 @@ class ViewState:
                 first_frame = turn.first_sample // SAMPLES_PER_FRAME
                 is_turn[who] |= (frames >= first_frame) & (frames * SAMPLES_PER_FRAME < end)
         return VoiceTraces(frames / FRAMES_PER_SECOND, level, is_turn)
+
+
+def _finite_by_name(what: str, message: Message) -> dict[str, float]:
+    if len(message.name) != len(message.position):
+        raise ValueError(
+            f"{len(message.name)} {what} names came with {len(message.position)} positions; expected as many"
+        )
+    values = dict(zip(message.name, map(float, message.position), strict=True))
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise ValueError(f"{what} {name} stands at {value}; expected a finite number")
+    return values
 
 
 def _speaker(message: Message) -> int:
