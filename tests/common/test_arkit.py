@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_arkit_map import expression_of, made_bs2exp
-from timar_common.arkit import ARKIT_NAMES, ORDERS, ArkitMap, arkit_map_of, damped_inverse, read_arkit_map
+from timar_common.arkit import ARKIT_NAMES, ORDERS, ArkitMap, damped_inverse, read_arkit_map
 
 
 def shapes_from(arkit: ArkitMap, expression: np.ndarray, jaw_rad: float = 0.0) -> dict[str, float]:
@@ -48,7 +48,7 @@ def test_the_public_format_is_inverted_and_gives_back_the_smile(tmp_path: Path, 
 
 def test_jaw_open_comes_from_the_jaw_and_its_part_of_the_expression_is_nobody_elses() -> None:
     matrix = made_bs2exp()
-    arkit = arkit_map_of(matrix, "made", jaw_open_rad=0.5)
+    arkit = ArkitMap(matrix, "made", jaw_open_rad=0.5)
     found = shapes_from(arkit, expression_of(matrix, jawOpen=0.6, mouthSmileLeft=0.5), jaw_rad=0.3)
     assert found.pop("jawOpen") == pytest.approx(0.6)
     assert found.pop("mouthSmileLeft") == pytest.approx(0.5, abs=0.02)
@@ -58,8 +58,8 @@ def test_jaw_open_comes_from_the_jaw_and_its_part_of_the_expression_is_nobody_el
 def test_the_transpose_says_nothing_of_its_direction_and_the_user_does(tmp_path: Path) -> None:
     matrix = made_bs2exp()
     with pytest.raises(ValueError, match=r"may go either way; say which in a YAML: expression_map: \{file"):
-        arkit_map_of(matrix.T, "bs2exp.npy")
-    plain = arkit_map_of(matrix, "bs2exp.npy")
+        ArkitMap(matrix.T, "bs2exp.npy")
+    plain = ArkitMap(matrix, "bs2exp.npy")
     turned = read_arkit_map(write_yaml(tmp_path, matrix.T, direction="arkit_to_flame"))
     np.testing.assert_array_equal(turned.arkit_from_flame, plain.arkit_from_flame)
     # The same face by a matrix that goes the other way.
@@ -74,12 +74,12 @@ def test_a_matrix_whose_numbers_go_the_other_way_is_not_taken_for_bs2exp() -> No
     with pytest.raises(
         ValueError, match=r"moves the expression by 0\.3.*direction: arkit_to_flame or flame_to"
     ):
-        arkit_map_of(np.linalg.pinv(made_bs2exp()).T, "flame2arkit.npy")
+        ArkitMap(np.linalg.pinv(made_bs2exp()).T, "flame2arkit.npy")
 
 
 def test_51_blendshapes_in_another_order_are_taken_by_their_names(tmp_path: Path) -> None:
     matrix = made_bs2exp()
-    plain = arkit_map_of(matrix, "made")
+    plain = ArkitMap(matrix, "made")
     without_neutral = read_arkit_map(write_yaml(tmp_path, matrix[1:]))
     np.testing.assert_array_equal(without_neutral.flame_from_arkit, plain.flame_from_arkit)
     names = list(reversed(ORDERS["mediapipe"]))
@@ -92,7 +92,7 @@ def test_a_weak_direction_is_held_back_and_noise_in_it_is_not_blown_up() -> None
     left, singular, right = np.linalg.svd(matrix, full_matrices=False)
     singular[-1] = 1e-4 * singular[0]
     weak = left @ np.diag(singular) @ right
-    arkit = arkit_map_of(weak, "made")
+    arkit = ArkitMap(weak, "made")
     assert "condition 1e+04" in arkit.summary
     assert "with 1 of 50 directions held back as too weak" in arkit.summary
     noise = 0.1 * right[-1]
@@ -103,7 +103,7 @@ def test_a_weak_direction_is_held_back_and_noise_in_it_is_not_blown_up() -> None
 def test_blendshapes_that_a_poor_matrix_cannot_tell_apart_are_named() -> None:
     matrix = np.zeros((52, 50))
     matrix[1:6] = made_bs2exp()[1:6]
-    arkit = arkit_map_of(matrix, "made")
+    arkit = ArkitMap(matrix, "made")
     assert arkit.told == (*ORDERS["mediapipe"][1:6], "jawOpen")
     assert "rank 5, " in arkit.summary
     assert "6 of 52 blendshapes can be told" in arkit.summary

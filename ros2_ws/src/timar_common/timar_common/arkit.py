@@ -6,7 +6,6 @@ was made from it. Who has one names its file; docs/retargeting.md says where the
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,6 +41,8 @@ ARKIT_NAMES: tuple[str, ...] = tuple(
 )
 """All 52, in alphabetical order; left and right are the subject's."""
 JAW_OPEN = "jawOpen"
+JAW_OPEN_RAD = 0.4
+"""Opening of FLAME's jaw at which jawOpen is 1, unless the user says another [rad]."""
 ORDERS: dict[str, tuple[str, ...]] = {
     "mediapipe": ("_neutral", *ARKIT_NAMES[:-1]),
     "alphabetical": ARKIT_NAMES,
@@ -57,20 +58,54 @@ LEAST_TOLD = 0.2
 """A blendshape of which the inverse gives back less than this share cannot be told from the expression."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
 class ArkitMap:
-    """Linear map between ARKit's blendshapes (0 to 1, in the order of ARKIT_NAMES) and FLAME's expression."""
+    """Linear map between ARKit's blendshapes (0 to 1, in the order of ARKIT_NAMES) and FLAME's expression.
 
-    flame_from_arkit: Array
-    """(52, 50): expression = shapes @ this."""
-    arkit_from_flame: Array
-    """(50, 52): shapes = expression @ this + jaw opening [rad] x `arkit_from_jaw`."""
-    arkit_from_jaw: Array
-    """(52,) per rad. FLAME opens the mouth by a joint of its own, so jawOpen comes from it."""
-    told: tuple[str, ...]
-    """Blendshapes that can be told from expression and jaw."""
-    summary: str
-    """Shape, direction, rank and conditioning in one sentence, for people."""
+    Args:
+        matrix: (52, 50 or 100) or its transpose; also 51 blendshapes, without neutral and tongue.
+        name: Of its file, for messages.
+        direction: One of DIRECTIONS; empty: (52, n) goes from ARKit to FLAME as `bs2exp`, if its
+            numbers agree.
+        order: Names of the blendshapes, in the matrix's order.
+        jaw_open_rad: Opening of FLAME's jaw at which jawOpen is 1 [rad].
+
+    Raises:
+        ValueError: Shape, type or a number is wrong, or the direction cannot be known.
+    """
+
+    def __init__(
+        self,
+        matrix: npt.NDArray[np.generic],
+        name: str,
+        direction: str = "",
+        order: Sequence[str] = ORDERS["mediapipe"],
+        jaw_open_rad: float = JAW_OPEN_RAD,
+    ) -> None:
+        by_name, is_transposed = _rows_by_name(matrix, name, order)
+        direction = direction or _direction_of(by_name, name, is_transposed)
+        forward, backward, jaw = _both_ways(by_name, direction, jaw_open_rad)
+        self.flame_from_arkit: Array = forward
+        """(52, 50): expression = shapes @ this."""
+        self.arkit_from_flame: Array = backward
+        """(50, 52): shapes = expression @ this + jaw opening [rad] x `arkit_from_jaw`."""
+        self.arkit_from_jaw: Array = jaw
+        """(52,) per rad. FLAME opens the mouth by a joint of its own, so jawOpen comes from it."""
+        # Of each shape, how much comes back; a matrix from FLAME tells whatever it has a row for.
+        is_inverted = direction == DIRECTIONS[0]
+        shares = np.einsum("sf,fs->s", forward, backward) if is_inverted else by_name.any(1).astype(float)
+        shares[ARKIT_NAMES.index(JAW_OPEN)] = 1.0
+        self.told = tuple(one for one, share in zip(ARKIT_NAMES, shares, strict=True) if share >= LEAST_TOLD)
+        """Blendshapes that can be told from expression and jaw."""
+        singular = np.linalg.svd(by_name, compute_uv=False)
+        rank = int((singular > 1e-6 * singular[0]).sum())
+        held_back = int((singular[:rank] < DAMPING * singular[0]).sum())
+        self.summary = (
+            f"{name} has shape {matrix.shape}, {direction.replace('_', ' ')}, rank {rank}, condition "
+            f"{singular[0] / singular[rank - 1]:.3g}; inverted"
+            + (f" with {held_back} of {rank} directions held back as too weak" if held_back else "")
+            + f"; {len(self.told)} of {len(ARKIT_NAMES)} blendshapes can be told"
+        )
+        """Shape, direction, rank and conditioning in one sentence, for people."""
 
     @property
     def untold(self) -> tuple[str, ...]:
@@ -95,7 +130,7 @@ def read_arkit_map(path: Path) -> ArkitMap:
         OSError: It cannot be read.
     """
     if path.suffix == ".npy":
-        return arkit_map_of(_load(path), path.name)
+        return ArkitMap(_load(path), path.name)
     return arkit_map_from(read_yaml_map(path).child("expression_map"), path.parent)
 
 
@@ -113,33 +148,19 @@ def arkit_map_from(entry: YamlMap, folder: Path) -> ArkitMap:
     jaw_open_rad = entry.number("jaw_open_rad", JAW_OPEN_RAD, minimum=0.05, maximum=1.5)
     entry.refuse_rest()
     with entry.blamed():
-        return arkit_map_of(_load(file), file.name, direction, names or ORDERS[order], jaw_open_rad)
+        return ArkitMap(_load(file), file.name, direction, names or ORDERS[order], jaw_open_rad)
 
 
-JAW_OPEN_RAD = 0.4
-"""Opening of FLAME's jaw at which jawOpen is 1, unless the user says another [rad]."""
+def damped_inverse(matrix: Array) -> Array:
+    """Return the pseudo-inverse (n, m) of (m, n), regularised where singular values are small (Tikhonov)."""
+    left, singular, right = np.linalg.svd(matrix, full_matrices=False)
+    damping = max(DAMPING * float(singular.max(initial=0.0)), 1e-12)
+    inverse: Array = (right.T * (singular / (singular**2 + damping**2))) @ left.T
+    return inverse
 
 
-def arkit_map_of(
-    matrix: npt.NDArray[np.generic],
-    name: str,
-    direction: str = "",
-    order: Sequence[str] = ORDERS["mediapipe"],
-    jaw_open_rad: float = JAW_OPEN_RAD,
-) -> ArkitMap:
-    """Check a matrix and invert it.
-
-    Args:
-        matrix: (52, 50 or 100) or its transpose; also 51 blendshapes, without neutral and tongue.
-        name: Of its file, for messages.
-        direction: One of DIRECTIONS; empty: (52, n) goes from ARKit to FLAME as `bs2exp`, if its
-            numbers agree.
-        order: Names of the blendshapes, in the matrix's order.
-        jaw_open_rad: Opening of FLAME's jaw at which jawOpen is 1 [rad].
-
-    Raises:
-        ValueError: Shape, type or a number is wrong, or the direction cannot be known.
-    """
+def _rows_by_name(matrix: npt.NDArray[np.generic], name: str, order: Sequence[str]) -> tuple[Array, bool]:
+    """Return the checked matrix (52, 50) in the order of ARKIT_NAMES, and whether it stood transposed."""
     if matrix.ndim != 2 or matrix.dtype.kind not in "fiu":
         raise ValueError(f"{name} holds {matrix.dtype} of shape {matrix.shape}, {_EXPECTED}")
     if len(order) - 1 in matrix.shape and len(order) not in matrix.shape:
@@ -160,32 +181,7 @@ def arkit_map_of(
             by_name[ARKIT_NAMES.index(shape)] = row
     if not by_name.any():
         raise ValueError(f"{name} is all zeros, expected weights")
-    direction = direction or _direction_of(by_name, name, is_transposed)
-    singular = np.linalg.svd(by_name, compute_uv=False)
-    rank = int((singular > 1e-6 * singular[0]).sum())
-    held_back = int((singular[:rank] < DAMPING * singular[0]).sum())
-    forward, backward, jaw = _both_ways(by_name, direction, jaw_open_rad)
-    if direction == DIRECTIONS[0]:
-        shares = np.einsum("sf,fs->s", forward, backward)  # of each shape, how much comes back
-        told = [one for one, share in zip(ARKIT_NAMES, shares, strict=True) if share >= LEAST_TOLD]
-    else:
-        told = [one for one, row in zip(ARKIT_NAMES, by_name, strict=True) if row.any()]
-    told = [one for one in ARKIT_NAMES if one in told or one == JAW_OPEN]
-    summary = (
-        f"{name} has shape {matrix.shape}, {direction.replace('_', ' ')}, rank {rank}, condition "
-        f"{singular[0] / singular[rank - 1]:.3g}; inverted"
-        + (f" with {held_back} of {rank} directions held back as too weak" if held_back else "")
-        + f"; {len(told)} of {len(ARKIT_NAMES)} blendshapes can be told"
-    )
-    return ArkitMap(forward, backward, jaw, tuple(told), summary)
-
-
-def damped_inverse(matrix: Array) -> Array:
-    """Return the pseudo-inverse (n, m) of (m, n), regularised where singular values are small (Tikhonov)."""
-    left, singular, right = np.linalg.svd(matrix, full_matrices=False)
-    damping = max(DAMPING * float(singular.max(initial=0.0)), 1e-12)
-    inverse: Array = (right.T * (singular / (singular**2 + damping**2))) @ left.T
-    return inverse
+    return by_name, is_transposed
 
 
 def _both_ways(by_name: Array, direction: str, jaw_open_rad: float) -> tuple[Array, Array, Array]:
