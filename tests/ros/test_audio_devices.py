@@ -106,6 +106,32 @@ def test_an_unplugged_microphone_is_told_and_comes_back_while_the_clock_goes_on(
     assert log[0].count("it is back") == 1
 
 
+def test_the_clock_goes_on_while_the_sound_server_is_frozen_and_nothing_shifts_afterwards(
+    probe, virtual_sound
+):
+    """Every call of PortAudio may hang then: no block came for as long as the server stood still."""
+    with running("capture", **MICROPHONE) as log:
+        probe.spin_until(lambda: len(probe.heard["user/audio"]) >= 50)
+        with virtual_sound.frozen():
+            before = len(probe.heard["user/audio"])
+            took_s = probe.spin_until(lambda: len(probe.heard["user/audio"]) >= before + 150)
+        assert took_s < 6.0  # three seconds of silence, in their time
+        probe.spin_until(lambda: probe.heard["user/audio"][-1].filled_samples == 0)
+        before = len(probe.heard["user/audio"])
+        probe.spin_until(lambda: len(probe.heard["user/audio"]) >= before + 100)
+        probe.heard["/diagnostics"].clear()
+        probe.spin_until(lambda: "samples_lost" in probe.status("capture")[2])
+        lost = int(probe.status("capture")[2]["samples_lost"])
+    blocks = probe.heard["user/audio"]
+    assert [b.first_sample for b in blocks] == list(range(0, BLOCK * len(blocks), BLOCK))
+    assert sum(b.filled_samples for b in blocks) == pytest.approx(lost, abs=BLOCK)
+    assert 2.0 * 16_000 < lost < 6.0 * 16_000
+    stamps = np.array([b.header.stamp.sec + b.header.stamp.nanosec * 1e-9 for b in blocks])
+    assert np.abs(stamps - stamps[0] - 0.02 * np.arange(len(blocks))).max() < 0.1
+    assert log[0].count("has vanished") == 1
+    assert "it is back" in log[0]
+
+
 def test_a_device_that_is_unloaded_and_loaded_again_is_heard_again(probe, virtual_sound):
     """PulseAudio moves the stream to nothing: the microphone brings no sound until its device is back."""
     with running("capture", **MICROPHONE) as log:

@@ -5,8 +5,10 @@ Mark the test `sound`, take the fixture `virtual_sound`, read the device `pulse`
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -69,6 +71,16 @@ class VirtualSound:
             self._daemon.kill()
             self._daemon.wait()
             self._daemon = None
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop the daemon where it stands, as a machine that hangs would; then let it go on."""
+        assert self._daemon is not None
+        self._daemon.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._daemon.send_signal(signal.SIGCONT)
 
     def unplug(self) -> None:
         """Take the device away; the daemon goes on."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import threading
+from collections.abc import Callable
 
 from timar_common.base_node import run
 from timar_common.clock import NS_PER_S
@@ -13,17 +15,20 @@ from timar_audio.blocks import AudioBlock
 from timar_audio.capture_component import CaptureComponent
 from timar_audio.external_topic_node import ExternalTopic
 from timar_audio.microphone import MicrophoneSource
-from timar_audio.sources import FileSource, SoundSource
+from timar_audio.sources import FileSource, Sound, SoundSource
 from timar_audio.subscribers import StartCondition
 
 _BURST_BLOCKS = 5
 _BURST_PAUSE_S = 0.01
-_HANGS_AFTER_NS = NS_PER_S
-"""A source answers within a tenth of a second; PortAudio may never do so when its sound server dies [ns]."""
+_ANSWERS_WITHIN_MS = 200
+"""A source answers within a tenth of a second; PortAudio may hang when its sound server does [ms]."""
 
 
 class CaptureNode(ComponentNode):
-    """Reads the source in a thread of its own, so that neither callbacks nor diagnostics hold it up."""
+    """Reads the source in a thread of its own, so that neither callbacks nor diagnostics hold it up.
+
+    A second thread continues the clock with silence while the source is gone: a source may hang in any call.
+    """
 
     component_type = CaptureComponent
     component: CaptureComponent
@@ -31,8 +36,8 @@ class CaptureNode(ComponentNode):
     def build(self) -> None:
         """Make the component, and follow another node's topic if that is the source."""
         super().build()
-        self._asked_ns: int | None = None
-        """Since when the source is asked for audio and has not answered [ns]."""
+        self._capture_lock = threading.Lock()
+        """Held from what was captured to its last block published, so that blocks go out in order."""
         self._external: ExternalTopic | None = None
         if self.config.source == "topic":
             self._external = ExternalTopic(self, self.config)
@@ -46,27 +51,21 @@ class CaptureNode(ComponentNode):
         super().start()
         source = self._source()
         self._log_info(source.open())
-        self.run_in_thread(functools.partial(self._read, source), "capture")
+        self._asked_ns: int | None = None
+        """Since when the source has not answered; None when it is not asked [ns]."""
+        self._captured_ns = self.now_ns()
+        """When audio came last [ns]."""
+        self.run_in_thread(functools.partial(self._read, source, self.ending), "capture")
+        if self.config.source != "file":
+            self.run_in_thread(functools.partial(self._continue_clock, self.ending), "capture clock")
 
     def report(self) -> Report:
-        """Add what the external topic counts, and a source that does not answer."""
-        self._check_answer()
+        """Add what the external topic counts."""
         report = super().report()
         if self._external is not None:
             report.values["messages_dropped"] = self._external.source.dropped
             report.values["odd_stamps"] = self._external.source.odd_stamps
         return report
-
-    def _check_answer(self) -> None:
-        """Report a source that hangs: its own thread cannot."""
-        asked_ns = self._asked_ns
-        hangs_ns = 0 if asked_ns is None else self.now_ns() - asked_ns
-        is_hanging = hangs_ns > self.config.vanished_after_ms * 1_000_000 + _HANGS_AFTER_NS
-        if is_hanging and not self.component.failure:
-            name = f"{self.config.source} {self.config.device!r}"
-            self._report_failure(
-                OSError(f"{name} has vanished: its driver has not answered for {hangs_ns / NS_PER_S:.1f} s")
-            )
 
     def _source(self) -> SoundSource:
         config = self.config
@@ -76,55 +75,102 @@ class CaptureNode(ComponentNode):
             return self._external.source
         return MicrophoneSource(config)
 
-    def _read(self, source: SoundSource) -> None:
+    def _read(self, source: SoundSource, ending: threading.Event) -> None:
         is_file = self.config.source == "file"
         try:
             if is_file:
                 self._await_subscribers()
-            while not self.ending.is_set():
+            while not ending.is_set():
                 try:
-                    self._asked_ns = self.now_ns()
-                    sounds = source.read()
-                    self._asked_ns, self.component.failure = None, ""
+                    sounds = self._captured(source)
                     for sound in sounds:
-                        self._publish_blocks(self.component.blocks_of(sound))
+                        self._publish_blocks(functools.partial(self.component.blocks_of, sound))
+                    if sounds:
+                        self._captured_ns = self.now_ns()
+                        self.component.failure = ""
                 except OSError as error:
-                    self._asked_ns = None
+                    if ending.is_set():
+                        return
                     self._report_failure(error)
                     if is_file:
                         return
-                    self._reopen(source)
+                    self._reopen(source, ending)
         except ValueError as error:
             self._report_failure(error)
         finally:
             source.close()
 
-    def _publish_blocks(self, blocks: list[AudioBlock]) -> None:
+    def _captured(self, source: SoundSource) -> list[Sound]:
+        """Read the source; what it held while it hung is not believed, for its time is lost.
+
+        Raises:
+            OSError: It is gone, or did not answer for too long.
+        """
+        self._asked_ns = asked_ns = self.now_ns()
+        try:
+            sounds = source.read()
+        finally:
+            self._asked_ns = None
+        if self.config.source != "file" and self._hangs(asked_ns):
+            raise self._hanging(asked_ns)
+        return sounds
+
+    def _publish_blocks(self, take: Callable[[], list[AudioBlock]]) -> None:
         """Publish blocks; many at once (after an outage) at a pace that overflows nobody's queue."""
-        for number, block in enumerate(blocks, start=1):
-            self.host.call(self.component.publish, block)
-            if number % _BURST_BLOCKS == 0:
-                self.ending.wait(_BURST_PAUSE_S)
+        with self._capture_lock:
+            for number, block in enumerate(take(), start=1):
+                self.host.call(self.component.publish, block)
+                if number % _BURST_BLOCKS == 0:
+                    self.ending.wait(_BURST_PAUSE_S)
+
+    def _continue_clock(self, ending: threading.Event) -> None:
+        """Fill with silence what the source does not bring, whatever its own thread is held up in."""
+        pause_ms = _ANSWERS_WITHIN_MS
+        while not ending.wait(pause_ms / 1000):
+            is_gone = self._hangs(self._captured_ns)
+            pause_ms = self.config.block_ms if is_gone else _ANSWERS_WITHIN_MS
+            if not is_gone:
+                continue
+            asked_ns = self._asked_ns
+            if asked_ns is not None and self._hangs(asked_ns):
+                self._report_failure(self._hanging(asked_ns))
+            try:
+                self._publish_blocks(self._silence)
+            except ValueError as error:
+                self._report_failure(error)
+                return
+
+    def _silence(self) -> list[AudioBlock]:
+        return self.component.fill_until(self.now_ns())
+
+    def _hangs(self, since_ns: int) -> bool:
+        """Return whether a source that was heard last at `since_ns` is gone, and did not say so itself."""
+        limit_ms = self.config.vanished_after_ms + _ANSWERS_WITHIN_MS
+        return self.now_ns() - since_ns > limit_ms * 1_000_000
+
+    def _hanging(self, asked_ns: int) -> OSError:
+        name = f"{self.config.source} {self.config.device!r}"
+        hangs_s = (self.now_ns() - asked_ns) / NS_PER_S
+        return OSError(f"{name} has vanished: its driver has not answered for {hangs_s:.1f} s")
 
     def _report_failure(self, error: Exception) -> None:
-        self.component.failure = str(error)
-        self.get_logger().error(self.component.failure)
+        """Log why the source is gone, once for each time."""
+        if not self.component.failure:
+            self.get_logger().error(str(error))
+            self.component.failure = str(error)
 
-    def _reopen(self, source: SoundSource) -> None:
-        """Look for a microphone that is gone until it is back; the clock goes on with silence meanwhile."""
+    def _reopen(self, source: SoundSource, ending: threading.Event) -> None:
+        """Look for a source that is gone until it is back; what it captures then is placed by its time."""
         self.component.outages += 1
+        self._captured_ns = 0
+        self._publish_blocks(self._silence)
         source.close()
-        next_try_ns = self.now_ns()
-        while not self.ending.wait(self.config.block_ms / 1000):
-            now_ns = self.now_ns()
-            self._publish_blocks(self.component.fill_until(now_ns))
-            if now_ns < next_try_ns:
-                continue
-            next_try_ns = now_ns + self.config.reopen_every_ms * 1_000_000
+        while not ending.is_set():
             try:
                 said = source.open()
-            except (OSError, ValueError):
-                continue  # still gone: that was logged when it went, and diagnostics repeat it
+            except (OSError, ValueError):  # still gone: the log has it, and diagnostics repeat it
+                ending.wait(self.config.reopen_every_ms / 1000)
+                continue
             self.component.failure = ""
             self._log_info(f"{said}; it is back")
             return

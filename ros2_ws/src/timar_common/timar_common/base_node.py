@@ -256,7 +256,7 @@ class BaseNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Let messages in and begin to act."""
-        self.ending.clear()
+        self.ending = threading.Event()  # A thread that hung in a device still sees the end of its own time.
         try:
             self.start()
         except (ValueError, OSError, RuntimeError) as error:
