@@ -13,7 +13,7 @@ from timar_model.model_folder import read_model
 
 from timar_model import load_model
 
-FOLDER = Path(__file__).parents[1] / "data" / "model_of_0_1"
+FOLDER = Path(__file__).parents[1] / "data" / "v0_1" / "turn_model"
 MOTION = FOLDER.with_suffix(".npz")
 
 
