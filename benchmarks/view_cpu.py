@@ -8,7 +8,9 @@ The feed is that of the running graph: 50 joint states, 100 voice activities and
 from __future__ import annotations
 
 import math
+import re
 import sys
+import tempfile
 import time
 
 import harness
@@ -76,12 +78,14 @@ def main() -> int:
     rclpy.init()
     feed = Feed(rclpy.create_node("feed", namespace="/bench"))
     command = [sys.executable, "-m", "timar_view.view_node", "--ros-args", "-r", "__ns:=/bench"]
-    with harness.running([*command, "-p", f"port:={PORT}"]) as process:
+    command += ["-p", f"port:={PORT}"]
+    with tempfile.TemporaryFile("w+") as log, harness.running(command, stderr=log) as process:
         feed.wait_for_listener()
         feed.run(2.0)
         alone = share_of_a_core(process.pid, feed)
         with HeadlessBrowser() as browser:
-            browser.go_to(f"http://127.0.0.1:{PORT}")
+            log.seek(0)
+            browser.go_to(re.search(r"shown at (\S+)", log.read()).group(1))
             feed.run(4.0)
             watched = share_of_a_core(process.pid, feed)
     rclpy.shutdown()

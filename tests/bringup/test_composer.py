@@ -193,15 +193,15 @@ def test_composer_that_a_shell_started_in_the_background_stops_its_processes_gen
         composer.communicate()
 
 
-def test_command_line_names_nodes_namespace_and_parameter_files_in_order():
+def test_command_line_names_nodes_namespace_and_parameters_file():
     nodes = GRAPH.processes()["sound"]
-    command = command_line(GRAPH, nodes, [Path("/a b.yaml"), Path("/c.yaml")])
+    command = command_line(GRAPH, nodes, Path("/a b.yaml"))
     assert command[1:] == [
         "-m", "timar_common.base_node",
         "timar_audio.turns_node:TurnsNode", "timar_audio.playback_node:PlaybackNode",
         "timar_audio.capture_node:CaptureNode",
         "--ros-args", "--log-level", "info", "-r", "__ns:=/head1",
-        "--params-file", "/a b.yaml", "--params-file", "/c.yaml",
+        "--params-file", "/a b.yaml",
     ]  # fmt: skip
 
 

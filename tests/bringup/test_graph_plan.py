@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
 import pytest
-import yaml
-from timar_bringup.files import node_parameters, shared_file
+from timar_bringup.files import shared_file
 from timar_bringup.graph import ARGUMENTS, NODES, UsageError, plan, read_arguments
 from timar_common.config import describe
+from timar_common.parameter_file import check_sections, parameters_for
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ["source:=file", "user_file:=/u.wav", "agent_file:=/a.wav"]
@@ -20,43 +19,19 @@ def parameters(node: str, *typed: str) -> dict:
     return dict(planned[node].parameters)
 
 
-# Node -> its configuration dataclass, which can be read without ROS 2.
-CONFIGS = {
-    "inference": "timar_inference.config:InferenceConfig",
-    "recorder": "timar_bag.recorder:RecorderConfig",
-    "view": "timar_view.config:ViewConfig",
-    "driver": "timar_driver.config:DriverConfig",
-    "retargeting": "timar_retargeting.config:RetargetingConfig",
-    "motion_player": "timar_bag.motion_player:MotionPlayerConfig",
-    "perception": "timar_perception.config:PerceptionConfig",
-    "turns": "timar_audio.turns_config:TurnsConfig",
-    "playback": "timar_audio.playback_config:PlaybackConfig",
-    "capture": "timar_audio.capture_config:CaptureConfig",
-}
-
-
-def config_of(node) -> type:
-    module, _, name = CONFIGS[node.name].partition(":")
-    return getattr(importlib.import_module(module), name)
-
-
 @pytest.mark.parametrize("node", NODES, ids=lambda node: node.name)
 def test_every_parameter_the_graph_sets_exists_in_the_nodes_config(node):
-    known = set(describe(config_of(node)))
+    known = set(describe(node.config_type()))
     assert set(node.parameters) <= known
     assert set(node.parameters.values()) <= {argument.name for argument in ARGUMENTS}
 
 
 def test_every_key_of_the_shipped_parameters_exists_and_is_in_range():
-    shipped = node_parameters(shared_file("config/robot.yaml", {}))
-    nodes = {node.name: node for node in NODES}
-    for name, values in shipped.items():
-        config_type = config_of(nodes[name])
-        unknown = set(values) - set(describe(config_type))
-        assert not unknown, f"{name} has no parameter {unknown}"
-        config_type(
-            **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-        )
+    shipped = shared_file("config/robot.yaml", {})
+    nodes = {f"/{node.name}": node.config_type() for node in NODES}
+    assert not check_sections(shipped, nodes)
+    for name, config_type in nodes.items():
+        config_type(**{key: value for key, (value, _) in parameters_for(shipped, name, config_type).items()})
 
 
 def test_recorder_and_view_run_only_when_asked_for():
@@ -113,13 +88,6 @@ def test_autostart_false_reaches_every_node():
     assert all(one.parameters["autostart"] is False for one in planned)
 
 
-def test_overrides_match_nodes_in_any_namespace():
-    overrides = plan(read_arguments([*FILES, "namespace:=head1"])).overrides()
-    names = ("driver", "retargeting", "inference", "turns", "playback", "capture")
-    assert set(overrides) == {f"/**/{name}" for name in names}
-    assert yaml.safe_load(yaml.safe_dump(overrides)) == overrides
-
-
 @pytest.mark.parametrize(
     ("typed", "sentence"),
     [
@@ -138,27 +106,6 @@ def test_argument_that_cannot_be_meant_is_refused(typed, sentence):
     with pytest.raises(UsageError) as error:
         read_arguments(typed)
     assert sentence in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ("/**/captur:\n  ros__parameters:\n    file: a\n", "the graph has no such node"),
-        ("/**/capture:\n  file: a\n", "has no mapping 'ros__parameters'"),
-        ("- a\n", "must be a mapping"),
-        ("a: [\n", "is not YAML"),
-    ],
-)
-def test_parameters_file_that_ros_would_ignore_in_silence_is_refused(tmp_path, text, sentence):
-    path = tmp_path / "mine.yaml"
-    path.write_text(text)
-    with pytest.raises(UsageError, match=sentence):
-        node_parameters(path)
-
-
-def test_missing_parameters_file_is_named(tmp_path):
-    with pytest.raises(UsageError, match=r"nowhere\.yaml cannot be read"):
-        node_parameters(tmp_path / "nowhere.yaml")
 
 
 def test_every_node_of_the_graph_is_an_executable_of_its_package():

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 from timar_common.config import Count, check
-from timar_common.config_file import read_config, read_parameters, replace_fields
+from timar_common.config_file import read_config, replace_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,10 +55,3 @@ def test_an_old_name_is_taken_with_a_warning_that_names_the_new_one(tmp_path):
 def test_an_unknown_field_is_refused_with_the_nearest(tmp_path):
     with pytest.raises(ValueError, match="Run has no field 'bach'; did you mean 'batch'"):
         replace_fields(Run("a"), {"bach": 5}, {})
-
-
-def test_parameters_are_read_by_section_and_a_section_without_any_is_refused(tmp_path):
-    path = written(tmp_path, "/**/turns:\n  ros__parameters: {start_ms: 60}\n")
-    assert read_parameters(path) == {"/**/turns": {"start_ms": 60}}
-    with pytest.raises(ValueError, match="section '/\\*\\*/turns' has no mapping 'ros__parameters'"):
-        read_parameters(written(tmp_path, "/**/turns: {start_ms: 60}\n"))

@@ -5,8 +5,9 @@ import os
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
-from timar_bringup.files import network_environment, parameter_files, with_urdf
+from timar_bringup.files import network_environment, with_urdf
 from timar_bringup.graph import ARGUMENTS, STOP_WITHIN_S, plan, read_values, refuse_unknown
+from timar_bringup.parameters import graph_parameters
 
 from launch import LaunchContext, LaunchDescription
 
@@ -37,13 +38,13 @@ def _nodes(context: LaunchContext) -> list[Node]:
         refuse_unknown(name for name in names if name != "check_arguments")
     values = {argument.name: LaunchConfiguration(argument.name).perform(context) for argument in ARGUMENTS}
     graph = plan(with_urdf(read_values(values)))
-    files = [str(path) for path in parameter_files(graph)]
+    found = graph_parameters(graph)
     return [
         Node(
             package=planned.node.package,
             executable=planned.node.name,
             namespace=graph.namespace,
-            parameters=[*files, dict(planned.parameters)],
+            parameters=[found.values(graph.full_name(planned.node))],
             ros_arguments=["--log-level", values["log_level"]],
             additional_env=network_environment(os.environ),
             sigterm_timeout=str(STOP_WITHIN_S),

@@ -22,8 +22,9 @@ from types import TracebackType
 import yaml
 from timar_common.processes import start_child, stop_signals
 
-from timar_bringup.files import middleware_environment, parameter_files, with_urdf
+from timar_bringup.files import middleware_environment, with_urdf
 from timar_bringup.graph import STOP_WITHIN_S, STOPS_LAST, Plan, PlannedNode, UsageError, plan, read_arguments
+from timar_bringup.parameters import effective_values, graph_parameters, lines
 
 LineSink = Callable[[str, str], None]
 """Takes a process's name and one line it wrote."""
@@ -125,12 +126,17 @@ class Composer:
         """
         if self._folder is not None:
             raise RuntimeError("a composer starts its graph once; make another one")
-        files = parameter_files(self.plan, self._environment)
+        found = graph_parameters(self.plan, self._environment)
         self._folder = tempfile.TemporaryDirectory(prefix="timar-")
-        overrides = Path(self._folder.name) / "arguments.yaml"
-        overrides.write_text(yaml.safe_dump(self.plan.overrides()), encoding="utf-8")
+        path = Path(self._folder.name) / "parameters.yaml"
+        path.write_text(yaml.safe_dump(found.to_ros()), encoding="utf-8")
+        if found.others:
+            self._on_line("composer", f"sections for nodes of others: {', '.join(found.others)}")
+        if self.plan.arguments["log_level"] == "debug":
+            for line in lines(effective_values(self.plan, found)):
+                self._on_line("composer", line)
         for name, nodes in self.plan.processes().items():
-            self._start_process(name, command_line(self.plan, nodes, [*files, overrides]))
+            self._start_process(name, command_line(self.plan, nodes, path))
 
     def poll(self) -> Ended | None:
         """Return a process that ended by itself, or None while all run."""
@@ -205,16 +211,14 @@ class Composer:
             _signal_group(self._children[name].pid, signal.SIGKILL)
 
 
-def command_line(graph: Plan, nodes: Iterable[PlannedNode], parameter_files: Iterable[Path]) -> list[str]:
+def command_line(graph: Plan, nodes: Iterable[PlannedNode], parameters: Path) -> list[str]:
     """Return the command that runs some nodes in one process."""
     command = [sys.executable, "-m", "timar_common.base_node"]
     command += [planned.node.component for planned in nodes]
     command += ["--ros-args", "--log-level", str(graph.arguments["log_level"])]
     if graph.namespace:
         command += ["-r", f"__ns:={graph.namespace}"]
-    for path in parameter_files:
-        command += ["--params-file", str(path)]
-    return command
+    return [*command, "--params-file", str(parameters)]
 
 
 def ros_environment(base: Mapping[str, str]) -> dict[str, str]:

@@ -7,12 +7,10 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from timar_common.config_file import read_parameters
 from timar_common.yaml_map import read_yaml_map
 
-from timar_bringup.graph import NODES, ParameterValue, Plan, UsageError
+from timar_bringup.graph import ParameterValue, UsageError
 
 PACKAGE = "timar_bringup"
 
@@ -75,7 +73,7 @@ def with_urdf(arguments: Mapping[str, ParameterValue]) -> dict[str, ParameterVal
     if not robot.endswith(".yaml"):
         return {**arguments, "urdf": arguments["urdf"] or robot}
     path = Path(robot).absolute()
-    with _refusing("robot file", Path(robot)):
+    with refusing("robot file", Path(robot)):
         document = read_yaml_map(Path(robot))
         named = document.text("urdf", default="-")
         # Face tracking reads the robot's map too, so that the user's smile reaches the model.
@@ -89,47 +87,8 @@ def with_urdf(arguments: Mapping[str, ParameterValue]) -> dict[str, ParameterVal
     }
 
 
-def parameter_files(graph: Plan, environment: Mapping[str, str] | None = None) -> list[Path]:
-    """Return the parameters files of a plan, the shipped one first, after looking into each.
-
-    Raises:
-        UsageError: One of them cannot be used.
-        FileNotFoundError: The shipped one is not there.
-    """
-    files = [shared_file("config/robot.yaml", environment)]
-    if graph.arguments["params"]:
-        files.append(Path(str(graph.arguments["params"])))
-    for path in files:
-        node_parameters(path)
-    return files
-
-
-def node_parameters(path: Path) -> dict[str, dict[str, Any]]:
-    """Read a parameters YAML and return each node's parameters by node name.
-
-    ROS 2 ignores a section of a node that does not exist, so a slip of the pen would change nothing in
-    silence; here it is refused. Unknown parameters are refused by the node itself.
-
-    Raises:
-        UsageError: The file is missing, is no YAML, has another layout, or names a node the graph has not.
-    """
-    with _refusing("parameters file", path):
-        sections = read_parameters(path)
-    known = [node.name for node in NODES]
-    found: dict[str, dict[str, Any]] = {}
-    for section, parameters in sections.items():
-        name = section.rpartition("/")[2]
-        if name not in known:
-            raise UsageError(
-                f"the parameters file {path} has a section {section!r}, and the graph has no such node; "
-                f"expected '/**/NODE' with one of {', '.join(known)}"
-            )
-        found.setdefault(name, {}).update(parameters)
-    return found
-
-
 @contextlib.contextmanager
-def _refusing(what: str, path: Path) -> Iterator[None]:
+def refusing(what: str, path: Path | str) -> Iterator[None]:
     """Turn what reading a file raises into a usage error that names it."""
     try:
         yield

@@ -7,6 +7,7 @@ The launch file (on a machine with a ROS 2 distribution) and the composer (every
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Iterable, Mapping, Sequence
 
 from timar_common import suggest
@@ -61,6 +62,8 @@ class Node:
     name: str
     """Also the name of its console script."""
     package: str
+    config: str
+    """``module:Class`` of its configuration, which needs no ROS 2 to be read."""
     process: str
     """Nodes of one process share an interpreter; sound and driver stand alone (see docs/architecture.md)."""
     listens: tuple[str, ...] = ()
@@ -77,6 +80,12 @@ class Node:
         """``module:Class`` of its BaseNode: ``timar_audio.turns_node:TurnsNode`` for turns of timar_audio."""
         class_name = "".join(word.capitalize() for word in self.name.split("_"))
         return f"{self.package}.{self.name}_node:{class_name}Node"
+
+    def config_type(self) -> type:
+        """Import and return its configuration."""
+        module, _, name = self.config.partition(":")
+        config_type: type = getattr(importlib.import_module(module), name)
+        return config_type
 
 
 ARGUMENTS: tuple[Argument, ...] = (
@@ -103,7 +112,7 @@ ARGUMENTS: tuple[Argument, ...] = (
         "",
         "Your matrix between FLAME's expression and ARKit's blendshapes; empty: the one that robot names.",
     ),
-    Argument("params", "", "A further parameters YAML, read after the shipped one."),
+    Argument("params", "", "Further parameters YAML files, separated by commas, read after the shipped one."),
     Argument(
         "replay",
         False,
@@ -126,6 +135,7 @@ NODES: tuple[Node, ...] = (
     Node(
         name="inference",
         package="timar_inference",
+        config="timar_inference.config:InferenceConfig",
         process="inference",
         listens=("user/audio", "agent/audio_planned"),
         parameters={"model": "model", "engine": "engine"},
@@ -133,6 +143,7 @@ NODES: tuple[Node, ...] = (
     Node(
         name="recorder",
         package="timar_bag",
+        config="timar_bag.recorder:RecorderConfig",
         process="recorder",
         listens=("user/audio", "user/audio_raw", "agent/audio", "agent/audio_planned"),
         parameters={"out": "out"},
@@ -141,6 +152,7 @@ NODES: tuple[Node, ...] = (
     Node(
         name="view",
         package="timar_view",
+        config="timar_view.config:ViewConfig",
         process="view",
         parameters={"robot": "urdf", "port": "view_port", "open_browser": "open_browser"},
         only_if="view",
@@ -148,18 +160,21 @@ NODES: tuple[Node, ...] = (
     Node(
         name="driver",
         package="timar_driver",
+        config="timar_driver.config:DriverConfig",
         process="driver",
         parameters={"robot": "urdf"},
     ),
     Node(
         name="retargeting",
         package="timar_retargeting",
+        config="timar_retargeting.config:RetargetingConfig",
         process="motion",
         parameters={"robot": "robot", "expression_map": "expression_map"},
     ),
     Node(
         name="motion_player",
         package="timar_bag",
+        config="timar_bag.motion_player:MotionPlayerConfig",
         process="motion",
         listens=("user/audio",),
         parameters={"file": "user_motion_file"},
@@ -168,6 +183,7 @@ NODES: tuple[Node, ...] = (
     Node(
         name="perception",
         package="timar_perception",
+        config="timar_perception.config:PerceptionConfig",
         process="perception",
         listens=("user/audio",),
         parameters={"expression_map": "expression_map"},
@@ -176,12 +192,14 @@ NODES: tuple[Node, ...] = (
     Node(
         name="turns",
         package="timar_audio",
+        config="timar_audio.turns_config:TurnsConfig",
         process="sound",
         listens=("user/audio", "agent/audio"),
     ),
     Node(
         name="playback",
         package="timar_audio",
+        config="timar_audio.playback_config:PlaybackConfig",
         process="sound",
         listens=("user/audio_raw",),
         parameters={"file": "agent_file"},
@@ -190,6 +208,7 @@ NODES: tuple[Node, ...] = (
     Node(
         name="capture",
         package="timar_audio",
+        config="timar_audio.capture_config:CaptureConfig",
         process="sound",
         parameters={"source": "source", "device": "device", "file": "user_file"},
         not_if="replay",
@@ -231,12 +250,9 @@ class Plan:
             groups[planned.node.process] = (*groups.get(planned.node.process, ()), planned)
         return groups
 
-    def overrides(self) -> dict[str, dict[str, dict[str, ParameterValue]]]:
-        """Return the arguments' parameters in the layout of a ROS 2 parameters file."""
-        return {
-            f"/**/{planned.node.name}": {"ros__parameters": dict(planned.parameters)}
-            for planned in self.nodes
-        }
+    def full_name(self, node: Node) -> str:
+        """Return a node's name with its namespace, such as /head1/turns."""
+        return f"{self.namespace}/{node.name}"
 
 
 def read_arguments(typed: Iterable[str]) -> dict[str, ParameterValue]:

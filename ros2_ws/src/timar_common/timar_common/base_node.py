@@ -30,8 +30,9 @@ from std_msgs.msg import Header
 from timar_common.clock import RosAnchor, SimClock
 from timar_common.config import Description, describe
 from timar_common.diagnostics import Level, Report
+from timar_common.parameter_file import converted, names_for_every_node
 from timar_common.processes import end_with_parent, stop_signals
-from timar_common.suggest import refuse_unknown
+from timar_common.suggest import nearest, refuse_unknown
 from timar_common.topics import TOPICS, Topic
 
 _ANCHOR_READINGS = 5
@@ -71,6 +72,7 @@ def declare_config(node: LifecycleNode, config_type: type) -> Any:
         if isinstance(default, tuple):
             default = list(default)
         _take_former_names(node, name, description)
+        _convert_override(node, name, config_type)
         if not node.has_parameter(name):
             try:
                 node.declare_parameter(name, default, _descriptor(description, default))
@@ -79,6 +81,14 @@ def declare_config(node: LifecycleNode, config_type: type) -> Any:
         value = node.get_parameter(name).value
         values[name] = tuple(value) if isinstance(default, list) else value
     return config_type(**values)
+
+
+def _convert_override(node: LifecycleNode, name: str, config_type: type) -> None:
+    """Take a whole 400.0 for an integer, and so on; rclpy refuses whatever has another type."""
+    if (override := node._parameter_overrides.get(name)) is not None and override.value is not None:
+        value = converted(override.value, config_type, name, f"parameter {name}")
+        if type(value) is not type(override.value) or value != override.value:
+            node._parameter_overrides[name] = rclpy.Parameter(name, value=value)
 
 
 def _take_former_names(node: LifecycleNode, name: str, description: Description) -> None:
@@ -316,10 +326,22 @@ class BaseNode(LifecycleNode):
         self._owned.append((self.destroy_subscription, self.create_subscription(Clock, "/clock", tick, qos)))
 
     def _refuse_unknown_parameters(self) -> None:
-        """ROS ignores a misspelt parameter; a robot must not."""
+        """ROS ignores a misspelt parameter; a robot must not.
+
+        What a section for nodes of any name says, and this node has not, may be another node's, unless it
+        nearly names a parameter of this one.
+        """
         known = set(self._parameters) | {"use_sim_time"}
-        given = sorted(name for name in self._parameter_overrides if not name.startswith("qos_overrides."))
-        refuse_unknown("parameter", given, sorted(known), owner=self.get_name())
+        unknown = {
+            name for name in self._parameter_overrides if not name.startswith("qos_overrides.")
+        } - known
+        others = {name for name in unknown & names_for_every_node(sys.argv) if not nearest(name, known)}
+        if others:
+            self.get_logger().info(f"left to other nodes: the parameters {', '.join(sorted(others))}")
+        refuse_unknown("parameter", sorted(unknown - others), sorted(known), owner=self.get_name())
+        for name in sorted(self._parameters):
+            origin = "given" if name in self._parameter_overrides else "default"
+            self.get_logger().debug(f"parameter {name}: {self._parameters[name].value!r} ({origin})")
 
     def _open_diagnostics(self) -> None:
         topic = TOPICS["/diagnostics"]

@@ -1,4 +1,4 @@
-"""Configuration files: a dataclass from a YAML file, and node parameters from a ROS 2 parameters file."""
+"""Read a configuration dataclass from a YAML file."""
 
 from __future__ import annotations
 
@@ -72,18 +72,3 @@ def current_keys(values: Mapping[str, Any], renamed: Mapping[str, str], where: s
         message = f"{where}: {old!r} is deprecated and will be removed; call it {renamed[old]!r}"
         warnings.warn(message, FutureWarning, stacklevel=3)
     return {renamed.get(name, name): value for name, value in values.items()}
-
-
-def read_parameters(path: Path) -> dict[str, dict[str, Any]]:
-    """Read a ROS 2 parameters file and return the parameters by the sections' names, such as "/**/turns".
-
-    Raises:
-        ValueError: It is no YAML mapping, or a section has no mapping ``ros__parameters``.
-        OSError: It cannot be read.
-    """
-    document = read_yaml_map(path)
-    sections = document.values()
-    for section, body in sections.items():
-        if not isinstance(body, dict) or not isinstance(body.get("ros__parameters"), dict):
-            raise document.error(f"section {section!r} has no mapping 'ros__parameters'", section)
-    return {section: body["ros__parameters"] for section, body in sections.items()}

@@ -31,6 +31,18 @@ class YamlMap:
                 raise self.error(f"{key!r} is said twice, first in line {self._lines[key]}", line=key_line)
             self._entries[key], self._lines[key] = value_node, key_line
 
+    @property
+    def line(self) -> int:
+        """Line in the file at which the mapping stands."""
+        return self._line
+
+    def is_mapping(self, key: str) -> bool:
+        """Tell whether what a key holds is a mapping itself."""
+        return isinstance(self._entries[key], yaml.MappingNode)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
     def keys(self) -> list[str]:
         """Return all keys in the order of the file."""
         return list(self._entries)
@@ -221,7 +233,7 @@ class _Values(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read_yaml_map(path: Path) -> YamlMap:
+def read_yaml_map(path: Path, *, may_be_empty: bool = False) -> YamlMap:
     """Read a YAML file whose top is a mapping; nothing in it is executed.
 
     Raises:
@@ -229,9 +241,11 @@ def read_yaml_map(path: Path) -> YamlMap:
         OSError: It cannot be read.
     """
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        node = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not YAML: {error}") from error
+    if node is None and may_be_empty:
+        return YamlMap(None, path, "", 1)
     if not isinstance(node, yaml.MappingNode):
         raise ValueError(f"{path}, line 1: the file must be a mapping (key: value lines)")
     return YamlMap(node, path, "", 1)

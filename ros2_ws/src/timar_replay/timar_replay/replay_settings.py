@@ -7,14 +7,14 @@ import hashlib
 import json
 import typing
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from timar_audio.turns_config import TurnsConfig
 from timar_common.config import current_name
-from timar_common.config_file import read_parameters
+from timar_common.parameter_file import OF_EVERY_NODE, parameters_for
 from timar_common.suggest import unknown_name
 from timar_inference.config import InferenceConfig
 from timar_retargeting.config import RetargetingConfig
@@ -70,19 +70,12 @@ class ReplaySettings:
                     f"{assignment!r} sets nothing; expected NODE.PARAMETER=VALUE with a node of "
                     f"{', '.join(NODES)}"
                 )
-            config = getattr(settings, node)
-            former, name = name, current_name(type(config), name)
-            if name != former:
-                warnings.warn(
-                    f"{node}.{former} is now called {node}.{name}; the old name goes next release",
-                    FutureWarning,
-                    stacklevel=2,
-                )
-            hints = typing.get_type_hints(type(config))
+            config_type = type(getattr(settings, node))
+            name = current_name(config_type, name)
+            hints = typing.get_type_hints(config_type)
             if name not in hints:
                 raise ValueError(unknown_name("parameter", name, sorted(hints), owner=node))
-            value = _read(text, hints[name], place)
-            settings = dataclasses.replace(settings, **{node: dataclasses.replace(config, **{name: value})})
+            settings = settings._with(node, {place.partition(".")[2]: _read(text, hints[name], place)})
         return settings
 
     def with_parameters(self, path: Path) -> ReplaySettings:
@@ -93,12 +86,27 @@ class ReplaySettings:
             OSError: It cannot be read.
         """
         settings = self
-        for section, values in read_parameters(path).items():
-            node = section.rpartition("/")[2]
-            if node in NODES:
-                texts = [f"{node}.{name}={_text(value)}" for name, value in values.items()]
-                settings = settings.changed(texts)
+        for node in NODES:
+            # The robot's namespace is the bag's.
+            config_type = type(getattr(settings, node))
+            given = parameters_for(path, f"/{node}", config_type, is_anywhere=True)
+            values = {name: value for name, (value, _) in given.items() if name not in OF_EVERY_NODE}
+            settings = settings._with(node, values)
         return settings
+
+    def _with(self, node: str, values: Mapping[str, Any]) -> ReplaySettings:
+        """Return the settings with parameters of a node changed; former names are taken with a warning."""
+        config = getattr(self, node)
+        renamed = {name: current_name(type(config), name) for name in values}
+        for former, name in renamed.items():
+            if name != former:
+                warnings.warn(
+                    f"{node}.{former} is now called {node}.{name}; the old name goes next release",
+                    FutureWarning,
+                    stacklevel=3,
+                )
+        changes = {renamed[name]: value for name, value in values.items()}
+        return dataclasses.replace(self, **{node: dataclasses.replace(config, **changes)})
 
 
 NODES = ("inference", "turns", "retargeting")
@@ -114,10 +122,6 @@ def _read(text: str, hint: Any, place: str) -> Any:
     except (KeyError, ValueError):
         name = getattr(hint, "__name__", str(hint))
         raise ValueError(f"{place} is set to {text!r}, expected {name}") from None
-
-
-def _text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _version(package: str) -> str:
