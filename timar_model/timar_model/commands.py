@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from timar_model.engines import engine_names, find_engine, missing_package
 
 if TYPE_CHECKING:
+    from timar_common.progress import ProgressBars
+
     from timar_model.model_folder import ModelFolder
 
 _INT8_INSTRUCTIONS = {
@@ -25,16 +27,28 @@ _INT8_INSTRUCTIONS = {
 
 
 def import_model(argv: list[str]) -> int:
-    """Turn a published TIMAR checkpoint into a model folder."""
-    parser = argparse.ArgumentParser(prog="timar import", description=import_model.__doc__)
-    parser.add_argument(
-        "checkpoint", type=Path, help="the .pth of the released code, or its state dict as .safetensors"
+    """Turn a published TIMAR checkpoint, from the hub or from here, into a model that runs here."""
+    parser = argparse.ArgumentParser(
+        prog="timar import",
+        description=import_model.__doc__,
+        epilog="The hub's own variables count: HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE, HF_TOKEN.",
     )
-    parser.add_argument("out", type=Path, help="the model folder to write")
+    parser.add_argument(
+        "source",
+        help="hub:OWNER/NAME[@REVISION], such as hub:coderchen01/TIMAR; or a folder or file that is here: "
+        "the .pth of the released code, its state dict as .safetensors, or a model folder",
+    )
+    parser.add_argument(
+        "out",
+        type=Path,
+        nargs="?",
+        help="the model folder to write (default: NAME in ~/.local/share/timar/models; model:=NAME finds it)",
+    )
+    parser.add_argument("--file", default="", help="which weight file, where the source holds several")
     parser.add_argument(
         "--speech-encoder",
         default="",
-        metavar="FOLDER",
+        metavar="SOURCE",
         help="folder or hub name of the wav2vec 2.0 (default: facebook/wav2vec2-large-960h-lv60-self)",
     )
     parser.add_argument("--heads", type=int, help="attention heads, where the width is no published one")
@@ -44,23 +58,34 @@ def import_model(argv: list[str]) -> int:
     parser.add_argument(
         "--statistics", type=Path, help="JSON or .npz with mean and std of the motion, 56 values each"
     )
+    parser.add_argument(
+        "--no-export",
+        action="store_true",
+        help="only the weights: no graphs, for which `timar export` is there",
+    )
     arguments = parser.parse_args(argv)
-    from timar_model.architecture.reference import import_reference
+    from timar_common.progress import progress_bars
 
-    log = _timed_log()
+    from timar_model import importing
+
     try:
-        folder = import_reference(
-            arguments.checkpoint,
-            None if arguments.heads is None else {"heads": arguments.heads},
+        options = importing.ImportOptions(
+            arguments.file,
             arguments.speech_encoder,
-            arguments.out,
-            weights=arguments.weights,
-            statistics=arguments.statistics,
-            log=log,
+            arguments.heads,
+            arguments.weights,
+            arguments.statistics,
+            () if arguments.no_export else importing.variants_here(),
         )
+        with progress_bars() as bars:
+            log = _timed_log(bars)
+            folder = importing.import_model(arguments.source, arguments.out, options, log, bars)
     except (ValueError, OSError) as error:
         return _fail("import", error)
     log(f"{folder.path} holds {folder.manifest['parameters'] / 1e6:.1f} M parameters ({folder.sha256[:12]})")
+    sys.stdout.write("start it with:\n")
+    for command in importing.start_commands(folder):
+        sys.stdout.write(f"  {command}\n")
     return 0
 
 
@@ -185,17 +210,23 @@ def _cpu_flags() -> set[str]:
     return set(next((flags for _, _, flags in named), "").split())
 
 
-def _timed_log() -> Callable[[str], None]:
-    """Return what prints lines with the time since the command began."""
+def _timed_log(bars: ProgressBars | None = None) -> Callable[[str], None]:
+    """Return what prints lines with the time since the command began; above bars where there are some."""
     started = time.monotonic()
 
     def log(line: str) -> None:
-        sys.stdout.write(f"{time.monotonic() - started:6.1f} s  {line}\n")
-        sys.stdout.flush()
+        timed = f"{time.monotonic() - started:6.1f} s  {line}"
+        if bars is not None and bars.console.is_terminal:
+            bars.console.print(timed, markup=False, highlight=False)
+        else:
+            sys.stdout.write(f"{timed}\n")
+            sys.stdout.flush()
 
     return log
 
 
 def _fail(command: str, error: Exception) -> int:
-    sys.stderr.write(f"timar {command}: {error}\n")
+    # An OSError with a number would print it in front.
+    said = error.strerror if isinstance(error, OSError) and error.strerror and not error.filename else error
+    sys.stderr.write(f"timar {command}: {said}\n")
     return 1

@@ -12,7 +12,7 @@ from timar_common.suggest import refuse_unknown
 
 from timar_model.architecture.config import SamplingConfig
 from timar_model.engines import Engine, open_engine
-from timar_model.model_folder import ModelFolder, read_model
+from timar_model.model_folder import ModelFolder, models_folder, read_model
 from timar_model.session.batch import BatchedSession
 from timar_model.session.session import ROLLBACK_TURNS, Session
 
@@ -111,19 +111,24 @@ def load_model(folder: str | Path) -> LoadedModel:
 
 
 def find_model(name_or_path: str | Path) -> Path:
-    """Return the folder of a shipped model by its name, or the path itself.
+    """Return the folder of a shipped or imported model by its name, or the path itself.
 
     Raises:
-        FileNotFoundError: It is neither.
+        FileNotFoundError: It is none of them.
     """
     path = Path(name_or_path)
     if path.is_dir():
         return path
-    shipped = SHIPPED / str(name_or_path)
-    if path.name == str(name_or_path) and shipped.is_dir():
-        return shipped
-    names = sorted(found.name for found in SHIPPED.iterdir() if found.is_dir()) if SHIPPED.is_dir() else []
+    for folder in (SHIPPED, models_folder()):
+        if path.name == str(name_or_path) and (folder / path.name).is_dir():
+            return folder / path.name
+    shipped, imported = _names_in(SHIPPED), _names_in(models_folder())
     raise FileNotFoundError(
-        f"there is no model {str(name_or_path)!r}, neither as a folder nor shipped; "
-        f"shipped are: {', '.join(names) or 'none'}"
+        f"there is no model {str(name_or_path)!r}, neither as a folder nor shipped nor imported; "
+        f"shipped are: {', '.join(shipped) or 'none'}; imported: {', '.join(imported) or 'none'}"
     )
+
+
+def _names_in(folder: Path) -> list[str]:
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path.name for path in found if path.is_dir() and not path.name.startswith("."))

@@ -31,6 +31,12 @@ FORMER_NAMES = {"head.heard.": "head.mean_head."}
 """Beginnings of weights' names in folders of an earlier release, and what they are now."""
 
 
+def models_folder() -> Path:
+    """Return the folder of this user's imported models, which are found by their names: XDG_DATA_HOME's."""
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "timar" / "models"
+
+
 def current_name(name: str) -> str:
     """Return what a weight is called now, given a name of this or of an earlier release."""
     for old, new in FORMER_NAMES.items():
@@ -74,18 +80,26 @@ def save_model(
     Returns:
         The folder as read back.
     """
+    weights = {name: tensor.detach().cpu().float().numpy() for name, tensor in model.state_dict().items()}
+    return save_weights(folder, model.config, weights, statistics, provenance)
+
+
+def save_weights(
+    folder: str | Path,
+    config: ModelConfig,
+    weights: Mapping[str, np.ndarray],
+    statistics: MotionStatistics | None = None,
+    provenance: dict[str, Any] | None = None,
+) -> ModelFolder:
+    """Write a model folder around float32 weights by name; else as `save_model`."""
     from safetensors.numpy import save_file
 
-    weights = {
-        name: np.ascontiguousarray(tensor.detach().cpu().float().numpy())
-        for name, tensor in model.state_dict().items()
-    }
     shapes = {name: list(array.shape) for name, array in weights.items()}
     with _replacing(Path(folder)) as new:
-        (new / CONFIG).write_text(model.config.to_json(), encoding="utf-8")
-        save_file(weights, new / WEIGHTS)
+        (new / CONFIG).write_text(config.to_json(), encoding="utf-8")
+        save_file({name: np.ascontiguousarray(array) for name, array in weights.items()}, new / WEIGHTS)
         (new / WEIGHTS).chmod(0o644)
-        write_manifest(new, model.config, shapes, statistics or MotionStatistics(), provenance or {})
+        write_manifest(new, config, shapes, statistics or MotionStatistics(), provenance or {})
     return read_model(folder)
 
 
@@ -166,14 +180,23 @@ def _replacing(target: Path) -> Iterator[Path]:
     Raises:
         FileExistsError: Something stands there that is no model, and would be lost.
     """
+    refuse_to_replace(target)
+    with replacing_folder(target.absolute()) as new:
+        yield new
+        read_model(new)
+
+
+def refuse_to_replace(target: Path) -> None:
+    """Raise an error where something stands in a model's place that is none, and would be lost.
+
+    Raises:
+        FileExistsError: So it is.
+    """
     is_ours = target.is_dir() and ((target / MANIFEST).is_file() or not any(target.iterdir()))
     if target.exists() and not is_ours:
         raise FileExistsError(
             f"{str(target)!r} is no model folder and would be replaced as a whole; give another place"
         )
-    with replacing_folder(target.absolute()) as new:
-        yield new
-        read_model(new)
 
 
 def read_model(folder: str | Path) -> ModelFolder:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from timar_model.architecture.config import SAMPLES_PER_FRAME
+
+if TYPE_CHECKING:
+    from timar_model.hub import HubRepository
 
 Array = npt.NDArray[np.float32]
 
@@ -121,21 +126,38 @@ class TorchSpeechEncoder:
 
     @classmethod
     def from_pretrained(cls, source: str) -> TorchSpeechEncoder:
-        """Load the frozen encoder from a folder or the hub (safetensors only).
+        """Load the frozen encoder from a folder or the hub; a pickle is read without running its code.
+
+        Args:
+            source: A folder, or OWNER/NAME[@REVISION] on the hub, which is asked where the cache lacks it.
 
         Raises:
             ImportError: transformers is not installed.
             OSError: The weights are not there.
+            ValueError: They are no whole wav2vec 2.0.
         """
-        from transformers import Wav2Vec2Model
+        import transformers
 
+        library: Any = transformers
+
+        folder = _found(source)
+        read_encoder_config(folder)
+        library.logging.set_verbosity_error()
+        library.logging.disable_progress_bar()
         try:
-            pretrained: Any = Wav2Vec2Model.from_pretrained(source, use_safetensors=True)
-        except OSError as error:
+            pretrained, report = library.Wav2Vec2Model.from_pretrained(folder, output_loading_info=True)
+        except Exception as error:  # What a damaged file raises depends on where it breaks.
+            reason = (str(error).splitlines() or ["empty"])[0]
             raise OSError(
-                f"the speech encoder {source!r} is neither a local folder nor to be had from the hub "
-                f"({str(error).splitlines()[0]}); give the folder of a wav2vec 2.0 with model.safetensors"
+                f"the speech encoder {source!r} cannot be read ({reason}); give the folder of a wav2vec 2.0 "
+                "with config.json and model.safetensors, or import it again"
             ) from error
+        # Only training masks, and a published encoder may lack the vector for it.
+        if lacking := sorted(set(report["missing_keys"]) - {"masked_spec_embed"}):
+            raise ValueError(
+                f"the speech encoder {source!r} lacks {len(lacking)} tensors of a wav2vec 2.0, {lacking[0]} "
+                "first; give another folder, or import it again"
+            )
         return cls(SpeechEncoder(pretrained.eval()))
 
     @torch.inference_mode()
@@ -143,6 +165,81 @@ class TorchSpeechEncoder:
         """Encode (voices, 640 n) samples to (voices, n, S)."""
         found: Array = self.encoder(torch.from_numpy(sound)).numpy()
         return found
+
+
+def encoder_folder(source: str) -> Path | None:
+    """Return where a speech encoder lies on this machine; None where it is still to be downloaded."""
+    from timar_model.hub import local_folder
+
+    if Path(source).is_dir():
+        return Path(source)
+    try:
+        return local_folder(source)
+    except (ImportError, FileNotFoundError):
+        return None
+
+
+def encoder_files(repository: HubRepository) -> list[str]:
+    """Return which files of a repository are a speech encoder and its card.
+
+    Raises:
+        ValueError: It holds none.
+    """
+    weights = [name for name in ("model.safetensors", "pytorch_model.bin") if name in repository.files][:1]
+    if not weights or "config.json" not in repository.files:
+        raise ValueError(
+            f"{repository} holds no wav2vec 2.0: expected config.json and model.safetensors or "
+            "pytorch_model.bin; give another speech encoder"
+        )
+    return [name for name in ("config.json", *weights, "README.md") if name in repository.files]
+
+
+def _found(source: str) -> Path:
+    """Return the folder of an encoder's files, from the hub where they are nowhere here."""
+    folder = encoder_folder(source)
+    if folder is None:
+        from timar_model.hub import find_repository
+
+        repository = find_repository(source)
+        folder = repository.download(encoder_files(repository))
+    return folder
+
+
+def read_encoder_config(folder: Path) -> dict[str, Any]:
+    """Read the configuration of a speech encoder.
+
+    Raises:
+        OSError: There is none.
+        ValueError: It is not that of a wav2vec 2.0.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"the speech encoder {str(folder)!r} lacks config.json; give the folder of a wav2vec 2.0"
+        )
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        kind = config.get("model_type")
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{str(path)!r} is not the JSON of a wav2vec 2.0 ({error}); get it again") from error
+    if kind != "wav2vec2":
+        raise ValueError(f"the speech encoder {str(folder)!r} is of type {kind!r}, expected 'wav2vec2'")
+    return config
+
+
+def check_encoder(folder: Path, speech_dim: int) -> None:
+    """Compare a speech encoder's width with what a model reads.
+
+    Raises:
+        OSError: Its configuration is not there.
+        ValueError: It is of another size, or no wav2vec 2.0.
+    """
+    width = read_encoder_config(folder).get("hidden_size")
+    if width != speech_dim:
+        raise ValueError(
+            f"the speech encoder {str(folder)!r} gives {width} values a frame, but the checkpoint reads "
+            f"{speech_dim}; give a wav2vec 2.0 of that size (published: wav2vec2-large-960h-lv60-self, 1024)"
+        )
 
 
 def _plain(conv: nn.Conv1d) -> nn.Conv1d:

@@ -300,12 +300,17 @@ def _encode_speech(graph: Any, variant: str, sound: Array) -> Array:
     return np.asarray(found[0], np.float32)
 
 
-def choose(folder: Path, variant: str) -> tuple[str, list[str]]:
-    """Return the variant that runs and its providers, best first."""
+def choose_providers() -> list[str]:
+    """Return the providers that this machine can load, best first."""
     import onnxruntime
 
     available = onnxruntime.get_available_providers()
-    providers = [name for name in PROVIDERS if name in available]
+    return [name for name in PROVIDERS if name in available]
+
+
+def choose(folder: Path, variant: str) -> tuple[str, list[str]]:
+    """Return the variant that runs and its providers, best first."""
+    providers = choose_providers()
     has_device = providers[0] != "CPUExecutionProvider"
     if variant == "float32" and has_device and (folder / variant_file(BACKBONE, "float16")).is_file():
         return "float16", providers
