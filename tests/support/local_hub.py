@@ -16,7 +16,10 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+import pytest
 
 LFS_BYTES = 2000
 """Files from this size on lie in the large file storage."""
@@ -77,6 +80,18 @@ def local_hub(repos: dict[str, HubRepo]) -> Iterator[LocalHub]:
     Handler.hub = hub
     with _serving("127.0.0.1", Handler) as hub.url, _serving("127.0.0.2", Handler) as hub.storage_url:
         yield hub
+
+
+def use_hub(served: LocalHub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `huggingface_hub` in this process use a hub and a cache, as HF_ENDPOINT and HF_HOME do."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", served.url)
+    template = served.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(cache / "token"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from local_hub import HubRepo, LocalHub, local_hub
+from local_hub import HubRepo, local_hub, use_hub
 from timar_model.hub import find_repository, local_folder, parse
 
 from timar_model import hub as hub_module
@@ -27,18 +27,6 @@ def hub(tmp_path, monkeypatch):
         monkeypatch.setattr(hub_module.time, "sleep", lambda seconds: None)
         yield served
     assert constants.HF_HUB_CACHE.startswith(str(tmp_path))
-
-
-def use_hub(served: LocalHub, cache, monkeypatch) -> None:
-    """Let `huggingface_hub` in this process use a hub and a cache, as HF_ENDPOINT and HF_HOME do."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "ENDPOINT", served.url)
-    template = served.url + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(cache / "token"))
-    monkeypatch.delenv("HF_TOKEN", raising=False)
 
 
 def get(source=SOURCE, names=tuple(FILES)):

@@ -97,13 +97,18 @@ def export(argv: list[str]) -> int:
     parser.add_argument("--float16", action="store_true", help="also float16 graphs, for CUDA and TensorRT")
     arguments = parser.parse_args(argv)
     variants = ["float32", *(name for name in ("int8", "float16") if getattr(arguments, name))]
+    from timar_common.folder_lock import folder_lock
+
+    from timar_model.importing import room_for
     from timar_model.loading import find_model
 
     log = _timed_log()
     try:
         from timar_model.engines.export import export_onnx
 
-        folder = export_onnx(find_model(arguments.model), tuple(variants), log)
+        model = find_model(arguments.model)
+        with folder_lock(model), room_for(model):
+            folder = export_onnx(model, tuple(variants), log)
     except (ValueError, OSError, ImportError) as error:
         return _fail("export", error)
     graphs = [name for name in folder.manifest["files"] if name.endswith(".onnx")]
