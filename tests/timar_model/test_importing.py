@@ -405,7 +405,7 @@ def test_disk_that_is_too_small_is_said_before_anything_is_downloaded(hub, tmp_p
     use_hub(hub, tmp_path / "cache", monkeypatch)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 1000))
     assert commands.import_model(["hub:coderchen01/TIMAR", str(tmp_path / "model")]) == 1
-    assert "GB are needed to download to" in capsys.readouterr().err
+    assert "MB are needed to download to" in capsys.readouterr().err
     assert not hub.served
     assert not (tmp_path / "model").exists()
 

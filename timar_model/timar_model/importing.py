@@ -192,7 +192,8 @@ def _from_hub(
     written = _written_bytes(chosen, sum(repository.files[one].size for one in wanted), options)
     _say_room(repository.cache, repository.missing_bytes(wanted), log, "to download to")
     _say_room(target, written, log, beside=repository.missing_bytes(wanted), beside_of=repository.cache)
-    folder = repository.download(wanted, bars)
+    with room_for(repository.cache, "keeps what had arrived"):
+        folder = repository.download(wanted, bars)
     licence = repository.licence() or "not named by its card"
     log(f"{repository} has the licence {licence}")
     facts = {
@@ -216,7 +217,8 @@ def _speech_encoder(
     repository = find_repository(source, log)
     wanted = encoder_files(repository)
     _say_room(repository.cache, repository.missing_bytes(wanted), log, "to download to")
-    repository.download(wanted, bars)
+    with room_for(repository.cache, "keeps what had arrived"):
+        repository.download(wanted, bars)
     licence = repository.licence() or "not named by its card"
     log(f"{repository} (speech encoder) has the licence {licence}")
     digests = {name: repository.files[name].digest for name in wanted}
@@ -279,13 +281,17 @@ def _say_room(
     is_shared = beside_of is not None and _existing(beside_of).stat().st_dev == place.stat().st_dev
     free = shutil.disk_usage(place).free - (beside if is_shared else 0)
     if wanted:
-        log(f"{wanted / 1e9:.2f} GB {what} {folder}; {free / 1e9:.1f} GB are free")
+        log(f"{_amount(wanted)} {what} {folder}; {_amount(free)} are free")
     if wanted > free:
         raise OSError(
             errno.ENOSPC,
-            f"about {wanted / 1e9:.2f} GB are needed {what} {folder}, and {free / 1e9:.2f} GB are free; make "
-            "room, or take another place (OUT; HF_HOME for downloads)",
+            f"about {_amount(wanted)} are needed {what} {folder}, and {_amount(free)} are free; make room, or take "
+            "another place (OUT; HF_HOME for downloads)",
         )
+
+
+def _amount(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
 
 
 def _existing(path: Path) -> Path:
@@ -305,8 +311,12 @@ def _held(target: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def room_for(folder: Path) -> Iterator[None]:
+def room_for(folder: Path, state: str = "is as it was") -> Iterator[None]:
     """Say in one sentence that a disk is full, whichever library met it.
+
+    Args:
+        folder: What is written.
+        state: What becomes of it then.
 
     Raises:
         OSError: It is.
@@ -319,8 +329,8 @@ def room_for(folder: Path) -> Iterator[None]:
         place = _existing(folder)
         raise OSError(
             errno.ENOSPC,
-            f"the disk of {place} is full ({shutil.disk_usage(place).free / 1e9:.2f} GB are free), and "
-            f"{str(folder)!r} is as it was; make room there, or give another place",
+            f"the disk of {place} is full ({_amount(shutil.disk_usage(place).free)} are free), and "
+            f"{str(folder)!r} {state}; make room there, or give another place",
         ) from error
 
 
