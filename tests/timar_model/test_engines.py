@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from timar_model.engines.export import export_onnx
+from timar_model.engines.onnx_engine import OnnxEngine
 from timar_model.model_folder import read_model, save_model
 
 from timar_model import load_model
@@ -122,3 +123,27 @@ def test_an_engine_whose_package_is_missing_says_what_to_install(folder, monkeyp
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ModuleNotFoundError, match=r"not installed \(pip install onnxruntime\)"):
         load_model(folder).session(engine="onnx")
+
+
+def test_provider_that_onnxruntime_promises_and_cannot_load_is_one_sentence_and_not_used(
+    tmp_path, make_network, monkeypatch, caplog
+):
+    """onnxruntime-gpu without CUDA's libraries imports, says CUDA is available, and computes on the CPU unasked."""
+    import onnxruntime
+    from timar_model.engines import providers
+
+    promised = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: promised)
+    providers.provider_obstacles.cache_clear()
+    try:
+        assert providers.usable_providers() == ["CPUExecutionProvider"]
+        sentence = providers.provider_obstacles()["CUDAExecutionProvider"]
+        assert "promises CUDAExecutionProvider and cannot load it" in sentence
+        save_model(tmp_path / "model", make_network())
+        export_onnx(tmp_path / "model", ("float32", "float16"))
+        with caplog.at_level("WARNING"):
+            engine = OnnxEngine.from_folder(read_model(tmp_path / "model"))
+        assert engine.label == "onnx-cpu-float32"
+        assert sentence in caplog.messages
+    finally:
+        providers.provider_obstacles.cache_clear()

@@ -145,7 +145,7 @@ def providers() -> list[str]:
         return []
     import onnxruntime
 
-    from timar_model.engines.onnx_engine import PROVIDERS
+    from timar_model.engines.providers import PROVIDERS, provider_obstacles
 
     available = onnxruntime.get_available_providers()
     return [
@@ -155,6 +155,7 @@ def providers() -> list[str]:
             for provider in PROVIDERS[:2]
             if provider not in available
         ),
+        *filter(None, provider_obstacles().values()),
     ]
 
 

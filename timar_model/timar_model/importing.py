@@ -285,8 +285,8 @@ def _say_room(
     if wanted > free:
         raise OSError(
             errno.ENOSPC,
-            f"about {_amount(wanted)} are needed {what} {folder}, and {_amount(free)} are free; make room, or take "
-            "another place (OUT; HF_HOME for downloads)",
+            f"about {_amount(wanted)} are needed {what} {folder}, and {_amount(free)} are free; make room, or "
+            "take another place (OUT; HF_HOME for downloads)",
         )
 
 
@@ -344,9 +344,9 @@ def _is_full(error: BaseException) -> bool:
 
 def variants_here() -> tuple[str, ...]:
     """Return the graphs that this machine has a use for: float32 and int8, and float16 where CUDA can run."""
-    from timar_model.engines.onnx_engine import choose_providers
+    from timar_model.engines.providers import usable_providers
 
-    has_device = choose_providers()[0] != "CPUExecutionProvider"
+    has_device = usable_providers()[0] != "CPUExecutionProvider"
     return ("float32", "int8", *(("float16",) if has_device else ()))
 
 

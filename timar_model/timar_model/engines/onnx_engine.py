@@ -25,13 +25,13 @@ from timar_model.architecture.inputs import (
     speech_features,
 )
 from timar_model.engines.engine import Past
+from timar_model.engines.providers import provider_obstacles, usable_providers
 from timar_model.model_folder import ModelFolder
 from timar_model.session.cache import CacheMemory, Mask, Slots, TokenRing
 
 BACKBONE, HEAD, SPEECH = "backbone.onnx", "head.onnx", "speech.onnx"
 PAST_INPUTS = ("past_motion", "past_motion_known")
 """What the graph of a head that samples turns reads besides."""
-PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
 _MASK_VALUE = np.float32(-1e9)
 """Added to the score of a slot that may not be seen, by the extra value of its key."""
 
@@ -300,17 +300,11 @@ def _encode_speech(graph: Any, variant: str, sound: Array) -> Array:
     return np.asarray(found[0], np.float32)
 
 
-def choose_providers() -> list[str]:
-    """Return the providers that this machine can load, best first."""
-    import onnxruntime
-
-    available = onnxruntime.get_available_providers()
-    return [name for name in PROVIDERS if name in available]
-
-
 def choose(folder: Path, variant: str) -> tuple[str, list[str]]:
     """Return the variant that runs and its providers, best first."""
-    providers = choose_providers()
+    for obstacle in filter(None, provider_obstacles().values()):
+        _log.warning("%s", obstacle)
+    providers = usable_providers()
     has_device = providers[0] != "CPUExecutionProvider"
     if variant == "float32" and has_device and (folder / variant_file(BACKBONE, "float16")).is_file():
         return "float16", providers
