@@ -128,7 +128,7 @@ def test_an_engine_whose_package_is_missing_says_what_to_install(folder, monkeyp
 def test_provider_that_onnxruntime_promises_and_cannot_load_is_one_sentence_and_not_used(
     tmp_path, make_network, monkeypatch, caplog
 ):
-    """onnxruntime-gpu without CUDA's libraries imports, says CUDA is available, and computes on the CPU unasked."""
+    """onnxruntime-gpu without CUDA's libraries imports, promises CUDA and computes on the CPU."""
     import onnxruntime
     from timar_model.engines import providers
 

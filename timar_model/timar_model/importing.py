@@ -285,8 +285,8 @@ def _say_room(
     if wanted > free:
         raise OSError(
             errno.ENOSPC,
-            f"about {_amount(wanted)} are needed {what} {folder}, and {_amount(free)} are free; make room, or "
-            "take another place (OUT; HF_HOME for downloads)",
+            f"about {_amount(wanted)} are needed {what} {folder}, and {_amount(free)} are free; make room, "
+            "or take another place (OUT; HF_HOME for downloads)",
         )
 
 

@@ -18,7 +18,7 @@ from timar_common.processes import stop_signals
 from timar_common.suggest import unknown_name
 
 GROUP = "timar.commands"
-OF_TRAINING = ("accelerate", "onnx", "tensorboard", "torch", "transformers")
+OF_TRAINING = ("accelerate", "huggingface_hub", "onnx", "tensorboard", "torch", "transformers")
 """What the group training of pyproject.toml and torch bring, and running the head does not need."""
 OF_PERCEPTION = ("cv2", "mediapipe")
 """What the group perception of pyproject.toml brings."""
