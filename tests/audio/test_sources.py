@@ -60,7 +60,9 @@ def test_silence_follows_a_file_and_is_said_once(ramp):
     def sleep(seconds: float) -> None:
         now_ns[0] += round(seconds * 1e9) + 1
 
-    source = FileSource(CaptureConfig(file=str(ramp)), said.append, clock=lambda: now_ns[0], sleep=sleep)
+    source = FileSource(
+        CaptureConfig(file=str(ramp)), said.append, lambda _: None, clock=lambda: now_ns[0], sleep=sleep
+    )
     source.open()
     sounds = [sound for _ in range(80) for sound in source.read()]
     samples = np.concatenate([sound.samples for sound in sounds])
@@ -72,10 +74,10 @@ def test_silence_follows_a_file_and_is_said_once(ramp):
 
 def test_a_truncated_file_is_said_when_it_is_opened(tmp_path):
     path = tmp_path / "cut.wav"
-    soundfile.write(path, np.zeros(16_000), 16_000)
+    soundfile.write(path, 0.3 * np.sin(np.arange(16_000)), 16_000)
     path.write_bytes(path.read_bytes()[:20_000])
     said: list[str] = []
-    source = FileSource(CaptureConfig(file=str(path)), said.append)
+    source = FileSource(CaptureConfig(file=str(path)), lambda _: None, said.append)
     source.open()
     source.close()
     assert len(said) == 1
@@ -88,6 +90,6 @@ def test_a_file_source_without_a_file_says_what_to_give():
 
 
 def test_a_closed_source_cannot_be_read(ramp):
-    source = FileSource(CaptureConfig(file=str(ramp)), lambda _: None)
+    source = FileSource(CaptureConfig(file=str(ramp)), lambda _: None, lambda _: None)
     with pytest.raises(OSError, match=r"not open; call open\(\) first"):
         source.read()

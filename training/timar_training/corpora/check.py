@@ -19,7 +19,6 @@ from .splits import SPLITS, check_splits
 
 MAX_LENGTH_DIFFERENCE_S = 0.2
 FLAT_LEVEL_DB = -60.0
-CLIPPED_SHARE = 0.001
 SIGNALS = {"jaw_opening": JAW.start, "neck_pitch": NECK.start, "neck_yaw": NECK.start + 1, "neck_roll": 55}
 """Columns of the motion vector of which statistics are given."""
 
@@ -132,8 +131,6 @@ def _check_voice(clip: Clip, speaker: int, report: FolderReport, seen_sounds: di
     level_db = active_level_db(samples)
     if level_db < FLAT_LEVEL_DB:
         report.warn(clip.name, f"{path.name} is flat: its loudest parts reach {level_db:.0f} dBFS")
-    if np.mean(np.abs(samples) > 0.999) > CLIPPED_SHARE:
-        report.warn(clip.name, f"{path.name} is clipped in more than {CLIPPED_SHARE:.1%} of its samples")
     digest = hashlib.sha256(samples.tobytes()).hexdigest()
     if digest in seen_sounds and level_db >= FLAT_LEVEL_DB:
         report.error(clip.name, f"{path.name} is a duplicate of {seen_sounds[digest]}")

@@ -70,7 +70,7 @@ class CaptureNode(ComponentNode):
     def _source(self) -> SoundSource:
         config = self.config
         if config.source == "file":
-            return FileSource(config, self._log_info)
+            return FileSource(config, self._log_info, self._log_warning)
         if self._external is not None:
             return self._external.source
         return MicrophoneSource(config)
@@ -203,6 +203,9 @@ class CaptureNode(ComponentNode):
 
     def _log_info(self, sentence: str) -> None:
         self.get_logger().info(sentence)
+
+    def _log_warning(self, sentence: str) -> None:
+        self.get_logger().warning(sentence)
 
 
 def main() -> int:

@@ -101,6 +101,7 @@ class FileSource:
     Args:
         config: Which file and channel, and the length of a block.
         say: Called once with a sentence for the log when there is something to say.
+        warn: Called with each thing that is wrong with the file when it is opened.
         clock, sleep: Machine time [ns] and waiting [s]; replaced in tests.
     """
 
@@ -108,12 +109,13 @@ class FileSource:
         self,
         config: CaptureConfig,
         say: Callable[[str], None],
+        warn: Callable[[str], None],
         *,
         clock: Callable[[], int] = time.monotonic_ns,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._config = config
-        self._say = say
+        self._say, self._warn = say, warn
         self._clock, self._sleep = clock, sleep
         self._file: SoundFile | None = None
         self._paced: PacedFile | None = None
@@ -123,7 +125,7 @@ class FileSource:
         """Open the file; it begins to play with the first `read`."""
         self._file = SoundFile(self._config.file, self._config.channel)
         for warning in self._file.warnings:
-            self._say(warning)
+            self._warn(warning)
         return self._file.description()
 
     def read(self) -> list[Sound]:
