@@ -265,5 +265,5 @@ def _unchanged(value: Any) -> Any:
     return value
 
 
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else list(value)
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, (list, TrajectoryPoints)) else list(value)

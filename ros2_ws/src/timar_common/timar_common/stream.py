@@ -98,13 +98,15 @@ class SampleStream:
         if self._first is None:
             self._first = self._end = first_sample
         if gap > 0:
-            self._write(np.zeros(gap, np.int16), np.ones(gap, np.bool_))
+            self._write(np.zeros(gap, np.int16), True)
             self.counters.lost += gap
         repeated = min(max(0, -gap), samples.size)
         self.counters.repeated += repeated
         fresh = samples[repeated:]
         if fresh.size:
-            self._write(fresh, _spread(filled_samples, samples.size)[repeated:])
+            is_even = filled_samples in (0, samples.size)
+            flags = filled_samples > 0 if is_even else _spread(filled_samples, samples.size)[repeated:]
+            self._write(fresh, flags)
             self.counters.received += fresh.size
         return max(0, gap)
 
@@ -138,22 +140,24 @@ class SampleStream:
             place += length
         return out
 
-    def _write(self, samples: npt.NDArray[np.int16], is_filled: npt.NDArray[np.bool_]) -> None:
+    def _write(self, samples: npt.NDArray[np.int16], is_filled: npt.NDArray[np.bool_] | bool) -> None:
         end = self._end + samples.size
-        kept, is_filled = samples[-self._ring.size :], is_filled[-self._ring.size :]
+        kept = samples[-self._ring.size :]
+        if not isinstance(is_filled, bool):
+            is_filled = is_filled[-self._ring.size :]
         place = 0
         for stretch in _stretches(end - kept.size, end, self._ring.size):
             length = stretch.stop - stretch.start
             self._ring[stretch] = kept[place : place + length]
-            self._filled[stretch] = is_filled[place : place + length]
+            self._filled[stretch] = (
+                is_filled if isinstance(is_filled, bool) else is_filled[place : place + length]
+            )
             place += length
         self._end = end
 
 
 def _spread(filled: int, size: int) -> npt.NDArray[np.bool_]:
     """Return `size` flags of which exactly `filled` are true, spread evenly."""
-    if filled in (0, size):
-        return np.full(size, filled > 0)
     return np.diff(np.arange(size + 1) * filled // size) > 0
 
 

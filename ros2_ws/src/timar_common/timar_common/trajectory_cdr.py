@@ -9,6 +9,7 @@ the first number of the first.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,8 @@ _NO_EFFORT = np.zeros(0)
 _HEADER_BYTES = 4
 
 
-class TrajectoryPoints(list[Any]):
-    """Messages of type JointTrajectoryPoint of a curve; not changed after they were made.
+class TrajectoryPoints(Sequence[Any]):
+    """Messages of type JointTrajectoryPoint of a curve, made when they are read: most go out as bytes alone.
 
     Args:
         curve: (3, K, J) positions, velocities and accelerations.
@@ -30,17 +31,18 @@ class TrajectoryPoints(list[Any]):
     """
 
     def __init__(self, curve: npt.NDArray[np.float64], step_ns: int, types: Typestore) -> None:
-        self.curve, self.step_ns = curve, step_ns
-        point = types.types["trajectory_msgs/msg/JointTrajectoryPoint"]
-        super().__init__(
-            point(*row, _NO_EFFORT, _duration(types.types["builtin_interfaces/msg/Duration"], k * step_ns))
-            for k, row in enumerate(zip(*curve, strict=True))
-        )
+        self.curve, self.step_ns, self._types = curve, step_ns, types.types
 
+    def __len__(self) -> int:
+        return self.curve.shape[1]
 
-@functools.lru_cache(maxsize=4096)
-def _duration(duration: Any, ns: int) -> Any:
-    return duration(sec=ns // 10**9, nanosec=ns % 10**9)
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[k] for k in range(len(self))[index]]
+        seconds, nanoseconds = divmod(range(len(self))[index] * self.step_ns, 10**9)
+        since = self._types["builtin_interfaces/msg/Duration"](sec=seconds, nanosec=nanoseconds)
+        point = self._types["trajectory_msgs/msg/JointTrajectoryPoint"]
+        return point(*self.curve[:, index], _NO_EFFORT, since)
 
 
 @functools.lru_cache(maxsize=16)
