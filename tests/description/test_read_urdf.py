@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yourdfpy
 from timar_description import find_urdf
-from timar_description.urdf import read_drawable_urdf, read_urdf
+from timar_description.urdf import XACRO, read_drawable_urdf, read_urdf
 
 ONE_JOINT = """<robot name="r">
   <material name="red"><color rgba="1 0 0 1"/></material>
@@ -20,6 +20,15 @@ ONE_JOINT = """<robot name="r">
     <limit lower="-1" upper="1" effort="1" velocity="1"/>
     <mimic joint="{leader}" multiplier="2" offset="0.1"/></joint>
 </robot>"""
+
+TWICE = '<joint name="slide" type="fixed"><parent link="a"/><child link="b"/></joint></robot>'
+
+MACROS = f"""<robot name="r" xmlns:xacro="{XACRO}"><xacro:arg name="reach" default="45"/>
+  <link name="a"/><link name="b"/>
+  <xacro:macro name="hinge" params="name"><joint name="${{name}}" type="revolute">
+    <parent link="a"/><child link="b"/><axis xyz="0 0 1"/>
+    <limit lower="-0.5" upper="${{radians($(arg reach))}}" effort="1" velocity="1"/></joint></xacro:macro>
+  <xacro:hinge name="yaw"/></robot>"""
 
 ONE_MESH = """<robot name="r"><link name="a"><visual><geometry>
   <mesh {attributes}/></geometry></visual></link></robot>"""
@@ -103,7 +112,20 @@ def test_a_driver_is_not_stopped_by_what_only_a_picture_needs(tmp_path: Path) ->
     ("text", "finding"),
     [
         ("not a robot", "is not XML"),
-        ("<robot name='r'/>", "0 links without a parent"),
+        ("<robot name='r'/>", "it is <robot> with 0 links"),
+        ("<sdf><model name='r'/></sdf>", "it is <sdf> with 0 links; expected <robot>"),
+        ("<robot name='r'><group name='head'/></robot>", "an SRDF and an SDF are other formats"),
+        (ONE_JOINT.replace('name="b"', 'name="a"').format(leader="slide"), "2 links are called 'a'"),
+        (ONE_JOINT.format(leader="slide").replace("</robot>", TWICE), "2 joints are called 'slide'"),
+        (
+            broken('type="prismatic"', 'type="revolute"').replace('upper="1"', 'upper="90"'),
+            "if these are degrees, write -0.01745 and 1.571",
+        ),
+        (broken('upper="1"', ""), "lacks upper; give lower, upper, velocity"),
+        (
+            f"<robot xmlns:x='{XACRO}' name='r'><link name='a'/><x:arg/></robot>",
+            r"robot\.urdf\.xacro, and it is",
+        ),
         ("<robot name='r'><link name='a'/><link name='b'/></robot>", r"2 links without a parent \(a, b\)"),
         (ONE_JOINT.format(leader="nomodel"), "mimics 'nomodel'"),
         (ONE_JOINT.replace('"0 0 2"', '"0 0 0"').format(leader="slide"), "joint 'slide' has the axis"),
@@ -115,7 +137,7 @@ def test_a_driver_is_not_stopped_by_what_only_a_picture_needs(tmp_path: Path) ->
             ONE_JOINT.replace('child link="b"', 'child link="z"').format(leader="slide"),
             "links that are not there: z",
         ),
-        (broken('lower="-1"', ""), "<limit> of joint 'slide' is wrong: 'lower'"),
+        (broken('lower="-1"', ""), "<limit> of joint 'slide' lacks lower"),
         (broken('lower="-1"', 'lower="2"'), "lower 2, upper 1, velocity 1"),
         (broken('upper="1"', 'upper="nan"'), "upper nan"),
         (broken('velocity="1"', 'velocity="0"'), "velocity > 0"),
@@ -126,6 +148,32 @@ def test_a_driver_is_not_stopped_by_what_only_a_picture_needs(tmp_path: Path) ->
 def test_a_broken_urdf_is_refused_by_what_is_wrong_with_it(tmp_path: Path, text: str, finding: str) -> None:
     with pytest.raises(ValueError, match=finding):
         read_drawable_urdf(written(tmp_path, text))
+
+
+def test_a_xacro_file_is_expanded_and_read(tmp_path: Path) -> None:
+    path = tmp_path / "r.urdf.xacro"
+    path.write_text(MACROS)
+    assert find_urdf(str(path)) == path
+    joint = read_drawable_urdf(path).joints["yaw"]
+    assert (joint.lower, joint.upper) == (-0.5, pytest.approx(np.pi / 4))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("<xacro:hinge name", "<xacro:hing name"),
+        ("radians", "no_function"),
+        ("</robot>", ""),
+        ("45", "$(find no)"),
+    ],
+)
+def test_a_xacro_file_that_cannot_be_expanded_is_refused_in_one_sentence(
+    tmp_path: Path, old: str, new: str
+) -> None:
+    path = tmp_path / "r.xacro"
+    path.write_text(MACROS.replace(old, new))
+    with pytest.raises(ValueError, match=r"r\.xacro cannot be expanded by xacro: "):
+        read_urdf(path)
 
 
 def test_a_missing_mesh_is_refused_by_name(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def find_urdf(robot: str = DEFAULT_ROBOT) -> Path:
     """Return the URDF of a robot.
 
     Args:
-        robot: A name such as ``timar_head``, or a path to a ``.urdf`` file.
+        robot: A name such as ``timar_head``, or a path to a ``.urdf`` or ``.xacro`` file.
 
     Raises:
         FileNotFoundError: There is none; the message says where it was looked for.
@@ -49,7 +49,7 @@ def robot_names() -> list[str]:
 
 
 def _find(robot: str, suffix: str) -> Path:
-    if robot.endswith(suffix) or os.sep in robot:
+    if robot.endswith((suffix, ".xacro")) or os.sep in robot:
         path = Path(robot).expanduser()
         if path.is_file():
             return path

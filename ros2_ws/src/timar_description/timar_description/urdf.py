@@ -1,4 +1,4 @@
-"""Reads a URDF: joints, limits, forward kinematics and visual shapes. The one place for all packages.
+"""Reads a URDF or xacro file: joints, limits, forward kinematics and shapes. The one place for all packages.
 
 Source: the URDF specification, http://wiki.ros.org/urdf/XML. Written on the standard library: the maintained
 reader (yourdfpy) loads trimesh and scipy, 90 MB in the driver's and the retargeting process, and accepts
@@ -28,6 +28,9 @@ LIMITS = ("lower", "upper", "velocity")
 PRIMITIVES = {"box": {"size": 3}, "sphere": {"radius": 1}, "cylinder": {"radius": 1, "length": 1}}
 """Attributes of each kind of shape, and how many numbers each holds."""
 NO_LIMIT = (-np.pi, np.pi, np.inf)
+LARGEST_ANGLE_RAD = 2 * np.pi
+"""A limit beyond one revolution is in degrees, or the joint is a continuous one."""
+XACRO = "http://www.ros.org/wiki/xacro"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,12 +196,11 @@ def read_drawable_urdf(path: Path) -> RobotModel:
 
 
 def _read(path: Path, has_shapes: bool) -> RobotModel:
-    try:
-        root = ElementTree.parse(path).getroot()
-    except ElementTree.ParseError as error:
-        raise ValueError(f"{path} is not a URDF, for it is not XML: {error}") from error
+    root = _root(path)
     links = root.findall("link")
     try:
+        _require_unique("link", links)
+        _require_unique("joint", root.findall("joint"))
         joints = [_joint(element) for element in root.findall("joint")]
         shapes = _shapes(path, root, links) if has_shapes else ()
     except ValueError as error:
@@ -210,6 +212,44 @@ def _read(path: Path, has_shapes: bool) -> RobotModel:
         {joint.name: joint for joint in joints},
         shapes,
     )
+
+
+def _root(path: Path) -> ElementTree.Element:
+    try:
+        if path.suffix == ".xacro":
+            return ElementTree.fromstring(_expanded(path))
+        root = ElementTree.parse(path).getroot()
+    except (ElementTree.ParseError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a URDF, for it is not XML: {error}") from error
+    if root.tag != "robot" or root.find("link") is None:
+        raise ValueError(
+            f"{path} is not a URDF: it is <{root.tag}> with {len(root.findall('link'))} links; expected "
+            "<robot> with a <link> (an SRDF and an SDF are other formats)"
+        )
+    if any(element.tag.startswith(f"{{{XACRO}}}") for element in root.iter()):
+        raise ValueError(f"{path} holds xacro's macros; call it {path.stem}.urdf.xacro, and it is expanded")
+    return root
+
+
+def _expanded(path: Path) -> str:
+    """Expand xacro's macros. They hold Python expressions: a xacro file is a program that runs."""
+    try:
+        import xacro
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"{path} needs the package xacro: pip install xacro; or expand it yourself"
+        ) from error
+    try:
+        text: str = xacro.process_file(str(path)).toxml()
+    except Exception as error:  # Whatever an expression raises comes out as it is.
+        raise ValueError(f"{path} cannot be expanded by xacro: {error}") from error
+    return text
+
+
+def _require_unique(what: str, elements: list[ElementTree.Element]) -> None:
+    names = [element.get("name", "") for element in elements]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"{names.count(twice)} {what}s are called {twice!r}; each needs a name of its own")
 
 
 def _joint(element: ElementTree.Element) -> UrdfJoint:
@@ -224,6 +264,12 @@ def _joint(element: ElementTree.Element) -> UrdfJoint:
         (multiplier,) = _numbers(mimic, "multiplier", (1.0,), f"mimic of joint {name!r}")
         (offset,) = _numbers(mimic, "offset", (0.0,), f"mimic of joint {name!r}")
     lower, upper, velocity = _limits(name, element) if kind in MOVABLE else NO_LIMIT
+    if kind == "revolute" and max(-lower, upper) > LARGEST_ANGLE_RAD:
+        raise ValueError(
+            f"<limit> of joint {name!r} is lower {lower:g}, upper {upper:g} rad, beyond a revolution: if "
+            f"these are degrees, write {np.deg2rad(lower):.4g} and {np.deg2rad(upper):.4g}; a joint without an "
+            "end is continuous"
+        )
     return UrdfJoint(
         name=name,
         parent=_attribute(element, "parent", "link"),
@@ -244,9 +290,11 @@ def _limits(name: str, element: ElementTree.Element) -> tuple[float, float, floa
     limit = element.find("limit")
     if limit is None:
         raise ValueError(f"joint {name!r} has no <limit>; give lower, upper and velocity")
+    if missing := [key for key in LIMITS if key not in limit.attrib]:
+        raise ValueError(f"<limit> of joint {name!r} lacks {', '.join(missing)}; give {', '.join(LIMITS)}")
     try:
         lower, upper, velocity = (float(limit.attrib[key]) for key in LIMITS)
-    except (KeyError, ValueError) as error:
+    except ValueError as error:
         raise ValueError(f"<limit> of joint {name!r} is wrong: {error}") from error
     if not (lower <= upper and velocity > 0.0 and np.isfinite([lower, upper, velocity]).all()):
         raise ValueError(
