@@ -15,6 +15,7 @@ from timar_model.architecture.sequences import attention_mask, lead_frames, slid
 from timar_model.session.session import Session
 
 MIXTURES = {
+    "short": [5, 5],
     "default": [5] * 20,
     "long": [25] * 5,
     "mixed": [5, 10, 25, 5, 5, 10, 25, 10, 5, 5],
@@ -54,7 +55,8 @@ def sample(network, z, noise, past, known, steps=5, guidance=1.0):
 def test_the_sliding_window_that_training_computes_is_the_whole_mask(name, draws, make_network):
     network, lengths = make_network(draws=draws), MIXTURES[name]
     config = network.config
-    assert sum(lengths) > 2 * config.window_frames
+    # A sequence shorter than half the window has fewer chunks than are looked back to; that ended training.
+    assert name == "short" or sum(lengths) > 2 * config.window_frames
     layout = layout_of(turn_sequence(lengths, config), config.past_tokens)
     with torch.inference_mode():
         inputs = network._training_inputs(

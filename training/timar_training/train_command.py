@@ -19,9 +19,23 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str]) -> int:
-    """Train a model from a YAML file; a second call goes on where the first one stopped."""
+    """Train or fine-tune a model by a YAML file; a second call goes on where the first one stopped."""
     parser = argparse.ArgumentParser(prog="timar train", description=main.__doc__)
-    parser.add_argument("config", type=Path, help="see training/timar_training/configs/tiny.yaml")
+    parser.add_argument(
+        "config",
+        type=Path,
+        nargs="?",
+        help="see training/timar_training/configs/tiny.yaml (with --from: fine_tune.yaml there)",
+    )
+    parser.add_argument(
+        "--from",
+        dest="start_from",
+        metavar="MODEL",
+        help="fine-tune a model: a folder, or the name of a shipped or imported one; its encoder is frozen",
+    )
+    parser.add_argument(
+        "--tune", choices=("low-rank", "full"), default="low-rank", help="what --from learns (%(default)s)"
+    )
     parser.add_argument("--data", help="folder of dyads, instead of the file's")
     parser.add_argument("--out", help="folder of the run, instead of the file's")
     parser.add_argument("--steps", type=int, help="steps, instead of the file's")
@@ -36,10 +50,15 @@ def main(argv: list[str]) -> int:
     from .training.config import TrainConfig
     from .training.optimisation import NonFiniteLossError
 
-    names = ("data", "out", "steps", "max_minutes", "threads")
+    names = ("start_from", "data", "out", "steps", "max_minutes", "threads")
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    if arguments.start_from is not None:
+        given["fine_tuning"] = arguments.tune
+    elif arguments.config is None:
+        parser.error("give a CONFIG, or a model to fine-tune by --from")
+    path = arguments.config or Path(__file__).parent / "configs" / "fine_tune.yaml"
     try:
-        config = TrainConfig.from_yaml(arguments.config, **given)
+        config = TrainConfig.from_yaml(path, **given)
         # Of the processes of one run (accelerate launch) the first holds the folder for all.
         is_first = os.environ.get("RANK", "0") == "0"
         with folder_lock(Path(config.out)) if is_first else contextlib.nullcontext():

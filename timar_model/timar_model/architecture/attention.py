@@ -63,10 +63,9 @@ class SlidingWindowAttention:
             return x.view(batch, chunks, size, heads, width).transpose(2, 3)  # (B, chunks, H, size, W / H)
 
         def with_chunks_before(x: Tensor) -> Tensor:
-            parts = [
-                F.pad(x[:, : chunks - before], (0, 0, 0, 0, 0, 0, before, 0))
-                for before in range(keys // size - 1, -1, -1)
-            ]
+            # A sequence may have fewer chunks than are seen.
+            steps = [min(before, chunks) for before in range(keys // size - 1, -1, -1)]
+            parts = [F.pad(x[:, : chunks - step], (0, 0, 0, 0, 0, 0, step, 0)) for step in steps]
             return torch.cat(parts, dim=3)  # (B, chunks, H, reach * size, W / H)
 
         q = cut(q) * width**-0.5

@@ -54,8 +54,8 @@ def _obstacle(name: str) -> str:
     finally:
         onnxruntime.set_default_logger_severity(2)
     return (
-        f"onnxruntime-gpu {onnxruntime.__version__} promises {name} and cannot load it ({reason}); install what "
-        "it needs (pip install onnxruntime-gpu[cuda,cudnn], and tensorrt for TensorRT), else the CPU computes"
+        f"onnxruntime-gpu {onnxruntime.__version__} promises {name} and cannot load it ({reason}); install "
+        "what it needs (pip install onnxruntime-gpu[cuda,cudnn], TensorRT also tensorrt); the CPU computes"
     )
 
 

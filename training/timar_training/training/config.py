@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Annotated, Any
 
 from timar_common.config import Count, CountOrZero, NonNegative, OneOf, Range, check
 from timar_common.config_file import read_config, replace_fields
 from timar_model.architecture.config import ModelConfig
+from timar_model.loading import find_model
+from timar_model.model_folder import CONFIG
 
 from ..preparation.windows import Augmentation
 
 ARCHITECTURES = ("timar", "timar-distilled", "timar-mlp-head", "timar-full-attention", "dualtalk")
 """The system; its head taught to draw in fewer steps; it with a regression head, or with attention to later
 turns; the whole-sequence baseline."""
+FINE_TUNING = ("", "full", "low-rank")
 BEST_BY = ("loss", "mse_jaw", "mse_pose", "fid_jaw", "fid_pose", "energy_jaw", "energy_pose")
 FREE_WITHIN_A_RUN = {"out", "stop_step", "max_minutes", "threads", "validate_every", "checkpoint_every"}
 FREE_WITHIN_A_RUN |= {"keep_checkpoints", "log_every"}
@@ -32,7 +36,14 @@ class TrainConfig:
     out: str = ""
     """Folder of checkpoints, log and the finished model."""
     start_from: str = ""
-    """Model folder whose weights the run starts from; empty: random ones."""
+    """Model folder, or name of a shipped or imported model, whose weights the run starts from; empty: random
+    ones."""
+    fine_tuning: Annotated[str, OneOf(FINE_TUNING)] = ""
+    """How `start_from` is fine-tuned, whose configuration and units of motion are kept: "full" learns all its
+    weights, "low-rank" a change of low rank of each layer; its speech encoder is frozen. Empty: the model is
+    made by `model_size` and `model`."""
+    rank: Count = 8
+    """Rank of the changes that fine_tuning "low-rank" learns."""
     architecture: Annotated[str, OneOf(ARCHITECTURES)] = "timar"
     """One of ARCHITECTURES; "timar-distilled" goes on from `start_from`, the others after it are there to be
     compared with."""
@@ -95,6 +106,10 @@ class TrainConfig:
         for name in ("data", "out"):
             if not getattr(self, name):
                 raise ValueError(f"TrainConfig.{name} is empty, expected a folder")
+        if self.fine_tuning and not self.start_from:
+            raise ValueError(
+                f"TrainConfig.fine_tuning is {self.fine_tuning!r} without start_from, expected a model"
+            )
         self._check_together(self.model_config())
         self.augmentation_config()
 
@@ -128,10 +143,10 @@ class TrainConfig:
             ValueError: A field is unknown or does not fit.
         """
         changes = dict(self.model)
-        base = ModelConfig.of_size(self.model_size)
+        base = start_config(self.start_from) if self.fine_tuning else ModelConfig.of_size(self.model_size)
         for name in {"objective", "sampling"} & changes.keys():
             changes[name] = replace_fields(getattr(base, name), changes[name])
-        return ModelConfig.of_size(self.model_size, **changes)
+        return replace_fields(base, changes)
 
     def augmentation_config(self) -> Augmentation:
         """Return the augmentation.
@@ -163,6 +178,11 @@ class TrainConfig:
                 f"TrainConfig.turn_lengths is {list(self.turn_lengths)}, but this model encodes and places "
                 f"turns of {model.turn_frames} frames only; leave it empty"
             )
+        if self.fine_tuning and self.architecture != "timar":
+            raise ValueError(
+                f"TrainConfig.fine_tuning is {self.fine_tuning!r} with architecture {self.architecture!r}, "
+                "expected architecture timar"
+            )
         if self.architecture == "timar-distilled" and not self.start_from:
             raise ValueError(
                 "TrainConfig.architecture is 'timar-distilled' without start_from, expected the folder of "
@@ -182,3 +202,14 @@ class TrainConfig:
             raise ValueError(
                 f"TrainConfig.warmup_steps is {self.warmup_steps}, expected fewer than the {self.steps} steps"
             )
+
+
+@functools.lru_cache(maxsize=4)
+def start_config(model: str) -> ModelConfig:
+    """Return the configuration of a model that a run starts from.
+
+    Raises:
+        OSError: There is no such model.
+        ValueError: Its configuration makes no sense.
+    """
+    return ModelConfig.from_json((find_model(model) / CONFIG).read_text(encoding="utf-8"))

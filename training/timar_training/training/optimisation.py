@@ -38,6 +38,8 @@ def make_optimiser(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     decayed: list[Tensor] = []
     free: list[Tensor] = []
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         is_matrix = parameter.ndim > 1 and not name.startswith("head.")
         (decayed if is_matrix else free).append(parameter)
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
@@ -66,7 +68,7 @@ class WeightAverage:
     def update(self, step: int) -> None:
         """Move the average; a young one forgets faster, so that it is not stuck at the start."""
         decay = min(self._decay, (1 + step) / (10 + step))
-        for name, current in self._module.named_parameters():
+        for name, current in self._learned():
             self._average[name].lerp_(current, 1.0 - decay)
 
     @contextlib.contextmanager
@@ -80,11 +82,15 @@ class WeightAverage:
             self._put(trained)
 
     def _copy(self) -> dict[str, Tensor]:
-        return {name: value.detach().clone() for name, value in self._module.named_parameters()}
+        return {name: value.detach().clone() for name, value in self._learned()}
+
+    def _learned(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield the weights that are learned; the frozen ones are their own average."""
+        return ((name, value) for name, value in self._module.named_parameters() if value.requires_grad)
 
     @torch.no_grad()
     def _put(self, weights: dict[str, Tensor]) -> None:
-        for name, value in self._module.named_parameters():
+        for name, value in self._learned():
             value.copy_(weights[name])
 
 

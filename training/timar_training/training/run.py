@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from timar_model.loading import find_model
 from timar_model.model_folder import read_model
 from torch import nn
 
@@ -58,14 +59,20 @@ def open_run(
         )
         for split, clips in splits.items()
     }
-    statistics = motion_statistics(prepared["train"])
+    begun = read_model(find_model(config.start_from)) if config.fine_tuning else None
+    statistics = begun.statistics if begun else motion_statistics(prepared["train"])
     learned = prepared["both roles" if config.both_roles else "train"]
     shared = (statistics, model_config, turns, config.batch)
     lengths, augmentation = config.turn_lengths, config.augmentation_config()
     train = WindowSampler(learned, *shared, config.seed, augmentation, lengths)
     validation = WindowSampler(prepared["validation"], *shared, 0, None, lengths)
-    start = functools.partial(load_start_weights, Path(config.start_from)) if config.start_from else None
+    start = None
+    if config.start_from:
+        start = functools.partial(load_start_weights, begun.path if begun else find_model(config.start_from))
     facts = _provenance(folder, command)
+    if begun:
+        facts["started_from"] = {"sha256": begun.sha256, **begun.manifest["provenance"]}
+        facts["licence"] = begun.manifest["provenance"].get("licence", "that of the model it started from")
     return Trainer(config, train, validation, statistics, facts, splits["validation"], start)
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from ..corpora.dyads import Clip
+from ..networks.low_rank import add_low_rank, merged
 from ..networks.variants import DistilledTimar, TrainingStep, build_network
 from ..preparation.windows import WindowSampler
 from .checkpoints import (
@@ -81,6 +82,8 @@ class Trainer:
         network = self._build_network()
         if start is not None:
             start(network)
+        if config.fine_tuning == "low-rank":
+            add_low_rank(network, config.rank)
         if isinstance(network, DistilledTimar):
             network.learn_from_itself()
         self._module, self._optimiser = self.accelerator.prepare(
@@ -220,7 +223,7 @@ class Trainer:
         """
         network = build_network(self.config.architecture, self.config.model_config())
         if weights is not None:
-            network.load_state_dict(weights)
+            network.load_state_dict(merged(weights))
         return cast(TimarModel, network)
 
     def _validate_and_keep(self) -> float:
