@@ -103,6 +103,9 @@ def test_idle_without_time_leaves_the_work_to_the_next_turn(published, engine_na
     assert not session.idle(0.0)
     session.step(**talk.turn(session, 5))
     assert session.timings_ms["history"] > 0.0
+    # That turn's own place in the next window.
+    assert not session.idle(0.0)
+    assert session.idle(60.0)
     assert session.idle(0.0)
 
 
@@ -129,7 +132,7 @@ def test_session_of_many_turns_keeps_no_more_than_one_of_few(kind, open_publishe
     for _ in range(4):
         for _ in range(20):
             session.step(**arguments)
-        encoded = len(session._window._encoded) if kind == "published" else 0
+        encoded = len(session._window._slots.held) if kind == "published" else 0
         turns = len(session._state.window.turns)
         sizes.append((session._window.ring.memory.capacity, len(session._snapshots), turns, encoded))
     assert sizes[1:] == [sizes[0]] * 3

@@ -61,7 +61,9 @@ class SamplingConfig:
     """How much of the conversation is seen, if less than the model's own window; 0: all of that."""
     when_full: Annotated[str, OneOf(("recompute", "reanchor"))] = "recompute"
     """What a window with absolute positions does when it is full: "recompute" moves it by one turn each turn;
-    "reanchor" drops its older half at once. Relative positions roll and need neither."""
+    "reanchor" drops its older turns at once. Relative positions roll and need neither."""
+    keep_turns: CountOrZero = 0
+    """Of "reanchor": how many turns stay when the window moves; 0: half of a full window."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -336,6 +338,7 @@ _ADDED_LATER = (
     "guidance_schedule",
     "order",
     "when_full",
+    "keep_turns",
     "draws",
     "moved_groups",
     "step_size",

@@ -470,7 +470,7 @@ def mel_matrix(bands: int, low_hz: float = 60.0, high_hz: float = 7600.0) -> npt
     return np.maximum(0.0, np.minimum(rising, falling))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class PreparedTurn:
     """One turn as the model reads it, and the voices' states after it."""
 

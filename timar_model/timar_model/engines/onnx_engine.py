@@ -93,6 +93,13 @@ class HostMemory(CacheMemory):
         super().erase(row, slots)
         self._seen[row, slots] = True
 
+    def swap(self, row: int, other: TokenRing, count: int) -> None:
+        """Exchange slots, and with them which are shown; see `CacheMemory.swap`."""
+        super().swap(row, other, count)
+        assert isinstance(other.memory, HostMemory)
+        theirs = other.memory._seen[other.row]
+        self._seen[row, :count], theirs[:count] = theirs[:count].copy(), self._seen[row, :count].copy()
+
     def _resize(self, capacity: int) -> None:
         super()._resize(capacity)
         self._mask_all()
@@ -110,6 +117,8 @@ class HostMemory(CacheMemory):
 
 class DeviceMemory(CacheMemory):
     """The cache on a device, in float16; only resizing and erasing, which are rare, go through the host."""
+
+    can_swap = False
 
     def __init__(self, device: str, is_aliased: bool, *shape: int) -> None:
         self._device = device

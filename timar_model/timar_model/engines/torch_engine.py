@@ -28,6 +28,9 @@ class TorchMemory(CacheMemory):
         self._dtype = dtype
         super().__init__(*shape)
 
+    def _copied(self, array: Any) -> Any:
+        return array.clone()
+
     def _allocate(self, capacity: int) -> Any:
         return torch.zeros(self.rows, self.heads, capacity, self.head_dim, dtype=self._dtype)
 

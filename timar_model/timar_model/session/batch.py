@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +15,8 @@ from timar_model.architecture.config import SamplingConfig
 from timar_model.architecture.inputs import Array, MotionStatistics, SpeechFeatures
 from timar_model.architecture.sequences import join
 from timar_model.engines.engine import Engine
-from timar_model.session.sampling import first_capacity
+from timar_model.session.cache import CacheMemory, TokenRing
+from timar_model.session.sampling import first_capacity, next_capacity
 from timar_model.session.session import (
     ROLLBACK_TURNS,
     EncodeRequest,
@@ -66,10 +68,21 @@ class BatchedSession:
         if not seeds:
             raise ValueError("a batch has no seeds, expected one for each conversation")
         memory = engine.init_state(len(seeds), first_capacity(engine.config, sampling, rollback_turns))
+
+        @functools.cache
+        def next_memory() -> CacheMemory:
+            return engine.init_state(len(seeds), next_capacity(engine.config, sampling))
+
+        def next_ring(row: int) -> TokenRing:
+            return next_memory().rings[row]
+
         self._engine = engine
         self.rows = [
-            Session(engine, features, statistics, sampling, seed, rollback_turns, ring)
-            for seed, ring in zip(seeds, memory.rings, strict=True)
+            Session(
+                *(engine, features, statistics, sampling, seed, rollback_turns, memory.rings[row]),
+                next_ring=functools.partial(next_ring, row),
+            )
+            for row, seed in enumerate(seeds)
         ]
 
     def step(self, turns: Sequence[TurnArguments | None]) -> list[Array | None]:

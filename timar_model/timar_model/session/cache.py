@@ -7,14 +7,15 @@ conversation's share of it; a `RollingWindow` or an `AnchoredWindow` says which 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from timar_model.architecture.config import ModelConfig
+from timar_model.architecture.config import ModelConfig, SamplingConfig
 from timar_model.architecture.inputs import PreparedTurn
+from timar_model.session.sampling import kept_turns
 
 Slots = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -29,6 +30,9 @@ class CacheMemory:
     never from turns that were previewed or rolled back since. Sums over slots then run in the same order, and
     motion comes out the same to the last bit.
     """
+
+    can_swap = True
+    """Whether `swap` is there; without it a window that moves is encoded when it does."""
 
     def __init__(self, blocks: int, rows: int, heads: int, head_dim: int, capacity: int) -> None:
         if capacity < 1 or rows < 1:
@@ -83,6 +87,18 @@ class CacheMemory:
         """Overwrite slots with zeros, so that nothing that is not finite stays behind."""
         for array in (*self.keys, *self.values):
             array[row][:, slots] = 0.0
+
+    def swap(self, row: int, other: TokenRing, count: int) -> None:
+        """Exchange the first `count` slots of a row with those of another memory's ring."""
+        for mine, theirs in zip(
+            (*self.keys, *self.values), (*other.memory.keys, *other.memory.values), strict=True
+        ):
+            kept = self._copied(mine[row][:, :count])
+            mine[row][:, :count] = theirs[other.row][:, :count]
+            theirs[other.row][:, :count] = kept
+
+    def _copied(self, array: Any) -> Any:
+        return array.copy()
 
     def _allocate(self, capacity: int) -> Any:
         return np.zeros((self.rows, self.heads, capacity, self.head_dim), np.float32)
@@ -151,6 +167,8 @@ class WindowState:
     """One past the counter of the newest token; used by a rolling window."""
     capacity: int = 0
     """As of `TokenRing.capacity`; used by a rolling window."""
+    anchored: int = 0
+    """How many of an anchored window's turns came over by a move."""
 
 
 class RollingWindow:
@@ -173,12 +191,12 @@ class RollingWindow:
         self.rollback(state)
         return state
 
-    def missing(self, state: WindowState) -> list[PreparedTurn]:
-        """Return the turns to encode before the next: none, for what is seen has been encoded."""
-        return []
+    def missing(self, state: WindowState, with_next: bool = True) -> Iterator[MissingTurn]:
+        """Yield what must be encoded before the next turn: nothing, for what is seen has been encoded."""
+        return iter(())
 
-    def restore(self, turn: PreparedTurn) -> None:
-        """Note that the next missing turn has been encoded; never needed."""
+    def begin_turn(self, state: WindowState) -> None:
+        """Note that the next turn's tokens are about to be written behind the newest; of no account here."""
 
     def first_visible(self, state: WindowState, end_frame: int) -> int:
         """Return the oldest token that a turn ending at a frame sees: turns are seen whole or not at all."""
@@ -208,44 +226,118 @@ class RollingWindow:
         self.ring.set_state(first, state.end, state.capacity)
 
 
+@dataclasses.dataclass(frozen=True)
+class MissingTurn:
+    """A turn of the window that must be encoded anew, at the next place of a ring."""
+
+    turn: PreparedTurn
+    ring: TokenRing
+
+
+class TurnSlots:
+    """A ring as places for whole turns, and what lies in each.
+
+    A turn's keys and values follow from the turns below it, and from how those were encoded: a place is known
+    by all of that, so that what still lies there need not be encoded again.
+    """
+
+    def __init__(self, ring: TokenRing, turns: int, turn_tokens: int) -> None:
+        self.ring = ring
+        self.held: list[Any] = [None] * turns
+        self._turn_tokens = turn_tokens
+
+    def end_at(self, place: int) -> None:
+        """Let the ring's history be what lies below a place."""
+        self.ring.set_state(0, place * self._turn_tokens, self.ring.capacity)
+
+    def fill(self, keys: Sequence[Any], turns: Sequence[PreparedTurn]) -> Iterator[MissingTurn]:
+        """Yield the turns that do not lie in their places yet; each is there when the next is asked for."""
+        for place, (key, turn) in enumerate(zip(keys, turns, strict=True)):
+            if self.held[place] != key:
+                self.held[place] = None
+                self.end_at(place)
+                yield MissingTurn(turn, self.ring)
+                self.held[place] = key
+
+    def matches(self, keys: Sequence[Any]) -> int:
+        """Return how many of the first places hold what is wanted."""
+        return sum(held == key for held, key in zip(self.held, keys, strict=False))
+
+    def swap(self, other: TurnSlots) -> None:
+        """Exchange the first places with all places of a smaller one."""
+        count = len(other.held)
+        self.ring.memory.swap(self.ring.row, other.ring, count * self._turn_tokens)
+        self.held[:count], other.held[:] = other.held[:], self.held[:count]
+
+
 class AnchoredWindow:
     """Positions by place in the window: when it must move, what stays is encoded again at its new place.
 
-    The ring always holds the first turns of the window, each encoded on top of those before it. So its bytes
-    follow from the window's inputs alone, and a state rolled back to is whole once its window is encoded.
+    The turns that stay are encoded in a ring of their own, one after another as they become history, while
+    the old window still serves; when it is full, the two change places. A move costs a copy, and a rollback
+    across it finds the old window there. Without such a ring all is encoded when the window moves.
+
+    Invariant: a place's bytes follow from the window's turns alone. A turn that is carried over by a move is
+    encoded in the small ring whenever it is, others in the large one.
 
     Args:
         ring: The conversation's ring.
         config: Of a model with window positions.
-        window_turns: Turns of a full window.
-        when_full: "recompute" moves it by one turn every turn, as the released code does; "reanchor" drops
-            the oldest half at once.
+        window_turns: Turns of a full window, the one that is sampled included.
+        keep_turns: Turns that stay when it moves.
+        next_ring: Opens the ring in which the next window is encoded, when it is first needed; None: there is
+            none.
     """
 
-    def __init__(self, ring: TokenRing, config: ModelConfig, window_turns: int, when_full: str) -> None:
+    def __init__(
+        self,
+        ring: TokenRing,
+        config: ModelConfig,
+        window_turns: int,
+        keep_turns: int,
+        next_ring: Callable[[], TokenRing] | None,
+    ) -> None:
         self.ring = ring
         self._turn_tokens = config.turn_tokens
         self._window_turns = window_turns
-        self._kept = window_turns - 1 if when_full == "recompute" else window_turns // 2
-        self._encoded: list[PreparedTurn] = []
+        self._kept = keep_turns
+        self._open_next = next_ring if keep_turns else None
+        self._slots = TurnSlots(ring, window_turns, config.turn_tokens)
+        self._next: TurnSlots | None = None
 
     def initial(self) -> WindowState:
         """Return the state before the first turn."""
-        self._hold(0)
+        for slots in (self._slots, self._next):
+            if slots is not None:
+                slots.held[:] = [None] * len(slots.held)
+        self._slots.end_at(0)
         return WindowState()
 
-    def missing(self, state: WindowState) -> list[PreparedTurn]:
-        """Return the turns to encode before the next, oldest first; withdraw what does not belong."""
-        same = 0
-        while same < min(len(state.turns), len(self._encoded)) and state.turns[same] is self._encoded[same]:
-            same += 1
-        self._hold(same)
-        return list(state.turns[same:])
+    def missing(self, state: WindowState, with_next: bool = True) -> Iterator[MissingTurn]:
+        """Yield what must be encoded before the next turn, in order; each is done when the next is asked for.
 
-    def restore(self, turn: PreparedTurn) -> None:
-        """Note that the next missing turn has been encoded."""
-        self._encoded.append(turn)
-        self.ring.append(self._turn_tokens)
+        Args:
+            state: Before that turn.
+            with_next: Whether the share of the next window that is due by now is wanted, too.
+        """
+        keys, carried = self._keys(state), self._kept if self._open_next else 0
+        if carried and self._slots.matches(keys[:carried]) < min(carried, len(keys)):
+            spare = self._next_slots()
+            if state.anchored:
+                yield from spare.fill(keys[:carried], state.turns[:carried])
+            if spare.matches(keys) > self._slots.matches(keys[:carried]):
+                self._slots.swap(spare)
+        yield from self._slots.fill(keys, state.turns)
+        self._slots.end_at(len(state.turns))
+        following = state.turns[self._window_turns - self._kept :]
+        due = -(-self._kept * (len(state.turns) - self._kept) // (self._window_turns - self._kept))
+        if with_next and carried and due > 0 and following:
+            after = WindowState(following[:due], anchored=self._kept)
+            yield from self._next_slots().fill(self._keys(after), after.turns)
+
+    def begin_turn(self, state: WindowState) -> None:
+        """Note that the next turn's tokens are about to be written behind the newest."""
+        self._slots.held[len(state.turns)] = None
 
     def first_visible(self, state: WindowState, end_frame: int) -> int:
         """Return the first token: all that the ring holds is seen."""
@@ -257,23 +349,42 @@ class AnchoredWindow:
 
     def append(self, state: WindowState, cached: PreparedTurn) -> WindowState:
         """Make a turn that has just been encoded history; a window that is full with it moves."""
-        self.restore(cached)
-        joined = (*state.turns, cached)
-        return WindowState(joined if len(joined) < self._window_turns else joined[len(joined) - self._kept :])
+        joined = WindowState((*state.turns, cached), anchored=state.anchored)
+        self._slots.held[len(state.turns)] = self._keys(joined)[-1]
+        self.ring.append(self._turn_tokens)
+        if len(joined.turns) < self._window_turns:
+            return joined
+        kept = joined.turns[self._window_turns - self._kept :]
+        return WindowState(kept, anchored=self._kept if self._open_next else 0)
 
     def rollback(self, state: WindowState) -> None:
-        """Do nothing yet: the next `missing` compares the ring with the state's window."""
+        """Do nothing yet: the next `missing` compares the rings with the state's window."""
 
-    def _hold(self, turns: int) -> None:
-        """Keep the first turns in the ring."""
-        del self._encoded[turns:]
-        self.ring.set_state(0, turns * self._turn_tokens, self.ring.capacity)
+    def _keys(self, state: WindowState) -> list[Any]:
+        """Return by what each turn of a window is known in its place."""
+        return [(state.anchored, state.turns[: place + 1]) for place in range(len(state.turns))]
+
+    def _next_slots(self) -> TurnSlots:
+        if self._next is None:
+            assert self._open_next is not None
+            self._next = TurnSlots(self._open_next(), self._kept, self._turn_tokens)
+        return self._next
 
 
 def window_of(
-    ring: TokenRing, config: ModelConfig, window_frames: int, when_full: str, rollback_turns: int
+    ring: TokenRing,
+    config: ModelConfig,
+    sampling: SamplingConfig,
+    window_frames: int,
+    rollback_turns: int,
+    next_ring: Callable[[], TokenRing],
 ) -> RollingWindow | AnchoredWindow:
     """Return the window that a model's positions ask for."""
     if config.positions == "rotary":
         return RollingWindow(ring, window_frames, rollback_turns)
-    return AnchoredWindow(ring, config, window_frames // config.turn_frames, when_full)
+    window_turns = window_frames // config.turn_frames
+    if sampling.when_full == "recompute":
+        # It moves every turn: there is no time in which the old window serves.
+        return AnchoredWindow(ring, config, window_turns, window_turns - 1, None)
+    keep_turns = kept_turns(sampling, window_turns)
+    return AnchoredWindow(ring, config, window_turns, keep_turns, next_ring if ring.memory.can_swap else None)

@@ -37,7 +37,23 @@ def checked_window_frames(config: ModelConfig, sampling: SamplingConfig) -> int:
         )
     if config.has_fixed_turns and frames % config.turn_frames:
         raise ValueError(f"the window is {frames} frames, expected whole turns of {config.turn_frames}")
+    if config.positions == "window":
+        kept_turns(sampling, frames // config.turn_frames)
     return frames
+
+
+def kept_turns(sampling: SamplingConfig, window_turns: int) -> int:
+    """Return how many turns stay when a window is anchored anew.
+
+    Raises:
+        ValueError: They are as many as a full window's.
+    """
+    if sampling.keep_turns >= window_turns:
+        raise ValueError(
+            f"keep_turns is {sampling.keep_turns} of a window of {window_turns} turns, expected fewer, "
+            "or 0 for half of them"
+        )
+    return sampling.keep_turns or window_turns // 2
 
 
 def first_capacity(config: ModelConfig, sampling: SamplingConfig, rollback_turns: int) -> int:
@@ -45,6 +61,12 @@ def first_capacity(config: ModelConfig, sampling: SamplingConfig, rollback_turns
     turns = -(-checked_window_frames(config, sampling) // config.turn_frames)
     # A rolling window keeps what turns rolled back saw; other lengths of turns may make it grow.
     return (turns + (rollback_turns + 1 if config.positions == "rotary" else 0)) * config.turn_tokens
+
+
+def next_capacity(config: ModelConfig, sampling: SamplingConfig) -> int:
+    """Return the tokens of the turns that stay when a window is anchored anew."""
+    window_turns = checked_window_frames(config, sampling) // config.turn_frames
+    return kept_turns(sampling, window_turns) * config.turn_tokens
 
 
 def gather_draws(

@@ -7,7 +7,7 @@ import dataclasses
 import math
 import time
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -36,8 +36,8 @@ from timar_model.architecture.inputs import (
     without_user,
 )
 from timar_model.engines.engine import Engine, Past
-from timar_model.session.cache import TokenRing, WindowState, window_of
-from timar_model.session.sampling import checked_window_frames, first_capacity, gather_draws
+from timar_model.session.cache import MissingTurn, TokenRing, WindowState, window_of
+from timar_model.session.sampling import checked_window_frames, first_capacity, gather_draws, next_capacity
 
 Noise = Array | Sequence[Array]
 R = TypeVar("R")
@@ -148,6 +148,7 @@ class Session:
         seed: Of the noise.
         rollback_turns: How many of the newest turns can be rolled back.
         ring: Its row of a memory shared by a batch; None: a memory of its own.
+        next_ring: Opens its row of the memory in which a batch's next windows are encoded; None: as `ring`.
 
     Raises:
         ValueError: The sampling does not fit the model.
@@ -162,6 +163,7 @@ class Session:
         seed: int = 0,
         rollback_turns: int = ROLLBACK_TURNS,
         ring: TokenRing | None = None,
+        next_ring: Callable[[], TokenRing] | None = None,
     ) -> None:
         if rollback_turns < 1:
             raise ValueError(f"a session keeps {rollback_turns} turns to roll back, expected at least 1")
@@ -177,7 +179,10 @@ class Session:
         self._rollback_turns = rollback_turns
         if ring is None:
             ring = engine.init_state(1, first_capacity(self.config, sampling, rollback_turns)).rings[0]
-        self._window = window_of(ring, self.config, self.window_frames, sampling.when_full, rollback_turns)
+        self._window = window_of(
+            ring, self.config, sampling, self.window_frames, rollback_turns, next_ring or self._open_next_ring
+        )
+        self._pass_s = 0.0
         self.reset()
 
     @property
@@ -271,7 +276,7 @@ class Session:
             FloatingPointError: The model's own output is not finite.
         """
         prepared = self.prepare(None, None, agent_speech, None)
-        motion = run(self._engine, self.sample(prepared, None)).motion
+        motion = run(self._engine, self.sample(prepared, None, with_next=False)).motion
         return self._statistics.restore(motion).astype(np.float32)
 
     def commit(
@@ -286,21 +291,24 @@ class Session:
         self.commit_sampled(run(self._engine, self._skip(prepared)))
 
     def idle(self, budget_s: float = 0.0) -> bool:
-        """Use spare time: encode a moved window again, turn by turn, as far as the budget goes.
+        """Use spare time: encode what a moving window needs next, turn by turn, as far as the budget goes.
 
         What is left is done by the next `step` or `commit` before anything else.
 
         Args:
-            budget_s: Time that may be spent [s]; a turn is begun while any is left. 0: do nothing.
+            budget_s: Time that may be spent [s]; a turn is begun if the last one took less than what is left.
+                0: do nothing.
 
         Returns:
             Whether nothing is left to do.
         """
         until = time.perf_counter() + budget_s
-        for turn in self._window.missing(self._state.window):
-            if time.perf_counter() >= until:
+        for missing in self._window.missing(self._state.window):
+            started = time.perf_counter()
+            if started + (self._pass_s or self.timings_ms["backbone"] * 1e-3) >= until:
                 return False
-            run(self._engine, self._encode_missing([turn]))
+            run(self._engine, self._encode_missing([missing]))
+            self._pass_s = time.perf_counter() - started
         return True
 
     def rollback(self, first_frame: int) -> None:
@@ -354,8 +362,15 @@ class Session:
         self.timings_ms.update(speech=took_ms, history=0.0, backbone=0.0, head=0.0)
         return prepared
 
-    def sample(self, prepared: PreparedTurn, noise: Noise | None) -> Work[SampledTurn]:
+    def sample(
+        self, prepared: PreparedTurn, noise: Noise | None, with_next: bool = True
+    ) -> Work[SampledTurn]:
         """Return the work of sampling a turn; nothing becomes history before `commit_sampled`.
+
+        Args:
+            prepared: The turn.
+            noise: As of `step`.
+            with_next: Whether the share of the window's next move that is due is done before.
 
         Raises:
             ValueError: The noise has a wrong shape or is not finite.
@@ -366,7 +381,7 @@ class Session:
         order = random_order(turn.frames, self._seed, turn.first_frame) if is_random else None
         plan = sampling_plan(turn.frames, sampling.iterations, order)
         draws, noise_after = self._noise_of(turn, noise, plan)  # (steps + 1, F, 56)
-        yield from self._encode_missing(self._window.missing(self._state.window))
+        yield from self._encode_missing(self._window.missing(self._state.window, with_next))
         motion = np.zeros((turn.frames, MOTION_DIM), np.float32)
         known = np.zeros(turn.frames, np.float32)
         conditions: Array | None = None  # (1 or 2, F, W)
@@ -429,6 +444,9 @@ class Session:
         known = np.zeros(prepared.turn.frames, np.float32)
         return SampledTurn(prepared, motion, known, prepared, self._state.noise)
 
+    def _open_next_ring(self) -> TokenRing:
+        return self._engine.init_state(1, next_capacity(self.config, self.sampling)).rings[0]
+
     def _next_turn(self, frames: int) -> Turn:
         return next_turn(self._state.next_frame, frames, self._state.previous_frames, self.config)
 
@@ -458,16 +476,14 @@ class Session:
         unconditional = np.asarray((yield self._encode(prepared, without_user(inputs))))
         return np.concatenate([np.asarray((yield self._encode(prepared, inputs))), unconditional])
 
-    def _encode(
-        self, prepared: PreparedTurn, inputs: TurnInputs[Array], part: str = "backbone"
-    ) -> EncodeRequest:
+    def _encode(self, prepared: PreparedTurn, inputs: TurnInputs[Array]) -> EncodeRequest:
+        self._window.begin_turn(self._state.window)
         from_token = self._window.first_visible(self._state.window, prepared.turn.end_frame)
-        return EncodeRequest(prepared, inputs, self._window.ring, from_token, self.timings_ms, part)
+        return EncodeRequest(prepared, inputs, self._window.ring, from_token, self.timings_ms)
 
-    def _encode_missing(self, missing: list[PreparedTurn]) -> Work[None]:
-        for turn in missing:
-            yield self._encode(turn, turn.inputs, "history")
-            self._window.restore(turn)
+    def _encode_missing(self, missing: Iterable[MissingTurn]) -> Work[None]:
+        for one in missing:
+            yield EncodeRequest(one.turn, one.turn.inputs, one.ring, 0, self.timings_ms, "history")
 
 
 def run(engine: Engine, work: Work[R]) -> R:
