@@ -213,13 +213,23 @@ class SpeechQueue(SpeechSource):
         """Whether an utterance waits or is being said."""
         return self._find(utterance_id) is not None
 
-    def open(self, utterance_id: str, now_ns: int) -> None:
-        """Take an utterance into the queue; its sound comes with `add`.
+    def open(self, utterance_id: str, now_ns: int) -> _Utterance:
+        """Take an utterance into the queue, and return it; its sound comes with `add`.
 
         Raises:
             ValueError: The id is empty or was used before, or too many utterances wait.
         """
-        self._open(utterance_id, now_ns)
+        if not utterance_id:
+            raise ValueError("an utterance needs an utterance_id that is not empty")
+        if utterance_id in self._over or self.knows(utterance_id):
+            raise ValueError(f"utterance_id {utterance_id!r} was used before; give every utterance its own")
+        if len(self._queue) >= self._max_utterances:
+            raise ValueError(
+                f"{len(self._queue)} utterances wait already, at most {self._max_utterances} may; try later"
+            )
+        utterance = _Utterance(utterance_id, now_ns)
+        self._queue.append(utterance)
+        return utterance
 
     def add(
         self, utterance_id: str, rate_hz: int, samples: npt.NDArray[np.int16], *, is_last: bool, now_ns: int
@@ -237,7 +247,7 @@ class SpeechQueue(SpeechSource):
         if utterance_id in self._over:
             self.late_chunks += 1  # a synthesiser need not know at once that it was interrupted
             return
-        utterance = self._find(utterance_id) or self._open(utterance_id, now_ns)
+        utterance = self._find(utterance_id) or self.open(utterance_id, now_ns)
         if utterance.is_complete:
             raise ValueError(f"utterance {utterance_id!r} has ended; give the next one an id of its own")
         if samples.size * SAMPLE_RATE_HZ > self.samples_wanted * rate_hz:
@@ -257,10 +267,13 @@ class SpeechQueue(SpeechSource):
         for utterance in self._queue:
             if utterance.is_complete and not utterance.waiting:
                 continue  # all of it is planned
-            if not utterance.is_running and not self._may_run(utterance):
+            has_enough = utterance.is_complete or utterance.waiting >= self._prebuffer
+            if not (utterance.is_running or has_enough):
                 return None
             if not utterance.waiting:
-                self._ran_dry(utterance, planned_end, earliest_sample)
+                if planned_end < earliest_sample:  # its planned sound ends soon: it waits for enough again
+                    utterance.is_running = False
+                    self.underruns += 1
                 return None
             goes_on = utterance.is_running and planned_end >= earliest_sample - samples
             first = planned_end if goes_on else max(planned_end, earliest_sample)
@@ -327,30 +340,8 @@ class SpeechQueue(SpeechSource):
         spoken, self._spoken = self._spoken, []
         return spoken
 
-    def _open(self, utterance_id: str, now_ns: int) -> _Utterance:
-        if not utterance_id:
-            raise ValueError("an utterance needs an utterance_id that is not empty")
-        if utterance_id in self._over or self._find(utterance_id):
-            raise ValueError(f"utterance_id {utterance_id!r} was used before; give every utterance its own")
-        if len(self._queue) >= self._max_utterances:
-            raise ValueError(
-                f"{len(self._queue)} utterances wait already, at most {self._max_utterances} may; try later"
-            )
-        utterance = _Utterance(utterance_id, now_ns)
-        self._queue.append(utterance)
-        return utterance
-
     def _find(self, utterance_id: str) -> _Utterance | None:
         return next((utterance for utterance in self._queue if utterance.id == utterance_id), None)
-
-    def _may_run(self, utterance: _Utterance) -> bool:
-        return utterance.is_complete or utterance.waiting >= self._prebuffer
-
-    def _ran_dry(self, utterance: _Utterance, planned_end: int, earliest_sample: int) -> None:
-        """Let an utterance whose planned sound ends soon wait until enough has come again."""
-        if planned_end < earliest_sample:
-            utterance.is_running = False
-            self.underruns += 1
 
     def _finish_heard(self) -> None:
         planned = {id(segment.utterance) for segment in self._segments}

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 
 import yaml
+from timar_common.config import Positive, check
 from timar_common.processes import start_child, stop_signals
 
 from timar_bringup.files import middleware_environment, with_urdf
@@ -34,18 +35,13 @@ LineSink = Callable[[str, str], None]
 class ComposerConfig:
     """How long an ending process may take."""
 
-    interrupt_s: float = STOP_WITHIN_S
+    interrupt_s: Positive = STOP_WITHIN_S
     """After SIGINT, before SIGTERM [s]."""
-    terminate_s: float = 3.0
+    terminate_s: Positive = 3.0
     """After SIGTERM, before SIGKILL [s]."""
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if not value > 0:
-                raise ValueError(
-                    f"ComposerConfig.{field.name} is {value}, expected a positive number of seconds"
-                )
+        check(self)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from timar_common.config import Positive, check
+
 SAMPLE_RATE_HZ = 16_000
 FRAMES_PER_SECOND = 25
 SAMPLES_PER_FRAME = SAMPLE_RATE_HZ // FRAMES_PER_SECOND
@@ -21,20 +23,17 @@ NOMINAL_NS_PER_SAMPLE = NS_PER_S / SAMPLE_RATE_HZ
 class ClockConfig:
     """How the sample clock is tracked."""
 
-    jitter_ms: float = 2.0
+    jitter_ms: Positive = 2.0
     """Standard deviation of one observation of the device's clock [ms]."""
-    rate_tolerance_ppm: float = 300.0
+    rate_tolerance_ppm: Positive = 300.0
     """By how much the device's true rate may differ from the nominal one, one standard deviation [ppm]."""
-    rate_wander_ppm_per_sqrt_s: float = 0.5
+    rate_wander_ppm_per_sqrt_s: Positive = 0.5
     """Random walk of that difference, by temperature [ppm per square root of a second]."""
-    jump_ms: float = 500.0
+    jump_ms: Positive = 500.0
     """An observation further off than this is a new start of the device and not jitter [ms]."""
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if not value > 0:
-                raise ValueError(f"ClockConfig.{field.name} is {value}, expected a positive number")
+        check(self)
 
 
 class SampleClock:

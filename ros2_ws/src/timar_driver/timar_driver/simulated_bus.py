@@ -62,11 +62,6 @@ class SimulatedBus:
         self._reader = PacketReader(self._format)
         self._rng = np.random.default_rng(seed)
 
-    @property
-    def broken_requests(self) -> int:
-        """Requests that failed their checksum."""
-        return self._reader.broken
-
     def receive(self, data: bytes, now_ns: int) -> bytes:
         """Take bytes from the line and return the servos' replies to whole requests.
 

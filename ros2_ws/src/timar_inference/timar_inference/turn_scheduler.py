@@ -7,7 +7,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from timar_common.clock import SAMPLES_PER_FRAME, SampleClock
+from timar_common.clock import SampleClock
 from timar_common.messages import Message
 from timar_common.units import Frames, Samples, frames_of, samples_of
 
@@ -130,12 +130,6 @@ class TurnScheduler:
             rollback, self._rollback = self._rollback, None
             return rollback
         return self._next_turn(now_ns)
-
-    def frame_at(self, now_ns: int) -> int | None:
-        """Return the frame that is seen now; None before the user's first sound."""
-        if not self.clock.is_started:
-            return None
-        return int(self.clock.sample_at(now_ns) // SAMPLES_PER_FRAME) - self.alignment.delay_frames
 
     def _next_turn(self, now_ns: int) -> TurnRequest | None:
         if self._next_frame is None:
