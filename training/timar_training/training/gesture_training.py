@@ -1,0 +1,339 @@
+"""Training of the gesture predictor on annotated meetings: network, own history, rates, thresholds, durations."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.numpy import save_file
+from timar_common.atomic import replacing_file
+from timar_common.config import Count, CountOrZero, NonNegative, Positive, Probability, Range, check
+from timar_model.gestures.features import FEATURE_NAMES, RATE_HZ, STATES, USER_MOTION_FEATURES
+from timar_model.gestures.predictor import (
+    APART_FRAMES,
+    DECISIVE_PAUSE_S,
+    FORMAT,
+    PAUSE_EDGES_S,
+    PredictorWeights,
+)
+
+from ..corpora.ami import HeadEvent
+from ..preparation.annotated import AnnotatedTracks, BoolArray, begins_soon, frame_of
+from ..prediction.free_running import LAG_FRAMES, ContextForecast, context_forecast, draw_events, feature_chunks
+
+FloatArray = npt.NDArray[np.float32]
+KINDS = ("nod", "shake", "tilt")
+NEVER_S = 1e3
+
+
+@dataclasses.dataclass(frozen=True)
+class GestureTrainingConfig:
+    """How the predictor is trained."""
+
+    hidden: Count = 64
+    """Width of the two hidden layers."""
+    epochs: Positive = 4.0
+    """Times that every sample is seen."""
+    batch: Count = 4096
+    """Samples of a step."""
+    learning_rate: Positive = 3e-3
+    """Its highest value; it rises and falls once."""
+    weight_decay: NonNegative = 1e-4
+    """Of AdamW."""
+    dropout: Probability = 0.1
+    """Share of hidden units left out."""
+    unseen: Probability = 0.5
+    """Share of samples in which the user's head is hidden."""
+    stride_frames: Annotated[int, Range(1, 12)] = 3
+    """Every so many frames are a sample."""
+    lag_frames: CountOrZero = LAG_FRAMES
+    """How far the newest known frame of the user stands behind."""
+    prior_events: Positive = 20.0
+    """Gestures of the average person that are added to each person's own when their rate is estimated."""
+    seed: CountOrZero = 0
+    """Everything follows from it."""
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class GestureSamples:
+    """Features of everybody at every few frames, made once and used by every fold."""
+
+    features: npt.NDArray[np.float16]
+    """(N, n, D), the user's head seen."""
+    state: npt.NDArray[np.int8]
+    """(N, n)."""
+
+
+def collect_samples(
+    tracks: AnnotatedTracks, config: GestureTrainingConfig, advance: Callable[[int, int], None] | None = None
+) -> GestureSamples:
+    """Compute the training features of everybody."""
+    rows, states = [], []
+    for first, features, state in feature_chunks(tracks, config.lag_frames, True, advance):
+        keep = slice(-first % config.stride_frames, None, config.stride_frames)
+        rows.append(features[:, keep].astype(np.float16))
+        states.append(state[:, keep])
+    return GestureSamples(np.concatenate(rows, 1), np.concatenate(states, 1))
+
+
+def train_gestures(
+    tracks: AnnotatedTracks,
+    samples: GestureSamples,
+    who: npt.NDArray[np.int_],
+    config: GestureTrainingConfig,
+    strokes: dict[str, FloatArray],
+    about: dict[str, Any],
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> PredictorWeights:
+    """Train on some of the people.
+
+    Args:
+        tracks: Everybody.
+        samples: Of everybody.
+        who: Indices of those to learn from.
+        config: Settings.
+        strokes: stroke_hz and size_rad of each kind (`kinematics`).
+        about: Put into the file beside what is known here.
+        advance: Called with (steps done, all).
+    """
+    arrays = _train_network(tracks, samples, who, config, advance)
+    states, kinds, bins = len(STATES), len(KINDS), len(PAUSE_EDGES_S) + 1
+    arrays |= {
+        "pause_same": np.ones((states, kinds, bins), np.float32),
+        "pause_other": np.ones((states, kinds, bins), np.float32),
+        "rate_scale": np.ones((states, kinds), np.float32),
+        "threshold": np.ones((states, kinds), np.float32),
+        **strokes,
+    }
+    about = {
+        **about, "format": FORMAT, "features": list(FEATURE_NAMES), "kinds": list(KINDS), "hidden": config.hidden,
+        "config": dataclasses.asdict(config), "meetings": sorted({tracks.people[i].meeting for i in who}),
+    }  # fmt: skip
+    weights, mine = PredictorWeights(arrays, about), tracks.subset(who)
+    forecasts = [
+        context_forecast([weights], np.zeros(len(who), int), mine, config.lag_frames, seen) for seen in (False, True)
+    ]
+    forecast = forecasts[0]
+    arrays["duration_s"] = _durations(mine, forecast.state)
+    _fit_history(arrays, mine, forecast, config)
+    _scale_rates(weights, mine, forecast, config)
+    arrays["threshold"][:] = _thresholds(mine, forecast)
+    return weights
+
+
+def save_weights(path: Path, weights: PredictorWeights) -> None:
+    """Write the file that `timar_model.gestures.predictor.read_weights` reads."""
+    with replacing_file(path) as new:
+        tensors = {name: np.ascontiguousarray(array, np.float32) for name, array in weights.arrays.items()}
+        save_file(tensors, new, metadata={"about": json.dumps(dict(weights.about))})
+
+
+# The network.
+
+
+def _train_network(
+    tracks: AnnotatedTracks,
+    samples: GestureSamples,
+    who: npt.NDArray[np.int_],
+    config: GestureTrainingConfig,
+    advance: Callable[[int, int], None],
+) -> dict[str, FloatArray]:
+    mine = tracks.subset(who)
+    use, soon, begins = _targets(mine, config)
+    features, state = samples.features[who], samples.state[who]
+    shift = _person_shift(use, soon, state, config)  # (n, S, K)
+    chosen = np.flatnonzero(use.any(-1).ravel())
+    flat = features.reshape(-1, features.shape[-1])
+    sample = flat[chosen[::7]].astype(np.float32)
+    mean, scale = sample.mean(0), sample.std(0) + np.float32(1e-3)
+    mean[USER_MOTION_FEATURES], scale[USER_MOTION_FEATURES] = 0.0, np.maximum(scale[USER_MOTION_FEATURES], 0.3)
+    torch.manual_seed(config.seed)
+    random = np.random.default_rng(config.seed)
+    size, kinds = config.hidden, len(KINDS)
+    trunk = torch.nn.Sequential(
+        torch.nn.Linear(flat.shape[-1], size), torch.nn.SiLU(), torch.nn.Dropout(config.dropout),
+        torch.nn.Linear(size, size), torch.nn.SiLU(), torch.nn.Dropout(config.dropout),
+    )  # fmt: skip
+    heads = torch.nn.Linear(size, 2 * kinds)
+    base = soon.sum((0, 1)) / use.sum((0, 1)), begins.sum((0, 1)) / use.sum((0, 1))
+    sample_s = config.stride_frames / RATE_HZ
+    with torch.no_grad():
+        heads.weight.mul_(0.3)
+        heads.bias.copy_(torch.from_numpy(np.log(np.concatenate([base[0] / (1 - base[0]), base[1] / sample_s]))))
+    parameters = [*trunk.parameters(), *heads.parameters()]
+    optimizer = torch.optim.AdamW(parameters, config.learning_rate, weight_decay=config.weight_decay)
+    steps = max(10, int(config.epochs * len(chosen) / config.batch))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, steps)
+    targets = [array.reshape(-1, kinds).astype(np.float32) for array in (use, soon, begins)]
+    flat_state, per_person = state.ravel(), features.shape[1]
+    for step in range(steps):
+        rows = chosen[random.integers(len(chosen), size=config.batch)]
+        x = (flat[rows].astype(np.float32) - mean) / scale
+        x[random.random(len(rows)) < config.unseen, USER_MOTION_FEATURES] = 0.0
+        used, soon_here, begins_here = (torch.from_numpy(array[rows]) for array in targets)
+        offset = torch.from_numpy(shift[rows // per_person, flat_state[rows]])
+        logits, rate = heads(trunk(torch.from_numpy(x))).split(kinds, -1)
+        log_count = rate + offset + float(np.log(sample_s))
+        losses = torch.nn.functional.binary_cross_entropy_with_logits(
+            logits + offset, soon_here, reduction="none"
+        ) + (log_count.exp() - begins_here * log_count)
+        loss = (losses * used).sum() / len(rows)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if step % 20 == 0 or step == steps - 1:
+            advance(step + 1, steps)
+    out = {"mean": mean, "scale": scale}
+    for name, layer in (("hidden1", trunk[0]), ("hidden2", trunk[3])):
+        out |= {f"{name}.weight": layer.weight.detach().numpy(), f"{name}.bias": layer.bias.detach().numpy()}
+    for name, part in (("soon", slice(None, kinds)), ("rate", slice(kinds, None))):
+        out |= {f"{name}.weight": heads.weight.detach().numpy()[part], f"{name}.bias": heads.bias.detach().numpy()[part]}
+    return out
+
+
+def _targets(tracks: AnnotatedTracks, config: GestureTrainingConfig) -> tuple[BoolArray, BoolArray, BoolArray]:
+    """Return (N, n, K) whether a sample counts, a gesture begins soon, and one begins before the next sample."""
+    stride = config.stride_frames
+    use, soon, begins = [], [], []
+    for kind in KINDS:
+        onsets = tracks.onsets(kind)
+        padded = np.pad(onsets, ((0, 0), (0, -onsets.shape[1] % stride)))
+        use.append((tracks.annotated & ~tracks.busy(kind))[:, ::stride])
+        soon.append(begins_soon(onsets)[:, ::stride])
+        begins.append(padded.reshape(len(onsets), -1, stride).any(-1))
+    return np.stack(use, -1), np.stack(soon, -1) & np.stack(use, -1), np.stack(begins, -1) & np.stack(use, -1)
+
+
+def _person_shift(
+    use: BoolArray, soon: BoolArray, state: npt.NDArray[np.int8], config: GestureTrainingConfig
+) -> FloatArray:
+    """Return the logarithm of how often each person gestures, of the average, by state and kind (N, S, K)."""
+    out = np.zeros((len(use), len(STATES), use.shape[-1]), np.float32)
+    prior = config.prior_events * 12 / config.stride_frames / 3
+    for s in range(len(STATES)):
+        here = use & (state == s)[..., None]
+        expected = here.sum(1) * ((soon & here).sum((0, 1)) / np.maximum(here.sum((0, 1)), 1))
+        ratio = ((soon & here).sum(1) + prior) / (expected + prior)
+        # The mean over all time is one, so that the average person has the average rate.
+        ratio /= np.maximum((ratio * expected).sum(0) / np.maximum(expected.sum(0), 1e-9), 1e-9)
+        out[:, s] = np.log(ratio)
+    return out
+
+
+# What drawing needs.
+
+
+def _fit_history(
+    arrays: dict[str, FloatArray], tracks: AnnotatedTracks, forecast: ContextForecast, config: GestureTrainingConfig
+) -> None:
+    """Fit by how much the time since the own last gestures changes the rate, by Poisson regression on bins."""
+    edges, bins = np.array(PAUSE_EDGES_S), len(PAUSE_EDGES_S) + 1
+    since = np.stack([_since_end_s(tracks, kind) for kind in KINDS], -1)
+    free = tracks.annotated & ~tracks.busy()
+    for k, kind in enumerate(KINDS):
+        same = np.searchsorted(edges, since[..., k], side="right")
+        other = np.searchsorted(edges, np.delete(since, k, -1).min(-1), side="right")
+        onsets, expected = tracks.onsets(kind), forecast.rate[..., k] / RATE_HZ
+        # What a person does more often than others is no effect of the person's own past.
+        for s in range(len(STATES)):
+            here = free & (forecast.state == s)
+            total = np.array([expected[i][here[i]].sum() for i in range(len(here))])
+            seen = (onsets & here).sum(1)
+            person = ((seen + config.prior_events) / (total + config.prior_events))[:, None]
+            weight = (expected * person)[here]
+            tables = [arrays["pause_same"][s, k], arrays["pause_other"][s, k]]
+            places, hit = (same[here], other[here]), onsets[here]
+            for _ in range(10):
+                for mine, theirs in ((0, 1), (1, 0)):
+                    wanted = np.bincount(places[mine][hit], minlength=bins)
+                    had = np.bincount(places[mine], weight * tables[theirs][places[theirs]], minlength=bins)
+                    tables[mine][:] = (wanted + 10) / (had + 10)
+
+
+def _since_end_s(tracks: AnnotatedTracks, kind: str) -> FloatArray:
+    out = np.full(tracks.shape, NEVER_S, np.float32)
+    for row, person in zip(out, tracks.people, strict=True):
+        for event in person.of_kind(kind):
+            end = frame_of(event.end_s) + 1
+            row[end:] = np.arange(len(row) - end, dtype=np.float32) / RATE_HZ
+    return out
+
+
+def _scale_rates(
+    weights: PredictorWeights, tracks: AnnotatedTracks, forecast: ContextForecast, config: GestureTrainingConfig
+) -> None:
+    """Scale rates until heads that draw, each knowing its own past, gesture as often as people do."""
+    true = _count(tracks, forecast)
+    scale, random = weights.arrays["rate_scale"], np.random.default_rng(config.seed)
+    for _ in range(4):
+        drawn = draw_events(weights, forecast, tracks.annotated, random)
+        found = np.zeros_like(true)
+        np.add.at(found, (forecast.state[drawn.person, drawn.frame], drawn.kind), 1)
+        scale *= np.clip((true + 5) / (found + 5), 0.5, 2.0)
+
+
+def _count(tracks: AnnotatedTracks, forecast: ContextForecast) -> npt.NDArray[np.float64]:
+    """Return how often annotated gestures begin, by state and kind (S, K)."""
+    out = np.zeros((len(STATES), len(KINDS)))
+    for k, kind in enumerate(KINDS):
+        np.add.at(out[:, k], forecast.state[tracks.onsets(kind) & tracks.annotated], 1)
+    return out
+
+
+def _thresholds(tracks: AnnotatedTracks, forecast: ContextForecast) -> FloatArray:
+    """Return (S, K) probabilities at which gestures that begin above them are as many as people's."""
+    true, out = _count(tracks, forecast), np.ones((len(STATES), len(KINDS)), np.float32)
+    for k in range(len(KINDS)):
+        for s in range(len(STATES)):
+            here = tracks.annotated & (forecast.state == s)
+            out[s, k] = threshold_of(np.where(here, forecast.probability[..., k], 0), int(true[s, k]))
+    return out
+
+
+def threshold_of(score: FloatArray, wanted: int) -> float:
+    """Return the score (N, T) from which so many gestures begin, each followed by a rest."""
+    low, high = 0.0, float(score.max()) + 1e-6
+    for _ in range(18):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if sum(map(len, decisive_onsets(score, middle))) > wanted else (low, middle)
+    return high
+
+
+def decisive_onsets(score: FloatArray, threshold: npt.ArrayLike, usual_s: float = 0.4) -> list[list[int]]:
+    """Return for each of N scores (N, T) the frames where a decisive head begins gestures of a usual length."""
+    apart = round((usual_s + max(DECISIVE_PAUSE_S, APART_FRAMES / RATE_HZ)) * RATE_HZ)
+    out: list[list[int]] = []
+    for row in score >= threshold:
+        taken: list[int] = []
+        for frame in np.flatnonzero(row).tolist():
+            if not taken or frame - taken[-1] >= apart:
+                taken.append(frame)
+        out.append(taken)
+    return out
+
+
+def _durations(tracks: AnnotatedTracks, state: npt.NDArray[np.int8]) -> FloatArray:
+    """Return quantiles of annotated durations by state and kind, (S, K, 21) [s]."""
+    out = np.full((len(STATES), len(KINDS), 21), 0.4, np.float32)
+    for k, kind in enumerate(KINDS):
+        pooled: list[tuple[int, HeadEvent]] = [
+            (int(state[i, min(frame_of(event.start_s), state.shape[1] - 1)]), event)
+            for i, person in enumerate(tracks.people)
+            for event in person.of_kind(kind)
+        ]
+        for s in range(len(STATES)):
+            lengths = [event.end_s - event.start_s for where, event in pooled if where == s]
+            if len(lengths) < 30:  # Too few for quantiles of their own.
+                lengths = [event.end_s - event.start_s for _, event in pooled] or [0.4]
+            out[s, k] = np.quantile(np.clip(lengths, 0.04, 10), np.linspace(0, 1, 21))
+    return out
