@@ -11,6 +11,7 @@ setup(
         "timar.commands": [
             "data = timar_training.data_command:main",
             "train = timar_training.train_command:main",
+            "train-gestures = timar_training.train_gestures_command:main",
             "evaluate = timar_training.evaluate_command:main",
             "compare-models = timar_training.compare_command:main",
             "publish = timar_training.publish_command:main",

@@ -30,13 +30,14 @@ _NOD_S = (0.5, 2.0, 8.0)
 _AHEAD_S = (0.2, 0.5, 1.0)
 _NEVER_S = 600.0
 _CLOSED_PAUSE_S, _OWN_SILENCE_S, _FLOOR_S, _FLOOR_SHARE, _TURN_PAUSE_S = 0.3, 0.5, 3.0, 0.2, 1.0
-"""Speaking: own speech, pauses below 0.3 s closed. Listening: none of it for 0.5 s, and the other spoke for a fifth
-of the last 3 s."""
+"""Speaking: own speech, pauses below 0.3 s closed. Listening: none of it for 0.5 s, and the other spoke for a
+fifth of the last 3 s."""
 
 
 def _voice_names(who: str) -> list[str]:
     return [
-        f"{who}_speaks", *(f"{who}_mean_{t:g}s" for t in _MEANS_S), *(f"{who}_since_{t:g}s" for t in _SINCE_ACTIVE_S),
+        f"{who}_speaks", *(f"{who}_mean_{t:g}s" for t in _MEANS_S),
+        *(f"{who}_since_{t:g}s" for t in _SINCE_ACTIVE_S),
         *(f"{who}_onset_{t:g}s" for t in _SINCE_ONSET_S), *(f"{who}_turn_{t:g}s" for t in _SINCE_ONSET_S),
         f"{who}_segment", f"{who}_pause",
     ]  # fmt: skip
@@ -70,15 +71,21 @@ class _Voice:
         frame_s = np.float32(1 / RATE_HZ)
         begins_turn = begins & (self.since_active_s >= _TURN_PAUSE_S)
         self._means = speaks[..., None] + self._keep * (self._means - speaks[..., None])
-        for name, restarts in (("since_active_s", speaks), ("_since_onset_s", begins), ("_since_turn_s", begins_turn)):
+        for name, restarts in (
+            ("since_active_s", speaks),
+            ("_since_onset_s", begins),
+            ("_since_turn_s", begins_turn),
+        ):
             grown = np.minimum(getattr(self, name) + frame_s, np.float32(_NEVER_S))
             setattr(self, name, np.where(restarts, np.float32(0), grown))
-        self._segment_s = np.where(begins, np.float32(0), self._segment_s) + np.where(speaks, frame_s, np.float32(0))
+        self._segment_s = np.where(begins, np.float32(0), self._segment_s) + np.where(
+            speaks, frame_s, np.float32(0)
+        )
         self._was = speaks
         return [
-            speaks, self._means, _decays(self.since_active_s, _SINCE_ACTIVE_S), _decays(self._since_onset_s, _SINCE_ONSET_S),
-            _decays(self._since_turn_s, _SINCE_ONSET_S), np.log1p(self._segment_s),
-            np.log1p(np.minimum(self.since_active_s, np.float32(60))),
+            speaks, self._means, _decays(self.since_active_s, _SINCE_ACTIVE_S),
+            _decays(self._since_onset_s, _SINCE_ONSET_S), _decays(self._since_turn_s, _SINCE_ONSET_S),
+            np.log1p(self._segment_s), np.log1p(np.minimum(self.since_active_s, np.float32(60))),
         ]  # fmt: skip
 
 
@@ -107,7 +114,11 @@ class ConversationFeatures:
     def copy(self) -> ConversationFeatures:
         """Return a state that goes its own way; only the ring of the floor is changed in place."""
         copied = copy.copy(self)
-        copied._own, copied._user, copied._floor = copy.copy(self._own), copy.copy(self._user), self._floor.copy()
+        copied._own, copied._user, copied._floor = (
+            copy.copy(self._own),
+            copy.copy(self._user),
+            self._floor.copy(),
+        )
         return copied
 
     def step(
@@ -184,7 +195,9 @@ def features_of(
     steps = len(own)
     plan = np.concatenate([np.asarray(own, np.bool_), np.zeros(PLAN_FRAMES, np.bool_)])
     none = np.zeros(steps, np.bool_)
-    late = [lagged(none if track is None else track, user_lag_frames) for track in (user, user_nods, user_seen)]
+    late = [
+        lagged(none if track is None else track, user_lag_frames) for track in (user, user_nods, user_seen)
+    ]
     features, rows, states = ConversationFeatures(), np.empty((steps, len(FEATURE_NAMES)), np.float32), []
     for frame in range(steps):
         rows[frame] = features.step(plan[frame : frame + 1 + PLAN_FRAMES], *(track[frame] for track in late))

@@ -1,9 +1,9 @@
-"""Calibrated prediction of when people nod, shake or tilt their heads; numpy inference of small learned weights.
+"""Calibrated prediction of when people nod, shake or tilt their heads; numpy inference of learned weights.
 
-Two answers for each kind of gesture. The *probability* that one begins within the next half second follows from
-the conversation alone: annotated people's own gestures are not the head's, so that what the head did before is
-no evidence of what people do. The *hazard* from which the head draws also knows its own past gestures, so that
-drawn gestures come in the bursts and pauses of people.
+Two answers for each kind of gesture. The *probability* that one begins within the next half second follows
+from the conversation alone: what the head itself drew before is no evidence of what people do. The *hazard*
+from which the head draws also knows its own past gestures, so that drawn gestures come in the bursts and
+pauses of people.
 
     B   conversations side by side (any shape, also none)
     D   features (`timar_model.gestures.features`)
@@ -87,7 +87,9 @@ def read_weights(path: Path = SHIPPED_WEIGHTS) -> PredictorWeights:
             about = json.loads((file.metadata() or {}).get("about", "{}"))
             arrays = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} holds no gesture weights ({error}); write them by timar train-gestures") from error
+        raise ValueError(
+            f"{path} holds no gesture weights ({error}); write them by timar train-gestures"
+        ) from error
     if about.get("format") != FORMAT or about.get("features") != list(FEATURE_NAMES):
         raise ValueError(
             f"{path} has the format {about.get('format')!r} or other features than {FORMAT} here; "
@@ -97,7 +99,9 @@ def read_weights(path: Path = SHIPPED_WEIGHTS) -> PredictorWeights:
     for name, shape in expected_shapes(len(weights.kinds), about["hidden"]).items():
         found = arrays[name].shape if name in arrays else None
         if found != shape or not np.isfinite(arrays[name]).all():
-            raise ValueError(f"{path}: {name} has the shape {found} or is not finite, expected {shape}; train again")
+            raise ValueError(
+                f"{path}: {name} has the shape {found} or is not finite, expected {shape}; train again"
+            )
     return weights
 
 
@@ -110,14 +114,14 @@ def expected_shapes(kinds: int, hidden: int) -> dict[str, tuple[int, ...]]:
         "hidden2.weight": (hidden, hidden), "hidden2.bias": (hidden,),
         "soon.weight": (kinds, hidden), "soon.bias": (kinds,),
         "rate.weight": (kinds, hidden), "rate.bias": (kinds,),
-        "pause_same": (states, kinds, bins), "pause_other": (states, kinds, bins), "rate_scale": (states, kinds),
-        "threshold": (states, kinds),
+        "pause_same": (states, kinds, bins), "pause_other": (states, kinds, bins),
+        "rate_scale": (states, kinds), "threshold": (states, kinds),
         "duration_s": (states, kinds, 21), "stroke_hz": (kinds, 2), "size_rad": (kinds, 2),
     }  # fmt: skip
 
 
 def network(weights: PredictorWeights, features: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return the probability within `SOON_S` (..., K) and the rate [1/s] (..., K) that follow from features (..., D)."""
+    """Return the probability within `SOON_S` and the rate [1/s], (..., K) each, of features (..., D)."""
     w = weights.arrays
     x = (features - w["mean"]) / w["scale"]
     for layer in ("hidden1", "hidden2"):
@@ -152,18 +156,20 @@ class GestureHistory:
         return free
 
     def hazard(self, rate: FloatArray, state: npt.NDArray[np.int_]) -> FloatArray:
-        """Return the probability that a gesture begins in this frame, from rates [1/s] (B, K) and states (B)."""
+        """Return the probability that one begins in this frame, by rates [1/s] (B, K) and states (B)."""
         w, since = self._weights.arrays, self._since_s
         same, other = (
             np.searchsorted(_PAUSE_EDGES_S, s, side="right") for s in (since, _since_others(since))
         )
         at, kinds = state[..., None], np.arange(since.shape[-1])
-        factor = w["rate_scale"][at, kinds] * w["pause_same"][at, kinds, same] * w["pause_other"][at, kinds, other]
+        factor = (
+            w["rate_scale"][at, kinds] * w["pause_same"][at, kinds, same] * w["pause_other"][at, kinds, other]
+        )
         hazard: FloatArray = 1 - np.exp(-rate * factor / np.float32(RATE_HZ))
         return hazard
 
     def threshold(self, state: npt.NDArray[np.int_]) -> FloatArray:
-        """Return the probability from which a decisive head begins a gesture (B, K); infinite soon after one."""
+        """Return the probability from which a decisive head begins one (B, K); infinite soon after one."""
         rested = self._since_s.min(-1) >= DECISIVE_PAUSE_S
         return np.where(rested[..., None], self._weights.arrays["threshold"][state], np.float32(np.inf))
 
@@ -246,7 +252,7 @@ def _since_others(since_s: FloatArray) -> FloatArray:
 def draw_strokes(
     weights: PredictorWeights, kind: GestureKind, state: int, random: np.random.Generator
 ) -> DrawnStrokes:
-    """Draw duration, strokes, size and speed of a gesture that begins in a state, as people's are distributed."""
+    """Draw duration, strokes, size and speed of a gesture that begins in a state, as people have them."""
     index, w = weights.kinds.index(kind), weights.arrays
     duration_s = float(draw_duration(weights, np.array(state), index, random.random()))
     pace_hz, size = (float(np.exp(mean + spread * np.clip(random.normal(), -2, 2)))
@@ -260,7 +266,7 @@ def draw_strokes(
 def draw_duration(
     weights: PredictorWeights, state: npt.NDArray[np.int_], kind: int, uniform: npt.ArrayLike
 ) -> npt.NDArray[np.float64]:
-    """Return durations [s] of gestures that begin in states (B), by the inverse of their distribution at (B) in 0..1."""
+    """Return durations [s] of gestures that begin in states (B), by quantiles at `uniform` (B) in 0..1."""
     table = weights.arrays["duration_s"][state, kind]
     position = np.asarray(uniform) * (table.shape[-1] - 1)
     low = np.minimum(position.astype(int), table.shape[-1] - 2)

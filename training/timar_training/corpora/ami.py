@@ -1,6 +1,6 @@
 """Reader of the AMI corpus's manual annotations: words, head gestures and gaze targets of people in meetings.
 
-Reads the official archive (``ami_public_manual_1.6.2.zip``) or its unpacked folder, whichever meetings it holds.
+Reads the official archive (``ami_public_manual_1.6.2.zip``) or its unpacked folder, any meetings of it.
 AMI Meeting Corpus, the AMI Consortium, CC BY 4.0, https://groups.inf.ed.ac.uk/ami.
 """
 
@@ -151,13 +151,15 @@ def read_meetings(path: Path, log: Callable[[str], None] = lambda message: None)
             letters[meeting].add(letter)
     if not files.names(GESTURE_FOLDER):
         raise BadArchiveError(
-            f"{path} has no file {GESTURE_FOLDER}/MEETING.SPEAKER.head.xml, expected AMI's manual annotations "
-            "(ami_public_manual_1.6.2); give that archive or its unpacked folder"
+            f"{path} has no file {GESTURE_FOLDER}/MEETING.SPEAKER.head.xml, expected AMI's manual "
+            "annotations (ami_public_manual_1.6.2); give that archive or its unpacked folder"
         )
     names = _global_names(files)
     meetings = []
     for meeting in sorted(letters):
-        heads = [letter for letter in letters[meeting] if files.has(GESTURE_FOLDER, f"{meeting}.{letter}.head.xml")]
+        heads = [
+            letter for letter in letters[meeting] if files.has(GESTURE_FOLDER, f"{meeting}.{letter}.head.xml")
+        ]
         silent = [
             letter for letter in sorted(letters[meeting])
             if not files.has(WORD_FOLDER, f"{meeting}.{letter}.words.xml")
@@ -166,14 +168,16 @@ def read_meetings(path: Path, log: Callable[[str], None] = lambda message: None)
             continue
         if silent:
             log(
-                f"{meeting} is left out: {WORD_FOLDER}/{meeting}.{silent[0]}.words.xml is missing, so that nobody "
-                "knows when that participant spoke"
+                f"{meeting} is left out: {WORD_FOLDER}/{meeting}.{silent[0]}.words.xml is missing, so that "
+                "nobody knows when that participant spoke"
             )
             continue
         people = (_participant(files, meeting, letter, names, log) for letter in sorted(letters[meeting]))
         meetings.append(Meeting(meeting, tuple(people)))
     if not any(person.of_kind("nod") for meeting in meetings for person in meeting.participants):
-        raise BadArchiveError(f"{path} holds no annotated nod in {len(meetings)} meetings, expected at least one")
+        raise BadArchiveError(
+            f"{path} holds no annotated nod in {len(meetings)} meetings, expected at least one"
+        )
     return meetings
 
 

@@ -48,7 +48,10 @@ class DrawnEvents:
 
 
 def feature_chunks(
-    tracks: AnnotatedTracks, lag_frames: int, is_user_seen: bool, advance: Callable[[int, int], None] | None = None
+    tracks: AnnotatedTracks,
+    lag_frames: int,
+    is_user_seen: bool,
+    advance: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[int, FloatArray, npt.NDArray[np.int8]]]:
     """Yield (first frame, features (N, n, D), states (N, n)) of everybody side by side."""
     people, frames = tracks.shape
@@ -146,5 +149,3 @@ def draw_events(
     columns = zip(*found, strict=True) if found else ([np.zeros(0)],) * 4
     who, at, which, length = (np.concatenate(column) for column in columns)
     return DrawnEvents(who.astype(int), at.astype(int), which.astype(int), length)
-
-

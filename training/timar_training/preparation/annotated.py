@@ -1,7 +1,7 @@
 """Annotated meetings as tracks by frame: who speaks, who nods, where annotation is.
 
-    N   participants with annotation
-    T   frames of 25 Hz, of the longest
+N   participants with annotation
+T   frames of 25 Hz, of the longest
 """
 
 from __future__ import annotations
@@ -113,7 +113,8 @@ def annotated_tracks(meetings: Sequence[Meeting]) -> AnnotatedTracks:
     others = [[tracks[m.name, other.letter] for other in m.others(p)] for m, p in found]
     nothing = (np.zeros(frames, np.bool_),) * 2
     spoken, nodded = (
-        np.stack([np.logical_or.reduce([pair[k] for pair in (*row, nothing)]) for row in others]) for k in (0, 1)
+        np.stack([np.logical_or.reduce([pair[k] for pair in (*row, nothing)]) for row in others])
+        for k in (0, 1)
     )
     seen_late = np.pad(nodded, ((0, 0), (NOD_SEEN_FRAMES, 0)))[:, :frames]
     annotated = np.stack([active(p.annotated, frames) for _, p in found])
@@ -134,11 +135,11 @@ def folds_by_series(tracks: AnnotatedTracks, folds: int) -> npt.NDArray[np.int_]
     for series, person in zip(tracks.series, tracks.people, strict=True):
         nods[series] = nods.get(series, 0) + len(person.of_kind("nod"))
     if len(nods) < folds:
-        raise BadArchiveError(f"the archive has {len(nods)} series of meetings, expected at least {folds}, one a fold")
+        raise BadArchiveError(
+            f"the archive has {len(nods)} series of meetings, expected at least {folds}, one a fold"
+        )
     load, fold = [0] * folds, {}
     for series in sorted(nods, key=lambda name: (-nods[name], name)):
         fold[series] = int(np.argmin(load))
         load[fold[series]] += nods[series]
     return np.array([fold[series] for series in tracks.series])
-
-

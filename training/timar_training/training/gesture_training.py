@@ -1,4 +1,4 @@
-"""Training of the gesture predictor on annotated meetings: network, own history, rates, thresholds, durations."""
+"""Training of the gesture predictor on annotated meetings: network, own history, rates, durations."""
 
 from __future__ import annotations
 
@@ -24,8 +24,16 @@ from timar_model.gestures.predictor import (
 )
 
 from ..corpora.ami import HeadEvent
+from ..corpora.head_capture import stroke_arrays
+from ..prediction.free_running import (
+    LAG_FRAMES,
+    ContextForecast,
+    context_forecast,
+    draw_events,
+    feature_chunks,
+)
+from ..prediction.timing_regression import PLANS, TimingRegression, fit_timing, timing_features
 from ..preparation.annotated import AnnotatedTracks, BoolArray, begins_soon, frame_of
-from ..prediction.free_running import LAG_FRAMES, ContextForecast, context_forecast, draw_events, feature_chunks
 
 FloatArray = npt.NDArray[np.float32]
 KINDS = ("nod", "shake", "tilt")
@@ -90,7 +98,7 @@ def train_gestures(
     samples: GestureSamples,
     who: npt.NDArray[np.int_],
     config: GestureTrainingConfig,
-    strokes: dict[str, FloatArray],
+    kinematics: dict[str, Any],
     about: dict[str, Any],
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> PredictorWeights:
@@ -101,7 +109,7 @@ def train_gestures(
         samples: Of everybody.
         who: Indices of those to learn from.
         config: Settings.
-        strokes: stroke_hz and size_rad of each kind (`kinematics`).
+        kinematics: Strokes of real heads (`timar_model.gestures.kinematics`).
         about: Put into the file beside what is known here.
         advance: Called with (steps done, all).
     """
@@ -112,21 +120,20 @@ def train_gestures(
         "pause_other": np.ones((states, kinds, bins), np.float32),
         "rate_scale": np.ones((states, kinds), np.float32),
         "threshold": np.ones((states, kinds), np.float32),
-        **strokes,
+        **stroke_arrays(kinematics, KINDS),
     }
     about = {
-        **about, "format": FORMAT, "features": list(FEATURE_NAMES), "kinds": list(KINDS), "hidden": config.hidden,
-        "config": dataclasses.asdict(config), "meetings": sorted({tracks.people[i].meeting for i in who}),
+        **about, "format": FORMAT, "features": list(FEATURE_NAMES), "kinds": list(KINDS),
+        "hidden": config.hidden, "config": dataclasses.asdict(config),
+        "meetings": sorted({tracks.people[i].meeting for i in who}),
     }  # fmt: skip
     weights, mine = PredictorWeights(arrays, about), tracks.subset(who)
-    forecasts = [
-        context_forecast([weights], np.zeros(len(who), int), mine, config.lag_frames, seen) for seen in (False, True)
-    ]
-    forecast = forecasts[0]
+    forecast = context_forecast([weights], np.zeros(len(who), int), mine, config.lag_frames)
     arrays["duration_s"] = _durations(mine, forecast.state)
     _fit_history(arrays, mine, forecast, config)
     _scale_rates(weights, mine, forecast, config)
     arrays["threshold"][:] = _thresholds(mine, forecast)
+    arrays |= _fit_timing(mine, forecast, config).arrays()
     return weights
 
 
@@ -155,7 +162,10 @@ def _train_network(
     flat = features.reshape(-1, features.shape[-1])
     sample = flat[chosen[::7]].astype(np.float32)
     mean, scale = sample.mean(0), sample.std(0) + np.float32(1e-3)
-    mean[USER_MOTION_FEATURES], scale[USER_MOTION_FEATURES] = 0.0, np.maximum(scale[USER_MOTION_FEATURES], 0.3)
+    mean[USER_MOTION_FEATURES], scale[USER_MOTION_FEATURES] = (
+        0.0,
+        np.maximum(scale[USER_MOTION_FEATURES], 0.3),
+    )
     torch.manual_seed(config.seed)
     random = np.random.default_rng(config.seed)
     size, kinds = config.hidden, len(KINDS)
@@ -168,7 +178,9 @@ def _train_network(
     sample_s = config.stride_frames / RATE_HZ
     with torch.no_grad():
         heads.weight.mul_(0.3)
-        heads.bias.copy_(torch.from_numpy(np.log(np.concatenate([base[0] / (1 - base[0]), base[1] / sample_s]))))
+        heads.bias.copy_(
+            torch.from_numpy(np.log(np.concatenate([base[0] / (1 - base[0]), base[1] / sample_s])))
+        )
     parameters = [*trunk.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, config.learning_rate, weight_decay=config.weight_decay)
     steps = max(10, int(config.epochs * len(chosen) / config.batch))
@@ -197,12 +209,17 @@ def _train_network(
     for name, layer in (("hidden1", trunk[0]), ("hidden2", trunk[3])):
         out |= {f"{name}.weight": layer.weight.detach().numpy(), f"{name}.bias": layer.bias.detach().numpy()}
     for name, part in (("soon", slice(None, kinds)), ("rate", slice(kinds, None))):
-        out |= {f"{name}.weight": heads.weight.detach().numpy()[part], f"{name}.bias": heads.bias.detach().numpy()[part]}
+        out |= {
+            f"{name}.weight": heads.weight.detach().numpy()[part],
+            f"{name}.bias": heads.bias.detach().numpy()[part],
+        }
     return out
 
 
-def _targets(tracks: AnnotatedTracks, config: GestureTrainingConfig) -> tuple[BoolArray, BoolArray, BoolArray]:
-    """Return (N, n, K) whether a sample counts, a gesture begins soon, and one begins before the next sample."""
+def _targets(
+    tracks: AnnotatedTracks, config: GestureTrainingConfig
+) -> tuple[BoolArray, BoolArray, BoolArray]:
+    """Return (N, n, K) whether a sample counts, a gesture begins soon, one begins before the next sample."""
     stride = config.stride_frames
     use, soon, begins = [], [], []
     for kind in KINDS:
@@ -234,9 +251,12 @@ def _person_shift(
 
 
 def _fit_history(
-    arrays: dict[str, FloatArray], tracks: AnnotatedTracks, forecast: ContextForecast, config: GestureTrainingConfig
+    arrays: dict[str, FloatArray],
+    tracks: AnnotatedTracks,
+    forecast: ContextForecast,
+    config: GestureTrainingConfig,
 ) -> None:
-    """Fit by how much the time since the own last gestures changes the rate, by Poisson regression on bins."""
+    """Fit how the time since the own last gestures changes the rate, by Poisson regression on bins."""
     edges, bins = np.array(PAUSE_EDGES_S), len(PAUSE_EDGES_S) + 1
     since = np.stack([_since_end_s(tracks, kind) for kind in KINDS], -1)
     free = tracks.annotated & ~tracks.busy()
@@ -270,7 +290,10 @@ def _since_end_s(tracks: AnnotatedTracks, kind: str) -> FloatArray:
 
 
 def _scale_rates(
-    weights: PredictorWeights, tracks: AnnotatedTracks, forecast: ContextForecast, config: GestureTrainingConfig
+    weights: PredictorWeights,
+    tracks: AnnotatedTracks,
+    forecast: ContextForecast,
+    config: GestureTrainingConfig,
 ) -> None:
     """Scale rates until heads that draw, each knowing its own past, gesture as often as people do."""
     true = _count(tracks, forecast)
@@ -280,6 +303,26 @@ def _scale_rates(
         found = np.zeros_like(true)
         np.add.at(found, (forecast.state[drawn.person, drawn.frame], drawn.kind), 1)
         scale *= np.clip((true + 5) / (found + 5), 0.5, 2.0)
+
+
+def _fit_timing(
+    tracks: AnnotatedTracks, forecast: ContextForecast, config: GestureTrainingConfig
+) -> TimingRegression:
+    """Fit the baseline on the same people, with thresholds at people's rate."""
+    onsets, lag = tracks.onsets(KINDS[0]), config.lag_frames
+    use = tracks.annotated & ~tracks.busy(KINDS[0])
+    regression = fit_timing(tracks, forecast.state, begins_soon(onsets), use, lag, 2 * config.stride_frames)
+    score = np.zeros((len(PLANS), *tracks.shape), np.float32)
+    for i in range(tracks.shape[0]):
+        table = timing_features(tracks.own[i], tracks.user[i], lag)
+        for has_plan in PLANS.values():
+            score[int(has_plan), i] = regression.score(table, forecast.state[i], has_plan)
+    true = _count(tracks, forecast)[:, 0]
+    for s in range(len(STATES)):
+        here = tracks.annotated & (forecast.state == s)
+        for has_plan in (0, 1):
+            regression.threshold[has_plan, s] = threshold_of(np.where(here, score[has_plan], 0), int(true[s]))
+    return regression
 
 
 def _count(tracks: AnnotatedTracks, forecast: ContextForecast) -> npt.NDArray[np.float64]:
@@ -305,12 +348,14 @@ def threshold_of(score: FloatArray, wanted: int) -> float:
     low, high = 0.0, float(score.max()) + 1e-6
     for _ in range(18):
         middle = 0.5 * (low + high)
-        low, high = (middle, high) if sum(map(len, decisive_onsets(score, middle))) > wanted else (low, middle)
+        low, high = (
+            (middle, high) if sum(map(len, decisive_onsets(score, middle))) > wanted else (low, middle)
+        )
     return high
 
 
 def decisive_onsets(score: FloatArray, threshold: npt.ArrayLike, usual_s: float = 0.4) -> list[list[int]]:
-    """Return for each of N scores (N, T) the frames where a decisive head begins gestures of a usual length."""
+    """Return for each of N scores (N, T) the frames where a decisive head begins usual gestures."""
     apart = round((usual_s + max(DECISIVE_PAUSE_S, APART_FRAMES / RATE_HZ)) * RATE_HZ)
     out: list[list[int]] = []
     for row in score >= threshold:

@@ -1,0 +1,390 @@
+"""Judges when and how a head gestures against annotated people: `timar evaluate --events`.
+
+Two questions, kept apart. Does it know when? The published probability against "a nod begins within the next
+half second". Does it move like people? Gestures drawn in a free run: rates, durations, intervals, F1 above
+chance. All time of the archive counts in which people are annotated, less each recording's first ten seconds.
+
+Timing is genuine: AMI's words and gestures. Nothing is heard: prosody plays no part.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from timar_model.gestures.features import LISTENING, NEITHER, RATE_HZ, SPEAKING, STATES
+from timar_model.gestures.predictor import PredictorWeights, read_weights
+
+from ..corpora.ami import BadArchiveError, read_meetings, series_of
+from ..prediction.free_running import LAG_FRAMES, ContextForecast, context_forecast, draw_events
+from ..prediction.timing_regression import PLANS, TimingRegression, timing_features
+from ..preparation.annotated import AnnotatedTracks, BoolArray, annotated_tracks, begins_soon, frame_of
+from ..training.gesture_training import decisive_onsets
+from .event_scores import (
+    Ranking,
+    bootstrap_weights,
+    distance_to_people,
+    f1_above_chance,
+    figure,
+    hits_above_chance,
+    interval,
+    rank_events,
+)
+
+Onsets = list[npt.NDArray[np.int_]]
+Log = Callable[[str], None]
+
+SCORED_EVERY = 2
+JUDGED = ("listening", "silent", "speaking")
+"""Silent: listening without own speech in the next second, so without an own "mhm"."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Judged:
+    """What people did, and where it counts."""
+
+    tracks: AnnotatedTracks
+    person: npt.NDArray[np.int_]
+    """(N,) the same number for the same person in several meetings."""
+    state: npt.NDArray[np.int8]
+    """(N, T), known without lag."""
+    onsets: BoolArray
+    """(N, T) of nods."""
+
+    def moments(self, name: str) -> BoolArray:
+        """Return the frames of one of JUDGED, (N, T)."""
+        if name == "speaking":
+            return self.tracks.annotated & (self.state == SPEAKING)
+        listening = self.tracks.annotated & (self.state == LISTENING)
+        return listening & ~self.tracks.speaks_soon() if name == "silent" else listening
+
+
+def find_weights(model: Path | None) -> list[PredictorWeights]:
+    """Return gesture weights: those shipped, of a file, or all of a folder that `timar train-gestures` wrote.
+
+    Raises:
+        FileNotFoundError: There are none.
+        ValueError: A file holds none.
+    """
+    if model is None:
+        return [read_weights()]
+    files = sorted(model.glob("*.safetensors")) if model.is_dir() else [model]
+    if not files:
+        raise FileNotFoundError(f"{model} holds no gesture weights; write some by timar train-gestures")
+    return [read_weights(file) for file in files]
+
+
+def assign_weights(weights: Sequence[PredictorWeights], tracks: AnnotatedTracks) -> npt.NDArray[np.int_]:
+    """Return for each person which weights (N,) learned from nobody of their series, the most learned ones.
+
+    Raises:
+        BadArchiveError: All weights learned from a series.
+    """
+    learned = [{series_of(meeting) for meeting in one.about.get("meetings", ())} for one in weights]
+    out = []
+    for series in tracks.series:
+        free = [k for k, known in enumerate(learned) if series not in known]
+        if not free:
+            raise BadArchiveError(
+                f"the weights learned from series {series} of the archive and cannot be judged by it; "
+                "give meetings of other people, or a folder of timar train-gestures --folds 5"
+            )
+        out.append(max(free, key=lambda k: len(learned[k])))
+    return np.array(out)
+
+
+def judge_events(
+    archive: Path,
+    model: Path | None = None,
+    *,
+    lag_frames: int = LAG_FRAMES,
+    seeds: int = 3,
+    log: Log = lambda message: None,
+    progress: Callable[[str], Callable[[int, int], None]] = lambda text: lambda done, total: None,
+) -> dict[str, Any]:
+    """Return every figure of a model on an archive, as JSON.
+
+    Args:
+        archive: AMI's manual annotations.
+        model: Gesture weights, a folder of them, or None for those shipped.
+        lag_frames: Of the user, as shown; 0 is judged besides.
+        seeds: How often each head is run that draws.
+        log: Called with what was left out.
+        progress: Called with the name of a long step; returns what is called with (done, all).
+
+    Raises:
+        BadArchiveError: The archive cannot be read or used.
+        ValueError: The weights cannot be read.
+    """
+    weights = find_weights(model)
+    tracks = annotated_tracks(read_meetings(archive, log))
+    of = assign_weights(weights, tracks)
+    names = sorted({person.name for person in tracks.people})
+    person = np.array([names.index(p.name) for p in tracks.people])
+
+    def forecast(lag: int, seen: bool) -> ContextForecast:
+        text = f"user {'seen' if seen else 'unseen'}, lag {lag}"
+        return context_forecast(list(weights), of, tracks, lag, seen, progress(text))
+
+    plain = forecast(0, False)
+    judged = _Judged(tracks, person, plain.state, tracks.onsets("nod"))
+    shown = {"model": forecast(lag_frames, False), "model_seen": forecast(lag_frames, True)}
+    scores = {name: f.probability[..., 0] for name, f in shown.items()}
+    scores |= _timing_scores(weights, of, tracks, shown["model"].state, lag_frames)
+    bare = {"model": plain.probability[..., 0], "model_seen": forecast(0, True).probability[..., 0]}
+    bare |= _timing_scores(weights, of, tracks, plain.state, 0)
+    resamples = bootstrap_weights(len(names))
+    states, differences = _know_when(judged, scores, resamples)
+    bare_states, bare_differences = _know_when(judged, bare, resamples)
+    moved = _move_like_people(judged, list(weights), of, shown, scores, resamples, seeds)
+    for name in JUDGED:
+        for method, row in moved[name].items():
+            if isinstance(row, dict):
+                states[name].setdefault(method, {}).update(row)
+            else:
+                states[name][method] = row
+        differences[name] |= moved["differences"][name]
+    return {
+        "archive": archive.name, "recordings": len(tracks.people), "people": len(names),
+        "annotated_h": round(float(tracks.annotated.sum() / RATE_HZ / 3600), 2),
+        "lag_s": lag_frames / RATE_HZ,
+        "note": "timing genuine, no sound, so no prosody; model: user unseen; model_seen: user's nods known",
+        "states": states, "differences": differences,
+        "without_lag": {"states": bare_states, "differences": bare_differences},
+        "distributions": moved["distributions"], "other_kinds": _other_kinds(judged, shown, resamples),
+    }  # fmt: skip
+
+
+def _timing_scores(
+    weights: Sequence[PredictorWeights],
+    of: npt.NDArray[np.int_],
+    tracks: AnnotatedTracks,
+    state: npt.NDArray[np.int8],
+    lag_frames: int,
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Return each regression's probability (N, T); none where the weights hold no regression."""
+    regressions = [TimingRegression.of(dict(one.arrays)) for one in weights]
+    if any(regressions[k] is None for k in set(of.tolist())):
+        return {}
+    out = {name: np.zeros(tracks.shape, np.float32) for name in PLANS}
+    for i, k in enumerate(of):
+        table, regression = timing_features(tracks.own[i], tracks.user[i], lag_frames), regressions[k]
+        for name, has_plan in PLANS.items():
+            if regression is not None:
+                out[name][i] = regression.score(table, state[i], has_plan)
+    return out
+
+
+def _know_when(
+    judged: _Judged, scores: dict[str, Any], resamples: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    every = slice(None, None, SCORED_EVERY)
+    soon, busy = begins_soon(judged.onsets), judged.tracks.busy("nod")
+    half = round(0.5 * RATE_HZ)
+    states, differences = {}, {}
+    for name in JUDGED:
+        use = judged.moments(name) & ~busy
+        use[:, -half:] = False
+        rankings = {
+            method: rank_events(score[:, every], soon[:, every], use[:, every], judged.person)
+            for method, score in scores.items()
+        }
+        states[name] = {method: _figures(ranking, resamples) for method, ranking in rankings.items()}
+        differences[name] = {
+            f"{mine} - {other}": _paired(rankings[mine], rankings[other], resamples)
+            for mine in ("model", "model_seen") for other in ("timing", "timing_plan", "model")
+            if mine != other and other in rankings
+        }  # fmt: skip
+    return states, differences
+
+
+def _figures(ranking: Ranking, resamples: Any) -> dict[str, Any]:
+    slope, _ = ranking.calibration(resamples)
+    return {
+        **figure("auc", ranking.auc, resamples), **figure("auc_within", ranking.auc_within, resamples),
+        **figure("lift", ranking.lift, resamples), **figure("brier_skill", ranking.brier_skill, resamples),
+        "calibration_slope": round(float(slope[0]), 3), "calibration_slope_95": interval(slope),
+        "calibration": ranking.curve(),
+    }  # fmt: skip
+
+
+def _paired(mine: Ranking, other: Ranking, resamples: Any) -> dict[str, Any]:
+    return {
+        name: row
+        for of in ("auc", "auc_within", "lift", "brier_skill")
+        for name, row in figure(
+            of, lambda w, of=of: getattr(mine, of)(w) - getattr(other, of)(w), resamples
+        ).items()  # type: ignore[misc]
+    }
+
+
+def _move_like_people(
+    judged: _Judged,
+    weights: list[PredictorWeights],
+    of: npt.NDArray[np.int_],
+    shown: dict[str, ContextForecast],
+    scores: dict[str, Any],
+    resamples: Any,
+    seeds: int,
+) -> dict[str, Any]:
+    tracks, allowed = judged.tracks, judged.tracks.annotated
+    truth = [np.flatnonzero(row) for row in judged.onsets & allowed]
+    random = np.random.default_rng(0)
+    runs: dict[str, list[Onsets]] = {"annotated": [truth]}
+    durations: list[tuple[str, float]] = []
+    for method, forecast in shown.items():
+        runs[method], runs[f"{method}_decisive"] = [], []
+        for is_decisive in [False] * seeds + [True]:
+            onsets: Onsets = [np.zeros(0, int)] * len(of)
+            for k in sorted(set(of.tolist())):
+                which = np.flatnonzero(of == k)
+                part = ContextForecast(
+                    forecast.probability[which], forecast.rate[which], forecast.state[which]
+                )
+                drawn = draw_events(weights[k], part, allowed[which], random, is_decisive=is_decisive)
+                nods = drawn.kind == 0
+                for position, i in enumerate(which):
+                    mine = nods & (drawn.person == position)
+                    onsets[i] = drawn.frame[mine]
+                    if method == "model" and not is_decisive:
+                        durations += [
+                            (STATES[s], float(d))
+                            for s, d in zip(
+                                judged.state[i, drawn.frame[mine]], drawn.duration_s[mine], strict=True
+                            )
+                        ]
+            runs[f"{method}_decisive" if is_decisive else method].append(onsets)
+    for method in [name for name in PLANS if name in scores]:
+        chance = _scaled_to_people(judged, scores[method])
+        runs[method] = [
+            [np.flatnonzero(random.random(len(row)) < row) for row in chance] for _ in range(seeds)
+        ]
+        runs[f"{method}_decisive"] = [
+            _decided(judged, weights, of, scores[method], shown["model"].state, method)
+        ]
+    chance = _scaled_to_people(judged, np.ones(tracks.shape, np.float32))
+    runs["random"] = [[np.flatnonzero(random.random(len(row)) < row) for row in chance] for _ in range(seeds)]
+    out: dict[str, Any] = {"differences": {}}
+    for name in JUDGED:
+        moments = judged.moments(name)
+        minutes = moments.sum() / RATE_HZ / 60
+        out[name] = {"true_per_min": round(float((judged.onsets & moments).sum() / minutes), 3),
+                     "minutes": round(float(minutes), 1)}  # fmt: skip
+        sums = {}
+        for method, found in runs.items():
+            parts = [hits_above_chance(one, truth, moments, judged.person, RATE_HZ) for one in found]
+            sums[method] = np.sum(parts, 0)
+            base, end = (
+                (method[: -len("_decisive")], "_decisive") if method.endswith("_decisive") else (method, "")
+            )
+            row = out[name].setdefault(base, {})
+            row |= figure(
+                f"f1_above_chance{end}", lambda w, mine=sums[method]: f1_above_chance(w @ mine), resamples
+            )  # type: ignore[misc]
+            row[f"nods_per_min{end}"] = round(float(sums[method][:, 2].sum() / minutes / len(found)), 3)
+        out["differences"][name] = {
+            f"{mine} - {other}, f1_above_chance": figure(
+                "f1",
+                lambda w, a=sums[mine], b=sums[other]: f1_above_chance(w @ a) - f1_above_chance(w @ b),
+                resamples,
+            )  # type: ignore[misc]
+            for end in ("", "_decisive")
+            for mine, other in ((f"model{end}", f"timing{end}"), (f"model{end}", f"timing_plan{end}"))
+            if other in sums
+        }
+    out["distributions"] = _distributions(judged, runs["model"], durations)
+    return out
+
+
+def _scaled_to_people(judged: _Judged, score: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the chance of each frame, as a score has it, at people's rate of each state (N, T)."""
+    out = np.zeros(score.shape, np.float32)
+    for s in (LISTENING, SPEAKING, NEITHER):
+        here = judged.tracks.annotated & (judged.state == s)
+        out[here] = score[here] * ((judged.onsets & here).sum() / max(float(score[here].sum()), 1e-9))
+    return out
+
+
+def _decided(
+    judged: _Judged,
+    weights: list[PredictorWeights],
+    of: npt.NDArray[np.int_],
+    score: npt.NDArray[np.float32],
+    state: npt.NDArray[np.int8],
+    method: str,
+) -> Onsets:
+    """Return where a regression's decisive head nods, by the thresholds of the meetings it learned from."""
+    limits = np.stack([one.arrays["timing.threshold"][int(PLANS[method])] for one in weights])
+    excess = np.where(
+        judged.tracks.annotated, score / np.take_along_axis(limits[of], state.astype(int), 1), 0
+    )
+    return [np.array(row, int) for row in decisive_onsets(excess, 1.0)]
+
+
+def _distributions(judged: _Judged, runs: list[Onsets], durations: list[tuple[str, float]]) -> dict[str, Any]:
+    """Return distances of drawn durations, intervals and numbers per half minute to people's."""
+    people = range(int(judged.person.max()) + 1)
+    out: dict[str, Any] = {}
+    for s, name in enumerate(STATES[:2]):
+        annotated: list[list[float]] = [[] for _ in people]
+        for i, (who, someone) in enumerate(zip(judged.person, judged.tracks.people, strict=True)):
+            for event in someone.of_kind("nod"):
+                if judged.state[i, frame_of(event.start_s)] == s:
+                    annotated[who].append(event.end_s - event.start_s)
+        drawn = [length for state, length in durations if state == name]
+        out[f"duration_{name}"] = {
+            **distance_to_people(drawn, annotated),
+            "drawn_s": _percentiles(drawn), "people_s": _percentiles([d for row in annotated for d in row]),
+        }  # fmt: skip
+    truth = [np.flatnonzero(row) for row in judged.onsets & judged.tracks.annotated]
+    for what, of in (("interval_s", _intervals), ("per_half_minute", _numbers)):
+        by_person: list[list[float]] = [[] for _ in people]
+        for i, who in enumerate(judged.person):
+            by_person[who] += of(truth[i], judged.tracks.annotated[i])
+        drawn = [
+            v for run in runs for i, onsets in enumerate(run) for v in of(onsets, judged.tracks.annotated[i])
+        ]
+        out[what] = {
+            **distance_to_people(drawn, by_person),
+            "drawn": _percentiles(drawn), "people": _percentiles([v for row in by_person for v in row]),
+        }  # fmt: skip
+    return out
+
+
+def _intervals(onsets: npt.NDArray[np.int_], annotated: BoolArray) -> list[float]:
+    """Return times between onsets with annotation all the way between [s]."""
+    gaps = np.cumsum(~annotated)
+    return [(b - a) / RATE_HZ for a, b in itertools.pairwise(onsets.tolist()) if gaps[a] == gaps[b]]
+
+
+def _numbers(onsets: npt.NDArray[np.int_], annotated: BoolArray) -> list[float]:
+    length = 30 * RATE_HZ
+    whole = annotated[: len(annotated) // length * length].reshape(-1, length).all(1)
+    counts = np.bincount(onsets // length, minlength=len(whole))[: len(whole)]
+    return counts[whole].astype(float).tolist()
+
+
+def _percentiles(values: list[float]) -> list[float]:
+    return np.percentile(values, [10, 50, 90]).round(2).tolist() if values else []
+
+
+def _other_kinds(judged: _Judged, shown: dict[str, ContextForecast], resamples: Any) -> dict[str, Any]:
+    """Return AUC and Brier skill of shakes and tilts over all annotated time."""
+    out = {}
+    for index, kind in ((1, "shake"), (2, "tilt")):
+        soon = begins_soon(judged.tracks.onsets(kind))
+        use = judged.tracks.annotated & ~judged.tracks.busy(kind)
+        every = slice(None, None, 3 * SCORED_EVERY)
+        out[kind] = {}
+        for method, forecast in shown.items():
+            score = forecast.probability[..., index]
+            ranking = rank_events(score[:, every], soon[:, every], use[:, every], judged.person)
+            row = _figures(ranking, resamples)
+            del row["calibration"]
+            out[kind][method] = row
+    return out
