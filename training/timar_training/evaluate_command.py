@@ -18,9 +18,14 @@ from .sampling_options import add_sampling_options, sampling_of
 
 def main(argv: list[str]) -> int:
     """Score a model's motion on a folder of dyads, turn by turn as the live head runs it."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if (arguments.data is None) == (arguments.events is None):
+        parser.error("give a folder of dyads after the model, or --events ARCHIVE")
     console = Console(stderr=True)
     try:
+        if arguments.events is not None:
+            return _judge_events(arguments, console)
         result = _evaluate(arguments, console)
     except (OSError, ValueError) as error:
         console.print(f"timar evaluate: {error}", style="red", markup=False)
@@ -40,7 +45,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="timar evaluate", description=main.__doc__)
     add = parser.add_argument
     add("model", help="a model folder, a shipped name (talking-head), mean-pose, nearest-clip or energy-rule")
-    add("data", type=Path, help="folder of dyads (docs/training.md)")
+    add("data", type=Path, nargs="?", help="folder of dyads (docs/training.md)")
+    text = "judge gestures by AMI's manual annotations, zip or folder; the model may be gesture weights"
+    add("--events", type=Path, metavar="ARCHIVE", help=text)
+    add("--json", type=Path, metavar="FILE", help="every figure of --events")
+    text = "how far the newest known frame of the user stands behind, of --events [frames] (%(default)s)"
+    add("--lag-frames", type=int, default=4, metavar="FRAMES", help=text)
     add("--split", help="file list of the folder, such as test; without it, all clips")
     add("--clips", type=int, help="only so many clips")
     add("--seconds", type=float, help="only so much of each clip")
@@ -62,6 +72,27 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, help="folder for results.json, table.md and plots")
     add_sampling_options(parser, "sampling: {} (the model's own)")
     return parser
+
+
+def _judge_events(arguments: argparse.Namespace, console: Console) -> int:
+    from timar_common.atomic import write_json
+
+    from .evaluation.event_report import event_table
+    from .evaluation.events import judge_events
+
+    with progress_bars(console) as bars:
+        result = judge_events(
+            arguments.events,
+            arguments.model,
+            lag_frames=arguments.lag_frames,
+            seed=arguments.seed,
+            log=lambda message: console.print(message, style="yellow", markup=False),
+            progress=bars.add,
+        )
+    if arguments.json:
+        write_json(arguments.json, result)
+    sys.stdout.write(event_table(result))
+    return 0
 
 
 def _evaluate(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:

@@ -53,7 +53,8 @@ class Forecast(NamedTuple):
     """(B, K) probability from which a decisive head begins one, in the state of this frame."""
 
 
-class DrawnStrokes(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class DrawnStrokes:
     """How a gesture is made."""
 
     count: int

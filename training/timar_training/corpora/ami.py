@@ -88,7 +88,7 @@ class Participant:
     @property
     def end_s(self) -> float:
         """Return where words and annotation end [s]."""
-        return max((span[1] for span in (*self.words, *self.annotated)), default=0.0)
+        return max([word.end_s for word in self.words] + [span.end_s for span in self.annotated], default=0.0)
 
     @property
     def is_annotated(self) -> bool:

@@ -9,7 +9,7 @@ Every figure comes from sums over people, so that a bootstrap over people needs 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -229,7 +229,6 @@ def _ks(first: Array, second: Array) -> float:
     return float(stats.ks_2samp(first, second).statistic) if len(first) and len(second) else float("nan")
 
 
-def figure(name: str, of: Callable[[Array], Array], weights: Array) -> dict[str, object]:
-    """Return a figure and its interval under the names `name` and `name_95`."""
-    values = of(weights)
+def figure(name: str, values: Array) -> dict[str, object]:
+    """Return a figure and its interval, by values of all resamples, as `name` and `name_95`."""
     return {name: round(float(values[0]), 4), f"{name}_95": interval(values)}

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from timar_model.gestures.features import LISTENING, NEITHER, RATE_HZ, SPEAKING, STATES
 from timar_model.gestures.predictor import PredictorWeights, read_weights
+from timar_model.loading import find_model
 
 from ..corpora.ami import BadArchiveError, read_meetings, series_of
 from ..prediction.free_running import LAG_FRAMES, ContextForecast, context_forecast, draw_events
@@ -40,6 +41,8 @@ Onsets = list[npt.NDArray[np.int_]]
 Log = Callable[[str], None]
 
 SCORED_EVERY = 2
+"""Frames."""
+FIGURES = ("auc", "auc_within", "lift", "brier_skill")
 JUDGED = ("listening", "silent", "speaking")
 """Silent: listening without own speech in the next second, so without an own "mhm"."""
 
@@ -64,18 +67,25 @@ class _Judged:
         return listening & ~self.tracks.speaks_soon() if name == "silent" else listening
 
 
-def find_weights(model: Path | None) -> list[PredictorWeights]:
-    """Return gesture weights: those shipped, of a file, or all of a folder that `timar train-gestures` wrote.
+def find_weights(model: str) -> list[PredictorWeights]:
+    """Return gesture weights: of a file, of a folder that `timar train-gestures` wrote, or those shipped.
+
+    Args:
+        model: A path, or a model's folder or name: every shipped model gestures by the shipped weights.
 
     Raises:
-        FileNotFoundError: There are none.
-        ValueError: A file holds none.
+        FileNotFoundError: There is no such model.
+        ValueError: A file holds no gesture weights.
     """
-    if model is None:
+    path = Path(model)
+    if path.is_file():
+        return [read_weights(path)]
+    folder = find_model(model)
+    if (folder / "config.json").is_file():
         return [read_weights()]
-    files = sorted(model.glob("*.safetensors")) if model.is_dir() else [model]
+    files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise FileNotFoundError(f"{model} holds no gesture weights; write some by timar train-gestures")
+        raise FileNotFoundError(f"{folder} holds neither a model nor gesture weights; give one that does")
     return [read_weights(file) for file in files]
 
 
@@ -100,10 +110,11 @@ def assign_weights(weights: Sequence[PredictorWeights], tracks: AnnotatedTracks)
 
 def judge_events(
     archive: Path,
-    model: Path | None = None,
+    model: str = "talking-head",
     *,
     lag_frames: int = LAG_FRAMES,
-    seeds: int = 3,
+    seed: int = 0,
+    draws: int = 3,
     log: Log = lambda message: None,
     progress: Callable[[str], Callable[[int, int], None]] = lambda text: lambda done, total: None,
 ) -> dict[str, Any]:
@@ -111,9 +122,10 @@ def judge_events(
 
     Args:
         archive: AMI's manual annotations.
-        model: Gesture weights, a folder of them, or None for those shipped.
+        model: As of `find_weights`.
         lag_frames: Of the user, as shown; 0 is judged besides.
-        seeds: How often each head is run that draws.
+        seed: Of what is drawn.
+        draws: How often each head is run that draws.
         log: Called with what was left out.
         progress: Called with the name of a long step; returns what is called with (done, all).
 
@@ -141,7 +153,7 @@ def judge_events(
     resamples = bootstrap_weights(len(names))
     states, differences = _know_when(judged, scores, resamples)
     bare_states, bare_differences = _know_when(judged, bare, resamples)
-    moved = _move_like_people(judged, list(weights), of, shown, scores, resamples, seeds)
+    moved = _move_like_people(judged, list(weights), of, shown, scores, resamples, draws, seed)
     for name in JUDGED:
         for method, row in moved[name].items():
             if isinstance(row, dict):
@@ -205,22 +217,17 @@ def _know_when(
 
 def _figures(ranking: Ranking, resamples: Any) -> dict[str, Any]:
     slope, _ = ranking.calibration(resamples)
-    return {
-        **figure("auc", ranking.auc, resamples), **figure("auc_within", ranking.auc_within, resamples),
-        **figure("lift", ranking.lift, resamples), **figure("brier_skill", ranking.brier_skill, resamples),
-        "calibration_slope": round(float(slope[0]), 3), "calibration_slope_95": interval(slope),
-        "calibration": ranking.curve(),
-    }  # fmt: skip
+    out = {"calibration_slope": round(float(slope[0]), 3), "calibration_slope_95": interval(slope)}
+    for name in FIGURES:
+        out |= figure(name, getattr(ranking, name)(resamples))
+    return {**out, "calibration": ranking.curve()}
 
 
 def _paired(mine: Ranking, other: Ranking, resamples: Any) -> dict[str, Any]:
-    return {
-        name: row
-        for of in ("auc", "auc_within", "lift", "brier_skill")
-        for name, row in figure(
-            of, lambda w, of=of: getattr(mine, of)(w) - getattr(other, of)(w), resamples
-        ).items()  # type: ignore[misc]
-    }
+    out: dict[str, Any] = {}
+    for name in FIGURES:
+        out |= figure(name, getattr(mine, name)(resamples) - getattr(other, name)(resamples))
+    return out
 
 
 def _move_like_people(
@@ -230,16 +237,17 @@ def _move_like_people(
     shown: dict[str, ContextForecast],
     scores: dict[str, Any],
     resamples: Any,
-    seeds: int,
+    draws: int,
+    seed: int,
 ) -> dict[str, Any]:
     tracks, allowed = judged.tracks, judged.tracks.annotated
     truth = [np.flatnonzero(row) for row in judged.onsets & allowed]
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     runs: dict[str, list[Onsets]] = {"annotated": [truth]}
     durations: list[tuple[str, float]] = []
     for method, forecast in shown.items():
         runs[method], runs[f"{method}_decisive"] = [], []
-        for is_decisive in [False] * seeds + [True]:
+        for is_decisive in [False] * draws + [True]:
             onsets: Onsets = [np.zeros(0, int)] * len(of)
             for k in sorted(set(of.tolist())):
                 which = np.flatnonzero(of == k)
@@ -262,13 +270,13 @@ def _move_like_people(
     for method in [name for name in PLANS if name in scores]:
         chance = _scaled_to_people(judged, scores[method])
         runs[method] = [
-            [np.flatnonzero(random.random(len(row)) < row) for row in chance] for _ in range(seeds)
+            [np.flatnonzero(random.random(len(row)) < row) for row in chance] for _ in range(draws)
         ]
         runs[f"{method}_decisive"] = [
             _decided(judged, weights, of, scores[method], shown["model"].state, method)
         ]
     chance = _scaled_to_people(judged, np.ones(tracks.shape, np.float32))
-    runs["random"] = [[np.flatnonzero(random.random(len(row)) < row) for row in chance] for _ in range(seeds)]
+    runs["random"] = [[np.flatnonzero(random.random(len(row)) < row) for row in chance] for _ in range(draws)]
     out: dict[str, Any] = {"differences": {}}
     for name in JUDGED:
         moments = judged.moments(name)
@@ -283,16 +291,12 @@ def _move_like_people(
                 (method[: -len("_decisive")], "_decisive") if method.endswith("_decisive") else (method, "")
             )
             row = out[name].setdefault(base, {})
-            row |= figure(
-                f"f1_above_chance{end}", lambda w, mine=sums[method]: f1_above_chance(w @ mine), resamples
-            )  # type: ignore[misc]
+            row |= figure(f"f1_above_chance{end}", f1_above_chance(resamples @ sums[method]))
             row[f"nods_per_min{end}"] = round(float(sums[method][:, 2].sum() / minutes / len(found)), 3)
         out["differences"][name] = {
             f"{mine} - {other}, f1_above_chance": figure(
-                "f1",
-                lambda w, a=sums[mine], b=sums[other]: f1_above_chance(w @ a) - f1_above_chance(w @ b),
-                resamples,
-            )  # type: ignore[misc]
+                "f1", f1_above_chance(resamples @ sums[mine]) - f1_above_chance(resamples @ sums[other])
+            )
             for end in ("", "_decisive")
             for mine, other in ((f"model{end}", f"timing{end}"), (f"model{end}", f"timing_plan{end}"))
             if other in sums
@@ -364,7 +368,7 @@ def _intervals(onsets: npt.NDArray[np.int_], annotated: BoolArray) -> list[float
 
 def _numbers(onsets: npt.NDArray[np.int_], annotated: BoolArray) -> list[float]:
     length = 30 * RATE_HZ
-    whole = annotated[: len(annotated) // length * length].reshape(-1, length).all(1)
+    whole = np.all(annotated[: annotated.size // length * length].reshape(-1, length), axis=1)
     counts = np.bincount(onsets // length, minlength=len(whole))[: len(whole)]
     return counts[whole].astype(float).tolist()
 
@@ -375,7 +379,7 @@ def _percentiles(values: list[float]) -> list[float]:
 
 def _other_kinds(judged: _Judged, shown: dict[str, ContextForecast], resamples: Any) -> dict[str, Any]:
     """Return AUC and Brier skill of shakes and tilts over all annotated time."""
-    out = {}
+    out: dict[str, Any] = {}
     for index, kind in ((1, "shake"), (2, "tilt")):
         soon = begins_soon(judged.tracks.onsets(kind))
         use = judged.tracks.annotated & ~judged.tracks.busy(kind)

@@ -169,10 +169,9 @@ def _train_network(
     torch.manual_seed(config.seed)
     random = np.random.default_rng(config.seed)
     size, kinds = config.hidden, len(KINDS)
-    trunk = torch.nn.Sequential(
-        torch.nn.Linear(flat.shape[-1], size), torch.nn.SiLU(), torch.nn.Dropout(config.dropout),
-        torch.nn.Linear(size, size), torch.nn.SiLU(), torch.nn.Dropout(config.dropout),
-    )  # fmt: skip
+    first, second = torch.nn.Linear(flat.shape[-1], size), torch.nn.Linear(size, size)
+    rest = torch.nn.SiLU(), torch.nn.Dropout(config.dropout)
+    trunk = torch.nn.Sequential(first, *rest, second, *rest)
     heads = torch.nn.Linear(size, 2 * kinds)
     base = soon.sum((0, 1)) / use.sum((0, 1)), begins.sum((0, 1)) / use.sum((0, 1))
     sample_s = config.stride_frames / RATE_HZ
@@ -206,7 +205,7 @@ def _train_network(
         if step % 20 == 0 or step == steps - 1:
             advance(step + 1, steps)
     out = {"mean": mean, "scale": scale}
-    for name, layer in (("hidden1", trunk[0]), ("hidden2", trunk[3])):
+    for name, layer in (("hidden1", first), ("hidden2", second)):
         out |= {f"{name}.weight": layer.weight.detach().numpy(), f"{name}.bias": layer.bias.detach().numpy()}
     for name, part in (("soon", slice(None, kinds)), ("rate", slice(kinds, None))):
         out |= {
@@ -320,8 +319,10 @@ def _fit_timing(
     true = _count(tracks, forecast)[:, 0]
     for s in range(len(STATES)):
         here = tracks.annotated & (forecast.state == s)
-        for has_plan in (0, 1):
-            regression.threshold[has_plan, s] = threshold_of(np.where(here, score[has_plan], 0), int(true[s]))
+        for has_plan in PLANS.values():
+            regression.threshold[int(has_plan), s] = threshold_of(
+                np.where(here, score[int(has_plan)], 0), int(true[s])
+            )
     return regression
 
 
@@ -354,7 +355,7 @@ def threshold_of(score: FloatArray, wanted: int) -> float:
     return high
 
 
-def decisive_onsets(score: FloatArray, threshold: npt.ArrayLike, usual_s: float = 0.4) -> list[list[int]]:
+def decisive_onsets(score: FloatArray, threshold: float, usual_s: float = 0.4) -> list[list[int]]:
     """Return for each of N scores (N, T) the frames where a decisive head begins usual gestures."""
     apart = round((usual_s + max(DECISIVE_PAUSE_S, APART_FRAMES / RATE_HZ)) * RATE_HZ)
     out: list[list[int]] = []
