@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import onnx
 import pytest
 from timar_model.engines.export import export_onnx
 from timar_model.engines.onnx_engine import OnnxEngine
-from timar_model.model_folder import read_model, save_model
+from timar_model.model_folder import add_files, read_model, save_model
 
 from timar_model import load_model
 
@@ -147,3 +148,21 @@ def test_provider_that_onnxruntime_promises_and_cannot_load_is_one_sentence_and_
         assert sentence in caplog.messages
     finally:
         providers.provider_obstacles.cache_clear()
+
+
+def test_graphs_that_another_version_exported_are_named_with_the_command_that_writes_them_anew(
+    tmp_path, folder
+):
+    shutil.copytree(folder, tmp_path / "model")
+    graph = onnx.load(tmp_path / "model" / "backbone.onnx", load_external_data=False)
+    old = next(one.name for one in graph.graph.input if "ring" not in one.name)
+    graph.graph.input[[one.name for one in graph.graph.input].index(old)].name = "earlier_name"
+    for node in graph.graph.node:
+        node.input[:] = ["earlier_name" if name == old else name for name in node.input]
+    changed = tmp_path / "backbone.onnx"
+    changed.write_bytes(graph.SerializeToString())
+    add_files(tmp_path / "model", changed)
+    with pytest.raises(
+        ValueError, match=r"was exported by another version: .* export it again: timar export"
+    ):
+        load_model(tmp_path / "model").session("onnx")

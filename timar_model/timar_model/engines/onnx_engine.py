@@ -195,7 +195,7 @@ class OnnxEngine:
 
         Raises:
             FileNotFoundError: The folder holds no such graphs.
-            ValueError: The number of threads is not positive.
+            ValueError: The number of threads is not positive, or another version exported the graphs.
         """
         if threads < 1:
             raise ValueError(f"the onnx engine was given {threads} threads, expected at least 1")
@@ -206,6 +206,13 @@ class OnnxEngine:
         graphs = {
             name: open_graph(folder.path, name, providers, threads, is_spinning, variant) for name in names
         }
+        wanted = set(backbone_inputs(folder.config, variant != "float16"))
+        if others := wanted ^ {one.name for one in graphs[BACKBONE].get_inputs()}:
+            graph = folder.path / variant_file(BACKBONE, variant)
+            raise ValueError(
+                f"{str(graph)!r} was exported by another version: it and this one differ in the input "
+                f"{min(others)}; export it again: {export_command(folder.path, variant)}"
+            )
         _log.info("onnx engine in %s on %s", variant, ", ".join(graphs[BACKBONE].get_providers()))
         speech = None
         if SPEECH in graphs:

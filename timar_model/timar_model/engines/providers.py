@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import functools
 import io
+import warnings
 from pathlib import Path
 
 PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
@@ -44,7 +45,8 @@ def _obstacle(name: str) -> str:
     # It says what it lacks several times, in words of its own, and computes on the CPU instead.
     onnxruntime.set_default_logger_severity(4)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             session = onnxruntime.InferenceSession(_SMALLEST_GRAPH, options, providers=[name])
         if name in session.get_providers():
             return ""
