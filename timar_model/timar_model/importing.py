@@ -101,11 +101,13 @@ def import_model(
     with _held(target):
         origin = _find(source, name, target, options, log, bars)
         with room_for(target), replacing_folder(target) as new:
-            _make(new, origin, options, log, bars)
-    return read_model(target)
+            made = _make(new, origin, options, log, bars)
+    return dataclasses.replace(made, path=target)
 
 
-def _make(new: Path, origin: _Origin, options: ImportOptions, log: Log, bars: ProgressBars | None) -> None:
+def _make(
+    new: Path, origin: _Origin, options: ImportOptions, log: Log, bars: ProgressBars | None
+) -> ModelFolder:
     """Write the model and its graphs into an empty folder."""
     if not origin.checkpoint:
         log("copying the model folder")
@@ -135,7 +137,8 @@ def _make(new: Path, origin: _Origin, options: ImportOptions, log: Log, bars: Pr
     if lacking:
         from timar_model.engines.export import export_onnx
 
-        export_onnx(new, tuple(lacking), log)
+        found = export_onnx(found, tuple(lacking), log)
+    return found
 
 
 def _has_graphs(folder: ModelFolder, variant: str) -> bool:

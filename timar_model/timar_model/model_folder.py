@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,12 +94,14 @@ def save_weights(
     from safetensors.numpy import save_file
 
     shapes = {name: list(array.shape) for name, array in weights.items()}
-    with _replacing(Path(folder)) as new:
+
+    def write(new: Path) -> None:
         (new / CONFIG).write_text(config.to_json(), encoding="utf-8")
         save_file({name: np.ascontiguousarray(array) for name, array in weights.items()}, new / WEIGHTS)
         (new / WEIGHTS).chmod(0o644)
         write_manifest(new, config, shapes, statistics or MotionStatistics(), provenance or {})
-    return read_model(folder)
+
+    return _replaced(Path(folder), write)
 
 
 def write_manifest(
@@ -143,20 +144,23 @@ def write_manifest(
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 
-def add_files(folder: str | Path, *paths: Path, engines: dict[str, Any] | None = None) -> ModelFolder:
+def add_files(
+    folder: str | Path | ModelFolder, *paths: Path, engines: dict[str, Any] | None = None
+) -> ModelFolder:
     """Put further files (engines' graphs) into a model folder and list them in its manifest.
 
     Args:
-        folder: A whole model folder.
+        folder: A whole model folder, or what was read of it.
         paths: The files; one of the same name is replaced.
         engines: What the manifest says of graphs; None: what it said before.
 
     Raises:
         ValueError: The folder is not a whole model.
     """
-    found = read_model(folder)
+    found = folder if isinstance(folder, ModelFolder) else read_model(folder)
     manifest = found.manifest
-    with _replacing(found.path) as new:
+
+    def write(new: Path) -> None:
         for path in {path.name: path for path in [*_files_of(found.path), *paths]}.values():
             try:
                 # Gigabytes are not copied where the file system can link.
@@ -165,7 +169,8 @@ def add_files(folder: str | Path, *paths: Path, engines: dict[str, Any] | None =
                 shutil.copyfile(path, new / path.name)
         made = manifest.get("engines", {}) if engines is None else engines
         write_manifest(new, found.config, manifest["shapes"], found.statistics, manifest["provenance"], made)
-    return read_model(folder)
+
+    return _replaced(found.path, write)
 
 
 def _files_of(folder: Path) -> list[Path]:
@@ -173,17 +178,17 @@ def _files_of(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_file() and path.name != MANIFEST)
 
 
-@contextlib.contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
-    """Lend an empty folder that takes the place of the target once it holds a whole model.
+def _replaced(target: Path, write: Callable[[Path], None]) -> ModelFolder:
+    """Let a model be written into an empty folder that takes the target's place once it is whole.
 
     Raises:
         FileExistsError: Something stands there that is no model, and would be lost.
     """
     refuse_to_replace(target)
     with replacing_folder(target.absolute()) as new:
-        yield new
-        read_model(new)
+        write(new)
+        found = read_model(new)
+    return dataclasses.replace(found, path=target)
 
 
 def refuse_to_replace(target: Path) -> None:

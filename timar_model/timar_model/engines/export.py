@@ -27,7 +27,7 @@ Log = Callable[[str], None]
 
 
 def export_onnx(
-    folder: str | Path, variants: tuple[str, ...] = ("float32",), log: Log = lambda line: None
+    folder: str | Path | ModelFolder, variants: tuple[str, ...] = ("float32",), log: Log = lambda line: None
 ) -> ModelFolder:
     """Add the ONNX graphs of a model to its folder; float graphs take their weights from its safetensors.
 
@@ -35,7 +35,7 @@ def export_onnx(
     that what is exported runs without torch and without transformers.
 
     Args:
-        folder: A whole model folder; its manifest lists the graphs afterwards.
+        folder: A whole model folder, or what was read of it; its manifest lists the graphs afterwards.
         variants: Of "float32" (any provider), "int8" (CPU) and "float16" (CUDA and TensorRT).
         log: Takes a line on what is being done.
 
@@ -46,12 +46,12 @@ def export_onnx(
         ValueError: A variant is unknown.
     """
     refuse_unknown("variant", variants, VARIANTS)
-    found = read_model(folder)
+    found = folder if isinstance(folder, ModelFolder) else read_model(folder)
     with tempfile.TemporaryDirectory(dir=found.path.absolute().parent, prefix=".export.") as scratch:
         target = Path(scratch)
         paths, facts = write_graphs(found, target, variants, log)
         log("adding the graphs to the folder")
-        return add_files(folder, *paths, engines={**found.manifest.get("engines", {}), **facts})
+        return add_files(found, *paths, engines={**found.manifest.get("engines", {}), **facts})
 
 
 def write_graphs(

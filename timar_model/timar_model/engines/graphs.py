@@ -37,24 +37,61 @@ def trace(
 ) -> onnx.ModelProto:
     """Return the graph of a module without its parameters, which stay inputs by their names."""
     named = {name: axis for name, axis in axes.items() if name in {*inputs, *outputs}}
+    parameters = dict(module.named_parameters())
     path = scratch / "traced.onnx"
     with warnings.catch_warnings(), torch.inference_mode():
         # Exporting by tracing is deprecated, but needs nothing besides torch; tests hold the graphs equal.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            module.eval(),
-            example,
+            _Stateless(module.eval(), list(parameters)),
+            (*example, *parameters.values()),
             str(path),
-            input_names=list(inputs),
+            input_names=[*inputs, *parameters],
             output_names=list(outputs),
             dynamic_axes=named,
             opset_version=OPSET,
             dynamo=False,
-            # A folded weight would be another tensor than the one in the file; parameters need no copy here.
+            # A folded weight would be another tensor than the one in the file.
             do_constant_folding=False,
             export_params=False,
         )
-    return onnx.load(str(path))
+    graph = onnx.load(str(path))
+    used = {name for node in graph.graph.node for name in node.input}
+    for value in [
+        value for value in graph.graph.input if value.name not in used and value.name in parameters
+    ]:
+        graph.graph.input.remove(value)
+    return graph
+
+
+class _Stateless(nn.Module):
+    """A module whose parameters are inputs; those of a module are copied several times while it is traced.
+
+    Args:
+        module: The module.
+        names: Of its parameters, in the order in which they follow its inputs.
+    """
+
+    def __init__(self, module: nn.Module, names: list[str]) -> None:
+        super().__init__()
+        # In a list they are not this module's own.
+        self._modules_held = [module]
+        self._names = names
+
+    def forward(self, *given: Tensor) -> Any:
+        count = len(given) - len(self._names)
+        places = []
+        for name, tensor in zip(self._names, given[count:], strict=True):
+            path, _, leaf = name.rpartition(".")
+            held = self._modules_held[0].get_submodule(path)._parameters
+            places.append((held, leaf, held[leaf]))
+            # Directly, for an attribute must be a parameter; `functional_call` refuses to be traced.
+            held[leaf] = tensor  # type: ignore[assignment]
+        try:
+            return self._modules_held[0](*given[:count])
+        finally:
+            for held, leaf, parameter in places:
+                held[leaf] = parameter
 
 
 def attach(graph: onnx.ModelProto, prefix: str, *files: Path) -> None:
@@ -69,28 +106,11 @@ def attach(graph: onnx.ModelProto, prefix: str, *files: Path) -> None:
         ValueError: A parameter is in no file.
     """
     locations = {prefix + name: location for file in files for name, location in tensor_locations(file)}
-    _part_equals(graph, set(locations))
     for value in [value for value in graph.graph.input if value.name.startswith(prefix)]:
         if value.name not in locations:
             raise ValueError(f"the graph's parameter {value.name} is in no file of weights")
         graph.graph.input.remove(value)
         graph.graph.initializer.append(external_tensor(value.name, locations[value.name]))
-
-
-def _part_equals(graph: onnx.ModelProto, parameters: set[str]) -> None:
-    """Read every parameter by its own name again: the tracer keeps one of equal ones, such as biases of zero.
-
-    What works on a layer's own weight and bias would take the others for something computed.
-    """
-    nodes, inputs = graph.graph.node, graph.graph.input
-    named = {value.name: value for value in inputs}
-    copies = [node for node in nodes if node.op_type == "Identity" and node.output[0] in parameters]
-    for node in copies:
-        value = onnx.ValueInfoProto()
-        value.CopyFrom(named[node.input[0]])
-        value.name = node.output[0]
-        inputs.append(value)
-        nodes.remove(node)
 
 
 def read_as_stored(graph: onnx.ModelProto) -> None:
