@@ -267,8 +267,8 @@ def _joint(element: ElementTree.Element) -> UrdfJoint:
     if kind == "revolute" and max(-lower, upper) > LARGEST_ANGLE_RAD:
         raise ValueError(
             f"<limit> of joint {name!r} is lower {lower:g}, upper {upper:g} rad, beyond a revolution: if "
-            f"these are degrees, write {np.deg2rad(lower):.4g} and {np.deg2rad(upper):.4g}; a joint without an "
-            "end is continuous"
+            f"these are degrees, write {np.deg2rad(lower):.4g} and {np.deg2rad(upper):.4g}; a joint "
+            "without an end is continuous"
         )
     return UrdfJoint(
         name=name,
