@@ -12,9 +12,17 @@ from pathlib import Path
 
 import pytest
 from timar_bringup import composer as composing
-from timar_bringup.composer import Composer, ComposerConfig, Ended, command_line, ros_environment
+from timar_bringup.composer import (
+    ChildRun,
+    Composer,
+    ComposerConfig,
+    Ended,
+    command_line,
+    ros_environment,
+)
 from timar_bringup.files import network_environment
-from timar_bringup.graph import plan, read_arguments
+from timar_bringup.graph import MAX_RESTARTS, ROLES, plan, read_arguments
+from timar_common.processes import START_REFUSED
 
 QUICK = ComposerConfig(interrupt_s=0.6, terminate_s=0.6)
 GRAPH = plan(read_arguments(["namespace:=/head1/", "record:=true"]))
@@ -89,12 +97,74 @@ def test_process_deaf_to_sigint_and_sigterm_is_killed_in_time_and_named(start):
     assert composer.not_stopped_gently == ["inference"]
 
 
-def test_process_that_ends_by_itself_is_reported_with_its_status(start):
-    composer = start({"driver": "print('no bus', flush=True); raise SystemExit(3)"})
-    wait_until(lambda: composer.poll() is not None)
-    assert composer.poll() == Ended("driver", 3)
-    assert "'driver' ended with status 3" in composer.poll().sentence()
-    assert "killed by SIGKILL" in Ended("driver", -9).sentence()
+ENDS_AT_ONCE = "import sys; print('up', flush=True); sys.exit(3)"
+REFUSES = f"import sys; print('up', flush=True); sys.exit({START_REFUSED})"
+
+
+def poll_until(composer: Composer, condition) -> Ended | None:
+    end = time.monotonic() + 60.0
+    while (ended := composer.poll()) is None and not condition():
+        assert time.monotonic() < end, "nothing happened in time"
+        time.sleep(0.02)
+    return ended
+
+
+@pytest.mark.parametrize("process", ["recorder", "inference", "sound", "motion", "driver"])
+def test_killed_process_is_started_again_and_the_others_are_left_alone(start, process):
+    lines: list[tuple[str, str]] = []
+    composer = start(lines=lines)
+    before = dict(composer.pids)
+    os.kill(before[process], signal.SIGKILL)
+    assert poll_until(composer, lambda: composer.restarts[process] == 1) is None
+    assert is_alive(composer.pids[process])
+    assert {name for name, pid in composer.pids.items() if pid != before[name]} == {process}
+    (said,) = [line for name, line in lines if name == "composer"]
+    assert said.startswith(
+        f"WARN the process '{process}' was killed by SIGKILL and is started again in 0.25 s"
+    )
+    assert ROLES[process].meanwhile in said
+
+
+def test_optional_process_that_ends_again_and_again_stays_down_and_the_graph_goes_on(start, monkeypatch):
+    monkeypatch.setattr(composing, "FIRST_BACKOFF_S", 0.01)
+    lines: list[tuple[str, str]] = []
+    composer = start({"recorder": ENDS_AT_ONCE}, lines)
+    assert poll_until(composer, lambda: "it stays down" in lines[-1][1]) is None
+    assert composer.restarts["recorder"] == MAX_RESTARTS
+    assert composer.poll() is None
+
+
+def test_driver_that_cannot_come_back_ends_the_graph(start, monkeypatch):
+    monkeypatch.setattr(composing, "FIRST_BACKOFF_S", 0.01)
+    composer = start({"driver": ENDS_AT_ONCE})
+    ended = poll_until(composer, lambda: False)
+    assert ended == Ended("driver", 3)
+    assert composer.restarts["driver"] == MAX_RESTARTS
+    assert "'driver' ended with status 3; the graph cannot go on" in ended.sentence()
+
+
+@pytest.mark.parametrize("process", ["recorder", "inference"])
+def test_process_that_refuses_its_first_start_ends_the_graph_for_it_would_refuse_again(start, process):
+    composer = start({process: REFUSES})
+    ended = poll_until(composer, lambda: False)
+    assert ended == Ended(process, START_REFUSED)
+    assert f"'{process}' refused to start" in ended.sentence()
+
+
+def test_wait_before_a_restart_doubles_and_is_forgotten_after_a_while():
+    run = ChildRun(ROLES["inference"])
+    waits = []
+    for now_s in (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 100.0):
+        waits.append(run.end(-9, now_s))
+        run.start()
+    assert waits == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 0.25]
+    # It did run: a device that is missing now may come back, so a later refusal is no end.
+    assert run.end(START_REFUSED, 101.0) == 0.5
+
+
+def test_every_process_of_the_graph_has_a_role():
+    everything = plan(read_arguments(["record:=true", "view:=true", "perception:=true"]))
+    assert set(everything.processes()) == set(ROLES)
 
 
 def test_what_a_process_left_behind_ends_with_it(start, tmp_path):

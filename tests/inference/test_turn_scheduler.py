@@ -219,14 +219,29 @@ def test_impossible_block_is_refused_and_changes_nothing(make_stage, changes, wo
     assert stage.scheduler.inputs.counters() == untouched.scheduler.inputs.counters()
 
 
-def test_counter_that_starts_anew_is_refused_until_a_new_conversation(stage):
+def test_counter_that_starts_anew_begins_a_new_conversation_by_itself(stage):
+    """Capture was killed and started again, and the head stood still until somebody called a service."""
     stage.hear_until(0, 16_000 * 5)
-    with pytest.raises(ValueError, match="reset_conversation"):
-        stage.hear(0, np.ones(BLOCK), stamp_ns=stage.clock())
-    stage.scheduler.restart()
+    name = stage.scheduler.conversation_id
+    old_stamp_ns = stage.clock()
+    stage.clock.now_ns += 4 * 10**9
     stage.hear(0, np.ones(BLOCK), stamp_ns=stage.clock())
     (start,) = stage.jobs()
     assert start.first_frame == 5
+    assert start.conversation_id == stage.scheduler.conversation_id != name
+    # What the old counter still sends is left out.
+    end = stage.scheduler.inputs.user.end_sample
+    stage.hear(16_000 * 5, np.ones(BLOCK), stamp_ns=old_stamp_ns)
+    assert stage.scheduler.inputs.user.end_sample == end
+
+
+def test_conversation_that_was_reset_by_hand_begins_once(stage):
+    stage.hear_until(0, 16_000 * 5)
+    stage.scheduler.restart()
+    name = stage.scheduler.conversation_id
+    stage.clock.now_ns += 4 * 10**9
+    stage.hear(0, np.ones(BLOCK), stamp_ns=stage.clock())
+    assert stage.scheduler.conversation_id == name
 
 
 def test_plan_hours_ahead_is_refused(stage):

@@ -20,6 +20,7 @@ from lookalikes import lookalike
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed; `make test` installs it")
 
 from timar_common.base_node import message_type, qos_of  # noqa: E402
+from timar_common.processes import START_REFUSED  # noqa: E402
 from timar_common.topics import TOPICS  # noqa: E402
 from timar_msgs.msg import AudioChunk, VoiceActivity  # noqa: E402
 
@@ -235,6 +236,6 @@ def test_an_adapter_without_its_package_or_work_refuses_with_a_sentence(componen
     command = [sys.executable, "-m", "timar_common.base_node", f"timar_audio.{component}", "--ros-args"]
     command += [word for key, value in parameters.items() for word in ("-p", f"{key}:={value}")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 1
+    assert done.returncode == START_REFUSED
     assert words in done.stderr
     assert "Traceback" not in done.stderr

@@ -21,6 +21,7 @@ rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed; `make test`
 from rclpy.qos import HistoryPolicy  # noqa: E402
 from rclpy.time import Time  # noqa: E402
 from timar_common.base_node import message_type, qos_of  # noqa: E402
+from timar_common.processes import START_REFUSED  # noqa: E402
 from timar_common.topics import TOPICS  # noqa: E402
 from timar_msgs.msg import AudioChunk, TurnEvent  # noqa: E402
 
@@ -214,7 +215,7 @@ def test_a_file_starts_without_its_subscribers_after_a_warning(probe, tmp_path):
 def test_bad_input_refuses_the_start_with_a_sentence(name, parameters, words):
     process = start(name, **parameters)
     _, log = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 1
+    assert process.returncode == START_REFUSED
     assert words in log
     assert "Traceback" not in log
 

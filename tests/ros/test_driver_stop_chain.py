@@ -25,6 +25,7 @@ from rclpy.node import Node  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 from timar_common.base_node import END_WITHIN_S, qos_of  # noqa: E402
+from timar_common.processes import START_REFUSED  # noqa: E402
 from timar_common.topics import TOPICS  # noqa: E402
 from timar_description.find import find_urdf  # noqa: E402
 from timar_driver.driver import read_driven_joints  # noqa: E402
@@ -327,7 +328,7 @@ def test_a_driver_without_its_servos_refuses_to_start_and_names_them() -> None:
         [*NODE, "--ros-args", "-p", "driver:=hardware", "-p", "port:=/dev/no-such-port"],
         capture_output=True, text=True, timeout=30,
     )  # fmt: skip
-    assert ended.returncode == 1
+    assert ended.returncode == START_REFUSED
     assert "the servo bus /dev/no-such-port cannot be opened at 1000000 baud" in ended.stdout + ended.stderr
 
 

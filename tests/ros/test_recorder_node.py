@@ -20,6 +20,7 @@ from rclpy.parameter import Parameter  # noqa: E402
 from timar_bag.bag import BagReader  # noqa: E402
 from timar_bag.recorder_node import RecorderNode  # noqa: E402
 from timar_common.base_node import message_type, qos_of  # noqa: E402
+from timar_common.processes import START_REFUSED  # noqa: E402
 from timar_common.topics import TOPICS  # noqa: E402
 
 pytestmark = pytest.mark.ros
@@ -217,7 +218,7 @@ def test_an_existing_folder_is_refused_and_left_as_it_is(start_recorder, tmp_pat
     (tmp_path / "bag/precious").write_text("mine")
     recorder = start_recorder()
     _, log = recorder.communicate(timeout=PATIENCE_S)
-    assert recorder.returncode == 1
+    assert recorder.returncode == START_REFUSED
     assert "exists already" in log
     assert Counter(p.name for p in (tmp_path / "bag").iterdir()) == {"precious": 1}
 

@@ -18,6 +18,7 @@ from node_process import PATIENCE_S
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed; `make test` installs it")
 
 from timar_common.base_node import message_type, qos_of  # noqa: E402
+from timar_common.processes import START_REFUSED  # noqa: E402
 from timar_common.topics import TOPICS  # noqa: E402
 
 pytestmark = pytest.mark.ros
@@ -163,6 +164,6 @@ def test_a_wrong_setting_ends_the_node_with_a_clear_word(
     start: Callable[..., ViewProcess], parameters: dict[str, object], word: str
 ) -> None:
     view = start(**parameters)
-    assert view.process.wait(timeout=PATIENCE_S) == 1
+    assert view.process.wait(timeout=PATIENCE_S) == START_REFUSED
     view._reading.join(timeout=PATIENCE_S)
     assert word in "".join(view.log)

@@ -45,9 +45,7 @@ def test_gestures_less_than_a_fifth_of_a_second_apart_are_one(tmp_path):
         '<head starttime="88.4" endtime="88.9" type="concord_signal" form="nodshake"/>'
     )
     meeting = read_meetings(write_archive(tmp_path / "made.zip", meetings=1, extra={"A": close}))[0]
-    assert [(e.start_s, e.end_s) for e in meeting.participants[0].events if e.start_s >= 88] == [
-        (88.0, 88.9)
-    ]
+    assert [(e.start_s, e.end_s) for e in meeting.participants[0].events if e.start_s >= 88] == [(88.0, 88.9)]
 
 
 @pytest.mark.parametrize(

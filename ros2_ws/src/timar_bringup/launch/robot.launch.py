@@ -3,11 +3,13 @@
 import os
 
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from launch.event_handlers.on_process_exit import ProcessExited
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from timar_bringup.files import network_environment, with_urdf
-from timar_bringup.graph import ARGUMENTS, STOP_WITHIN_S, plan, read_values, refuse_unknown
+from timar_bringup.graph import ARGUMENTS, FIRST_BACKOFF_S, STOP_WITHIN_S, plan, read_values, refuse_unknown
 from timar_bringup.parameters import graph_parameters
+from timar_common.processes import START_REFUSED
 
 from launch import LaunchContext, LaunchDescription
 
@@ -31,6 +33,12 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription([*declared, strict, OpaqueFunction(function=_nodes)])
 
 
+def _after_exit(event: ProcessExited, _context: LaunchContext) -> Shutdown | None:
+    """A node that refuses to start has said why and would refuse again; any other is respawned."""
+    is_refused = event.returncode == START_REFUSED
+    return Shutdown(reason=f"{event.process_name} refused to start") if is_refused else None
+
+
 def _nodes(context: LaunchContext) -> list[Node]:
     # launch hands unknown name:=value words over in silence; a misspelt one must not be lost.
     if LaunchConfiguration("check_arguments").perform(context) == "true":
@@ -49,7 +57,9 @@ def _nodes(context: LaunchContext) -> list[Node]:
             additional_env=network_environment(os.environ),
             sigterm_timeout=str(STOP_WITHIN_S),
             output="screen",
-            on_exit=Shutdown(reason=f"{planned.node.name} ended"),
+            respawn=True,
+            respawn_delay=FIRST_BACKOFF_S,
+            on_exit=_after_exit,
         )
         for planned in graph.nodes
     ]

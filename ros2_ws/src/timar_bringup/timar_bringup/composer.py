@@ -1,4 +1,6 @@
-"""Start the graph without `ros2 launch`: one operating-system process per group of nodes, and no orphan ever.
+"""Start and supervise the graph without `ros2 launch`: one process per group of nodes, and no orphan ever.
+
+A process that ends by itself is started again, after a wait that doubles, by its role in `graph.ROLES`.
 
 Every process leads a session of its own, so that Ctrl-C in a terminal reaches only the composer, which then
 ends them in order. If the composer itself is killed, the kernel sends each of them SIGTERM.
@@ -21,10 +23,24 @@ from types import TracebackType
 
 import yaml
 from timar_common.config import Positive, check
-from timar_common.processes import start_child, stop_signals
+from timar_common.processes import START_REFUSED, start_child, stop_signals
 
 from timar_bringup.files import middleware_environment, with_urdf
-from timar_bringup.graph import STOP_WITHIN_S, STOPS_LAST, Plan, PlannedNode, UsageError, plan, read_arguments
+from timar_bringup.graph import (
+    FIRST_BACKOFF_S,
+    LAST_BACKOFF_S,
+    MAX_RESTARTS,
+    RESTARTS_WITHIN_S,
+    ROLES,
+    STOP_WITHIN_S,
+    STOPS_LAST,
+    Plan,
+    PlannedNode,
+    ProcessRole,
+    UsageError,
+    plan,
+    read_arguments,
+)
 from timar_bringup.parameters import effective_values, graph_parameters, lines
 
 LineSink = Callable[[str, str], None]
@@ -52,14 +68,56 @@ class Ended:
     status: int
     """Its exit status; negative: the signal that killed it."""
 
+    def how(self) -> str:
+        """Say how it ended."""
+        if self.status == START_REFUSED:
+            return "refused to start"
+        if self.status < 0:
+            return f"was killed by {signal.Signals(-self.status).name}"
+        return f"ended with status {self.status}"
+
     def sentence(self) -> str:
         """Say it for people."""
-        how = (
-            f"was killed by {signal.Signals(-self.status).name}"
-            if self.status < 0
-            else (f"ended with status {self.status}")
-        )
-        return f"the process {self.process!r} {how}; the graph cannot go on without it"
+        return f"the process {self.process!r} {self.how()}; the graph cannot go on without it"
+
+
+class ChildRun:
+    """One process of the graph over all its starts: when to start it again, and when it is enough.
+
+    Args:
+        role: What happens when it ends.
+    """
+
+    def __init__(self, role: ProcessRole) -> None:
+        self.role = role
+        self.restarts = 0
+        self.due_s: float | None = None
+        """When it is to be started again; None while it runs or stays down [s]."""
+        self.is_down = False
+        """Whether it ended too often and stays down."""
+        self._ended_s: list[float] = []
+
+    def end(self, status: int, now_s: float) -> float | None:
+        """Take in that it ended by itself; return the wait before its next start [s], None for none.
+
+        Args:
+            status: Its exit status. One that refuses its first start has said why, and would refuse again.
+            now_s: Time now [s].
+        """
+        if status == START_REFUSED and not self.restarts:
+            return None
+        self._ended_s = [at for at in self._ended_s if now_s - at < RESTARTS_WITHIN_S] + [now_s]
+        if len(self._ended_s) > MAX_RESTARTS and (self.role.ends_graph or not self.role.is_essential):
+            self.is_down = True
+            return None
+        wait_s = min(FIRST_BACKOFF_S * 2 ** (len(self._ended_s) - 1), LAST_BACKOFF_S)
+        self.due_s = now_s + wait_s
+        return wait_s
+
+    def start(self) -> None:
+        """Take in that it was started again."""
+        self.due_s = None
+        self.restarts += 1
 
 
 class Composer:
@@ -89,6 +147,8 @@ class Composer:
         self._on_line = on_line
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._children: dict[str, subprocess.Popen[str]] = {}
+        self._runs: dict[str, ChildRun] = {}
+        self._commands: dict[str, list[str]] = {}
         self._readers: list[threading.Thread] = []
         self._stopped: set[str] = set()
 
@@ -132,14 +192,37 @@ class Composer:
             for line in lines(effective_values(self.plan, found)):
                 self._on_line("composer", line)
         for name, nodes in self.plan.processes().items():
-            self._start_process(name, command_line(self.plan, nodes, path))
+            self._runs[name] = ChildRun(ROLES[name])
+            self._commands[name] = command_line(self.plan, nodes, path)
+            self._start_process(name, self._commands[name])
+
+    @property
+    def restarts(self) -> dict[str, int]:
+        """How often each process was started again."""
+        return {name: run.restarts for name, run in self._runs.items()}
 
     def poll(self) -> Ended | None:
-        """Return a process that ended by itself, or None while all run."""
-        for name, child in self._children.items():
-            status = child.poll()
-            if status is not None and name not in self._stopped:
-                return Ended(name, status)
+        """Start again what ended by itself and is due; call it several times a second.
+
+        Returns:
+            A process without which the graph cannot go on; None while it can.
+        """
+        now_s = time.monotonic()
+        for name, run in self._runs.items():
+            status = self._children[name].poll()
+            if status is None or name in self._stopped or run.is_down:
+                continue
+            if run.due_s is None:
+                ended = Ended(name, status)
+                wait_s = run.end(status, now_s)
+                if wait_s is None and (run.role.is_essential or not run.is_down):
+                    return ended
+                self._on_line("composer", _after_end(ended, run, wait_s))
+            elif now_s >= run.due_s:
+                # What it left behind in its session would stand in the new one's way.
+                _signal_group(self._children[name].pid, signal.SIGKILL)
+                self._start_process(name, self._commands[name])
+                run.start()
         return None
 
     def stop(self) -> dict[str, int]:
@@ -205,6 +288,19 @@ class Composer:
         for name in names:
             # What a process has left behind in its session ends with it.
             _signal_group(self._children[name].pid, signal.SIGKILL)
+
+
+def _after_end(ended: Ended, run: ChildRun, wait_s: float | None) -> str:
+    """Say for people what happens after a process ended by itself."""
+    if wait_s is None:
+        return (
+            f"ERROR the process {ended.process!r} {ended.how()}, {MAX_RESTARTS + 1} times within "
+            f"{RESTARTS_WITHIN_S:.0f} s; it stays down"
+        )
+    return (
+        f"WARN the process {ended.process!r} {ended.how()} and is started again in {wait_s:g} s; meanwhile "
+        f"{run.role.meanwhile}"
+    )
 
 
 def command_line(graph: Plan, nodes: Iterable[PlannedNode], parameters: Path) -> list[str]:

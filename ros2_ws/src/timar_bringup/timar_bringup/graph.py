@@ -215,6 +215,39 @@ NODES: tuple[Node, ...] = (
     ),
 )
 
+
+@dataclasses.dataclass(frozen=True)
+class ProcessRole:
+    """What happens when a process ends by itself."""
+
+    is_essential: bool
+    """An essential one is started again as long as it takes; an optional one stays down in the end."""
+    meanwhile: str
+    """What the others do until it is back."""
+    ends_graph: bool = False
+    """Whether the graph ends when it was started again too often."""
+
+
+ROLES: Mapping[str, ProcessRole] = {
+    "sound": ProcessRole(True, "the mouth closes and the head idles; then a new conversation begins"),
+    "inference": ProcessRole(True, "the head idles; motion joins again with the next turn"),
+    "motion": ProcessRole(True, "the driver finishes the trajectory it has, which ends at rest, and holds"),
+    "driver": ProcessRole(
+        True,
+        "the servos hold, or their own watchdog lets them go; it starts where they stand",
+        ends_graph=True,
+    ),
+    "perception": ProcessRole(False, "the head does not see its user"),
+    "recorder": ProcessRole(False, "nothing is recorded"),
+    "view": ProcessRole(False, "the page is not served; its address changes with the start"),
+}
+"""Role of each process; the launch file and the composer restart by it."""
+
+MAX_RESTARTS, RESTARTS_WITHIN_S = 5, 60.0
+"""More restarts than this within so long [s] are too many."""
+FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.25, 8.0
+"""Wait before a restart: doubled with each one within `RESTARTS_WITHIN_S` [s]."""
+
 STOP_WITHIN_S = 8.0
 """A process that was told to end has so long: for parking a heavy head, and closing a bag [s]."""
 

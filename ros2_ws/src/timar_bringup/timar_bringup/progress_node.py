@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -38,8 +39,7 @@ class Watcher:
             ("floor", self._on_floor),
             ("joint_states", self._on_joints),
         ):
-            topic = TOPICS[name]
-            self._node.create_subscription(message_type(topic.type_name), name, callback, qos_of(topic))
+            self.subscribe(name, callback)
         return self
 
     def __exit__(
@@ -57,6 +57,11 @@ class Watcher:
         end_s = time.monotonic() + seconds
         while (left_s := end_s - time.monotonic()) > 0:
             self._executor.spin_once(timeout_sec=left_s)
+
+    def subscribe(self, topic_name: str, callback: Callable[[Any], None]) -> None:
+        """Take messages of another topic of the graph in while `watch` is called."""
+        topic = TOPICS[topic_name]
+        self._node.create_subscription(message_type(topic.type_name), topic_name, callback, qos_of(topic))
 
     def count_subscribers(self, topic: str) -> int:
         """Return how many subscriptions a topic of the graph has."""

@@ -31,7 +31,7 @@ from timar_common.clock import RosAnchor, SimClock
 from timar_common.config import Description, describe
 from timar_common.diagnostics import Level, Report
 from timar_common.parameter_file import converted, names_for_every_node
-from timar_common.processes import end_with_parent, stop_signals
+from timar_common.processes import START_REFUSED, end_with_parent, stop_signals
 from timar_common.suggest import nearest, refuse_unknown
 from timar_common.topics import TOPICS, Topic
 
@@ -372,8 +372,8 @@ def run(node_types: Sequence[type[BaseNode]], args: Sequence[str] | None = None)
     """Run nodes in this process until a signal, and return the exit status.
 
     SIGINT and SIGTERM, and the end of who started the process, end the spinning between two callbacks; every
-    node is then stopped and destroyed, within `END_WITHIN_S`. The status is 1 when a node refused to start,
-    after saying why, or hung while it ended, else what the nodes have set.
+    node is then stopped and destroyed, within `END_WITHIN_S`. The status is `START_REFUSED` when a node
+    refused to start, after saying why, 1 when one hung while it ended, else what the nodes have set.
     """
     rclpy.init(args=args, signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     wanted_end = threading.Event()
@@ -395,7 +395,7 @@ def _spin(node_types: Sequence[type[BaseNode]], wanted_end: threading.Event) -> 
         for node_type in node_types:
             nodes.append(node_type())
             if nodes[-1].get_parameter("autostart").value and not _autostart(nodes[-1]):
-                return 1
+                return START_REFUSED
         executor = _executor()
         for node in nodes:
             executor.add_node(node)

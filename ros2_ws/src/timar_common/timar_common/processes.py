@@ -21,6 +21,8 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
+START_REFUSED = 78
+"""Exit status of a process that cannot run as it was told to (EX_CONFIG of sysexits.h)."""
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 _RESET_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)

@@ -75,11 +75,11 @@ class ConversationInputs:
 
     # What comes in.
 
-    def push_user(self, message: Message, now_ns: int) -> None:
-        """Take a block of the user's sound (timar_msgs/AudioChunk).
+    def check_user(self, message: Message, now_ns: int) -> None:
+        """Check a block of the user's sound (timar_msgs/AudioChunk).
 
         Raises:
-            ValueError: The block cannot be true (the message says what and why); nothing has changed then.
+            ValueError: The block cannot be true; the message says what and why.
         """
         samples, first_sample = message.samples, int(message.first_sample)
         _require_rate(message.sample_rate)
@@ -94,7 +94,27 @@ class ConversationInputs:
                 f"{message.filled_samples} of {samples.size} samples are said to be filled, expected a part"
             )
         self._require_near_now(message.header.stamp, now_ns)
-        self._require_no_jump(first_sample, samples.size)
+        ahead = first_sample - self.user.end_sample
+        if self.user.is_started and ahead > self.max_gap:
+            raise ValueError(
+                f"a block of sound starts at sample {first_sample} while {self.user.end_sample} was "
+                "expected, more than max_gap_s ahead; reset_conversation accepts it"
+            )
+
+    def push_user(self, message: Message, now_ns: int) -> None:
+        """Take a block of the user's sound (timar_msgs/AudioChunk).
+
+        Raises:
+            ValueError: The block cannot be true (the message says what and why); nothing has changed then.
+        """
+        self.check_user(message, now_ns)
+        first_sample, samples = int(message.first_sample), message.samples
+        behind = self.user.end_sample - first_sample - samples.size
+        if self.user.is_started and behind > self.config.max_reorder_s * SAMPLE_RATE_HZ:
+            raise ValueError(
+                f"a block of sound starts at sample {first_sample} while {self.user.end_sample} was "
+                "expected, longer ago than max_reorder_s; reset_conversation accepts it"
+            )
         self.user.push(first_sample, samples, int(message.filled_samples))
 
     def push_plan(self, message: Message) -> None:
@@ -165,17 +185,6 @@ class ConversationInputs:
             raise ValueError(
                 f"a block of sound is stamped {age_s:.3f} s before now, expected 0 to "
                 f"{self.config.max_stamp_error_s:g}; do both ends use the same clock (use_sim_time)?"
-            )
-
-    def _require_no_jump(self, first_sample: int, size: int) -> None:
-        if not self.user.is_started:
-            return
-        ahead = first_sample - self.user.end_sample
-        behind = -(ahead + size)
-        if ahead > self.max_gap or behind > self.config.max_reorder_s * SAMPLE_RATE_HZ:
-            raise ValueError(
-                f"a block of sound starts at sample {first_sample} while {self.user.end_sample} was "
-                "expected; has the microphone's counter restarted? reset_conversation accepts the new one"
             )
 
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 from timar_common.component import Component, Job, Log, Output, ServiceReply, WorkClock
 from timar_common.diagnostics import Level, Report
 from timar_common.messages import Message, new, wire_time
+from timar_common.restarts import Belongs
 
 from timar_inference.config import InferenceConfig
 from timar_inference.runtime import Runtime, open_runtime
@@ -61,14 +62,20 @@ class InferenceComponent(Component):
 
     def handle(self, topic: str, message: Message, now_ns: int) -> Iterable[Output]:
         """Take sound of the user, planned speech of the agent, or motion of the user."""
+        outputs: list[Output] = []
         if topic == "user/audio":
-            self.scheduler.push_user(message, now_ns)
+            belongs = self.scheduler.push_user(message, now_ns)
+            if belongs is Belongs.OLD:
+                return ()
+            if belongs is Belongs.NEW:
+                text = "capture was started again: its sample counter restarted, a new conversation begins"
+                outputs.append(Log(Level.WARN, text))
         elif topic == "agent/audio_planned":
             self.scheduler.push_plan(message, now_ns)
         else:
             self.scheduler.inputs.push_motion(message)
         self._seen[topic].add(message)
-        return ()
+        return outputs
 
     def next_job(self, now_ns: int) -> Job | None:
         """Return the next decision with its input cursor: the messages it was made from."""

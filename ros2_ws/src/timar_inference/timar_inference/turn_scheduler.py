@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from timar_common.clock import SampleClock
 from timar_common.messages import Message
+from timar_common.restarts import Belongs, ConversationWatch
 from timar_common.units import Frames, Samples, frames_of, samples_of
 
 from timar_inference.alignment import Alignment
@@ -62,6 +63,7 @@ class TurnScheduler:
 
     def _begin(self) -> None:
         self.clock = SampleClock()
+        self._watch = ConversationWatch()
         self._arrivals: collections.deque[tuple[int, int]] = collections.deque(maxlen=ARRIVALS_KEPT)
         self._issued: collections.deque[_Issued] = collections.deque()
         self._start: StartConversation | None = None
@@ -89,9 +91,21 @@ class TurnScheduler:
 
     # What comes in.
 
-    def push_user(self, message: Message, now_ns: int) -> None:
-        """Take a block of the user's sound that arrives now; see `ConversationInputs.push_user`."""
-        user, first_sample = self.inputs.user, int(message.first_sample)
+    def push_user(self, message: Message, now_ns: int) -> Belongs:
+        """Take a block of the user's sound that arrives now; see `ConversationInputs.push_user`.
+
+        A block of a counter that restarted begins a new conversation; one of the old counter is left out.
+        """
+        first_sample = int(message.first_sample)
+        self.inputs.check_user(message, now_ns)
+        belongs = self._watch.observe(first_sample, message.samples.size, message.header.stamp)
+        if belongs is Belongs.OLD:
+            return belongs
+        if belongs is Belongs.NEW:
+            watch = self._watch
+            self.restart()
+            self._watch = watch  # Blocks of the old counter may still come.
+        user = self.inputs.user
         is_first = not user.is_started
         self.inputs.push_user(message, now_ns)
         self._observe(first_sample, message.header.stamp)
@@ -99,6 +113,7 @@ class TurnScheduler:
         if is_first:
             self._next_frame = self.alignment.first_turn(first_sample)
             self._start = StartConversation(self.conversation_id, self.seed, self._next_frame)
+        return belongs
 
     def push_plan(self, message: Message, now_ns: int) -> None:
         """Take a chunk of planned speech that arrives now; see `ConversationInputs.push_plan`.
