@@ -378,8 +378,8 @@ def test_unknown_parameter_key_ends_the_start_with_its_name(tmp_path: Path, rand
     params = tmp_path / "mine.yaml"
     params.write_text("/**/turns:\n  ros__parameters:\n    start_msec: 60\n")
     done = refused(*FILES, f"model:={random_model}", f"params:={params}")
-    assert done.returncode == 1
-    assert "turns has no parameter 'start_msec'; did you mean 'start_ms'? It has:" in done.stdout
+    assert done.returncode == 2
+    assert "turns has no parameter 'start_msec'; did you mean 'start_ms'? It has:" in done.stderr
 
 
 def test_missing_model_folder_ends_the_start_with_its_name(tmp_path: Path):
