@@ -211,6 +211,22 @@ def test_an_utterance_without_an_end_fails_and_the_next_one_is_said():
     assert talk.spoken[0].samples_heard == 4000
 
 
+@pytest.mark.parametrize(
+    ("heard", "outcome"),
+    [(0, SpeechOutcome.FAILED), (7000, SpeechOutcome.FAILED), (15_000, SpeechOutcome.FINISHED)],
+)
+def test_an_utterance_that_was_passed_over_is_not_called_finished(heard, outcome):
+    """A busy machine played 0 of 16,000 samples, and the goal was FINISHED."""
+    queue = SpeechQueue(160_000, 1920)
+    queue.add("a", 16_000, ramp(16_000), is_last=True, now_ns=0)
+    first, chunk = queue.next_chunk(0, 0, 16_000)
+    queue.pass_until(first + heard)
+    queue.pass_until(first + chunk.size, is_heard=False)
+    (spoken,) = queue.take_spoken()
+    assert (spoken.outcome, spoken.samples_heard) == (outcome, heard)
+    assert f"{heard} of 16000 samples of utterance 'a' were heard" in spoken.message
+
+
 def test_chunks_that_come_after_an_interruption_are_left_out_and_counted():
     talk = Talk()
     talk.run(3200)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import os
 import time
 from array import array
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ from timar_msgs.msg import AudioChunk, SpeechChunk, TurnEvent  # noqa: E402
 pytestmark = pytest.mark.ros
 
 BLOCK = 320
+MEASURE_S = 2.0
 
 
 class Dialogue:
@@ -120,6 +123,24 @@ def dialogue() -> Iterator[Dialogue]:
     dialogue.close()
 
 
+def processor_s(dialogue: Dialogue, pid: int) -> float:
+    """Return the processor time that a process takes within `MEASURE_S` [s]."""
+
+    def used_s() -> float:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    begin_s, end_s = used_s(), time.monotonic() + MEASURE_S
+    dialogue.spin_until(lambda: time.monotonic() >= end_s)
+    return used_s() - begin_s
+
+
+def children(pid: int) -> list[int]:
+    """Return the nodes that a process has started."""
+    found = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [one for one in found if b"PlaybackNode" in Path(f"/proc/{one}/cmdline").read_bytes()]
+
+
 def ready(dialogue: Dialogue) -> None:
     dialogue.spin_until(lambda: dialogue.speak.server_is_ready() and len(dialogue.heard["agent/audio"]) > 5)
     dialogue.spin_until(lambda: dialogue.publishers["agent/speech"].get_subscription_count() == 1)
@@ -199,6 +220,30 @@ def test_an_impossible_goal_is_refused_and_said(dialogue):
         assert not dialogue.goal("long", ramp(32_000)).accepted
         assert dialogue.goal("short", ramp(8000)).accepted
     assert "needs an utterance_id" in log[0]
+
+
+def test_a_goal_under_an_id_that_was_used_is_refused_with_and_without_samples(dialogue):
+    """With samples it was accepted and never ended, nor by cancelling."""
+    with playback():
+        ready(dialogue)
+        assert dialogue.result_of(dialogue.goal("once", ramp(3200))).outcome == Speak.Result.FINISHED
+        assert dialogue.goal("waiting").accepted
+        for used in ("once", "waiting"):
+            assert not dialogue.goal(used, ramp(3200)).accepted
+            assert not dialogue.goal(used).accepted
+
+
+def test_a_pending_goal_costs_no_more_than_none(dialogue):
+    """While a goal waited for its end, rclpy's EventsExecutor took a whole core."""
+    with playback():
+        ready(dialogue)
+        (pid,) = children(os.getpid())
+        idle_s = processor_s(dialogue, pid)
+        assert dialogue.goal("patient").accepted
+        pending_s = processor_s(dialogue, pid)
+    assert idle_s > 0.0
+    # Feedback ten times a second comes with a goal.
+    assert pending_s < idle_s + 0.1 * MEASURE_S
 
 
 def test_when_capture_alone_starts_again_playback_says_so_and_goes_on(dialogue):

@@ -125,6 +125,7 @@ class PlaybackComponent(Component):
         """
         assert self.queue is not None
         if samples.size:
+            self.queue.require_new(utterance_id)
             self.queue.add(utterance_id, rate_hz, samples, is_last=True, now_ns=now_ns)
         elif not self.queue.knows(utterance_id):
             self.queue.open(utterance_id, now_ns)

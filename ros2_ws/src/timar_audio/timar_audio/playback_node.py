@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import Any
 
 import numpy as np
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
-from rclpy.task import Future
 from timar_common.base_node import run
 from timar_common.component_node import ComponentNode
 from timar_common.diagnostics import Level, Report
@@ -31,7 +31,7 @@ class PlaybackNode(ComponentNode):
 
     def build(self) -> None:
         """Make the component and offer the action, if utterances are what is said."""
-        self._goals: dict[str, tuple[Any, Future]] = {}
+        self._goals: dict[str, Any] = {}
         self._loudspeaker: Loudspeaker | None = None
         self._failure = ""
         self._has_joined = False
@@ -126,7 +126,7 @@ class PlaybackNode(ComponentNode):
             self,
             Speak,
             "speak",
-            execute_callback=self._execute,
+            execute_callback=_end_goal,
             goal_callback=self._on_goal,
             handle_accepted_callback=self._on_accepted,
             cancel_callback=self._on_cancel,
@@ -152,40 +152,41 @@ class PlaybackNode(ComponentNode):
         return GoalResponse.ACCEPT
 
     def _on_accepted(self, handle: Any) -> None:
-        self._goals[handle.request.utterance_id] = (handle, Future())
-        handle.execute()
+        # It is executed when it is over and has a result at once. A callback that awaits the end would make
+        # rclpy's EventsExecutor spin: with 9.1 it resumes a pending coroutine over and over, a whole core.
+        self._goals[handle.request.utterance_id] = handle
         self.host.tick()
 
     def _on_cancel(self, handle: Any) -> CancelResponse:
         self.host.call(self.component.cancel, handle.request.utterance_id)
         return CancelResponse.ACCEPT
 
-    async def _execute(self, handle: Any) -> Any:
-        spoken: Spoken = await self._goals[handle.request.utterance_id][1]
-        self._goals.pop(handle.request.utterance_id, None)
-        if spoken.outcome is SpeechOutcome.FINISHED:
-            handle.succeed()
-        elif handle.is_cancel_requested:
-            handle.canceled()
-        else:
-            handle.abort()
-        return Speak.Result(
-            outcome=int(spoken.outcome), samples_heard=spoken.samples_heard, message=spoken.message
-        )
-
     def _finish_goal(self, spoken: Spoken) -> None:
-        if spoken.utterance_id in self._goals:
-            self._goals[spoken.utterance_id][1].set_result(spoken)
+        if (handle := self._goals.pop(spoken.utterance_id, None)) is not None:
+            handle.execute(functools.partial(_end_goal, spoken))
 
     def _publish_feedback(self) -> None:
         queue = self.component.queue
-        for utterance_id, (handle, _) in self._goals.items():
+        for utterance_id, handle in self._goals.items():
             if handle.is_active:
                 handle.publish_feedback(
                     Speak.Feedback(
                         samples_heard=queue.samples_heard(utterance_id), samples_wanted=queue.samples_wanted
                     )
                 )
+
+
+def _end_goal(spoken: Spoken, handle: Any) -> Any:
+    """Tell a goal's client how its utterance ended."""
+    if spoken.outcome is SpeechOutcome.FINISHED:
+        handle.succeed()
+    elif handle.is_cancel_requested:
+        handle.canceled()
+    else:
+        handle.abort()
+    return Speak.Result(
+        outcome=int(spoken.outcome), samples_heard=spoken.samples_heard, message=spoken.message
+    )
 
 
 def _destroy_action_server(server: ActionServer) -> bool:

@@ -88,6 +88,10 @@ class FileSpeech(SpeechSource):
         self._file.close()
 
 
+HEARD_SHARE = 0.5
+"""An utterance of which less was heard has failed."""
+
+
 class SpeechOutcome(enum.IntEnum):
     """As in timar_msgs/Speak."""
 
@@ -213,16 +217,24 @@ class SpeechQueue(SpeechSource):
         """Whether an utterance waits or is being said."""
         return self._find(utterance_id) is not None
 
+    def require_new(self, utterance_id: str) -> None:
+        """Refuse an id that is empty, or of an utterance that waits, is being said or is over.
+
+        Raises:
+            ValueError: It is such an id.
+        """
+        if not utterance_id:
+            raise ValueError("an utterance needs an utterance_id that is not empty")
+        if utterance_id in self._over or self.knows(utterance_id):
+            raise ValueError(f"utterance_id {utterance_id!r} was used before; give every utterance its own")
+
     def open(self, utterance_id: str, now_ns: int) -> _Utterance:
         """Take an utterance into the queue, and return it; its sound comes with `add`.
 
         Raises:
             ValueError: The id is empty or was used before, or too many utterances wait.
         """
-        if not utterance_id:
-            raise ValueError("an utterance needs an utterance_id that is not empty")
-        if utterance_id in self._over or self.knows(utterance_id):
-            raise ValueError(f"utterance_id {utterance_id!r} was used before; give every utterance its own")
+        self.require_new(utterance_id)
         if len(self._queue) >= self._max_utterances:
             raise ValueError(
                 f"{len(self._queue)} utterances wait already, at most {self._max_utterances} may; try later"
@@ -347,7 +359,11 @@ class SpeechQueue(SpeechSource):
         planned = {id(segment.utterance) for segment in self._segments}
         for utterance in [u for u in self._queue if u.is_complete and not u.waiting]:
             if id(utterance) not in planned:
-                self._close(utterance, SpeechOutcome.FINISHED, utterance.samples_heard, "")
+                heard, whole = utterance.samples_heard, utterance.end
+                outcome = SpeechOutcome.FAILED if heard < HEARD_SHARE * whole else SpeechOutcome.FINISHED
+                message = f"{heard} of {whole} samples of utterance {utterance.id!r} were heard; "
+                message += "the machine was too busy to play the rest in time"
+                self._close(utterance, outcome, heard, "" if heard == whole else message)
 
     def _end(
         self, utterance: _Utterance, outcome: SpeechOutcome, from_sample: int, message: str = ""
