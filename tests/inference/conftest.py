@@ -170,7 +170,10 @@ class FakeSession:
         self.calls.append(("step", first))
         return np.full((frames, 56), value % 1.0, np.float32)
 
-    def preview(self, agent_speech):
+    def idle(self, budget_s):
+        return True
+
+    def preview(self, agent_speech, by="auto"):
         self.clock.now_ns += round(self.step_ms * 1e6)
         self._fail_if_asked()
         self.calls.append(("preview", self.next_frame))

@@ -121,7 +121,7 @@ def test_preview_that_is_not_finite_is_never_passed_on(make_stage, make_runner):
     start, turn = stage.hear_until(0, 1920)
     runner.run(start)
     runner.run(turn)
-    session.preview = lambda _: np.full((5, 56), np.inf, np.float32)
+    session.preview = lambda _, by: np.full((5, 56), np.inf, np.float32)
     with pytest.raises(RuntimeError, match=r"frame 10, expected .* finite"):
         runner.preview(turn)
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
+from timar_common.cancellation import check_cancelled
 from torch import Tensor, nn
 
 from timar_model.architecture.attention import (
@@ -128,6 +129,7 @@ class TimarModel(nn.Module):
         x = self._embed(inputs, positions)  # (B, L, W)
         rotary = Rotary(positions.cos, positions.sin) if self.config.positions == "rotary" else None
         for number, block in enumerate(self.blocks):
+            check_cancelled()
             x = block(x, rotary, attention_mask, None if cache is None else cache[number])
         z = self.output_norm(x)
         if self.config.positions == "window":

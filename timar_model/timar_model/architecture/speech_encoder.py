@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from timar_common.cancellation import check_cancelled
 from torch import Tensor, nn
 
 from timar_model.architecture.config import SAMPLES_PER_FRAME
@@ -56,6 +57,7 @@ class SpeechEncoder(nn.Module):
         if not self.is_stable:
             x = self.norm(x)
         for layer in self.layers:
+            check_cancelled()
             x = layer(x, self.is_stable)
         return self.norm(x) if self.is_stable else x
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from timar_common.cancellation import CURRENT
 
 from timar_model.architecture.config import ModelConfig
 from timar_model.architecture.inputs import (
@@ -133,6 +134,12 @@ class DeviceMemory(CacheMemory):
             held = value.numpy()
             held[row][:, slots] = 0.0
             value.update_inplace(held)
+
+    def take_written(self) -> None:
+        """Let what a whole pass wrote be the cache."""
+        if not self.is_aliased:
+            held = [value for pair in zip(self.keys, self.values, strict=True) for value in pair]
+            self.keys, self.values, self.spare = self.spare[0::2], self.spare[1::2], held
 
     def _resize(self, capacity: int) -> None:
         super()._resize(capacity)
@@ -262,7 +269,9 @@ class OnnxEngine:
             binding.bind_cpu_input(name, array)
         conditions = np.empty((len(rings), positions.motion_rows.size, self.config.width), self._dtype)
         binding.bind_output("conditions", "cpu", 0, self._dtype, conditions.shape, conditions.ctypes.data)
-        self._graphs[BACKBONE].run_with_iobinding(binding)
+        run(self._graphs[BACKBONE].run_with_iobinding, binding)
+        if isinstance(memory, DeviceMemory):
+            memory.take_written()
         return conditions.astype(np.float32, copy=False)  # (B, F, W)
 
     def sample(self, conditions: Array, noise: Array, steps: int, guidance: float, past: Past) -> Array:
@@ -279,7 +288,8 @@ class OnnxEngine:
         feed = {"conditions": conditions, "noise": noise, "guidance": np.array(guidance)}
         if self.config.draws == "turns":
             feed.update(zip(PAST_INPUTS, past, strict=True))
-        found = self._graphs[HEAD].run(None, {k: np.asarray(v, np.float32) for k, v in feed.items()})
+        given = {k: np.asarray(v, np.float32) for k, v in feed.items()}
+        found = run(self._graphs[HEAD].run, None, given)
         return np.asarray(found[0])  # (rows, 56)
 
     def _bound_host(self, memory: HostMemory, rows: slice) -> Any:
@@ -305,15 +315,29 @@ class OnnxEngine:
         for name, value, written in zip(names, held, into, strict=True):
             binding.bind_ortvalue_input(name, value)
             binding.bind_ortvalue_output(f"{name}.out", written)
-        if not memory.is_aliased:
-            memory.keys, memory.values, memory.spare = into[0::2], into[1::2], held
         return binding
 
 
 def _encode_speech(graph: Any, variant: str, sound: Array) -> Array:
     """Encode (voices, 640 n) samples to (voices, n, S) by the exported wav2vec 2.0."""
-    found = graph.run(None, {"sound": sound.astype(np.float16 if variant == "float16" else np.float32)})
-    return np.asarray(found[0], np.float32)
+    given = {"sound": sound.astype(np.float16 if variant == "float16" else np.float32)}
+    return np.asarray(run(graph.run, None, given)[0], np.float32)
+
+
+def run(of_graph: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a graph's own method of running; onnxruntime ends it at the next operator when it is cancelled.
+
+    Raises:
+        WorkCancelledError: It was.
+    """
+    cancellation = CURRENT.get()
+    if cancellation is None:
+        return of_graph(*arguments)
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    with cancellation.interrupting(lambda: setattr(options, "terminate", True)):
+        return of_graph(*arguments, options)
 
 
 def choose(folder: Path, variant: str) -> tuple[str, list[str]]:

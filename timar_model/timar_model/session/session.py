@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from timar_common.cancellation import CURRENT
 
 from timar_model.architecture.config import (
     FRAMES_PER_SECOND,
@@ -25,7 +26,6 @@ from timar_model.architecture.inputs import (
     MotionStatistics,
     PreparedTurn,
     SpeechFeatures,
-    SpeechFeatureState,
     TokenPositions,
     Turn,
     TurnInputs,
@@ -36,8 +36,9 @@ from timar_model.architecture.inputs import (
     without_user,
 )
 from timar_model.engines.engine import Engine, Past
-from timar_model.session.cache import MissingTurn, TokenRing, WindowState, window_of
+from timar_model.session.cache import MissingTurn, TokenRing, window_of
 from timar_model.session.sampling import checked_window_frames, first_capacity, gather_draws, next_capacity
+from timar_model.session.state import NoiseState, SampledTurn, SessionState
 
 Noise = Array | Sequence[Array]
 R = TypeVar("R")
@@ -45,49 +46,6 @@ R = TypeVar("R")
 ROLLBACK_TURNS = 4
 """Turns that can be rolled back unless asked otherwise. A turn is made once the sound before it is there, so
 a live head has at most two that nobody has seen; the cache keeps what they saw, and attention pays for it."""
-
-
-@dataclasses.dataclass(frozen=True)
-class NoiseState:
-    """Where a noise source stands; never changed in place."""
-
-    generator: Any
-    """State of the bit generator."""
-    last: npt.NDArray[np.float64] | None
-    """(draws, 56) noise of the last frame sampled."""
-    last_frame: int
-    """That frame."""
-
-
-@dataclasses.dataclass(frozen=True)
-class SessionState:
-    """Everything a turn changes but the cache arrays; never changed in place: keeping it is a snapshot."""
-
-    next_frame: int
-    previous_frames: int | None
-    voices: tuple[SpeechFeatureState, SpeechFeatureState]
-    """Of the user and of the agent."""
-    past_motion: Array
-    """(P, 56) normalised motion of the last frames."""
-    past_known: Array
-    """(P,) 1 where it was sampled, 0 before the start and where a turn was skipped."""
-    noise: NoiseState
-    window: WindowState
-
-
-@dataclasses.dataclass(frozen=True)
-class SampledTurn:
-    """A turn's motion before it becomes history."""
-
-    prepared: PreparedTurn
-    motion: Array
-    """(F, 56) normalised."""
-    known: Array
-    """(F,) 1 where it was sampled, 0 in a skipped turn."""
-    cached: PreparedTurn
-    """The turn as later ones see it."""
-    noise: NoiseState
-    """The noise source after it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,14 +217,16 @@ class Session:
         prepared = self.prepare(user_speech, user_motion, agent_speech, user_motion_valid)
         return self.commit_sampled(run(self._engine, self.sample(prepared, noise)))
 
-    def preview(self, agent_speech: Array) -> Array:
+    def preview(self, agent_speech: Array, by: str = "auto") -> Array:
         """Predict the next turn's motion before its user block is there; nothing becomes history.
 
-        It samples with the noise that the turn itself will, so the two differ by what the user did alone.
-        Of the session only `timings_ms` changes.
+        It samples with the noise that the turn itself will. Of the session only `timings_ms` changes.
 
         Args:
             agent_speech: (640 F,) float32 in [-1, 1]; F may differ from the turn to come.
+            by: "turn", a whole pass, which differs from the turn to come by what the user did alone; "head",
+                the head alone on the newest turn's last frame, at its small cost and deaf to the speech to
+                come; "auto", "head" where the model knows only turns of one length and has made one.
 
         Returns:
             (F, 56) float32 motion.
@@ -275,6 +235,10 @@ class Session:
             ValueError: The speech has a wrong shape or is not finite.
             FloatingPointError: The model's own output is not finite.
         """
+        is_cheap = by == "head" or (by == "auto" and self.config.has_fixed_turns)
+        if is_cheap and self._state.conditions is not None:
+            frames = np.asarray(agent_speech).size // SAMPLES_PER_FRAME
+            return self._statistics.restore(run(self._engine, self._extrapolate(frames))).astype(np.float32)
         prepared = self.prepare(None, None, agent_speech, None)
         motion = run(self._engine, self.sample(prepared, None, with_next=False)).motion
         return self._statistics.restore(motion).astype(np.float32)
@@ -410,7 +374,8 @@ class Session:
             cached = dataclasses.replace(prepared, inputs=with_motion(prepared.inputs, motion, known))
         if sampling.history == "filled" or (sampling.iterations_see_drawn and len(plan) > 1):
             yield self._encode(cached, cached.inputs)
-        return SampledTurn(prepared, motion, known, cached, noise_after)
+        assert conditions is not None
+        return SampledTurn(prepared, motion, known, cached, noise_after, conditions)
 
     def commit_sampled(self, sampled: SampledTurn) -> Array:
         """Make a turn history: the last thing a turn does, so that an error before it changes nothing.
@@ -430,19 +395,39 @@ class Session:
             past_known=known[known.size - past :],
             noise=sampled.noise,
             window=self._window.append(state.window, sampled.cached),
+            conditions=sampled.conditions[:, -1:],
         )
         return self._statistics.restore(sampled.motion).astype(np.float32)
 
     def _skip(self, prepared: PreparedTurn) -> Work[SampledTurn]:
         """Return the work of a turn that is committed without sampling."""
         yield from self._encode_missing(self._window.missing(self._state.window))
-        yield self._encode(prepared, prepared.inputs)
+        conditions = np.asarray((yield self._encode(prepared, prepared.inputs)))
         motion = np.zeros((prepared.turn.frames, MOTION_DIM), np.float32)
         if self.config.draws == "turns":
             # Nothing new was shown: the head stands where it stood, and the next turn goes on from there.
             motion += self._state.past_motion[-1]
         known = np.zeros(prepared.turn.frames, np.float32)
-        return SampledTurn(prepared, motion, known, prepared, self._state.noise)
+        return SampledTurn(prepared, motion, known, prepared, self._state.noise, conditions)
+
+    def _extrapolate(self, frames: int) -> Work[Array]:
+        """Return the work of sampling the next frames as if nothing new was heard: (frames, 56)."""
+        state = self._state
+        assert state.conditions is not None
+        draws, _ = self._noise_of(self._next_turn(frames), None, [np.arange(frames)])
+        return np.asarray(
+            (
+                yield SampleRequest(
+                    np.repeat(state.conditions, frames, axis=1),
+                    draws,
+                    self.sampling.steps,
+                    self.sampling.guidance,
+                    (state.past_motion[None], state.past_known[None]),
+                    frames,
+                    self.timings_ms,
+                )
+            )
+        )
 
     def _open_next_ring(self) -> TokenRing:
         return self._engine.init_state(1, next_capacity(self.config, self.sampling)).rings[0]
@@ -487,14 +472,20 @@ class Session:
 
 
 def run(engine: Engine, work: Work[R]) -> R:
-    """Answer every request of one session's work and return its result."""
+    """Answer every request of one session's work and return its result.
+
+    Raises:
+        WorkCancelledError: The thread's work was cancelled; nothing has become history.
+    """
     answer: Any = None
     while True:
         try:
             request = work.send(answer)
         except StopIteration as done:
             return done.value
-        started = time.perf_counter()
+        cancellation, started = CURRENT.get(), time.perf_counter()
+        if cancellation is not None:
+            cancellation.check()
         if isinstance(request, EncodeRequest):
             answer = engine.encode(request.inputs, request.positions(), [request.ring], [request.from_token])
         else:

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from timar_common.cancellation import Cancellation, WorkCancelledError
 from timar_common.component import Component, Job, Output
 
 
@@ -20,7 +21,7 @@ class JobCounters:
     dropped: int = 0
     """Refused because the queue was full, or left out because an earlier one had failed."""
     withdrawn: int = 0
-    """Withdrawn by a later job while they waited."""
+    """Withdrawn by a later job while they waited, or cancelled while they were carried out."""
     failures: int = 0
     """Ended in an error."""
 
@@ -92,8 +93,10 @@ class JobFailure(NamedTuple):
 class JobWorker:
     """Carry out a component's jobs in a thread of its own, so that no callback waits for them.
 
-    After a failure jobs are left out and counted until one that resets the state; `take_failure` gives the
-    failure, so that the component can hand such a job out.
+    A job at hand that a later one withdraws is cancelled (`timar_common.cancellation`), as any is by `close`;
+    once its result is out, it gives way to every urgent job. After a failure jobs are left out and counted
+    until one that resets the state; `take_failure` gives the failure, so that the component can hand such a
+    job out.
 
     Args:
         component: Its `work` is called by the thread only, once started.
@@ -112,6 +115,7 @@ class JobWorker:
         self._is_closing = self._is_broken = False
         self._is_idle = True
         self._failure: JobFailure | None = None
+        self._at_hand: tuple[Job, Cancellation] | None = None
         self._thread = threading.Thread(target=self._loop, name=f"{component.NAME} worker", daemon=True)
 
     @property
@@ -134,13 +138,15 @@ class JobWorker:
             return self._changed.wait_for(lambda: self._is_idle and not self._queue, timeout_s)
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """Finish the job at hand, leave out the rest, end the thread; safe more than once.
+        """Cancel the job at hand, leave out the rest, end the thread; safe more than once.
 
         Raises:
             RuntimeError: The job at hand did not end in time; the thread is left behind.
         """
         with self._changed:
             self._is_closing = True
+            if self._at_hand is not None:
+                self._at_hand[1].cancel()
             self._changed.notify_all()
         if not self._thread.is_alive():
             return
@@ -157,8 +163,12 @@ class JobWorker:
             self.submit(job, now_ns)
 
     def submit(self, job: Job, now_ns: int) -> bool:
-        """Put a job into the queue; see `JobQueue.submit`."""
+        """Put a job into the queue, and cancel the one at hand if that is of no use any more."""
         with self._changed:
+            if self._at_hand is not None:
+                running, cancellation = self._at_hand
+                if job.withdraws(running) or (job.is_urgent and cancellation.gives_way):
+                    cancellation.cancel()
             is_taken = self._queue.submit(job, now_ns)
             self._changed.notify_all()
         return is_taken
@@ -178,19 +188,28 @@ class JobWorker:
                 self.counters.dropped += 1
                 continue
             self._is_broken = False
+            assert self._at_hand is not None
+            cancellation = self._at_hand[1]
             try:
-                for output in self._component.work(job, self._clock, self._is_busy):
-                    self._emit(output)
+                with cancellation.scope():
+                    for output in self._component.work(job, self._clock, self._is_busy):
+                        self._emit(output)
+            except WorkCancelledError:
+                self.counters.withdrawn += not cancellation.gives_way
             except Exception as error:  # The thread's edge: whatever an engine raises is reported, not lost.
                 self._fail(error)
 
     def _next(self) -> Job | None:
         with self._changed:
-            self._is_idle = True
+            self._is_idle, self._at_hand = True, None
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._queue or self._is_closing)
             self._is_idle = False
-            return None if self._is_closing else self._queue.pop()
+            if self._is_closing:
+                return None
+            job = self._queue.pop()
+            self._at_hand = (job, Cancellation())
+            return job
 
     def _fail(self, error: Exception) -> None:
         self._is_broken = True

@@ -53,6 +53,12 @@ class InferenceConfig:
         minimum=WHOLE_TURN,
         maximum=250,
     )
+    preview_by: str = option(
+        "auto",
+        "What predicts the frames after a turn: turn, a whole pass with the speech planned; head, the "
+        "diffusion head alone on the turn's last frame; auto, head where a model knows only whole turns.",
+        choices=("auto", "turn", "head"),
+    )
     lag_zero: str = option(
         "user_set_back",
         "How a model that was trained without a user lag runs live: user_set_back gives it the user of a "

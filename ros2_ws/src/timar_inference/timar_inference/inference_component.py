@@ -46,7 +46,7 @@ class InferenceComponent(Component):
         self.runtime = runtime or open_runtime(config)
         self.queue_capacity = config.queue_turns
         self.scheduler = TurnScheduler(config, self.runtime.alignment, name)
-        self.runner = TurnRunner(self.runtime.session, self.runtime.identity)
+        self.runner = TurnRunner(self.runtime.session, self.runtime.identity, config.preview_by)
         self._seen = {topic: InputCount() for topic in INPUTS}
         self._last_failure = ""
         self._troubles_reported = 0

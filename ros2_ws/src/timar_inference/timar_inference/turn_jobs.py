@@ -103,6 +103,8 @@ class TurnRequest(TurnJob):
     """From when on it is committed to the history without sampling, monotonic [ns]."""
     final_until_frame: int
     """Frames before this one will not be rolled back any more."""
+    next_ready_ns: int = 0
+    """When the next turn's user sound is complete: until then there is other work, monotonic [ns]."""
     preview: PreviewRequest | None = None
     """What to predict when the turn is made and there is time; None: nothing."""
 

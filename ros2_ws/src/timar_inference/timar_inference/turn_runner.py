@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from timar_common.cancellation import CURRENT
 from timar_common.clock import FRAMES_PER_SECOND, SAMPLES_PER_FRAME
 from timar_common.component import Publish, WorkClock
 from timar_common.diagnostics import Percentiles
@@ -60,8 +61,11 @@ class ModelSession(Protocol):
     ) -> Array:
         """Generate a turn, commit it, and return its (frames, 56) motion."""
 
-    def preview(self, agent_speech: Array) -> Array:
+    def preview(self, agent_speech: Array, by: str = "auto") -> Array:
         """Predict the (frames, 56) motion of the next frames; no state changes."""
+
+    def idle(self, budget_s: float) -> bool:
+        """Do what the next turn would do first, as far as the time goes; return whether all is done."""
 
     def commit(
         self,
@@ -105,17 +109,19 @@ class TurnRunner:
     Args:
         session: A fresh session.
         identity: Engine and weights, for the log.
+        preview_by: How previews are made; see `Session.preview`.
     """
 
-    def __init__(self, session: ModelSession, identity: ModelIdentity) -> None:
+    def __init__(self, session: ModelSession, identity: ModelIdentity, preview_by: str = "auto") -> None:
         self.counters = RunCounters()
         self._session = session
         self._identity = identity
+        self._preview_by = preview_by
         self._sequence = 0
         self._frame_offset = 0
         self._conversation_id: str | None = None
         self._measured = threading.Lock()
-        self._percentiles = {stage: Percentiles() for stage in (*STAGES, "preview")}
+        self._percentiles = {stage: Percentiles() for stage in (*STAGES, "preview", "window")}
         self._spent_ns: collections.deque[int] = collections.deque(maxlen=RUNS_KEPT)
         self._cached_tokens = 0
         self._loads: collections.deque[float] = collections.deque(maxlen=256)
@@ -123,8 +129,8 @@ class TurnRunner:
     def measurements(self) -> dict[str, float]:
         """Return p50, p95 and p99 of each stage [ms] over the newest turns, real-time factor, cache length.
 
-        The factor is compute time over conversation time, 0 before the first turn; the length is in tokens,
-        as of the newest turn. Any thread may ask.
+        The factor is the engine's busy time (turns, previews, moves of the window) over conversation time, 0
+        before the first turn; the length is in tokens, as of the newest turn. Any thread may ask.
         """
         with self._measured:
             named = {
@@ -162,9 +168,15 @@ class TurnRunner:
             yield self._log(Decision.ROLLBACK, job, clock.now_ns(), **fields)
         elif isinstance(job, TurnRequest):
             yield from self._turn(job, clock)
+            cancellation = CURRENT.get()
+            if cancellation is not None:
+                cancellation.gives_way = True
             preview = self.preview(job, clock, is_busy())
             if preview is not None:
                 yield Publish("agent/motion", preview)
+            # It changes no number, only when the work is done; modelled time knows of none.
+            if clock.is_real and not is_busy():
+                self._idle(job, clock)
 
     def preview(self, request: TurnRequest, clock: WorkClock, is_busy: bool = False) -> Message | None:
         """Predict the frames after the turn just run, unless the next turn would have to wait for it.
@@ -183,16 +195,28 @@ class TurnRunner:
         if is_busy or started_ns + self._expected_ns() > wanted.by_ns:
             self.counters.previews_dropped += 1
             return None
-        motion = clock.call(self._session.preview, wanted.agent_speech)
+        motion = clock.call(self._session.preview, wanted.agent_speech, by=self._preview_by)
         motion = self._checked(motion, request.end_frame, wanted.agent_speech.size // SAMPLES_PER_FRAME)
         spent_ns = clock.now_ns() - started_ns
         self._spent_ns.append(spent_ns)
-        with self._measured:
-            self._percentiles["preview"].add(spent_ns / 1e6)
+        self._add_work("preview", request, spent_ns)
         self.counters.previews += 1
         return head_motion(
             request, motion, request.end_frame, wanted.due_ns, compute_ms=spent_ns / 1e6, is_preview=True
         )
+
+    def _idle(self, request: TurnRequest, clock: WorkClock) -> None:
+        """Let the session use the time until the next turn's sound is complete."""
+        started_ns = clock.now_ns()
+        self._session.idle((request.next_ready_ns - started_ns) * 1e-9)
+        self._add_work("window", request, clock.now_ns() - started_ns)
+
+    def _add_work(self, stage: str, request: TurnRequest, spent_ns: int) -> None:
+        """Count work after a turn to that turn's load."""
+        with self._measured:
+            self._percentiles[stage].add(spent_ns * 1e-6)
+            if self._loads:
+                self._loads[-1] += spent_ns * 1e-9 * FRAMES_PER_SECOND / request.frames
 
     def _expected_ns(self) -> int:
         """Return how long a preview may take; the slowest run is left out, lest one stall cost many."""
@@ -295,6 +319,7 @@ class TurnRunner:
         """Return where a turn's time went [ms]; parts that were measured only where time is real."""
         parts = self._session.timings_ms if is_real else {}
         timings = {stage: parts.get(stage, 0.0) for stage in ("speech", "backbone", "head")}
+        timings["backbone"] += parts.get("history", 0.0)
         compute_ms = (finished_ns - started_ns) / 1e6
         publish_ms = max(0.0, compute_ms - sum(timings.values()))
         timings |= {"queue": max(0.0, (started_ns - request.ready_ns) / 1e6)}

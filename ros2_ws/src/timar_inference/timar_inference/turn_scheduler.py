@@ -174,6 +174,7 @@ class TurnScheduler:
             deadline_ns=due_ns - publication_ns,
             useless_ns=(self._due_ns(first_frame + frames) if is_partial else due_ns) - publication_ns,
             final_until_frame=self._final_until(now_ns),
+            next_ready_ns=self._next_ready_ns(first_frame + frames, frames),
             preview=self._preview(first_frame + frames, frames),
         )
 
@@ -197,12 +198,15 @@ class TurnScheduler:
         """Return what is known of the frames after a turn; the next turn takes `user_frames` of the user."""
         if not self._preview_frames:
             return None
-        _, user_end = self.alignment.user_range(first_frame, user_frames)
         return PreviewRequest(
             agent_speech=self.inputs.agent_speech(first_frame, self._preview_frames),
             due_ns=self._due_ns(first_frame),
-            by_ns=self.clock.monotonic_ns(samples_of(Frames(user_end))),
+            by_ns=self._next_ready_ns(first_frame, user_frames),
         )
+
+    def _next_ready_ns(self, first_frame: int, user_frames: int) -> int:
+        _, user_end = self.alignment.user_range(first_frame, user_frames)
+        return self.clock.monotonic_ns(samples_of(Frames(user_end)))
 
     def _ready_ns(self, end_sample: Samples, now_ns: int) -> int:
         """Return when the last input of a turn came: sound before `end_sample`, or what rolled it back."""

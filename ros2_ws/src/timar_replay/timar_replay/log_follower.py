@@ -96,7 +96,7 @@ class LogFollower(Component):
         self.problems: collections.Counter[str] = collections.Counter()
         """What kept the log from being repeated as it was."""
         self._inputs = ConversationInputs(config)
-        self._runner = TurnRunner(runtime.session, runtime.identity)
+        self._runner = TurnRunner(runtime.session, runtime.identity, config.preview_by)
         self._time = VirtualTime(iter(lambda: 0, 1))
         self._pending = {topic: _InputReader() for topic in INPUTS}
         self._decisions: collections.deque[tuple[int, Message]] = collections.deque()
