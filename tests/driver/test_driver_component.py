@@ -143,6 +143,19 @@ def test_an_empty_stamp_means_from_now_on():
     assert run.joint("neck_pitch") == pytest.approx(0.2, abs=2e-3)
 
 
+def test_an_empty_trajectory_holds():
+    run = Run()
+    run.host.start()
+    run.host.receive("joint_trajectory", encode(trajectory(BEGIN_NS, seconds=1.0), run.clock.ros_ns))
+    run.until(500)
+    run.host.receive("joint_trajectory", encode(new(TYPE, header=Header(0)), run.clock.ros_ns))
+    run.until(600)
+    held = run.joint("neck_yaw")
+    run.until(1200)
+    assert 0.05 < held < 0.15
+    assert run.joint("neck_yaw") == pytest.approx(held, abs=1e-3)
+
+
 def bad_trajectories():
     wrong_size = trajectory(BEGIN_NS + 50 * MS)
     wrong_size.points[3].velocities = np.zeros(1)

@@ -99,7 +99,7 @@ def test_only_joints_with_a_motor_are_driven(tmp_path):
     assert limits.velocity.tolist() == [3.0]
     for text, message in (
         ("<robot", "is not a URDF"),
-        ("<robot/>", "no driven joint"),
+        ("<robot/>", "is not a URDF"),
         ('<robot><joint name="pan" type="revolute"/></robot>', "'pan' has no <limit>"),
         (
             '<robot><joint name="pan" type="revolute"><limit lower="x"/></joint></robot>',

@@ -221,7 +221,7 @@ def _root(path: Path) -> ElementTree.Element:
         root = ElementTree.parse(path).getroot()
     except (ElementTree.ParseError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a URDF, for it is not XML: {error}") from error
-    if root.tag != "robot" or root.find("link") is None:
+    if root.tag != "robot" or not {"link", "joint"} & {element.tag for element in root}:
         raise ValueError(
             f"{path} is not a URDF: it is <{root.tag}> with {len(root.findall('link'))} links; expected "
             "<robot> with a <link> (an SRDF and an SDF are other formats)"

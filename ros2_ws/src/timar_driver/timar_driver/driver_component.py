@@ -131,7 +131,9 @@ class DriverComponent(Component):
             ValueError: It is rejected as a whole; the one before goes on.
         """
         self._run_due(now_ns)
-        if self._controller is not None:
+        if self._controller is not None and not message.joint_names and not len(message.points):
+            self._controller.hold(now_ns)  # As joint_trajectory_controller takes an empty one.
+        elif self._controller is not None:
             is_accepted = self._controller.accept(trajectory_of(message, now_ns), now_ns)
             self._left_out += not is_accepted
         return ()
@@ -202,11 +204,13 @@ def trajectory_of(message: Message, now_ns: int) -> Trajectory:
     """Return a trajectory_msgs/JointTrajectory as arrays; an empty stamp means "from now on".
 
     Raises:
-        ValueError: A point has not one position and one velocity of each joint.
+        ValueError: A point has not one position of each joint, or some have velocities and others not.
     """
     names, points = tuple(message.joint_names), message.points
+    has_velocities = any(len(point.velocities) for point in points)
     for number, point in enumerate(points):
-        if not len(point.positions) == len(point.velocities) == len(names):
+        velocities = len(point.velocities) if has_velocities else len(names)
+        if not len(point.positions) == velocities == len(names):
             raise ValueError(
                 f"point {number} has {len(point.positions)} positions and {len(point.velocities)} "
                 f"velocities, expected one of each for {len(names)} joints"
@@ -218,5 +222,7 @@ def trajectory_of(message: Message, now_ns: int) -> Trajectory:
         message.header.stamp or now_ns,
         np.array(times_s, np.float64),
         np.array([point.positions for point in points], np.float64).reshape(shape),
-        np.array([point.velocities for point in points], np.float64).reshape(shape),
+        np.array([point.velocities for point in points], np.float64).reshape(shape)
+        if has_velocities
+        else None,
     )

@@ -71,7 +71,9 @@ class TrajectoryController:
         measured = self.driver.activate(now_ns)
         with self._lock:
             self._measured = measured
-            self._follower = TrajectoryFollower(self.driver.joint_names, measured.positions)
+            self._follower = TrajectoryFollower(
+                self.driver.joint_names, measured.positions, self.setup.limits
+            )
             self._positions, self._velocities = measured.positions.copy(), np.zeros_like(measured.positions)
             self._stop, self._effort = None, 1.0
             self.fault = self.cause = ""
