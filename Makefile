@@ -15,7 +15,7 @@ env = . tools/env.bash
 pytest = $(env) && TIMAR_REQUIRE="$${REQUIRE-$$(cat .venv/components)}" exec tools/tests.bash
 
 .PHONY: help setup setup-perception setup-training setup-tests setup-all-tests demo run train \
-	test test-fast test-slow test-all lint format types scenarios bench bench-model bench-quantised bench-training \
+	test test-fast test-slow test-all lint format types scenarios bench bench-model bench-import bench-quantised bench-training \
 	bench-audio soak soak-audio docs lock clean distclean
 
 help: ## List the targets
@@ -78,6 +78,9 @@ soak: setup ## Ten million wild frames of motion against the limits (ARGS="--fra
 
 bench-model: setup-tests ## Measure the published size, large, on random weights, about 12 minutes (ARGS="--only speed")
 	@$(env) && exec python benchmarks/bench_model.py $(ARGS)
+
+bench-import: setup-tests ## Measure the import of a published checkpoint, on random weights, three minutes (ARGS="--folder DIR")
+	@$(env) && exec python benchmarks/bench_import.py $(ARGS)
 
 bench-quantised: setup-tests ## Set int8 against float32 with the shipped weights, paired on the same noise (ARGS="--clips 6")
 	@$(env) && exec python benchmarks/int8_quality.py $(ARGS)
