@@ -5,7 +5,7 @@ import json
 import os
 
 import pytest
-from timar_common.atomic import replacing_file, replacing_folder, write_json, write_text
+from timar_common.atomic import remove_leftovers, replacing_file, replacing_folder, write_json, write_text
 
 
 def test_a_file_is_replaced_only_when_all_of_it_is_written(tmp_path):
@@ -56,3 +56,11 @@ def test_the_folder_of_a_faster_process_is_kept_when_both_hold_the_same(tmp_path
             (faster / "by_the_faster").touch()
         (slower / "by_the_slower").touch()
     assert [entry.name for entry in place.iterdir()] == ["by_the_faster"]
+
+
+def test_scratch_folders_of_killed_writers_are_removed_and_nothing_else(tmp_path):
+    kept = [".model.backup_1", ".model.x7k2a_b1", ".other.x7k2a_b1", "model"]
+    for name in kept:
+        (tmp_path / name / ("mine" if name == ".model.backup_1" else "new")).mkdir(parents=True)
+    remove_leftovers(tmp_path / "model")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".model.backup_1", ".other.x7k2a_b1", "model"]

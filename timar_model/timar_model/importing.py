@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from timar_common.atomic import replacing_folder
+from timar_common.atomic import remove_leftovers, replacing_folder
 from timar_common.folder_lock import folder_lock
 
 from timar_model.architecture.config import ModelConfig
@@ -306,6 +306,7 @@ def _existing(path: Path) -> Path:
 def _held(target: Path) -> Iterator[None]:
     """Hold the folder of a model for this process; an empty one goes at the end."""
     with folder_lock(target):
+        remove_leftovers(target)
         try:
             yield
         finally:

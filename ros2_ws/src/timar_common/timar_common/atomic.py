@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,6 +75,17 @@ def replacing_folder(path: Path, *, is_first_kept: bool = False) -> Iterator[Pat
             if old.exists():
                 os.replace(old, path)
             raise
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed writers of a folder left beside it; only for who alone writes it, by a lock.
+
+    Args:
+        path: As of `replacing_folder`.
+    """
+    for scratch in path.parent.glob(f".{path.name}.????????"):
+        if scratch.is_dir() and {inner.name for inner in scratch.iterdir()} <= {"new", "old"}:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _umask() -> int:
