@@ -173,6 +173,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         digest = hashlib.sha256(content).hexdigest()
         headers |= {"X-Linked-Etag": f'"{digest}"', "X-Linked-Size": str(len(content))}
+        # As of a file that could be had by the hub's own protocol of chunks (Xet) as well.
+        token = f"{self.hub.url}/api/models/xet-read-token/{commit}"
+        headers |= {"X-Xet-Hash": digest, "Link": f'<{token}>; rel="xet-auth"'}
         location = f"{self.hub.storage_url}/storage/{digest}/{file}?signature=1"
         self._send(302, b"", {**headers, "Location": location, "ETag": '"of the redirect"'})
 

@@ -39,6 +39,7 @@ def test_a_repository_is_pinned_to_the_commit_that_its_revision_is(hub):
     folder = found.download(list(FILES))
     assert {name: (folder / name).read_bytes() for name in FILES} == FILES
     assert found.licence() == "apache-2.0"
+    assert not any("xet" in request for request in hub.requests)
     assert (get(f"{SOURCE}@{OLD}") / "weights.pth").read_bytes() == b"old" * 1000
 
 
