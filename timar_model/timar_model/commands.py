@@ -222,7 +222,7 @@ def _timed_log(bars: ProgressBars | None = None) -> Callable[[str], None]:
 
     def log(line: str) -> None:
         timed = f"{time.monotonic() - started:6.1f} s  {line}"
-        if bars is not None and bars.console.is_terminal:
+        if bars is not None and bars.console.is_terminal and sys.stdout.isatty():
             bars.console.print(timed, markup=False, highlight=False)
         else:
             sys.stdout.write(f"{timed}\n")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import os
 import re
@@ -79,7 +80,7 @@ class HubRepository:
         """
         for name in names:
             file = self.files[name]
-            advance = bars.add(name) if bars is not None else lambda done, total: None
+            advance = functools.partial(bars.describe, name) if bars is not None else lambda done, total: None
             if not (self.folder / name).exists():
                 with _explained(self.name):
                     self._fetch(file, advance)
