@@ -15,7 +15,8 @@ env = . tools/env.bash
 pytest = $(env) && TIMAR_REQUIRE="$${REQUIRE-$$(cat .venv/components)}" exec tools/tests.bash
 
 .PHONY: help setup setup-perception setup-training setup-tests setup-all-tests demo run train \
-	test test-fast test-slow test-all lint format types scenarios bench bench-model bench-import bench-quantised bench-training \
+	test test-fast test-slow test-all lint format types scenarios bench bench-model bench-import bench-published \
+	bench-cuda bench-quantised bench-training \
 	bench-audio soak soak-audio docs lock clean distclean
 
 help: ## List the targets
@@ -81,6 +82,12 @@ bench-model: setup-tests ## Measure the published size, large, on random weights
 
 bench-import: setup-tests ## Measure the import of a published checkpoint, on random weights, three minutes (ARGS="--folder DIR")
 	@$(env) && exec python benchmarks/bench_import.py $(ARGS)
+
+bench-published: setup-tests ## Ten live minutes of size large in int8, with view and recorder (ARGS="--seconds 60")
+	@$(env) && exec python benchmarks/published_live.py $(ARGS)
+
+bench-cuda: setup-tests ## Measure the engines on a CUDA device; without one say so, and try a small model on the CPU
+	@$(env) && exec python benchmarks/bench_cuda.py $(ARGS)
 
 bench-quantised: setup-tests ## Set int8 against float32 with the shipped weights, paired on the same noise (ARGS="--clips 6")
 	@$(env) && exec python benchmarks/int8_quality.py $(ARGS)

@@ -52,7 +52,7 @@ def main() -> None:
     found = harness.read_figures(kept)
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.folder or Path(scratch)
-        if {"memory", "speed", "long"} & {*arguments.only}:
+        if {"memory", "speed", "long", "window"} & {*arguments.only}:
             prepare(folder)
         for stage in (stage for stage in STAGES if stage in arguments.only):
             print(f"measuring: {stage}", file=sys.stderr)
@@ -229,6 +229,50 @@ def measure_small(folder: Path, arguments) -> dict:
         }
 
 
+def measure_window(folder: Path, arguments) -> dict:
+    """Move a full window by every `keep_turns`: what a turn costs at size large, what motion loses."""
+    model, talk, choices = load_model(folder), MadeUpTalk(), {}
+    for keep in (*range(1, WINDOW), None):
+        how = {"when_full": "reanchor", "keep_turns": keep} if keep else {"when_full": "recompute"}
+        session = model.session("onnx-int8", threads=arguments.threads, rollback_turns=1, **how)
+        cycle, turns, moves = WINDOW - (keep or WINDOW - 1), [], []
+        for number in range(WINDOW + 2 * cycle):
+            session.step(*talk.turn())
+            parts = dict(session.timings_ms)
+            if number >= WINDOW:
+                turns.append(sum(parts.values()) - parts["history"])
+                moves.append(parts["history"])
+        choices[str(keep or "recompute")] = {
+            "turn_ms": float(np.mean(turns)), "move_ms": float(np.mean(moves)), "stall_ms": max(moves)
+        }  # fmt: skip
+    return {"choices": choices, "loss": loss_by_turns_seen()}
+
+
+def loss_by_turns_seen(seconds: int = 30) -> list[float]:
+    """Return what the shipped, trained model's motion differs when it sees 1/8, 2/8, … of its window.
+
+    RMS of the difference over the motion's own spread, mean of jaw and neck, on the same noise.
+    """
+    model = load_model("talking-head")
+    user, agent = (harness.example_voice(n, seconds).astype(np.float32) / 32768 for n in (1, 2))
+    moved, motion = slice(50, 56), {}
+    for seen in range(1, WINDOW + 1):
+        session, parts = (
+            model.session("onnx", window_frames=round(model.config.window_frames * seen / WINDOW)),
+            [],
+        )
+        frames = session.config.turn_frames
+        for first in range(0, 25 * seconds - 2 * frames, frames):
+            sound = slice(FRAME * first, FRAME * (first + frames))
+            parts.append(session.step(user[sound], None, agent[sound]))
+        motion[seen] = np.concatenate(parts)[model.config.window_frames :, moved]
+    whole = motion[WINDOW]
+    return [
+        float(np.mean(np.sqrt(np.mean((motion[seen] - whole) ** 2, axis=0)) / np.std(whole, axis=0)))
+        for seen in range(1, WINDOW + 1)
+    ]
+
+
 def long_run(open_session, talk, turns: int) -> dict:
     """Talk for many turns; then let a fresh conversation take turns with the old one, history as long.
 
@@ -317,6 +361,7 @@ STAGES = {
     "speed": measure_speed,
     "long": measure_long,
     "small": measure_small,
+    "window": measure_window,
 }
 
 

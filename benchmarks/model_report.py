@@ -34,6 +34,8 @@ def page(found: dict) -> list[str]:
     runs |= {name: run for name, run in found.get("small", {}).items() if name != "when"}
     if runs:
         lines += long_lines(runs, [found[stage]["when"] for stage in ("long", "small") if stage in found])
+    if "window" in found:
+        lines += window_lines(found["window"])
     if {"speed", "long"} <= {*found}:
         lines += ["![turns](model_large.png)"]
     return lines
@@ -114,6 +116,40 @@ def memory_lines(memory: dict) -> list[str]:
         rows.append((name, f"{facts['peak_gb']:.2f}", asked, f"{facts['load_s']:.1f}", 10))
     lines += table(["", "peak memory [GB]", "asked", "load [s]", "asked"], rows)
     return lines
+
+
+def window_lines(window: dict) -> list[str]:
+    """Say what each way of moving a full window costs, and what it loses."""
+    lines = [
+        "",
+        "## When the window is full",
+        "",
+        f"{window['when']}. Int8, wall time, no idle time given: what moves the window is done before a "
+        "turn, so the longest is the longest stall there can be. What motion loses was measured with the "
+        "shipped model, which is trained (on synthetic conversations; its window of 2 s rolls): cut to as "
+        "many eighths as turns are seen, RMS of the difference to the whole over the motion's spread, jaw "
+        "and neck, on the same noise, mean over the turns. It says how fast a window's worth falls off, not "
+        "what the published weights lose.",
+    ]
+    rows = []
+    for name, found in window["choices"].items():
+        seen = [WINDOW] if name == "recompute" else range(int(name) + 1, WINDOW + 1)
+        loss = np.mean([window["loss"][turns - 1] for turns in seen])
+        factor = (found["turn_ms"] + found["move_ms"]) / 1e3
+        times = (f"{found[key]:.0f}" for key in ("turn_ms", "move_ms", "stall_ms"))
+        span = f"{seen[0]} … {WINDOW}" if len(seen) > 1 else f"{WINDOW}"
+        what = "`recompute`" if name == "recompute" else f"`keep_turns` {name}"
+        rows.append([what, span, *times, f"{factor:.2f}", f"{100 * loss:.0f} %"])
+    titles = [
+        "",
+        "turns seen",
+        "turn [ms]",
+        "moving, a turn [ms]",
+        "longest [ms]",
+        "real-time factor",
+        "loss",
+    ]
+    return lines + table(titles, rows)
 
 
 def long_lines(runs: dict[str, dict], when: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The torch engine: float32 or bfloat16 on the CPU."""
+"""The torch engine: float32 or narrower, on the CPU or a CUDA device."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ from timar_model.session.cache import CacheMemory, TokenRing
 class TorchMemory(CacheMemory):
     """The cache in torch tensors."""
 
-    def __init__(self, dtype: torch.dtype, *shape: int) -> None:
-        self._dtype = dtype
+    def __init__(self, dtype: torch.dtype, device: str, *shape: int) -> None:
+        self._dtype, self._device = dtype, device
         super().__init__(*shape)
 
     def _copied(self, array: Any) -> Any:
         return array.clone()
 
     def _allocate(self, capacity: int) -> Any:
-        return torch.zeros(self.rows, self.heads, capacity, self.head_dim, dtype=self._dtype)
+        shape = (self.rows, self.heads, capacity, self.head_dim)
+        return torch.zeros(shape, dtype=self._dtype, device=self._device)
 
 
 class TorchEngine:
@@ -41,7 +42,8 @@ class TorchEngine:
     Args:
         model: The network; it becomes the engine's own and is narrowed to `dtype`.
         threads: Of torch, which has one setting for the whole process.
-        dtype: float32, or bfloat16 for half the memory (the diffusion head stays float32).
+        dtype: float32, or a narrower one for half the memory (the diffusion head stays float32).
+        device: Where it computes, by torch's name.
 
     Raises:
         ValueError: The number of threads is not positive.
@@ -49,15 +51,22 @@ class TorchEngine:
 
     is_batch_dependent = False
 
-    def __init__(self, model: TimarModel, threads: int = 1, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        model: TimarModel,
+        threads: int = 1,
+        dtype: torch.dtype = torch.float32,
+        device: str = "cpu",
+    ) -> None:
         if threads < 1:
             raise ValueError(f"the torch engine was given {threads} threads, expected at least 1")
         torch.set_num_threads(threads)
         self.config: ModelConfig = model.config
         self.name = "torch" if dtype == torch.float32 else "torch-bf16"
-        self.label = "torch-float32" if dtype == torch.float32 else "torch-bfloat16"
-        self._dtype = dtype
-        self._model = model.eval()
+        on_device = "" if device == "cpu" else f"{device}-"
+        self.label = f"torch-{on_device}{str(dtype).removeprefix('torch.')}"
+        self._dtype, self._device = dtype, device
+        self._model = model.eval().to(device)
         if dtype != torch.float32:
             for name, child in model.named_children():
                 if name != "head":
@@ -91,7 +100,8 @@ class TorchEngine:
     def init_state(self, batch: int, capacity: int) -> CacheMemory:
         """Return memory without history; see `Engine.init_state`."""
         config = self.config
-        return TorchMemory(self._dtype, config.blocks, batch, config.heads, config.head_dim, capacity)
+        shape = (config.blocks, batch, config.heads, config.head_dim, capacity)
+        return TorchMemory(self._dtype, self._device, *shape)
 
     @torch.inference_mode()
     def encode(
@@ -105,14 +115,15 @@ class TorchEngine:
         memory = rings[0].memory
         rows, slots, seen = memory.reserve(rings, from_tokens, positions.source.size)
         bias = torch.zeros(seen.shape).masked_fill_(torch.from_numpy(~seen), -torch.inf)  # (B, C)
+        where_to, bias = torch.from_numpy(slots).to(self._device), bias[:, None, None].to(self._device)
         cache = [
-            RingLayerCache(keys[rows], values[rows], torch.from_numpy(slots), bias[:, None, None])
+            RingLayerCache(keys[rows], values[rows], where_to, bias)
             for keys, values in zip(memory.keys, memory.values, strict=True)
         ]
         streams = {name: self._tensor(array) for name, array in vars(inputs).items()}
         where = {name: self._tensor(array) for name, array in vars(positions).items()}
         z: Tensor = self._model.encode(TurnInputs(**streams), TokenPositions(**where), None, cache)
-        return z.float()  # (B, F, W)
+        return z.float().cpu()  # (B, F, W)
 
     @torch.inference_mode()
     def sample(
@@ -120,14 +131,15 @@ class TorchEngine:
     ) -> Array:
         """Sample motion; see `Engine.sample`."""
         schedule = drawing_schedule(self.config, steps)
-        given = (torch.as_tensor(conditions), torch.from_numpy(noise), schedule, torch.tensor(guidance))
+        z, draws, *before = (torch.as_tensor(array).to(self._device) for array in (conditions, noise, *past))
+        given = (z, draws, schedule, torch.tensor(guidance, device=self._device))
         head = self._model.head
         if isinstance(head, TurnHead):
-            return head.sample(*given, *(torch.from_numpy(array) for array in past)).numpy()
-        return head.sample(*given).numpy()
+            return head.sample(*given, *before).cpu().numpy()
+        return head.sample(*given).cpu().numpy()
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        tensor = torch.from_numpy(array)
+        tensor = torch.from_numpy(array).to(self._device)
         return tensor.to(self._dtype) if tensor.is_floating_point() else tensor
 
 

@@ -30,7 +30,8 @@ from timar_inference.turn_jobs import (
 Array = npt.NDArray[np.float32]
 STAGES = ("queue", "speech", "backbone", "head", "publish", "compute")
 RUNS_KEPT = 8
-"""A preview is expected to need as long as the slowest but one of so many turns and previews before it."""
+"""A preview is expected to need the share of a turn that the last one needed, of the slowest but one of so
+many turns before it."""
 
 
 class ModelSession(Protocol):
@@ -123,14 +124,17 @@ class TurnRunner:
         self._measured = threading.Lock()
         self._percentiles = {stage: Percentiles() for stage in (*STAGES, "preview", "window")}
         self._spent_ns: collections.deque[int] = collections.deque(maxlen=RUNS_KEPT)
+        self._preview_share = 1.0
         self._cached_tokens = 0
+        self._busy_s = 0.0
         self._loads: collections.deque[float] = collections.deque(maxlen=256)
 
     def measurements(self) -> dict[str, float]:
-        """Return p50, p95 and p99 of each stage [ms] over the newest turns, real-time factor, cache length.
+        """Return p50, p95 and p99 of each stage [ms] over the newest turns, load of the engine, cache length.
 
         The factor is the engine's busy time (turns, previews, moves of the window) over conversation time, 0
-        before the first turn; the length is in tokens, as of the newest turn. Any thread may ask.
+        before the first turn, `engine_busy_s` that time since the start; the length is in tokens, as of the
+        newest turn. Any thread may ask.
         """
         with self._measured:
             named = {
@@ -139,7 +143,7 @@ class TurnRunner:
                 for name, value in percentiles.summary().items()
             }
             named["real_time_factor"] = sum(self._loads) / max(1, len(self._loads))
-            return named | {"cached_tokens": self._cached_tokens}
+            return named | {"cached_tokens": self._cached_tokens, "engine_busy_s": self._busy_s}
 
     def run(self, job: TurnJob, clock: WorkClock, is_busy: Callable[[], bool]) -> Iterator[Publish]:
         """Carry out one job and yield its motion, its log entry, and a preview where there is time for one.
@@ -198,7 +202,7 @@ class TurnRunner:
         motion = clock.call(self._session.preview, wanted.agent_speech, by=self._preview_by)
         motion = self._checked(motion, request.end_frame, wanted.agent_speech.size // SAMPLES_PER_FRAME)
         spent_ns = clock.now_ns() - started_ns
-        self._spent_ns.append(spent_ns)
+        self._preview_share = min(1.0, spent_ns / max(1, self._spent_ns[-1]))
         self._add_work("preview", request, spent_ns)
         self.counters.previews += 1
         return head_motion(
@@ -215,13 +219,14 @@ class TurnRunner:
         """Count work after a turn to that turn's load."""
         with self._measured:
             self._percentiles[stage].add(spent_ns * 1e-6)
+            self._busy_s += spent_ns * 1e-9
             if self._loads:
                 self._loads[-1] += spent_ns * 1e-9 * FRAMES_PER_SECOND / request.frames
 
     def _expected_ns(self) -> int:
         """Return how long a preview may take; the slowest run is left out, lest one stall cost many."""
         slowest = sorted(self._spent_ns)[-2:]
-        return slowest[0] if slowest else 0
+        return round(self._preview_share * slowest[0]) if slowest else 0
 
     def _start(self, job: StartConversation) -> None:
         self._conversation_id = None
@@ -328,6 +333,7 @@ class TurnRunner:
             for stage in STAGES:
                 self._percentiles[stage].add(timings[stage])
             self._cached_tokens = self._session.cached_tokens
+            self._busy_s += compute_ms * 1e-3
             self._loads.append(compute_ms / (1e3 * request.frames / FRAMES_PER_SECOND))
         return timings
 
