@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Iterator
@@ -109,6 +110,42 @@ def test_the_clock_goes_on_with_silence_while_the_driver_hangs_and_nothing_shift
     assert np.abs(stamps_ms - stamps_ms[0] - 20.0 * np.arange(len(blocks))).max() < 15
     arrived_ms = np.array([now_ns for _, now_ns in published]) / 1e6
     assert (arrived_ms - stamps_ms)[hung + 30 :].max() < 500  # while it hangs, blocks come in their time
+
+
+def test_a_process_that_was_held_up_itself_goes_on_with_its_open_device(monkeypatch, published):
+    """Of what it missed the device says how much; to open it again would lose another second or two."""
+    held_up_ns = 0
+
+    class Microphone(HangingMicrophone):
+        opened = 0
+
+        def open(self) -> str:
+            self.opened += 1
+            return super().open()
+
+        def _hang(self) -> None:
+            nonlocal held_up_ns
+            held_up_ns = 2_000_000_000
+
+        def read(self) -> list[Sound]:
+            (sound,) = super().read()
+            return [dataclasses.replace(sound, monotonic_ns=sound.monotonic_ns + held_up_ns)]
+
+    microphone = Microphone("read")
+    monkeypatch.setattr(CaptureNode, "_source", lambda node: microphone)
+    monkeypatch.setattr(CaptureNode, "now_ns", lambda node: time.monotonic_ns() + held_up_ns)
+    node = CaptureNode(parameter_overrides=[rclpy.Parameter("vanished_after_ms", value=300)])
+    try:
+        node.trigger_configure()
+        node.trigger_activate()
+        wait_until(lambda: held_up_ns and published[-1][0].filled_samples == 0)
+        count = len(published)
+        wait_until(lambda: len(published) >= count + 20)
+        assert (microphone.opened, node.component.failure, node.component.outages) == (1, "", 0)
+        assert node.report().values["samples_lost"] == pytest.approx(32_000, abs=BLOCK)
+    finally:
+        node.close()
+        node.destroy_node()
 
 
 def wait_until(condition) -> None:

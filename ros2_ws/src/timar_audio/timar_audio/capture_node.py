@@ -55,6 +55,8 @@ class CaptureNode(ComponentNode):
         """Since when the source has not answered; None when it is not asked [ns]."""
         self._captured_ns = self.now_ns()
         """When audio came last [ns]."""
+        self._is_filled = False
+        """Whether silence stands already for what the source holds."""
         self.run_in_thread(functools.partial(self._read, source, self.ending), "capture")
         if self.config.source != "file":
             self.run_in_thread(functools.partial(self._continue_clock, self.ending), "capture clock")
@@ -83,11 +85,10 @@ class CaptureNode(ComponentNode):
             while not ending.is_set():
                 try:
                     sounds = self._captured(source)
+                    if sounds:
+                        self._captured_ns, self.component.failure = self.now_ns(), ""
                     for sound in sounds:
                         self._publish_blocks(functools.partial(self.component.blocks_of, sound))
-                    if sounds:
-                        self._captured_ns = self.now_ns()
-                        self.component.failure = ""
                 except OSError as error:
                     if ending.is_set():
                         return
@@ -101,17 +102,18 @@ class CaptureNode(ComponentNode):
             source.close()
 
     def _captured(self, source: SoundSource) -> list[Sound]:
-        """Read the source; what it held while it hung is not believed, for its time is lost.
+        """Read the source; what it held while silence took its place comes too late.
 
         Raises:
             OSError: It is gone, or did not answer for too long.
         """
+        self._is_filled = False
         self._asked_ns = asked_ns = self.now_ns()
         try:
             sounds = source.read()
         finally:
             self._asked_ns = None
-        if self.config.source != "file" and self._hangs(asked_ns):
+        if self._is_filled and self._hangs(asked_ns):
             raise self._hanging(asked_ns)
         return sounds
 
@@ -125,16 +127,17 @@ class CaptureNode(ComponentNode):
 
     def _continue_clock(self, ending: threading.Event) -> None:
         """Fill with silence what the source does not bring, whatever its own thread is held up in."""
-        pause_ms = _ANSWERS_WITHIN_MS
-        while not ending.wait(pause_ms / 1000):
-            is_gone = self._hangs(self._captured_ns)
-            pause_ms = self.config.block_ms if is_gone else _ANSWERS_WITHIN_MS
-            if not is_gone:
+        is_gone = False
+        while not ending.wait((self.config.block_ms if is_gone else _ANSWERS_WITHIN_MS) / 1000):
+            # Twice in a row: after this whole process was held up the source's own thread comes first.
+            was_gone, is_gone = is_gone, self._hangs(self._captured_ns)
+            if not (was_gone and is_gone):
                 continue
             asked_ns = self._asked_ns
             if asked_ns is not None and self._hangs(asked_ns):
                 self._report_failure(self._hanging(asked_ns))
             try:
+                self._is_filled = True
                 self._publish_blocks(self._silence)
             except ValueError as error:
                 self._report_failure(error)
