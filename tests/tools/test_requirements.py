@@ -17,6 +17,7 @@ DISTRIBUTIONS = {
     "PIL": "pillow",
     "cv2": "opencv-python-headless",
     "dynamixel_sdk": "dynamixel-sdk",
+    "huggingface_hub": "huggingface-hub",
     "pywebrtc_audio": "pywebrtc-audio",
     "serial": "pyserial",
     "skimage": "scikit-image",
@@ -34,6 +35,7 @@ BY_ROSDEP = {
     "python3-rich": "rich",
     "python3-scipy": "scipy",
     "python3-yaml": "pyyaml",
+    "xacro": "xacro",
 }
 ROS = {"rclpy", "launch", "launch_ros", "ament_index_python", "rcl_interfaces", "builtin_interfaces"}
 OF_THE_WORKSPACE_BUILD = {"colcon-common-extensions", "setuptools"}
