@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+from timar_common.cancellation import check_cancelled
 from timar_inference.turn_jobs import Decision, StartConversation, TurnRequest
 
 WAIT_S = 30.0
@@ -293,3 +294,35 @@ def test_closing_finishes_the_job_at_hand_and_leaves_the_rest(make_stage, make_w
     worker.close(WAIT_S)
     assert len(gate.ran) == 1
     assert not isinstance(gate.ran[0], TurnRequest)
+
+
+def test_interruption_ends_the_turn_in_computation_and_it_is_made_again(make_stage, make_runner, make_worker):
+    """The planned speech is cut while its turn is computed: nobody waits for that turn, or ever sees it."""
+    stage = make_stage()
+    runner, session = make_runner(stage)
+    stage.plan(0, np.full(32_000, 5))
+    published, is_running, made = [], threading.Event(), session.step
+    worker = make_worker(runner, 50, published.append)
+
+    def never_ends(*arguments, **options):
+        is_running.set()
+        while True:
+            check_cancelled()
+
+    jobs = stage.hear_until(0, 16_000 - 1280)
+    for job in jobs[:-1]:
+        worker.submit(job, stage.clock())
+    assert worker.wait_until_idle(WAIT_S)
+    session.step = never_ends
+    worker.submit(jobs[-1], stage.clock())
+    assert is_running.wait(WAIT_S)
+    session.step = made
+    stage.plan(16_640, np.zeros(0), revision=1)
+    for job in stage.jobs():
+        worker.submit(job, stage.clock())
+    assert worker.wait_until_idle(WAIT_S)
+    entries = [message for message in published if hasattr(message, "decision")]
+    assert [entry.decision for entry in entries[-2:]] == [Decision.ROLLBACK, Decision.GENERATE]
+    assert [entry.first_frame for entry in entries[-3:]] == [20, 25, 25]
+    assert worker.counters.withdrawn == 1
+    assert worker.take_failure() is None
