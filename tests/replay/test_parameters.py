@@ -161,6 +161,7 @@ ELSEWHERE: dict[tuple[str, str], str] = {
     ("inference", "model"): "other weights: tests/replay/test_replaying.py",
     ("inference", "engine"): "engines agree to rounding by promise: tests/timar_model/test_engines.py",
     ("inference", "lag_zero"): "of models trained without a user lag: tests/inference/test_lag_zero.py",
+    ("inference", "keep_turns"): "of models with window positions: tests/timar_model/test_window_moves.py",
     ("inference", "threads"): "changes speed only",
     ("retargeting", "expression_map"): "a file of the user's: tests/retargeting/test_face.py",
     ("inference", "warmup_turns"): "changes the speed of the first turn only",

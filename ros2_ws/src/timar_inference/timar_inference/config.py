@@ -13,7 +13,7 @@ MODEL_DEFAULT = -1.0
 MARGIN_DEFAULT = -1
 WHOLE_TURN = -1
 FLOAT_SAMPLING = ("temperature", "guidance", "noise_correlation_s")
-WHOLE_SAMPLING = ("steps", "iterations", "window_frames")
+WHOLE_SAMPLING = ("steps", "iterations", "window_frames", "keep_turns")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +93,13 @@ class InferenceConfig:
         unit="frames",
         minimum=0,
         maximum=100_000,
+    )
+    keep_turns: int = option(
+        0,
+        "How many turns a full window of absolute positions keeps when it moves; 0 takes the model's.",
+        unit="turns",
+        minimum=0,
+        maximum=1000,
     )
     noise_correlation_s: float = option(
         MODEL_DEFAULT,
