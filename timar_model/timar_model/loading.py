@@ -101,7 +101,7 @@ def load_model(folder: str | Path) -> LoadedModel:
     """Read and verify a model folder.
 
     Args:
-        folder: Its path, or the name of a shipped model.
+        folder: Its path, or the name of a shipped or imported model.
 
     Raises:
         FileNotFoundError: The folder, or a file of it, is not there.

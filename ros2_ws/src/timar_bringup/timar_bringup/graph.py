@@ -103,7 +103,7 @@ ARGUMENTS: tuple[Argument, ...] = (
         "user_video", "", "With perception: video of the user that goes with user_file, instead of a camera."
     ),
     Argument("agent_file", "", "WAV file that the head says; empty: the head says nothing by itself."),
-    Argument("model", "talking-head", "Name of a shipped model, or a model folder."),
+    Argument("model", "talking-head", "Name of a shipped or imported model, or a model folder."),
     Argument("engine", "auto", "What computes the model, as `timar engines` lists; auto takes the best."),
     Argument("robot", "timar_head", "Name of a shipped robot, or the path of a robot YAML."),
     Argument("urdf", "", "The robot's URDF by name or path; empty: the one that its YAML names."),

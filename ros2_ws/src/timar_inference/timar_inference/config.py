@@ -20,7 +20,7 @@ WHOLE_SAMPLING = ("steps", "iterations", "window_frames", "keep_turns")
 class InferenceConfig:
     """Model, engine, sampling, and what is done about time."""
 
-    model: str = option("talking-head", "Name of a shipped model or path of a model folder.")
+    model: str = option("talking-head", "Name of a shipped or imported model, or path of a model folder.")
     engine: str = option(
         "auto",
         "What computes: auto, torch, onnx or another engine of the model package; auto takes the best.",

@@ -51,7 +51,7 @@ def read_arguments(argv: Sequence[str]) -> argparse.Namespace:
     )
     add_bag(parser, "rosbag2 folder, .mcap or .db3 file, or a folder of bags")
     parser.add_argument("--out", type=Path, help="folder for the results (default: BAG-replay)")
-    parser.add_argument("--model", help="name of a shipped model, or a model folder")
+    parser.add_argument("--model", help="a shipped or imported model, or a model folder")
     parser.add_argument("--engine", help="what computes the model (default: the best there is)")
     parser.add_argument("--seed", type=int, help="of the noise (default: 0)")
     parser.add_argument("--threads", type=int, help="of the engine (default: 1)")
