@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
+import yaml
 from rich.console import Console
 from rich.table import Table
+from timar_common.atomic import write_text
 from timar_common.clock import FRAMES_PER_SECOND
 from timar_common.folder_lock import folder_lock
 from timar_common.progress import progress_bars
 
 from .corpora.check import check_folder
 from .corpora.dyads import SPEAKERS
+from .corpora.head_capture import fit_kinematics
 from .corpora.index import CACHE_FOLDER, index_corpus
 from .corpora.splits import check_splits
+from .synthesis.annotated_corpus import AnnotatedCorpusConfig, make_corpus
 from .synthesis.synthesize import CorpusConfig, synthesize
 
 STYLES = {"error": "red", "warning": "yellow"}
 
 
 def main(argv: list[str]) -> int:
-    """Make synthetic dyads, or check a folder of recorded ones."""
+    """Make dyads, check a folder of them, or fit how heads move."""
     parser = argparse.ArgumentParser(prog="timar data", description=main.__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -48,6 +53,31 @@ def main(argv: list[str]) -> int:
         make.add_argument(flag, type=kind, default=default, help=f"{text} (%(default)s)")
     make.add_argument("--processes", type=int, default=None, help="how many work at once (one per core)")
     make.set_defaults(run=_synthesize)
+
+    ami = commands.add_parser(
+        "from-ami", help="make dyads of AMI's annotated meetings, with synthetic voices"
+    )
+    ami.add_argument("archive", type=Path, help="AMI's manual annotations, zip or folder, any meetings")
+    ami.add_argument("folder", type=Path, help="where to write; a killed run is gone on with")
+    for name, kind, text in (
+        ("clip_s", float, "length of a clip [s]"),
+        ("hours", float, "of clips at most, 0 for all [h]"),
+        ("seed", int, "of voices, rooms and posture"),
+    ):
+        default, flag = getattr(AnnotatedCorpusConfig(), name), f"--{name.replace('_', '-')}"
+        ami.add_argument(flag, type=kind, default=default, help=f"{text} (%(default)s)")
+    ami.add_argument(
+        "--processes", type=int, default=os.cpu_count() or 1, help="on this machine (%(default)s)"
+    )
+    ami.add_argument("--dask", default="", metavar="ADDRESS", help="a Dask scheduler instead of processes")
+    ami.set_defaults(run=_from_ami)
+
+    fit = commands.add_parser("kinematics", help="fit strokes and posture to motion capture of heads")
+    fit.add_argument(
+        "capture", type=Path, help="npz of angles_deg (people, frames, roll pitch yaw) and rate_hz"
+    )
+    fit.add_argument("file", type=Path, help="YAML to write")
+    fit.set_defaults(run=_kinematics)
 
     arguments = parser.parse_args(argv)
     console = Console(stderr=True)
@@ -92,6 +122,31 @@ def _index(arguments: argparse.Namespace, console: Console) -> int:
         f"{len(index.clips)} clips, {index.hours:.2f} h of dyads; motion {motion}; "
         f"lists without leaks: {found}\n"
     )
+    return 0
+
+
+def _from_ami(arguments: argparse.Namespace, console: Console) -> int:
+    config = AnnotatedCorpusConfig(arguments.clip_s, arguments.hours, arguments.seed)
+    with folder_lock(arguments.folder), progress_bars(console) as bars:
+        count = make_corpus(
+            arguments.archive,
+            arguments.folder,
+            config,
+            workers=arguments.processes,
+            cluster=arguments.dask,
+            log=lambda message: console.print(message, style="yellow", markup=False),
+            advance=bars.add("clips"),
+        )
+    console.print(f"{count} clips in {arguments.folder}: genuine timing, SYNTHETIC voices", markup=False)
+    return 0
+
+
+def _kinematics(arguments: argparse.Namespace, console: Console) -> int:
+    text = yaml.safe_dump(
+        fit_kinematics(arguments.capture), sort_keys=False, default_flow_style=None, width=110
+    )
+    write_text(arguments.file, f"# Written by: timar data kinematics {arguments.capture.name} FILE\n{text}")
+    console.print(f"strokes and posture in {arguments.file}", markup=False)
     return 0
 
 

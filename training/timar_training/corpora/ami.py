@@ -133,12 +133,15 @@ def joined(spans: Iterable[tuple], gap_s: float) -> list[tuple]:
     return out
 
 
-def read_meetings(path: Path, log: Callable[[str], None] = lambda message: None) -> list[Meeting]:
+def read_meetings(
+    path: Path, log: Callable[[str], None] = lambda message: None, only: str | None = None
+) -> list[Meeting]:
     """Read every meeting of which somebody's head gestures are annotated.
 
     Args:
         path: The archive or its unpacked folder.
         log: Called with a sentence for each thing that was left out.
+        only: Name of a meeting; the others are not read.
 
     Raises:
         BadArchiveError: There is no such archive, it has another layout, or it holds no nod.
@@ -156,7 +159,7 @@ def read_meetings(path: Path, log: Callable[[str], None] = lambda message: None)
         )
     names = _global_names(files)
     meetings = []
-    for meeting in sorted(letters):
+    for meeting in sorted(letters) if only is None else [only]:
         heads = [
             letter for letter in letters[meeting] if files.has(GESTURE_FOLDER, f"{meeting}.{letter}.head.xml")
         ]
@@ -174,7 +177,9 @@ def read_meetings(path: Path, log: Callable[[str], None] = lambda message: None)
             continue
         people = (_participant(files, meeting, letter, names, log) for letter in sorted(letters[meeting]))
         meetings.append(Meeting(meeting, tuple(people)))
-    if not any(person.of_kind("nod") for meeting in meetings for person in meeting.participants):
+    if only is None and not any(
+        person.of_kind("nod") for meeting in meetings for person in meeting.participants
+    ):
         raise BadArchiveError(
             f"{path} holds no annotated nod in {len(meetings)} meetings, expected at least one"
         )

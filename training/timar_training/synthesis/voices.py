@@ -143,6 +143,21 @@ def _synthesised_voices(log: Callable[[str], None]) -> list[SpeakerVoice]:
     return voices
 
 
+def say(text: str, voice: str, pitch: int, words_per_minute: int) -> npt.NDArray[np.float32]:
+    """Return a text spoken by espeak-ng at 16 kHz, without the silence at its ends.
+
+    Raises:
+        RuntimeError: espeak-ng is not installed.
+    """
+    program = shutil.which("espeak-ng")
+    if program is None:
+        raise RuntimeError("espeak-ng is not installed; install it, for it speaks the words")
+    options = ["-v", voice, "-p", str(pitch), "-s", str(words_per_minute), "--stdout", "--", text]
+    sound = _speak([program, *options])
+    loud = np.flatnonzero(np.abs(sound) > 0.01)
+    return sound[loud[0] : loud[-1] + 1] if len(loud) else sound[:1]
+
+
 def _speak(command: list[str]) -> npt.NDArray[np.float32]:
     raw = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
     # The header of a streamed WAV does not know its length; the samples start at byte 44.

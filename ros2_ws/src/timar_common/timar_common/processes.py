@@ -9,6 +9,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import ctypes
+import importlib
 import multiprocessing
 import os
 import select
@@ -137,6 +138,36 @@ def process_pool(
             worker.kill()
         raise
     pool.shutdown()
+
+
+@contextlib.contextmanager
+def pool_or_cluster(workers: int, cluster: str, preload: str) -> Iterator[Any]:
+    """Give an executor: processes of this machine, or the workers of a Dask cluster.
+
+    Args:
+        workers: Processes on this machine.
+        cluster: Address of a Dask scheduler, whose workers need to see the same paths; empty: this machine.
+        preload: Module that processes of this machine are forked from.
+
+    Raises:
+        RuntimeError: A cluster is asked for and Dask is not installed.
+    """
+    if not cluster:
+        # Forked from a process that has only imported, which takes longer than opening a model; threads of an
+        # engine would not survive a fork.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([preload])
+        with process_pool(workers, context) as pool:
+            yield pool
+        return
+    try:
+        distributed: Any = importlib.import_module("distributed")
+    except ImportError as error:
+        raise RuntimeError(
+            "a cluster was named, but Dask is not installed; pip install distributed, or leave --dask out"
+        ) from error
+    with distributed.Client(cluster) as client:
+        yield client.get_executor()
 
 
 def _begin_worker(parent: int, prepare: Callable[..., object] | None, arguments: tuple[Any, ...]) -> None:

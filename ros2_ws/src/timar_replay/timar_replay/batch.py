@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
-import contextlib
 import csv
 import dataclasses
-import importlib
 import json
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from timar_bag.bag import BAG_SUFFIXES
 from timar_common.atomic import write_json
-from timar_common.processes import process_pool
+from timar_common.processes import pool_or_cluster
 from timar_inference.runtime import Runtime, open_runtime
 from timar_report.score_files import RUN_NAME, SCORE_NAME, read_score
 from timar_report.statistics import flat_numbers
@@ -183,7 +180,7 @@ def _results(
         for number in numbers:
             yield number, work(jobs[number])
         return
-    with _executor(workers, cluster) as executor:
+    with pool_or_cluster(workers, cluster, __name__) as executor:
         futures = {executor.submit(work, jobs[number]): number for number in numbers}
         for future in concurrent.futures.as_completed(futures):
             number = futures[future]
@@ -191,26 +188,6 @@ def _results(
                 yield number, future.result()
             except concurrent.futures.process.BrokenProcessPool as error:
                 yield number, FinishedJob(jobs[number].bag, jobs[number].out, f"its process died: {error}")
-
-
-@contextlib.contextmanager
-def _executor(workers: int, cluster: str) -> Iterator[Any]:
-    if not cluster:
-        # Forked from a process that has only imported, which takes longer than opening a model; threads of an
-        # engine would not survive a fork.
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])
-        with process_pool(workers, context) as pool:
-            yield pool
-        return
-    try:
-        distributed: Any = importlib.import_module("distributed")
-    except ImportError as error:
-        raise RuntimeError(
-            "a cluster was named, but Dask is not installed; pip install distributed, or leave --dask out"
-        ) from error
-    with distributed.Client(cluster) as client:
-        yield client.get_executor()
 
 
 _opened: dict[Any, Runtime] = {}
