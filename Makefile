@@ -15,7 +15,7 @@ env = . tools/env.bash
 pytest = $(env) && TIMAR_REQUIRE="$${REQUIRE-$$(cat .venv/components)}" exec tools/tests.bash
 
 .PHONY: help setup setup-perception setup-training setup-tests setup-all-tests demo run train \
-	test test-fast test-slow test-all lint format types scenarios bench bench-model bench-import bench-published \
+	listen test test-fast test-slow test-all lint format types scenarios bench bench-model bench-import bench-published \
 	bench-cuda bench-quantised bench-training \
 	bench-audio soak soak-audio docs lock clean distclean
 
@@ -46,6 +46,9 @@ run: setup ## Run the head on the microphone (ARGS="name:=value ...", ARGS=--hel
 
 train: setup-training ## Train a model (ARGS="CONFIG.yaml", ARGS=--help)
 	@$(env) && exec python -m timar_common.cli train $(ARGS)
+
+listen: setup-training ## Rate blind pairs of heads in a browser: annotated and drawn gestures (ARGS="ARCHIVE OUT")
+	@$(env) && exec python -m timar_common.cli listen $(ARGS)
 
 test: setup-all-tests ## Run the tests, with ROS 2, sound and browser, in a quarter of an hour (ARGS="-k NAME")
 	@$(pytest) normal $(ARGS)

@@ -6,7 +6,7 @@ setup(
     description="Offline side of TIMAR: dyadic data, synthetic conversations, trainer and evaluation.",
     license="Apache-2.0",
     packages=find_packages(),
-    package_data={"timar_training": ["configs/*.yaml"]},
+    package_data={"timar_training": ["configs/*.yaml", "evaluation/*.html"]},
     entry_points={
         "timar.commands": [
             "data = timar_training.data_command:main",
@@ -15,6 +15,7 @@ setup(
             "evaluate = timar_training.evaluate_command:main",
             "compare-models = timar_training.compare_command:main",
             "publish = timar_training.publish_command:main",
+            "listen = timar_training.listen_command:main",
         ]
     },
 )
