@@ -5,11 +5,20 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
 from timar_common.folder_lock import folder_lock
 from timar_common.progress import progress_bars
+from timar_model.gestures.kinematics import read_kinematics
+from timar_model.gestures.predictor import PredictorWeights, read_weights
+
+from .corpora.ami import read_meetings
+from .preparation.annotated import annotated_tracks, folds_by_series
+
+if TYPE_CHECKING:
+    from .training.gesture_training import GestureTrainingConfig
 
 WEIGHTS_FILE = "people.safetensors"
 SOURCE = {
@@ -20,7 +29,7 @@ SOURCE = {
 
 
 def main(argv: list[str]) -> int:
-    """Train the gesture predictor on AMI's annotations; with --folds, to judge it by the same archive too."""
+    """Train the gesture predictor on AMI's annotations; with --folds, to calibrate and judge it as well."""
     parser = argparse.ArgumentParser(prog="timar train-gestures", description=main.__doc__)
     parser.add_argument("archive", type=Path, help="AMI's manual annotations, zip or folder, any meetings")
     parser.add_argument("out", type=Path, help=f"folder for {WEIGHTS_FILE} and fold_N.safetensors")
@@ -44,12 +53,10 @@ def main(argv: list[str]) -> int:
 def _train(arguments: argparse.Namespace, console: Console) -> None:
     # Only now, for `timar --help` loads every command, and torch takes seconds.
     import torch
-    from timar_model.gestures.kinematics import read_kinematics
 
-    from .corpora.ami import read_meetings
-    from .preparation.annotated import annotated_tracks, folds_by_series
     from .training.gesture_training import (
         GestureTrainingConfig,
+        calibrate,
         collect_samples,
         save_weights,
         train_gestures,
@@ -68,8 +75,33 @@ def _train(arguments: argparse.Namespace, console: Console) -> None:
         fold = folds_by_series(tracks, arguments.folds)
         jobs += [(f"fold_{k + 1}.safetensors", np.flatnonzero(fold != k)) for k in range(arguments.folds)]
     with progress_bars(console) as bars:
-        samples = collect_samples(tracks, config, bars.add("features"))
+        found: dict[str, PredictorWeights] = {}
+        waiting = [name for name, _ in jobs if not (arguments.out / name).is_file()]
+        samples = collect_samples(tracks, config, bars.add("features")) if waiting else None
         for name, who in jobs:
-            weights = train_gestures(tracks, samples, who, config, read_kinematics(), SOURCE, bars.add(name))
-            save_weights(arguments.out / name, weights)
-    console.print(f"{', '.join(name for name, _ in jobs)} in {arguments.out}", markup=False)
+            path = arguments.out / name
+            if samples is None or name not in waiting:
+                found[name] = _same_as(path, config, {tracks.people[i].meeting for i in who})
+                continue
+            found[name] = train_gestures(
+                tracks, samples, who, config, read_kinematics(), SOURCE, bars.add(name)
+            )
+            save_weights(path, found[name])
+        if arguments.folds:
+            for one in found.values():
+                one.arrays["calibration"][:] = 1.0, 0.0
+            folds = [found[name] for name in found if name != WEIGHTS_FILE]
+            calibrate(list(found.values()), folds, fold, tracks, bars.add("calibration"))
+            for name, one in found.items():
+                save_weights(arguments.out / name, one)
+    console.print(f"{', '.join(found)} in {arguments.out}", markup=False)
+
+
+def _same_as(path: Path, config: GestureTrainingConfig, meetings: set[str]) -> PredictorWeights:
+    """Return weights that an earlier run left; those of other settings are refused."""
+    weights = read_weights(path)
+    if weights.about["config"] != dataclasses.asdict(config) or set(weights.about["meetings"]) != meetings:
+        raise ValueError(
+            f"{path} was trained with other settings or meetings; remove it, or give another folder"
+        )
+    return weights

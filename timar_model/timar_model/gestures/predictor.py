@@ -23,7 +23,15 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
-from timar_model.gestures.features import FEATURE_NAMES, RATE_HZ, STATES, ConversationFeatures
+from timar_model.gestures.features import (
+    FEATURE_NAMES,
+    LISTENING,
+    NEITHER,
+    RATE_HZ,
+    SPEAKING,
+    STATES,
+    ConversationFeatures,
+)
 from timar_model.gestures.gesture import MAX_COUNT, SPEEDS_HZ, GestureKind
 
 FloatArray = npt.NDArray[np.float32]
@@ -116,7 +124,7 @@ def expected_shapes(kinds: int, hidden: int) -> dict[str, tuple[int, ...]]:
         "soon.weight": (kinds, hidden), "soon.bias": (kinds,),
         "rate.weight": (kinds, hidden), "rate.bias": (kinds,),
         "pause_same": (states, kinds, bins), "pause_other": (states, kinds, bins),
-        "rate_scale": (states, kinds), "threshold": (states, kinds),
+        "rate_scale": (states, kinds), "calibration": (states, kinds, 2), "threshold": (states, kinds),
         "duration_s": (states, kinds, 21), "stroke_hz": (kinds, 2), "size_rad": (kinds, 2),
     }  # fmt: skip
 
@@ -129,6 +137,11 @@ def network(weights: PredictorWeights, features: FloatArray) -> tuple[FloatArray
         x = x @ w[f"{layer}.weight"].T + w[f"{layer}.bias"]
         x = x / (1 + np.exp(-x))
     soon = x @ w["soon.weight"].T + w["soon.bias"]
+    listens, speaks = (features[..., FEATURE_NAMES.index(name)] > 0.5 for name in STATES[:2])
+    slope, offset = np.moveaxis(
+        w["calibration"][np.where(listens, LISTENING, np.where(speaks, SPEAKING, NEITHER))], -1, 0
+    )
+    soon = slope * soon + offset
     rate = x @ w["rate.weight"].T + w["rate.bias"]
     return 1 / (1 + np.exp(-soon)), np.exp(np.minimum(rate, 3.0))
 
@@ -256,8 +269,29 @@ def draw_strokes(
     """Draw duration, strokes, size and speed of a gesture that begins in a state, as people have them."""
     index, w = weights.kinds.index(kind), weights.arrays
     duration_s = float(draw_duration(weights, np.array(state), index, random.random()))
-    pace_hz, size = (float(np.exp(mean + spread * np.clip(random.normal(), -2, 2)))
-                     for mean, spread in (w["stroke_hz"][index], w["size_rad"][index]))  # fmt: skip
+    return strokes_lasting(kind, duration_s, w["stroke_hz"][index], w["size_rad"][index], random)
+
+
+def strokes_lasting(
+    kind: GestureKind,
+    duration_s: float,
+    stroke_hz: npt.NDArray[np.floating],
+    size_rad: npt.NDArray[np.floating],
+    random: np.random.Generator,
+) -> DrawnStrokes:
+    """Draw how a gesture of a given duration is made.
+
+    Args:
+        kind: Nods and shakes have as many strokes as fit; others one.
+        duration_s: From where it begins to where the head is back [s].
+        stroke_hz: (2,) mean and spread of the logarithm of the pace.
+        size_rad: (2,) the same of the size.
+        random: All choices come from it.
+    """
+    pace_hz, size = (
+        float(np.exp(mean + spread * np.clip(random.normal(), -2, 2)))
+        for mean, spread in (stroke_hz, size_rad)
+    )
     count = int(np.clip(round(duration_s * pace_hz), 1, MAX_COUNT))
     if kind not in (GestureKind.NOD, GestureKind.SHAKE):
         count = 1

@@ -46,7 +46,7 @@ def event_table(result: dict[str, Any]) -> str:
 
 
 def _cell(row: dict[str, Any], key: str) -> str:
-    if key not in row:
+    if row.get(key) is None:
         return "–"
     text = f"{row[key]:.3f}" if abs(row[key]) < 10 else f"{row[key]:.1f}"
-    return text + (" [{:.3f}, {:.3f}]".format(*row[f"{key}_95"]) if f"{key}_95" in row else "")
+    return text + (" [{:.3f}, {:.3f}]".format(*row[f"{key}_95"]) if row.get(f"{key}_95") else "")

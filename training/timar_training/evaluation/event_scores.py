@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special, stats
 
 Array = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -31,10 +31,10 @@ def bootstrap_weights(people: int, seed: int = 0) -> Array:
     return np.concatenate([np.ones((1, people)), counts])
 
 
-def interval(values: Array) -> list[float]:
-    """Return the 95 % interval of bootstrapped values (1 + RESAMPLES,); the first is the figure itself."""
+def interval(values: Array) -> list[float] | None:
+    """Return the 95 % interval of bootstrapped values (1 + RESAMPLES,); None where none is finite."""
     finite = values[1:][np.isfinite(values[1:])]
-    return np.percentile(finite, [2.5, 97.5]).round(4).tolist() if len(finite) else [float("nan")] * 2
+    return np.percentile(finite, [2.5, 97.5]).round(4).tolist() if len(finite) else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,14 +83,16 @@ class Ranking:
         out = []
         for row in weights[: 1 + resamples]:
             events, others = row @ self.events, row @ self.others
-            beta = np.array([0.0, 1.0])
-            for _ in range(8):
-                p = 1 / (1 + np.exp(-(x @ beta)))
+            rate = events.sum() / max(events.sum() + others.sum(), 1e-9)
+            beta = np.array([special.logit(rate), 0.0])
+            for _ in range(12):
+                p = special.expit(x @ beta)
                 total = events + others
                 gradient = x.T @ (events - total * p)
                 hessian = (x * (total * p * (1 - p))[:, None]).T @ x
                 beta = beta + np.linalg.solve(hessian + 1e-9 * np.eye(2), gradient)
-            out.append(beta)
+            # Events that a score tells apart without error have no slope.
+            out.append(beta if np.abs(beta).max() < 50 else np.full(2, np.nan))
         slope = np.array(out)
         return slope[:, 1], slope[:, 0]
 
@@ -197,7 +199,7 @@ def f1_above_chance(sums: Array) -> Array:
 
 def distance_to_people(
     drawn: Sequence[float], by_person: Sequence[Sequence[float]], fewest: int = 20
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Return the Kolmogorov-Smirnov distance of drawn values to people's, and people's among each other.
 
     Args:
@@ -217,9 +219,9 @@ def distance_to_people(
         for i, values in enumerate(by_person)
         if len(values) >= fewest
     ]
-    spread = np.percentile(between, [50, 90]).round(3).tolist() if between else [float("nan")] * 2
+    spread = np.percentile(between, [50, 90]).round(3).tolist() if between else [None] * 2
     return {
-        "distance": round(distance, 3),
+        "distance": rounded(distance, 3),
         "between_people_median": spread[0],
         "between_people_p90": spread[1],
     }
@@ -231,4 +233,9 @@ def _ks(first: Array, second: Array) -> float:
 
 def figure(name: str, values: Array) -> dict[str, object]:
     """Return a figure and its interval, by values of all resamples, as `name` and `name_95`."""
-    return {name: round(float(values[0]), 4), f"{name}_95": interval(values)}
+    return {name: rounded(float(values[0])), f"{name}_95": interval(values)}
+
+
+def rounded(value: float, digits: int = 4) -> float | None:
+    """Return a figure as JSON holds it; None where there was nothing to count."""
+    return round(value, digits) if np.isfinite(value) else None

@@ -33,8 +33,8 @@ from .event_scores import (
     f1_above_chance,
     figure,
     hits_above_chance,
-    interval,
     rank_events,
+    rounded,
 )
 
 Onsets = list[npt.NDArray[np.int_]]
@@ -151,8 +151,10 @@ def judge_events(
     bare = {"model": plain.probability[..., 0], "model_seen": forecast(0, True).probability[..., 0]}
     bare |= _timing_scores(weights, of, tracks, plain.state, 0)
     resamples = bootstrap_weights(len(names))
-    states, differences = _know_when(judged, scores, resamples)
-    bare_states, bare_differences = _know_when(judged, bare, resamples)
+    with np.errstate(all="ignore"):  # Resamples without any event have no figure.
+        states, differences = _know_when(judged, scores, resamples)
+        bare_states, bare_differences = _know_when(judged, bare, resamples)
+        others = _other_kinds(judged, shown, resamples)
     moved = _move_like_people(judged, list(weights), of, shown, scores, resamples, draws, seed)
     for name in JUDGED:
         for method, row in moved[name].items():
@@ -168,7 +170,7 @@ def judge_events(
         "note": "timing genuine, no sound, so no prosody; model: user unseen; model_seen: user's nods known",
         "states": states, "differences": differences,
         "without_lag": {"states": bare_states, "differences": bare_differences},
-        "distributions": moved["distributions"], "other_kinds": _other_kinds(judged, shown, resamples),
+        "distributions": moved["distributions"], "other_kinds": others,
     }  # fmt: skip
 
 
@@ -217,7 +219,7 @@ def _know_when(
 
 def _figures(ranking: Ranking, resamples: Any) -> dict[str, Any]:
     slope, _ = ranking.calibration(resamples)
-    out = {"calibration_slope": round(float(slope[0]), 3), "calibration_slope_95": interval(slope)}
+    out = figure("calibration_slope", slope)
     for name in FIGURES:
         out |= figure(name, getattr(ranking, name)(resamples))
     return {**out, "calibration": ranking.curve()}
@@ -281,7 +283,7 @@ def _move_like_people(
     for name in JUDGED:
         moments = judged.moments(name)
         minutes = moments.sum() / RATE_HZ / 60
-        out[name] = {"true_per_min": round(float((judged.onsets & moments).sum() / minutes), 3),
+        out[name] = {"true_per_min": rounded(float((judged.onsets & moments).sum() / max(minutes, 1e-9)), 3),
                      "minutes": round(float(minutes), 1)}  # fmt: skip
         sums = {}
         for method, found in runs.items():
@@ -292,7 +294,8 @@ def _move_like_people(
             )
             row = out[name].setdefault(base, {})
             row |= figure(f"f1_above_chance{end}", f1_above_chance(resamples @ sums[method]))
-            row[f"nods_per_min{end}"] = round(float(sums[method][:, 2].sum() / minutes / len(found)), 3)
+            per_min = sums[method][:, 2].sum() / max(minutes, 1e-9) / len(found)
+            row[f"nods_per_min{end}"] = rounded(float(per_min), 3)
         out["differences"][name] = {
             f"{mine} - {other}, f1_above_chance": figure(
                 "f1", f1_above_chance(resamples @ sums[mine]) - f1_above_chance(resamples @ sums[other])
@@ -327,7 +330,7 @@ def _decided(
     excess = np.where(
         judged.tracks.annotated, score / np.take_along_axis(limits[of], state.astype(int), 1), 0
     )
-    return [np.array(row, int) for row in decisive_onsets(excess, 1.0)]
+    return decisive_onsets(excess, 1.0)
 
 
 def _distributions(judged: _Judged, runs: list[Onsets], durations: list[tuple[str, float]]) -> dict[str, Any]:

@@ -108,6 +108,9 @@ def fit_timing(
     bias = np.zeros((len(PLANS), len(STATES)), np.float32)
     for s in range(len(STATES)):
         table, label = np.concatenate(rows[s]), np.concatenate(labels[s])
+        if len(set(label.tolist())) < 2:  # Nobody nods in this state: a constant is all there is to learn.
+            bias[:, s] = np.log((label.sum() + 0.5) / (len(label) + 1))
+            continue
         for has_plan in (False, True):
             columns = slice(None) if has_plan else slice(None, -_PLAN_COLUMNS)
             scaler, regression = StandardScaler(), LogisticRegression(C=0.1, max_iter=300)

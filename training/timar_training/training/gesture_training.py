@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors.numpy import save_file
+from sklearn.linear_model import LogisticRegression
 from timar_common.atomic import replacing_file
 from timar_common.config import Count, CountOrZero, NonNegative, Positive, Probability, Range, check
 from timar_model.gestures.features import FEATURE_NAMES, RATE_HZ, STATES, USER_MOTION_FEATURES
@@ -119,6 +120,7 @@ def train_gestures(
         "pause_same": np.ones((states, kinds, bins), np.float32),
         "pause_other": np.ones((states, kinds, bins), np.float32),
         "rate_scale": np.ones((states, kinds), np.float32),
+        "calibration": np.tile(np.array([1, 0], np.float32), (states, kinds, 1)),
         "threshold": np.ones((states, kinds), np.float32),
         **stroke_arrays(kinematics, KINDS),
     }
@@ -135,6 +137,47 @@ def train_gestures(
     arrays["threshold"][:] = _thresholds(mine, forecast)
     arrays |= _fit_timing(mine, forecast, config).arrays()
     return weights
+
+
+def calibrate(
+    weights: Sequence[PredictorWeights],
+    folds: Sequence[PredictorWeights],
+    fold: npt.NDArray[np.int_],
+    tracks: AnnotatedTracks,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Scale the logits of each state by what weights of the folds got right on people they never saw.
+
+    Weights of a fold are scaled by the people of the other folds alone; those of all people by everybody.
+
+    Args:
+        weights: To calibrate, in place.
+        folds: Weights trained without each fold, not calibrated yet.
+        fold: (N,) of each person.
+        tracks: Everybody.
+        advance: Called with frames done, of all.
+    """
+    lag = int(folds[0].about["config"]["lag_frames"])
+    forecast = context_forecast(list(folds), fold, tracks, lag, advance=advance)
+    clipped = np.clip(forecast.probability, 1e-6, 1 - 1e-6)
+    logit = np.log(clipped / (1 - clipped))
+    use = np.stack([tracks.annotated & ~tracks.busy(kind) for kind in KINDS], -1)
+    soon = np.stack([begins_soon(tracks.onsets(kind)) for kind in KINDS], -1)
+    for one in weights:
+        learned = set(one.about["meetings"])
+        known = np.array([person.meeting in learned for person in tracks.people])
+        table = one.arrays["calibration"]
+        for s in range(len(STATES)):
+            for k in range(len(KINDS)):
+                here = use[known, ::3, k] & (forecast.state[known, ::3] == s)
+                label = soon[known, ::3, k][here]
+                if 30 <= label.sum() < len(label):
+                    fitted = LogisticRegression(C=1e6).fit(logit[known, ::3, k][here][:, None], label)
+                    table[s, k] = fitted.coef_[0, 0], fitted.intercept_[0]
+        slope, offset = np.moveaxis(table[forecast.state[known]], -1, 0)
+        scaled = 1 / (1 + np.exp(-(slope * logit[known] + offset)))
+        part = ContextForecast(scaled, forecast.rate[known], forecast.state[known])
+        one.arrays["threshold"][:] = _thresholds(tracks.subset(np.flatnonzero(known)), part)
 
 
 def save_weights(path: Path, weights: PredictorWeights) -> None:
@@ -173,7 +216,7 @@ def _train_network(
     rest = torch.nn.SiLU(), torch.nn.Dropout(config.dropout)
     trunk = torch.nn.Sequential(first, *rest, second, *rest)
     heads = torch.nn.Linear(size, 2 * kinds)
-    base = soon.sum((0, 1)) / use.sum((0, 1)), begins.sum((0, 1)) / use.sum((0, 1))
+    base = [(counted.sum((0, 1)) + 0.5) / (use.sum((0, 1)) + 1) for counted in (soon, begins)]
     sample_s = config.stride_frames / RATE_HZ
     with torch.no_grad():
         heads.weight.mul_(0.3)
@@ -182,12 +225,13 @@ def _train_network(
         )
     parameters = [*trunk.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, config.learning_rate, weight_decay=config.weight_decay)
-    steps = max(10, int(config.epochs * len(chosen) / config.batch))
+    batch = min(config.batch, max(64, len(chosen) // 32))  # A small archive is trained in as many steps.
+    steps = max(10, int(config.epochs * len(chosen) / batch))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, steps)
     targets = [array.reshape(-1, kinds).astype(np.float32) for array in (use, soon, begins)]
     flat_state, per_person = state.ravel(), features.shape[1]
     for step in range(steps):
-        rows = chosen[random.integers(len(chosen), size=config.batch)]
+        rows = chosen[random.integers(len(chosen), size=batch)]
         x = (flat[rows].astype(np.float32) - mean) / scale
         x[random.random(len(rows)) < config.unseen, USER_MOTION_FEATURES] = 0.0
         used, soon_here, begins_here = (torch.from_numpy(array[rows]) for array in targets)
@@ -241,7 +285,8 @@ def _person_shift(
         expected = here.sum(1) * ((soon & here).sum((0, 1)) / np.maximum(here.sum((0, 1)), 1))
         ratio = ((soon & here).sum(1) + prior) / (expected + prior)
         # The mean over all time is one, so that the average person has the average rate.
-        ratio /= np.maximum((ratio * expected).sum(0) / np.maximum(expected.sum(0), 1e-9), 1e-9)
+        whole = expected.sum(0)
+        ratio /= np.where(whole > 0, (ratio * expected).sum(0) / np.maximum(whole, 1e-9), 1.0)
         out[:, s] = np.log(ratio)
     return out
 
@@ -317,12 +362,10 @@ def _fit_timing(
         for has_plan in PLANS.values():
             score[int(has_plan), i] = regression.score(table, forecast.state[i], has_plan)
     true = _count(tracks, forecast)[:, 0]
-    for s in range(len(STATES)):
-        here = tracks.annotated & (forecast.state == s)
-        for has_plan in PLANS.values():
-            regression.threshold[int(has_plan), s] = threshold_of(
-                np.where(here, score[int(has_plan)], 0), int(true[s])
-            )
+    for has_plan in PLANS.values():
+        regression.threshold[int(has_plan)] = joint_thresholds(
+            tracks, forecast.state, score[int(has_plan)], true
+        )
     return regression
 
 
@@ -336,35 +379,47 @@ def _count(tracks: AnnotatedTracks, forecast: ContextForecast) -> npt.NDArray[np
 
 def _thresholds(tracks: AnnotatedTracks, forecast: ContextForecast) -> FloatArray:
     """Return (S, K) probabilities at which gestures that begin above them are as many as people's."""
-    true, out = _count(tracks, forecast), np.ones((len(STATES), len(KINDS)), np.float32)
-    for k in range(len(KINDS)):
+    true = _count(tracks, forecast)
+    return np.stack(
+        [
+            joint_thresholds(tracks, forecast.state, forecast.probability[..., k], true[:, k])
+            for k in range(len(KINDS))
+        ],
+        1,
+    )
+
+
+def joint_thresholds(
+    tracks: AnnotatedTracks, state: npt.NDArray[np.int8], score: FloatArray, wanted: npt.NDArray[np.float64]
+) -> FloatArray:
+    """Return the score (S,) of each state from which so many gestures (S,) begin in it.
+
+    A gesture just before a state changes lets the next one wait, so that the states are solved in turn, again
+    and again.
+    """
+    limit = np.full(len(STATES), float(score.max()), np.float32)
+    for _ in range(2):
         for s in range(len(STATES)):
-            here = tracks.annotated & (forecast.state == s)
-            out[s, k] = threshold_of(np.where(here, forecast.probability[..., k], 0), int(true[s, k]))
-    return out
+            low, high = 0.0, float(score.max()) + 1e-6
+            for _ in range(10):
+                limit[s] = 0.5 * (low + high)
+                excess = np.where(tracks.annotated, score / limit[state], 0)
+                rows = decisive_onsets(excess, 1.0)
+                found = sum(int((state[i, row] == s).sum()) for i, row in enumerate(rows))
+                low, high = (float(limit[s]), high) if found > wanted[s] else (low, float(limit[s]))
+    return limit
 
 
-def threshold_of(score: FloatArray, wanted: int) -> float:
-    """Return the score (N, T) from which so many gestures begin, each followed by a rest."""
-    low, high = 0.0, float(score.max()) + 1e-6
-    for _ in range(18):
-        middle = 0.5 * (low + high)
-        low, high = (
-            (middle, high) if sum(map(len, decisive_onsets(score, middle))) > wanted else (low, middle)
-        )
-    return high
-
-
-def decisive_onsets(score: FloatArray, threshold: float, usual_s: float = 0.4) -> list[list[int]]:
+def decisive_onsets(score: FloatArray, threshold: float, usual_s: float = 0.4) -> list[npt.NDArray[np.int_]]:
     """Return for each of N scores (N, T) the frames where a decisive head begins usual gestures."""
     apart = round((usual_s + max(DECISIVE_PAUSE_S, APART_FRAMES / RATE_HZ)) * RATE_HZ)
-    out: list[list[int]] = []
-    for row in score >= threshold:
-        taken: list[int] = []
-        for frame in np.flatnonzero(row).tolist():
-            if not taken or frame - taken[-1] >= apart:
-                taken.append(frame)
-        out.append(taken)
+    out = []
+    for row in score:
+        frames, taken, at = np.flatnonzero(row >= threshold), [], 0
+        while at < len(frames):
+            taken.append(int(frames[at]))
+            at = int(np.searchsorted(frames, taken[-1] + apart))
+        out.append(np.array(taken, int))
     return out
 
 
