@@ -383,6 +383,7 @@ assert commands.export([old, "--int8"]) == 1
 """
 
 
+@pytest.mark.slow
 def test_full_disk_is_one_sentence_and_leaves_everything_as_it_was(checkpoint, tmp_path):
     """The kernel refuses files beyond a size, as a full disk refuses more bytes."""
     old = tmp_path / "old"
