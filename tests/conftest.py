@@ -11,6 +11,7 @@ import importlib.util
 import os
 import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,11 @@ def pytest_report_header() -> list[str]:
     return [f"tests/ros is left out: {reason}"] if reason else []
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    # What tests measure of their small models is nobody's but this run's.
+    folder = tempfile.TemporaryDirectory(prefix="timar-cache.", ignore_cleanup_errors=True)
+    os.environ["TIMAR_CACHE"] = folder.name
+    config.add_cleanup(folder.cleanup)
     # A shell hands SIGINT down as ignored to what it starts with `&`; tests interrupt their programs by it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:

@@ -11,19 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from timar_model.engines import engine_names, find_engine, missing_package
+from timar_model.engines.int8_kernels import INSTRUCTIONS
+from timar_model.machine import cpu_flags
 
 if TYPE_CHECKING:
     from timar_common.progress import ProgressBars
 
     from timar_model.model_folder import ModelFolder
-
-_INT8_INSTRUCTIONS = {
-    "amx_int8": "AMX",
-    "avx512_vnni": "AVX-512 VNNI",
-    "avx_vnni": "AVX-VNNI",
-    "i8mm": "the matrix instructions of ARM",
-    "asimddp": "the dot products of ARM",
-}
 
 
 def import_model(argv: list[str]) -> int:
@@ -132,7 +126,7 @@ def engines(argv: list[str]) -> int:
         return _fail("engines", error)
     for line in providers():
         sys.stdout.write(f"{line}\n")
-    sys.stdout.write(f"int8 products are computed {int8_products(_cpu_flags())}\n")
+    sys.stdout.write(f"int8 products are computed {int8_products(cpu_flags())}\n")
     for name, why_not in obstacles(folder).items():
         state = "runs" if not why_not else f"does not run: {why_not}"
         sys.stdout.write(f"{name:<11} {describe(name)}\n{'':<11} {state}\n")
@@ -161,10 +155,10 @@ def providers() -> list[str]:
 
 def int8_products(flags: set[str]) -> str:
     """Say how a processor with such flags multiplies bytes, best first; what int8 is worth depends on it."""
-    for flag, how in _INT8_INSTRUCTIONS.items():
+    for flag, how in INSTRUCTIONS.items():
         if flag in flags:
             return f"by {how}"
-    return "without instructions made for it: int8 is slower here, and on x86 sums of products may saturate"
+    return "without instructions made for it: slower, and with weights of 7 bits where products saturate"
 
 
 def describe(name: str) -> str:
@@ -204,16 +198,6 @@ def obstacles(folder: ModelFolder) -> dict[str, str]:
 
 def _is_installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
-
-
-def _cpu_flags() -> set[str]:
-    """Return what the first processor can do, as Linux names it; empty where it does not."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return set()
-    named = (line.partition(":") for line in lines if line.startswith(("flags", "Features")))
-    return set(next((flags for _, _, flags in named), "").split())
 
 
 def _timed_log(bars: ProgressBars | None = None) -> Callable[[str], None]:

@@ -8,7 +8,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,6 +172,26 @@ def add_files(
         write_manifest(new, found.config, manifest["shapes"], found.statistics, manifest["provenance"], made)
 
     return _replaced(found.path, write)
+
+
+def tensor_locations(weights: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield name, and type, shape, offset and length [bytes] of each tensor in a safetensors file."""
+    with weights.open("rb") as file:
+        (size,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(size))
+    for name, facts in header.items():
+        if name != "__metadata__":
+            first, end = facts["data_offsets"]
+            yield (
+                current_name(name),
+                {
+                    "location": weights.name,
+                    "offset": 8 + size + first,
+                    "length": end - first,
+                    "dtype": facts["dtype"],
+                    "shape": facts["shape"],
+                },
+            )
 
 
 def _files_of(folder: Path) -> list[Path]:

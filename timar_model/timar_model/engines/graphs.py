@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import struct
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import torch
 from onnx import helper
 from torch import Tensor, nn
 
-from timar_model.model_folder import current_name
+from timar_model.model_folder import tensor_locations
 
 OPSET = 17
 MICROSOFT = "com.microsoft"
@@ -156,23 +154,3 @@ def external_tensor(name: str, location: dict[str, Any]) -> onnx.TensorProto:
     for key in ("location", "offset", "length"):
         tensor.external_data.add(key=key, value=str(location[key]))
     return tensor
-
-
-def tensor_locations(weights: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield name, and type, shape, offset and length [bytes] of each tensor in a safetensors file."""
-    with weights.open("rb") as file:
-        (size,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(size))
-    for name, facts in header.items():
-        if name != "__metadata__":
-            first, end = facts["data_offsets"]
-            yield (
-                current_name(name),
-                {
-                    "location": weights.name,
-                    "offset": 8 + size + first,
-                    "length": end - first,
-                    "dtype": facts["dtype"],
-                    "shape": facts["shape"],
-                },
-            )

@@ -26,6 +26,7 @@ from timar_model.architecture.inputs import (
     speech_features,
 )
 from timar_model.engines.engine import Past
+from timar_model.engines.int8_kernels import AS_STORED, Int8Kernels, choose_kernels
 from timar_model.engines.providers import provider_obstacles, usable_providers
 from timar_model.model_folder import ModelFolder
 from timar_model.session.cache import CacheMemory, Mask, Slots, TokenRing
@@ -169,16 +170,23 @@ class OnnxEngine:
         variant: "float32", "float16" or "int8".
         graphs: onnxruntime's sessions of `BACKBONE` and `HEAD`.
         speech: Features of voices; None: those that the configuration asks for.
+        kernels: What computes int8 products.
     """
 
     def __init__(
-        self, config: ModelConfig, variant: str, graphs: dict[str, Any], speech: SpeechFeatures | None = None
+        self,
+        config: ModelConfig,
+        variant: str,
+        graphs: dict[str, Any],
+        speech: SpeechFeatures | None = None,
+        kernels: Int8Kernels = AS_STORED,
     ) -> None:
         self.config = config
         self.name = "onnx-int8" if variant == "int8" else "onnx"
         # onnxruntime puts first the provider that takes whatever it can.
         self._provider = graphs[BACKBONE].get_providers()[0]
-        self.label = f"onnx-{self._provider.removesuffix('ExecutionProvider').lower()}-{variant}"
+        numbers = "int8-7bit" if kernels.bits == 7 else variant
+        self.label = f"onnx-{self._provider.removesuffix('ExecutionProvider').lower()}-{numbers}"
         # One scale for the activations of all rows would let conversations change each other.
         self.is_batch_dependent = variant == "int8"
         self._variant = variant
@@ -210,8 +218,10 @@ class OnnxEngine:
         names = [BACKBONE, HEAD]
         if folder.config.speech_encoder == "wav2vec2":
             names.append(SPEECH)
+        kernels = choose_kernels(folder) if variant == "int8" else AS_STORED
         graphs = {
-            name: open_graph(folder.path, name, providers, threads, is_spinning, variant) for name in names
+            name: open_graph(folder.path, name, providers, threads, is_spinning, variant, kernels)
+            for name in names
         }
         wanted = set(backbone_inputs(folder.config, variant != "float16"))
         if others := wanted ^ {one.name for one in graphs[BACKBONE].get_inputs()}:
@@ -225,7 +235,7 @@ class OnnxEngine:
         if SPEECH in graphs:
             encode = functools.partial(_encode_speech, graphs[SPEECH], variant)
             speech = Wav2Vec2Features(encode, folder.config.loudness)
-        return cls(folder.config, variant, graphs, speech)
+        return cls(folder.config, variant, graphs, speech, kernels)
 
     def speech_features(self) -> SpeechFeatures:
         """Return features of voices by the exported encoder where there is one, else in numpy."""
@@ -359,6 +369,7 @@ def open_graph(
     threads: int = 1,
     is_spinning: bool = False,
     variant: str = "float32",
+    kernels: Int8Kernels = AS_STORED,
 ) -> Any:
     """Open one graph of a folder in a variant.
 
@@ -366,31 +377,50 @@ def open_graph(
         FileNotFoundError: It is not there.
         ValueError: onnxruntime rejects it.
     """
-    import onnxruntime
-
     path = folder / variant_file(name, variant)
     if not path.is_file():
         raise FileNotFoundError(
             f"the model folder {str(folder)!r} lacks {path.name}; "
             f"write it with: {export_command(folder, variant)}"
         )
+    return open_graph_file(path, providers, threads, is_spinning, kernels, export_command(folder, variant))
+
+
+def open_graph_file(
+    path: Path,
+    providers: list[str],
+    threads: int = 1,
+    is_spinning: bool = False,
+    kernels: Int8Kernels = AS_STORED,
+    remedy: str = "timar export",
+) -> Any:
+    """Open a graph's file.
+
+    Raises:
+        ValueError: onnxruntime rejects it; the message names the command that writes it again.
+    """
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     # A spinning thread would take the core from the other nodes.
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if is_spinning else "0")
+    # What replaces weights must live until the session has copied them.
+    held = kernels.options_for(options, path.parent)
     try:
         return onnxruntime.InferenceSession(
-            str(path), options, providers=[(name, _provider_options(name, folder)) for name in providers]
+            str(path), options, providers=[(name, _provider_options(name, path.parent)) for name in providers]
         )
     except Exception as error:
         if type(error).__module__.startswith("onnxruntime"):
             raise ValueError(
-                f"onnxruntime rejects {str(path)!r} ({error}); "
-                f"write it again with: {export_command(folder, variant)}"
+                f"onnxruntime rejects {str(path)!r} ({error}); write it again with: {remedy}"
             ) from error
         raise
+    finally:
+        del held
 
 
 def _provider_options(provider: str, folder: Path) -> dict[str, str]:

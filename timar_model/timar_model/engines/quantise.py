@@ -25,19 +25,21 @@ from timar_model.architecture.config import SAMPLES_PER_FRAME
 from timar_model.architecture.model import TimarModel
 from timar_model.engines.graphs import (
     MICROSOFT,
+    OPSET,
     external_tensor,
     import_microsoft,
     read_as_stored,
-    tensor_locations,
 )
+from timar_model.engines.int8_kernels import CHECK_GRAPH, CHECK_ROWS, INT8_WEIGHTS, LEVELS, LEVELS_7_BIT
 from timar_model.engines.onnx_engine import HEAD, variant_file
 from timar_model.engines.torch_engine import TorchEngine
-from timar_model.model_folder import current_name
+from timar_model.model_folder import current_name, tensor_locations
 
-INT8_WEIGHTS = "model.int8.safetensors"
 LARGEST_ERROR = 0.03
 """Above this error of its output, relative to the output's size, a layer stays float."""
 CALIBRATION_TURNS = 3
+CHECK_INPUTS = 4
+"""Rows of a layer's input that are stored for the check, of its largest and smallest value among them."""
 
 Array = npt.NDArray[np.float32]
 
@@ -54,6 +56,27 @@ class _Product:
     output: str
     replaced: tuple[int, ...]
     """Indices of the nodes that the int8 product replaces."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerSample:
+    """What a layer did to a few rows of the rehearsed conversation."""
+
+    input: Array
+    output: Array
+    """Of float32, without the bias."""
+    errors: tuple[float, float]
+    """Of exact products with weights of 8 and of 7 bits, relative to the output's size."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerError:
+    """What int8 does to a layer."""
+
+    error: float
+    """The largest change of its output in the rehearsed conversation, relative to the output's size."""
+    sample: LayerSample | None
+    """None where the layer was not called."""
 
 
 def quantise_graphs(
@@ -78,7 +101,8 @@ def quantise_graphs(
         The files written, and what the manifest says of them: the layers left float with their errors.
     """
     log("measuring what each layer suffers")
-    errors = layer_errors(model, speech)
+    measured = layer_errors(model, speech)
+    errors = {layer: found.error for layer, found in measured.items()}
     kept = {layer: round(error, 4) for layer, error in sorted(errors.items()) if error > LARGEST_ERROR}
     products = {name: list(_products(graph)) for name, graph in graphs.items()}
     chosen = {name: [p for p in found if p.layer not in kept] for name, found in products.items()}
@@ -92,12 +116,20 @@ def quantise_graphs(
         path = target / variant_file(name, "int8")
         path.write_bytes(_replaced(graph, chosen[name], quantised).SerializeToString())
         paths.append(path)
+    samples = {layer: measured[layer].sample for layer in layers}
+    paths += _write_check({name: one for name, one in samples.items() if one}, quantised, target)
     worst = max((error for layer, error in errors.items() if layer not in kept), default=0.0)
     return paths, {
         "weights": "int8, one scale per output",
         "activations": "uint8, one scale per call",
         "int8_layers": len(layers),
         "largest_error_int8": round(worst, 4),
+        "largest_error_checked": {
+            f"{bits} bits": round(
+                max((one.errors[number] for one in samples.values() if one), default=0.0), 4
+            )
+            for number, bits in enumerate((8, 7))
+        },
         "float_layers": kept,
     }
 
@@ -138,24 +170,25 @@ def to_float16(graphs: dict[str, onnx.ModelProto], files: Sequence[Path], target
 
 def quantise_weight(weight: Array) -> tuple[npt.NDArray[np.int8], Array]:
     """Return a weight (out, in) as bytes (in, out), and the scale of each output (out,)."""
-    scale = np.maximum(np.abs(weight).max(axis=1), np.float32(1e-12)) / np.float32(127.0)
+    scale = np.maximum(np.abs(weight).max(axis=1), np.float32(1e-12)) / np.float32(LEVELS)
     levels = np.rint(weight / scale[:, None]).astype(np.int8)
     return np.ascontiguousarray(levels.T), scale.astype(np.float32)
 
 
-def layer_errors(model: TimarModel, speech: nn.Module | None) -> dict[str, float]:
-    """Return by how much int8 changes each layer's output, relative to its size, in a short conversation."""
+def layer_errors(model: TimarModel, speech: nn.Module | None) -> dict[str, LayerError]:
+    """Return by how much int8 changes each layer's output in a short conversation, and rows to check."""
     named = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     if speech is not None:
         for name, module in speech.named_modules():
             if isinstance(module, nn.Linear):
                 named[f"speech_encoder.{name}"] = module
-    errors = dict.fromkeys(named, 0.0)
+    found = {layer: LayerError(0.0, None) for layer in named}
 
     def measure(layer: str, module: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        found = _int8_product(module, inputs[0])
-        size = float(output.norm())
-        errors[layer] = max(errors[layer], float((found - output).norm()) / size if size else 0.0)
+        levels, scale = _levels(module)
+        error = _relative_error(_int8_product(inputs[0], levels * scale, module.bias), output)
+        if error >= found[layer].error:
+            found[layer] = LayerError(error, _sample(module, inputs[0], levels, scale))
 
     session, turn = _rehearsal(model, speech)
     for _ in range(CALIBRATION_TURNS - 1):
@@ -166,17 +199,42 @@ def layer_errors(model: TimarModel, speech: nn.Module | None) -> dict[str, float
     finally:
         for hook in hooks:
             hook.remove()
-    return errors
+    return found
 
 
-def _int8_product(module: nn.Linear, x: Tensor) -> Tensor:
-    """Compute a layer as the int8 graph does."""
+def _sample(module: nn.Linear, x: Tensor, levels: Tensor, scale: Tensor) -> LayerSample:
+    """Return what a layer does to rows: those of its largest and smallest value, and some others."""
+    rows = x.detach().reshape(-1, x.shape[-1])  # (N, in)
+    spread = np.linspace(0, len(rows) - 1, CHECK_INPUTS - 2).astype(int).tolist()
+    extremes = [int(rows.amax(1).argmax()), int(rows.amin(1).argmin())]
+    chosen = rows[sorted({*spread, *extremes})]
+    output = nn.functional.linear(chosen, module.weight)
+    seven_bits = (levels * (LEVELS_7_BIT / LEVELS)).round() * (LEVELS / LEVELS_7_BIT)
+    errors = [
+        _relative_error(_int8_product(chosen, weight * scale, None), output)
+        for weight in (levels, seven_bits)
+    ]
+    return LayerSample(chosen.numpy().copy(), output.detach().numpy(), (errors[0], errors[1]))
+
+
+def _relative_error(found: Tensor, expected: Tensor) -> float:
+    size = float(expected.norm())
+    return float((found - expected).norm()) / size if size else 0.0
+
+
+def _levels(module: nn.Linear) -> tuple[Tensor, Tensor]:
+    """Return a layer's weight in whole steps (out, in), and the step of each output (out, 1)."""
+    scale = module.weight.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / LEVELS
+    return (module.weight / scale).round(), scale
+
+
+def _int8_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Compute a layer as the int8 graph does, with exact products and a weight that is rounded already."""
     low, high = float(x.min().clamp(max=0)), float(x.max().clamp(min=0))
     step = max((high - low) / 255.0, 1e-12)
     zero = round(-low / step)
     rounded = ((x / step).round() + zero).clamp(0, 255).sub(zero) * step
-    scale = module.weight.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / 127.0
-    return nn.functional.linear(rounded, (module.weight / scale).round() * scale, module.bias)
+    return nn.functional.linear(rounded, weight, bias)
 
 
 def _rehearsal(model: TimarModel, speech: nn.Module | None) -> tuple[Any, Any]:
@@ -299,6 +357,33 @@ def _write_weights(path: Path, layers: list[str], parameters: dict[str, tuple[Pa
             weight = np.fromfile(source, "<f4", location["length"] // 4, offset=location["offset"])
             levels, scale = quantise_weight(weight.reshape(location["shape"]))
             file.write(levels.tobytes() + scale.tobytes())
+
+
+def _write_check(
+    samples: dict[str, LayerSample], quantised: dict[str, dict[str, Any]], target: Path
+) -> list[Path]:
+    """Write the graph of the int8 layers alone, and the rows it is checked by."""
+    from safetensors.numpy import save_file
+
+    rows: dict[str, npt.NDArray[Any]] = {}
+    nodes, tensors, ends = [], [], ([], [])  # type: ignore[var-annotated]
+    for layer, sample in samples.items():
+        names = [f"{layer}.int8", f"{layer}.scale"]
+        tensors += [external_tensor(name, quantised[name]) for name in names]
+        inputs = [f"{layer}.input", *names]
+        nodes.append(helper.make_node("DynamicQuantizeMatMul", inputs, [f"{layer}.output"], domain=MICROSOFT))
+        for end, kind, array in zip(ends, ("input", "output"), (sample.input, sample.output), strict=True):
+            rows[f"{layer}.{kind}"] = np.ascontiguousarray(array)
+            shape = [None, array.shape[1]]
+            end.append(helper.make_tensor_value_info(f"{layer}.{kind}", onnx.TensorProto.FLOAT, shape))
+        rows[f"{layer}.errors"] = np.array(sample.errors, np.float32)
+    graph = onnx.helper.make_graph(nodes, "check", *ends, tensors)
+    check = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+    import_microsoft(check)
+    (target / CHECK_GRAPH).write_bytes(check.SerializeToString())
+    save_file(rows, target / CHECK_ROWS)
+    (target / CHECK_ROWS).chmod(0o644)
+    return [target / CHECK_GRAPH, target / CHECK_ROWS]
 
 
 def _nowhere(array: npt.NDArray[Any]) -> dict[str, Any]:
