@@ -1,0 +1,142 @@
+"""Draws gestures from the probability that they begin; what is drawn depends on seed and frame alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from timar_model.gestures.dials import HeadDials
+from timar_model.gestures.gesture import (
+    MAX_COUNT,
+    MAX_SPEED_RAD_S,
+    SIZES_RAD,
+    SPEEDS_HZ,
+    Gesture,
+    GestureKind,
+)
+
+Array = npt.NDArray[np.float64]
+
+
+class Foresight(NamedTuple):
+    """What is foreseen at a frame, one number for each kind."""
+
+    probability: Array
+    """(K,) that such a gesture begins within the next half second."""
+    hazard: Array
+    """(K,) that it begins with the next frame, given that none is under way."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Strokes:
+    """How a gesture is made."""
+
+    count: int
+    size_rad: float
+    speed_hz: float
+
+
+class GestureStream(Protocol):
+    """Foresight of one conversation, frame by frame; `copy.deepcopy` gives its state."""
+
+    def step(
+        self,
+        plan: npt.NDArray[np.bool_],
+        user: bool,
+        user_nods: bool,
+        user_seen: bool,
+        intent: int,
+    ) -> Foresight:
+        """Take the next frame.
+
+        Args:
+            plan: (1 + 25,) own speech in this frame and the planned speech after it.
+            user: Whether the user speaks in the newest frame that is known.
+            user_nods: Whether the user's head is in a nod there.
+            user_seen: Whether it is seen.
+            intent: Of the agent, as in timar_msgs/AgentIntent.
+        """
+
+    def draw(self, kind: GestureKind, random: np.random.Generator) -> Strokes:
+        """Draw how a gesture that begins now is made."""
+
+
+class GesturePredictor(Protocol):
+    """What foresees gestures."""
+
+    @property
+    def kinds(self) -> tuple[GestureKind, ...]:
+        """Kinds that are foreseen, in the order of a `Foresight`."""
+
+    @property
+    def thresholds(self) -> npt.NDArray[np.floating]:
+        """(K,) probability from which a decisive head makes such a gesture."""
+
+    def stream(self) -> GestureStream:
+        """Return the state of a new conversation."""
+
+
+def random_at(seed: int, person_seed: int, frame: int) -> np.random.Generator:
+    """Return the random numbers of one frame, the same however often and in whatever order it is drawn."""
+    mask = 2**64 - 1
+    return np.random.Generator(
+        np.random.Philox(key=[seed & mask, person_seed & mask], counter=[0, frame & mask, 0, 0])
+    )
+
+
+def draw_gesture(
+    predictor: GesturePredictor,
+    stream: GestureStream,
+    foresight: Foresight,
+    dials: HeadDials,
+    seed: int,
+    frame: int,
+) -> Gesture | None:
+    """Return the gesture that begins at a frame, if one does.
+
+    With a changed foresight the same frame draws the same numbers, so that turns that are made again differ
+    only as far as the foresight does.
+
+    Args:
+        predictor: Its kinds and thresholds.
+        stream: The conversation as it stands at the frame.
+        foresight: At the frame.
+        dials: How often, how large, how fast; which person; whether to decide instead of to draw.
+        seed: Of the conversation.
+        frame: On the conversation's counter.
+    """
+    person, random = dials.person(), random_at(seed, dials.person_seed, frame)
+    rate = dials.nod_rate * person.rate if dials.expressiveness > 0.0 else 0.0
+    chances = random.random(len(predictor.kinds))
+    if dials.decisive:
+        begins = foresight.probability * rate >= predictor.thresholds
+        chances = predictor.thresholds / np.maximum(foresight.probability, 1e-9)
+    else:
+        begins = chances < 1.0 - (1.0 - np.clip(foresight.hazard, 0.0, 1.0)) ** rate
+    if rate == 0.0 or not begins.any():
+        return None
+    kind = predictor.kinds[int(np.argmin(np.where(begins, chances, np.inf)))]
+    strokes = stream.draw(kind, random)
+    size = strokes.size_rad * dials.nod_size * person.size * dials.expressiveness
+    side = 1 if random.random() < 0.5 or kind is GestureKind.NOD else -1
+    return possible_gesture(
+        kind,
+        frame,
+        Strokes(strokes.count, size, strokes.speed_hz * dials.nod_speed * person.speed),
+        side=side,
+        variation=int(random.integers(2**31)),
+    )
+
+
+def possible_gesture(
+    kind: GestureKind, frame: int, strokes: Strokes, *, hold_s: float = 0.0, side: int, variation: int
+) -> Gesture:
+    """Return a gesture brought into what can be: a fast one that is too large becomes smaller."""
+    speed = float(np.clip(strokes.speed_hz, *SPEEDS_HZ))
+    largest = 0.5 * MAX_SPEED_RAD_S / speed / (2.0 if kind is GestureKind.SHAKE else 1.0)
+    size = float(np.clip(strokes.size_rad, SIZES_RAD[0], min(SIZES_RAD[1], 0.999 * largest)))
+    count = int(np.clip(strokes.count, 1, MAX_COUNT)) if kind in (GestureKind.NOD, GestureKind.SHAKE) else 1
+    return Gesture(kind, frame, count, size, speed, side, hold_s, variation)
