@@ -113,8 +113,8 @@ def test_an_impossible_block_is_rejected_and_changes_nothing(changes, words):
 
 
 def test_joint_states_are_read_only_with_a_calibration(gated):
-    assert TurnsComponent(TurnsConfig()).inputs == ("user/audio", "agent/audio")
-    assert gated.inputs == ("user/audio", "agent/audio", "joint_states")
+    assert "joint_states" not in TurnsComponent(TurnsConfig()).inputs
+    assert "joint_states" in gated.inputs
 
 
 @pytest.mark.parametrize(("speed_rad_s", "starts"), [(0.0, 1), (2.0, 0)])

@@ -58,7 +58,7 @@ def test_file_source_waits_for_as_many_listeners_as_the_graph_has():
     assert (alone["wait_for_nodes"], recorded["wait_for_nodes"]) == (6, 7)
     assert "wait_for_subscribers" not in parameters("capture")
     head = parameters("playback", *FILES, "record:=true")
-    assert (head["wait_for_subscribers"], head["wait_for_plan_subscribers"]) == (2, 2)
+    assert (head["wait_for_subscribers"], head["wait_for_plan_subscribers"]) == (2, 3)
 
 
 def test_users_motion_is_played_only_with_a_file_and_is_waited_for():

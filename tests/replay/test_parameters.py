@@ -81,6 +81,17 @@ def alone(steps: Steps) -> Iterator[Step]:
     yield from (step for step in steps if step.topic != "agent/audio")
 
 
+def user_falls_silent(steps: Steps) -> Iterator[Step]:
+    """The user says one thing, and nobody answers."""
+    for step in alone(steps):
+        if step.topic == "user/audio" and step.what.first_sample >= 24_000:
+            step = step._replace(
+                what=audio(int(step.what.first_sample), np.zeros(BLOCK, np.int16), "microphone")
+            )
+        if step.topic != "agent/audio_planned":
+            yield step
+
+
 def without_joint_states(steps: Steps) -> Iterator[Step]:
     yield from (step for step in steps if step.topic != "joint_states")
 
@@ -132,6 +143,7 @@ CASES: dict[tuple[str, str], Case] = {
     ("turns", "max_pause_ms"): Case(
         700, {"end_of_turn": "component_scenarios:UndecidedModel", "end_threshold": 0.9}, alone
     ),
+    ("turns", "thinking_ms"): Case(200, change=user_falls_silent),
     ("retargeting", "robot"): Case("reachy_mini", change=without_joint_states),
     ("retargeting", "output_rate_hz"): Case(50.0, {"output": "positions"}),
     ("retargeting", "longest_horizon_s"): Case(1.0, change=far_ahead),
@@ -162,6 +174,7 @@ ELSEWHERE: dict[tuple[str, str], str] = {
     ("inference", "engine"): "engines agree to rounding by promise: tests/timar_model/test_engines.py",
     ("inference", "lag_zero"): "of models trained without a user lag: tests/inference/test_lag_zero.py",
     ("inference", "keep_turns"): "of models with window positions: tests/timar_model/test_window_moves.py",
+    ("inference", "gestures"): "the stand-in here foresees always: tests/inference/test_gesture_requests.py",
     ("inference", "threads"): "changes speed only",
     ("retargeting", "expression_map"): "a file of the user's: tests/retargeting/test_face.py",
     ("inference", "warmup_turns"): "changes the speed of the first turn only",

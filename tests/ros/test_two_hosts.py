@@ -13,6 +13,7 @@ import rclpy
 from component_scenarios import DEVICES, GRAPH, NAMES, configurations, make
 from hosting import SECONDS, Step, inputs, record, run_in_bag_host, run_in_ros_host, steps_of, time_of
 from timar_common.component import Component
+from timar_common.messages import constants
 from timar_inference.turn_jobs import Decision
 
 pytestmark = pytest.mark.ros
@@ -70,10 +71,14 @@ def test_both_hosts_publish_the_same_bytes(name: str, makers: Makers, recorded: 
 
 
 def test_the_recording_is_no_easy_one(recorded: Sequence[Step]) -> None:
-    """It has lost sound, turns with and without a seen user, and a turn that was rolled back."""
+    """It has lost sound, turns with and without a seen user, a turn that was rolled back, and gestures."""
     log = [step.what for step in recorded if step.topic == "turn_log"]
     assert {entry.decision for entry in log} == {Decision.GENERATE, Decision.ROLLBACK, Decision.RESET}
     assert any(entry.user_samples_filled for entry in log)
     assert {any(entry.user_motion_valid) for entry in log} == {True, False}
     assert any(step.what.is_preview for step in recorded if step.topic == "agent/motion")
+    motion = [step.what for step in recorded if step.topic == "agent/motion"]
+    begun = [(entry.gesture_id, bool(entry.refused_because)) for m in motion for entry in m.gestures]
+    assert {("nod", False), ("tilt", False), ("wild", True), ("", False)} <= set(begun)
+    assert {entry.intent for entry in log} > {constants("AgentIntent")["THINKING"]}
     assert {step.topic for step in recorded} > {"floor", "turn_events", "joint_trajectory", "joint_states"}

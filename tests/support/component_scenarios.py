@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from hosting import BLOCK, SECONDS, Step, time_of
 from projected_face import ScriptedLandmarker, project
+from steady_gestures import SteadyPredictor
 from synthetic_talk import voice
 from timar_audio.capture_component import CaptureComponent
 from timar_audio.capture_config import CaptureConfig
@@ -25,6 +27,7 @@ from timar_driver.config import DriverConfig
 from timar_driver.driver_component import DriverComponent
 from timar_inference.config import InferenceConfig
 from timar_inference.inference_component import InferenceComponent
+from timar_inference.runtime import Runtime, open_runtime
 from timar_perception.config import PerceptionConfig
 from timar_perception.images import CameraImage
 from timar_perception.landmarks import FaceLandmarks
@@ -72,10 +75,15 @@ def configurations(model: Path, folder: Path) -> dict[str, Any]:
     }
 
 
+def foreseeing(config: InferenceConfig) -> Runtime:
+    """Return the model that a configuration names, with a stand-in that foresees gestures."""
+    return dataclasses.replace(open_runtime(config), gestures=SteadyPredictor())
+
+
 def make(name: str, config: Any) -> Component:
     """Make a component; its device stands outside."""
     makers: dict[str, Callable[[], Component]] = {
-        "inference": lambda: InferenceComponent(config, name="talk"),
+        "inference": lambda: InferenceComponent(config, foreseeing(config), name="talk"),
         "turns": lambda: TurnsComponent(config),
         "retargeting": lambda: RetargetingComponent(config),
         "driver": lambda: DriverComponent(config),

@@ -11,7 +11,7 @@ import numpy as np
 from synthetic_talk import track, voice
 from timar_common.clock import NOMINAL_NS_PER_SAMPLE, SAMPLES_PER_FRAME
 from timar_common.component import Component, Output
-from timar_common.messages import Header, Message, decode, encode, new
+from timar_common.messages import Header, Message, constants, decode, encode, new
 from timar_common.topics import TOPICS
 from timar_common.user_motion import user_motion_message
 from timar_replay.bag_host import BagHost
@@ -92,7 +92,28 @@ def inputs() -> list[Step]:
     point = new("geometry_msgs/msg/PointStamped", header=Header(time_of(9000)))
     point.point.x, point.point.y = 1.0, 0.3
     steps.append(Step(time_of(9000), "look_at", point))
+    steps += gestures()
     return sorted(steps, key=lambda step: step.at_ns)
+
+
+def gestures() -> list[Step]:
+    """Return what a dialogue asks for: gestures soon and later, one that is impossible, and to think."""
+    nod, tilt = (constants("Gesture")[name] for name in ("NOD", "TILT"))
+    wanted = [
+        (20_000, 0, {"gesture_id": "nod", "kind": nod, "count": 2, "size_rad": 0.1, "speed_hz": 2.5}),
+        (22_000, time_of(44_000), {"gesture_id": "tilt", "kind": tilt}),
+        (23_000, 0, {"gesture_id": "wild", "kind": nod, "size_rad": 3.0}),
+    ]
+    steps = [
+        Step(
+            time_of(sample),
+            "gesture",
+            new("GestureRequest", header=Header(when_ns), gesture=new("Gesture", **fields)),
+        )
+        for sample, when_ns, fields in wanted
+    ]
+    thinking = new("AgentIntent", intent=constants("AgentIntent")["THINKING"], hold_s=0.3)
+    return [*steps, Step(time_of(12_000), "agent/intent_request", thinking)]
 
 
 def record(components: Sequence[Component], steps: Iterable[Step]) -> list[Step]:

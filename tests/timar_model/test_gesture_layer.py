@@ -7,9 +7,9 @@ import itertools
 
 import numpy as np
 import pytest
+from steady_gestures import SteadyPredictor
 from timar_model.gestures.activity import SpeechActivity
 from timar_model.gestures.dials import HeadDials
-from timar_model.gestures.drawing import Foresight, Strokes
 from timar_model.gestures.gesture import Gesture, GestureKind
 from timar_model.gestures.gesture_layer import (
     GestureLayer,
@@ -20,29 +20,6 @@ from timar_model.gestures.gesture_layer import (
 from timar_model.gestures.rendering import render
 
 FRAME = 640
-
-
-class SteadyStream:
-    """Foresees nods at a steady rate, more of them while the user speaks."""
-
-    def __init__(self) -> None:
-        self.frames = 0
-
-    def step(self, plan, user, user_nods, user_seen, intent) -> Foresight:
-        self.frames += 1
-        hazard = np.array([0.01 + 0.01 * user])
-        return Foresight(12.5 * hazard, hazard)
-
-    def draw(self, kind, random) -> Strokes:
-        return Strokes(int(random.integers(1, 4)), 0.08, 2.0)
-
-
-class SteadyPredictor:
-    kinds = (GestureKind.NOD,)
-    thresholds = np.array([0.2])
-
-    def stream(self) -> SteadyStream:
-        return SteadyStream()
 
 
 def voice(frames: int, speaks: slice | None = None) -> np.ndarray:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,30 +16,20 @@ from timar_model.gestures.gesture import (
     Gesture,
     GestureKind,
 )
+from timar_model.gestures.predictor import DrawnStrokes, Forecast
 
-Array = npt.NDArray[np.float64]
-
-
-class Foresight(NamedTuple):
-    """What is foreseen at a frame, one number for each kind."""
-
-    probability: Array
-    """(K,) that such a gesture begins within the next half second."""
-    hazard: Array
-    """(K,) that it begins with the next frame, given that none is under way."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Strokes:
-    """How a gesture is made."""
-
-    count: int
-    size_rad: float
-    speed_hz: float
+USUAL = {
+    GestureKind.NOD: (DrawnStrokes(2, 0.09, 2.0), 0.0),
+    GestureKind.SHAKE: (DrawnStrokes(2, 0.1, 1.5), 0.0),
+    GestureKind.TILT: (DrawnStrokes(1, 0.14, 0.8), 0.8),
+    GestureKind.LOOK_AWAY: (DrawnStrokes(1, 0.25, 1.0), 3.0),
+    GestureKind.LOOK_BACK: (DrawnStrokes(1, 0.25, 1.0), 0.0),
+}
+"""Strokes and time out [s] of a requested gesture that leaves them to the head."""
 
 
 class GestureStream(Protocol):
-    """Foresight of one conversation, frame by frame; `copy.deepcopy` gives its state."""
+    """Forecast of one conversation, frame by frame; `copy.deepcopy` gives its state."""
 
     def step(
         self,
@@ -49,7 +38,7 @@ class GestureStream(Protocol):
         user_nods: bool,
         user_seen: bool,
         intent: int,
-    ) -> Foresight:
+    ) -> Forecast:
         """Take the next frame.
 
         Args:
@@ -60,8 +49,11 @@ class GestureStream(Protocol):
             intent: Of the agent, as in timar_msgs/AgentIntent.
         """
 
-    def draw(self, kind: GestureKind, random: np.random.Generator) -> Strokes:
+    def draw(self, kind: GestureKind, random: np.random.Generator) -> DrawnStrokes:
         """Draw how a gesture that begins now is made."""
+
+    def began(self, kind: GestureKind, duration_s: float) -> None:
+        """Note that an own gesture begins in the newest frame."""
 
 
 class GesturePredictor(Protocol):
@@ -69,11 +61,7 @@ class GesturePredictor(Protocol):
 
     @property
     def kinds(self) -> tuple[GestureKind, ...]:
-        """Kinds that are foreseen, in the order of a `Foresight`."""
-
-    @property
-    def thresholds(self) -> npt.NDArray[np.floating]:
-        """(K,) probability from which a decisive head makes such a gesture."""
+        """Kinds that are foreseen, in the order of a `Forecast`."""
 
     def stream(self) -> GestureStream:
         """Return the state of a new conversation."""
@@ -88,51 +76,51 @@ def random_at(seed: int, person_seed: int, frame: int) -> np.random.Generator:
 
 
 def draw_gesture(
-    predictor: GesturePredictor,
+    kinds: tuple[GestureKind, ...],
     stream: GestureStream,
-    foresight: Foresight,
+    forecast: Forecast,
     dials: HeadDials,
     seed: int,
     frame: int,
 ) -> Gesture | None:
     """Return the gesture that begins at a frame, if one does.
 
-    With a changed foresight the same frame draws the same numbers, so that turns that are made again differ
-    only as far as the foresight does.
+    With a changed forecast the same frame draws the same numbers, so that turns that are made again differ
+    only as far as the forecast does.
 
     Args:
-        predictor: Its kinds and thresholds.
+        kinds: In the order of the forecast.
         stream: The conversation as it stands at the frame.
-        foresight: At the frame.
+        forecast: At the frame.
         dials: How often, how large, how fast; which person; whether to decide instead of to draw.
         seed: Of the conversation.
         frame: On the conversation's counter.
     """
     person, random = dials.person(), random_at(seed, dials.person_seed, frame)
     rate = dials.nod_rate * person.rate if dials.expressiveness > 0.0 else 0.0
-    chances = random.random(len(predictor.kinds))
+    chances = random.random(len(kinds))
     if dials.decisive:
-        begins = foresight.probability * rate >= predictor.thresholds
-        chances = predictor.thresholds / np.maximum(foresight.probability, 1e-9)
+        begins = forecast.probability * rate >= forecast.threshold
+        chances = forecast.threshold / np.maximum(forecast.probability, 1e-9)
     else:
-        begins = chances < 1.0 - (1.0 - np.clip(foresight.hazard, 0.0, 1.0)) ** rate
+        begins = chances < 1.0 - (1.0 - np.clip(forecast.hazard, 0.0, 1.0)) ** rate
     if rate == 0.0 or not begins.any():
         return None
-    kind = predictor.kinds[int(np.argmin(np.where(begins, chances, np.inf)))]
+    kind = kinds[int(np.argmin(np.where(begins, chances, np.inf)))]
     strokes = stream.draw(kind, random)
     size = strokes.size_rad * dials.nod_size * person.size * dials.expressiveness
     side = 1 if random.random() < 0.5 or kind is GestureKind.NOD else -1
     return possible_gesture(
         kind,
         frame,
-        Strokes(strokes.count, size, strokes.speed_hz * dials.nod_speed * person.speed),
+        DrawnStrokes(strokes.count, size, strokes.speed_hz * dials.nod_speed * person.speed),
         side=side,
         variation=int(random.integers(2**31)),
     )
 
 
 def possible_gesture(
-    kind: GestureKind, frame: int, strokes: Strokes, *, hold_s: float = 0.0, side: int, variation: int
+    kind: GestureKind, frame: int, strokes: DrawnStrokes, *, hold_s: float = 0.0, side: int, variation: int
 ) -> Gesture:
     """Return a gesture brought into what can be: a fast one that is too large becomes smaller."""
     speed = float(np.clip(strokes.speed_hz, *SPEEDS_HZ))

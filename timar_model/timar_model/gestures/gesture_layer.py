@@ -311,17 +311,20 @@ class GestureLayer:
         for index in range(frames):
             frame, newest = inputs.first_frame + index, min(index, len(user) - 1)
             is_seen = inputs.user_motion_valid is not None and bool(inputs.user_motion_valid[newest, 2])
-            foresight = state.stream.step(
+            forecast = state.stream.step(
                 planned[index : index + 1 + AHEAD_FRAMES],
                 bool(user[newest]),
                 nods[newest],
                 is_seen,
                 inputs.intent,
             )
-            probability[index] = foresight.probability
+            probability[index] = forecast.probability
+            for gesture in (request.gesture for request in begun if request.gesture.first_frame == frame):
+                state.stream.began(gesture.kind, gesture.duration_s)
             if is_shown and frame >= state.free_from and not self._is_awaited(inputs, frame):
-                gesture = draw_gesture(self.predictor, state.stream, foresight, dials, self._seed, frame)
+                gesture = draw_gesture(self.kinds, state.stream, forecast, dials, self._seed, frame)
                 if gesture is not None:
+                    state.stream.began(gesture.kind, gesture.duration_s)
                     begun.append(RequestedGesture(gesture, ""))
                     self._show(gesture)
         return probability

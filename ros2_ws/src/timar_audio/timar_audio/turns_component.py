@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from timar_audio.activity import Activity
 from timar_audio.blocks import BlockFilter, check_block
 from timar_audio.end_of_turn import EndOfTurn, TimedEndOfTurn, load_end_of_turn
 from timar_audio.floor import FloorDecision, Kind, Speaker, TurnEvent
+from timar_audio.intent import IntentRules
 from timar_audio.levels import SILENCE_DBFS
 from timar_audio.motion_noise import MotionGate, read_motion_noise, speeds_of
 from timar_audio.turns import Decisions, Turns
@@ -40,8 +42,8 @@ class TurnsComponent(Component):
 
     NAME = "turns"
     Config = TurnsConfig
-    inputs: tuple[str, ...] = tuple(_SPEAKERS)
-    outputs = ("voice_activity", "turn_events", "floor")
+    inputs: tuple[str, ...] = (*_SPEAKERS, "agent/audio_planned", "agent/intent_request")
+    outputs = ("voice_activity", "turn_events", "floor", "agent/intent")
 
     def __init__(self, config: TurnsConfig) -> None:
         self.config = config
@@ -51,7 +53,12 @@ class TurnsComponent(Component):
             self._gate = MotionGate(read_motion_noise(Path(config.motion_noise_file)))
             self.inputs = (*self.inputs, "joint_states")
         self._turns = Turns(config, self._make_model())
+        self._intent = IntentRules(config)
+        self._backchannel: int | None = None
+        """The user's newest speech turn that was a mere back-channel."""
         self._filter = BlockFilter()
+        self._user_end = 0
+        """One past the user's last sample that came [samples]."""
         self._origin_ns = {speaker: 0 for speaker in Speaker}
         """When sample 0 was heard, from the newest block of each speaker [ns]."""
         self._waiting: collections.deque[tuple[Message, int]] = collections.deque()
@@ -83,6 +90,12 @@ class TurnsComponent(Component):
             assert self._gate is not None
             self._gate.observe(speeds_of(message.name, message.velocity), message.header.stamp)
             return self._process_waiting(now_ns)
+        if topic == "agent/audio_planned":
+            self._intent.plan.add(int(message.first_sample), message.samples, int(message.revision))
+            return ()
+        if topic == "agent/intent_request":
+            self._intent.request(int(message.intent), float(message.hold_s), self._user_end)
+            return self._intent_messages()
         check_block(message.sample_rate, message.first_sample, message.samples.size, message.filled_samples)
         speaker = _SPEAKERS[topic]
         if self._gate is None or speaker is Speaker.AGENT:
@@ -139,7 +152,11 @@ class TurnsComponent(Component):
             self._motion_noise_dbfs(speaker, heard_ns),
         )
         self._origin_ns[speaker] = heard_ns - message.first_sample * NS_PER_SAMPLE
-        return outputs + self._messages(speaker, decisions)
+        outputs += self._messages(speaker, decisions)
+        if speaker is Speaker.USER:
+            self._user_end = max(self._user_end, message.first_sample + message.samples.size)
+            outputs += self._intent_messages()
+        return outputs
 
     def _motion_noise_dbfs(self, speaker: Speaker, heard_ns: int) -> float:
         """Return how loud a block must be to be more than the noise of the head's own motion."""
@@ -153,6 +170,7 @@ class TurnsComponent(Component):
         """End every turn and be ready for a counter that begins at 0; the numbers of turns go on."""
         outputs = self._messages(Speaker.USER, self._turns.finish())
         self._turns = self._turns.restarted()
+        self._intent, self._user_end = IntentRules(self.config), 0
         self._origin_ns = {speaker: 0 for speaker in Speaker}
         return outputs
 
@@ -165,8 +183,32 @@ class TurnsComponent(Component):
             self._counts[event.kind] += 1
             self._delays_s[event.kind].add(event.decision_delay_s)
             outputs.append(Publish("turn_events", self._event_message(event)))
+            if event.speaker is Speaker.USER:
+                self._follow(event)
         outputs += [Publish("floor", self._floor_message(speaker, change)) for change in decisions.floor]
         return outputs
+
+    def _follow(self, event: TurnEvent) -> None:
+        """Let the user's speech turn count for the agent's intent."""
+        if event.kind is Kind.START:
+            self._intent.user_started()
+        elif event.kind is Kind.BACKCHANNEL:
+            self._backchannel = event.speech_turn
+        elif event.kind is Kind.END:
+            is_backchannel = event.speech_turn == self._backchannel
+            self._intent.user_ended(event.end_sample, is_backchannel=is_backchannel)
+
+    def _intent_messages(self) -> list[Output]:
+        """Return what is news of the agent's intent."""
+        decision = self._intent.step(self._user_end)
+        if decision is None:
+            return []
+        message = new(
+            "AgentIntent",
+            header=Header(self._stamp_ns(Speaker.USER, decision.since_sample)),
+            **{name: int(value) for name, value in dataclasses.asdict(decision).items()},
+        )
+        return [Publish("agent/intent", message)]
 
     def _stamp_ns(self, speaker: Speaker, sample: int) -> int:
         """Return when a sample was heard [ns]."""

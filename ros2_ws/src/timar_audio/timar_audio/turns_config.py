@@ -56,6 +56,15 @@ class TurnsConfig(ActivityConfig):
     barge_in_ms: int = number(
         280, "Speaking so long into the other's turn takes the floor; less is a back-channel.", 60, 5000, "ms"
     )
+    planned_speech_dbfs: float = number(
+        -50.0, "Planned sound from this level on is speech.", -120.0, 0.0, "dBFS"
+    )
+    about_to_speak_ms: int = number(
+        1000, "Speech planned to begin this soon means that the agent is about to speak.", 100, 5000, "ms"
+    )
+    thinking_ms: int = number(
+        3000, "So long after the user's turn an agent without a plan is taken to think.", 0, 60_000, "ms"
+    )
     max_skew_ms: int = number(
         200, "How long one voice is waited for when the other is ahead of it.", 0, 2000, "ms"
     )

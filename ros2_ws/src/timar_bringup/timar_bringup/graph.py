@@ -194,7 +194,7 @@ NODES: tuple[Node, ...] = (
         package="timar_audio",
         config="timar_audio.turns_config:TurnsConfig",
         process="sound",
-        listens=("user/audio", "agent/audio"),
+        listens=("user/audio", "agent/audio", "agent/audio_planned"),
     ),
     Node(
         name="playback",

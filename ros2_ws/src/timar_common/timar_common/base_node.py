@@ -7,6 +7,7 @@ A node derives from `BaseNode`, names its configuration dataclass, and fills in 
 
 from __future__ import annotations
 
+import dataclasses
 import faulthandler
 import functools
 import importlib
@@ -19,7 +20,12 @@ from typing import Any, ClassVar
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
 from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -141,6 +147,10 @@ class BaseNode(LifecycleNode):
     def release(self) -> None:
         """Drop what `build` made, beyond publishers, subscriptions, timers and services."""
 
+    def reconfigure(self, config: Any) -> None:
+        """Take a configuration that differs from `self.config` in live parameters only."""
+        self.config = config
+
     def report(self) -> Report:
         """Return the health of the node; called once a second."""
         return Report()
@@ -257,6 +267,7 @@ class BaseNode(LifecycleNode):
             self._follow_clock()
             self.update_anchor()
             self.build()
+            self._follow_live_parameters()
             self._open_diagnostics()
         except (ValueError, OSError, RuntimeError) as error:
             self.get_logger().fatal(str(error))
@@ -342,6 +353,29 @@ class BaseNode(LifecycleNode):
         for name in sorted(self._parameters):
             origin = "given" if name in self._parameter_overrides else "default"
             self.get_logger().debug(f"parameter {name}: {self._parameters[name].value!r} ({origin})")
+
+    def _follow_live_parameters(self) -> None:
+        """Let live parameters take effect when they are set, and refuse values that do not fit."""
+        live = {name for name, description in describe(self.Config).items() if description.is_live}
+        if not live:
+            return
+
+        def on_set(parameters: list[rclpy.Parameter]) -> SetParametersResult:
+            changed = {parameter.name: parameter.value for parameter in parameters if parameter.name in live}
+            try:
+                if changed:
+                    self.reconfigure(dataclasses.replace(self.config, **changed))
+            except ValueError as error:
+                return SetParametersResult(successful=False, reason=str(error))
+            return SetParametersResult(successful=True)
+
+        self.add_on_set_parameters_callback(on_set)
+
+        def stop_following(callback: Any) -> bool:
+            self.remove_on_set_parameters_callback(callback)
+            return True
+
+        self._owned.append((stop_following, on_set))
 
     def _open_diagnostics(self) -> None:
         topic = TOPICS["/diagnostics"]

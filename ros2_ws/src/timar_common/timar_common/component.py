@@ -82,6 +82,8 @@ class Component:
     """Topics it reads; may depend on the configuration."""
     outputs: tuple[str, ...] = ()
     """Topics it publishes."""
+    config: Any
+    """Of its `Config`."""
     tick_s: float | None = None
     """How often `tick` is called [s]; None: never."""
     queue_capacity = 0
@@ -105,6 +107,11 @@ class Component:
 
     def tick(self, now_ns: int) -> Iterable[Output]:
         """Let time pass."""
+        return ()
+
+    def reconfigure(self, config: Any, now_ns: int) -> Iterable[Output]:
+        """Take a configuration that differs from the one before in live parameters only."""
+        self.config = config
         return ()
 
     def report(self) -> Report:

@@ -78,6 +78,11 @@ class ComponentNode(BaseNode):
         """Drop the component."""
         self.component = self.host = None  # type: ignore[assignment]
 
+    def reconfigure(self, config: Any) -> None:
+        """Hand live parameters to the component."""
+        self.host.call(self.component.reconfigure, config)
+        super().reconfigure(config)
+
     def report(self) -> Report:
         """Return the health of the component and of its host."""
         self.host.bad_messages += self.bad_messages  # Of external topics, which the node itself counts.

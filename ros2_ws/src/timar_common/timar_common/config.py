@@ -21,6 +21,8 @@ class Description:
     choices: tuple[str, ...] = ()
     formerly: tuple[str, ...] = ()
     """Names the field had in an earlier release; still accepted, with a warning."""
+    is_live: bool = False
+    """Whether a change takes effect while the node runs; others do when it is configured again."""
 
     def text(self) -> str:
         """Return the description as one line, for `ros2 param describe` and for docs."""
@@ -41,6 +43,7 @@ def option(
     maximum: float | None = None,
     choices: Sequence[str] = (),
     formerly: Sequence[str] = (),
+    is_live: bool = False,
 ) -> Any:
     """Declare a described field of a configuration dataclass.
 
@@ -52,16 +55,26 @@ def option(
         maximum: Largest number allowed.
         choices: The only strings allowed.
         formerly: Names it had in an earlier release, accepted with a warning.
+        is_live: Whether a change takes effect while the node runs.
     """
-    description = Description(doc, unit, minimum, maximum, tuple(choices), tuple(formerly))
+    description = Description(doc, unit, minimum, maximum, tuple(choices), tuple(formerly), is_live)
     return dataclasses.field(default=default, metadata={"timar": description})
 
 
 def number(
-    default: Any, doc: str, minimum: float, maximum: float, unit: str = "", *, formerly: Sequence[str] = ()
+    default: Any,
+    doc: str,
+    minimum: float,
+    maximum: float,
+    unit: str = "",
+    *,
+    formerly: Sequence[str] = (),
+    is_live: bool = False,
 ) -> Any:
     """Declare a field that is a number with a range, which every number has; else as `option`."""
-    return option(default, doc, unit=unit, minimum=minimum, maximum=maximum, formerly=formerly)
+    return option(
+        default, doc, unit=unit, minimum=minimum, maximum=maximum, formerly=formerly, is_live=is_live
+    )
 
 
 def current_name(config_type: type, name: str) -> str:

@@ -6,7 +6,9 @@ import dataclasses
 import warnings
 from typing import Any
 
+import numpy as np
 from timar_common.config import check, option
+from timar_model.gestures.dials import HeadDials
 
 MODEL_DEFAULT = -1.0
 """A sampling option of this value is left to the model."""
@@ -17,8 +19,52 @@ WHOLE_SAMPLING = ("steps", "iterations", "window_frames", "keep_turns")
 
 
 @dataclasses.dataclass(frozen=True)
-class InferenceConfig:
-    """Model, engine, sampling, and what is done about time."""
+class DialsConfig:
+    """What can be turned while the head runs; as they stand here, it is the calibrated head."""
+
+    expressiveness: float = option(
+        1.0,
+        "Size of the motion of neck and face about their calm pose, and of gestures.",
+        minimum=0.0,
+        maximum=2.0,
+        is_live=True,
+    )
+    nod_rate: float = option(
+        1.0, "How often nods and shakes are drawn, of people's rate.", minimum=0.0, maximum=4.0, is_live=True
+    )
+    nod_size: float = option(
+        1.0, "Size of nods and shakes, of people's.", minimum=0.25, maximum=2.0, is_live=True
+    )
+    nod_speed: float = option(
+        1.0, "Speed of nods and shakes, of people's.", minimum=0.5, maximum=2.0, is_live=True
+    )
+    person_seed: int = option(
+        0,
+        "Which person nods: each number another one, who nods as often, as far and as fast as that person "
+        "would; 0 is the average.",
+        minimum=0,
+        maximum=2**31 - 1,
+        is_live=True,
+    )
+    decisive: bool = option(
+        False,
+        "Whether gestures begin where their probability passes a threshold, instead of being drawn from it.",
+        is_live=True,
+    )
+    mouth_gate: bool = option(
+        True, "Whether the mouth is shut while the agent's own voice is silent.", is_live=True
+    )
+
+    def dials(self) -> HeadDials:
+        """Return the dials as the model's package takes them, numbers as exact as the log carries them."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(HeadDials)}
+        exact = {name: float(np.float32(v)) for name, v in values.items() if isinstance(v, float)}
+        return HeadDials(**values | exact)
+
+
+@dataclasses.dataclass(frozen=True)
+class InferenceConfig(DialsConfig):
+    """Model, engine, sampling, dials, and what is done about time."""
 
     model: str = option("talking-head", "Name of a shipped or imported model, or path of a model folder.")
     engine: str = option(
@@ -58,6 +104,12 @@ class InferenceConfig:
         "What predicts the frames after a turn: turn, a whole pass with the speech planned; head, the "
         "diffusion head alone on the turn's last frame; auto, head where a model knows only whole turns.",
         choices=("auto", "turn", "head"),
+    )
+    gestures: str = option(
+        "auto",
+        "Who foresees and draws nods and other gestures: people, weights learned from people; none; auto takes "
+        "people's except for a model that was trained without a user lag. Requests are done in any case.",
+        choices=("auto", "people", "none"),
     )
     lag_zero: str = option(
         "user_set_back",

@@ -46,6 +46,8 @@ class ConversationInputs:
         self.max_gap = Samples(round(config.max_gap_s * SAMPLE_RATE_HZ))
         self.plan_horizon = Samples(round(config.plan_horizon_s * SAMPLE_RATE_HZ))
         self.plan = PlannedSpeech(2 * self.plan_horizon)
+        self.intent = 0
+        """Of the agent, as in timar_msgs/AgentIntent: the newest."""
         self._capacity = self.max_gap + 30 * SAMPLE_RATE_HZ
         self._past = InputCounters()
         self._begin()

@@ -10,6 +10,7 @@ from timar_common.component import Component, Job, Log, Output, ServiceReply, Wo
 from timar_common.diagnostics import Level, Report
 from timar_common.messages import Message, new, wire_time
 from timar_common.restarts import Belongs
+from timar_model.gestures.gesture_layer import GestureLayer
 
 from timar_inference.config import InferenceConfig
 from timar_inference.runtime import Runtime, open_runtime
@@ -18,6 +19,9 @@ from timar_inference.turn_runner import TurnRunner
 from timar_inference.turn_scheduler import TurnScheduler
 
 INPUTS = ("user/audio", "agent/audio_planned", "user/motion")
+"""Inputs that the log's cursor counts."""
+WORDS = ("agent/intent", "gesture")
+"""Inputs of which the log says itself what they brought."""
 
 
 class InferenceComponent(Component):
@@ -34,7 +38,7 @@ class InferenceComponent(Component):
 
     NAME: ClassVar[str] = "inference"
     Config: ClassVar[type] = InferenceConfig
-    inputs = INPUTS
+    inputs = (*INPUTS, *WORDS)
     outputs = ("agent/motion", "turn_log")
     tick_s = 0.05
     """Turns are handed out as sound comes; ticks are for what waited because the queue was full."""
@@ -46,7 +50,8 @@ class InferenceComponent(Component):
         self.runtime = runtime or open_runtime(config)
         self.queue_capacity = config.queue_turns
         self.scheduler = TurnScheduler(config, self.runtime.alignment, name)
-        self.runner = TurnRunner(self.runtime.session, self.runtime.identity, config.preview_by)
+        layer = GestureLayer(self.runtime.gestures)
+        self.runner = TurnRunner(self.runtime.session, self.runtime.identity, config.preview_by, layer)
         self._seen = {topic: InputCount() for topic in INPUTS}
         self._last_failure = ""
         self._troubles_reported = 0
@@ -61,7 +66,14 @@ class InferenceComponent(Component):
         return ()
 
     def handle(self, topic: str, message: Message, now_ns: int) -> Iterable[Output]:
-        """Take sound of the user, planned speech of the agent, or motion of the user."""
+        """Take what the user does, what the agent is going to, or a request for a gesture."""
+        if topic == "gesture":
+            refusal = self.scheduler.push_gesture(message)
+            name = f"gesture {message.gesture.gesture_id}".rstrip()
+            return [Log(Level.WARN, f"{name} is refused: {refusal}")] if refusal else ()
+        if topic == "agent/intent":
+            self.scheduler.inputs.intent = int(message.intent)
+            return ()
         outputs: list[Output] = []
         if topic == "user/audio":
             belongs = self.scheduler.push_user(message, now_ns)
@@ -76,6 +88,11 @@ class InferenceComponent(Component):
             self.scheduler.inputs.push_motion(message)
         self._seen[topic].add(message)
         return outputs
+
+    def reconfigure(self, config: InferenceConfig, now_ns: int) -> Iterable[Output]:
+        """Turn the dials, from the next turn on."""
+        self.config = self.scheduler.config = config
+        return ()
 
     def next_job(self, now_ns: int) -> Job | None:
         """Return the next decision with its input cursor: the messages it was made from."""

@@ -10,6 +10,8 @@ import numpy as np
 from timar_common.clock import FRAMES_PER_SECOND, SAMPLES_PER_FRAME
 from timar_common.user_motion import MOTION_CHANNELS, PARTS
 from timar_model.architecture.config import ModelConfig
+from timar_model.gestures.drawing import GesturePredictor
+from timar_model.gestures.predictor import PeoplePredictor
 from timar_model.loading import find_model, load_model
 
 from timar_inference.alignment import Alignment
@@ -30,6 +32,8 @@ class Runtime:
     alignment: Alignment
     notes: tuple[str, ...]
     """What a person should know about it, for the log."""
+    gestures: GesturePredictor | None = None
+    """Foresees gestures, where the model comes with what can."""
 
 
 def open_runtime(config: InferenceConfig) -> Runtime:
@@ -66,7 +70,16 @@ def open_runtime(config: InferenceConfig) -> Runtime:
             f"a turn took {slowest_ms:.0f} ms to compute, but a margin of {alignment.margin_frames} frames "
             f"leaves {margin_ms:.0f} ms: turns will be late; choose a faster engine or a larger margin_frames"
         )
-    return Runtime(session, ModelIdentity(session.engine_name, model.sha256), alignment, tuple(notes))
+    identity = ModelIdentity(session.engine_name, model.sha256)
+    return Runtime(session, identity, alignment, tuple(notes), _predictor(config, model.config))
+
+
+def _predictor(config: InferenceConfig, model_config: ModelConfig) -> GesturePredictor | None:
+    """Return what foresees gestures; "auto" leaves them out of a model that was not made for them."""
+    is_wanted = config.gestures == "people" or (
+        config.gestures == "auto" and model_config.user_lag != "none"
+    )
+    return PeoplePredictor() if is_wanted else None
 
 
 def _way_of_lag_zero(alignment: Alignment) -> str:

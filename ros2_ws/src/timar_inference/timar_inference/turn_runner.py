@@ -17,7 +17,9 @@ from timar_common.component import Publish, WorkClock
 from timar_common.diagnostics import Percentiles
 from timar_common.messages import Header, Message, new
 from timar_common.user_motion import MOTION_CHANNELS, PARTS
+from timar_model.gestures.gesture_layer import GestureLayer, LayeredTurn, LayerInputs
 
+from timar_inference.gesture_requests import RefusedGesture, gesture_message, refusal_message
 from timar_inference.turn_jobs import (
     Decision,
     ModelIdentity,
@@ -102,6 +104,9 @@ class RunCounters:
     """Predictions that were left out, for the next turn would have had to wait."""
     rotations_limited: int = 0
     """Jaw or neck rotations of more than half a revolution, cut to it."""
+    gestures_drawn: int = 0
+    gestures_requested: int = 0
+    """Gestures that began, turns that were rolled back included."""
 
 
 class TurnRunner:
@@ -111,10 +116,19 @@ class TurnRunner:
         session: A fresh session.
         identity: Engine and weights, for the log.
         preview_by: How previews are made; see `Session.preview`.
+        layer: Gestures over its motion; one that foresees none unless given.
     """
 
-    def __init__(self, session: ModelSession, identity: ModelIdentity, preview_by: str = "auto") -> None:
+    def __init__(
+        self,
+        session: ModelSession,
+        identity: ModelIdentity,
+        preview_by: str = "auto",
+        layer: GestureLayer | None = None,
+    ) -> None:
         self.counters = RunCounters()
+        self._layer = layer or GestureLayer()
+        self._refused: list[RefusedGesture] = []
         self._session = session
         self._identity = identity
         self._preview_by = preview_by
@@ -201,6 +215,8 @@ class TurnRunner:
             return None
         motion = clock.call(self._session.preview, wanted.agent_speech, by=self._preview_by)
         motion = self._checked(motion, request.end_frame, wanted.agent_speech.size // SAMPLES_PER_FRAME)
+        if request.dials is not None:
+            motion = self._layer.preview(layer_inputs(request), motion)
         spent_ns = clock.now_ns() - started_ns
         self._preview_share = min(1.0, spent_ns / max(1, self._spent_ns[-1]))
         self._add_work("preview", request, spent_ns)
@@ -231,6 +247,7 @@ class TurnRunner:
     def _start(self, job: StartConversation) -> None:
         self._conversation_id = None
         self._session.reset(job.seed)
+        self._layer.reset(job.seed)
         self._frame_offset = job.first_frame - self._session.next_frame
         self._conversation_id = job.conversation_id
         self.counters.conversations += 1
@@ -239,6 +256,7 @@ class TurnRunner:
         first_frame = job.first_frame - self._frame_offset
         if first_frame < self._session.next_frame:
             self._session.rollback(first_frame)
+        self._layer.rollback(job.first_frame)
         self.counters.rollbacks += 1
 
     def _turn(self, request: TurnRequest, clock: WorkClock) -> Iterator[Publish]:
@@ -254,6 +272,7 @@ class TurnRunner:
         )
         if is_generated:
             motion = self._checked(motion, request.first_frame, request.frames)
+        layered = self._layered(request, motion if is_generated else None)
         finished_ns = clock.now_ns()
         self._spent_ns.append(finished_ns - started_ns)
         timings = self._timings(request, started_ns, finished_ns, clock.is_real)
@@ -265,9 +284,30 @@ class TurnRunner:
             shown = head_motion(
                 request, motion, request.first_frame, request.due_ns, compute_ms=timings["compute"]
             )
+            if layered is not None:
+                self._add_gestures(shown, request, layered)
             yield Publish("agent/motion", shown)
         decision = Decision.GENERATE if is_generated else Decision.COMMIT_SKIPPED
         yield self._log(decision, request, finished_ns, is_late=is_late, **turn_fields(request, timings))
+
+    def _layered(self, request: TurnRequest, motion: Array | None) -> LayeredTurn | None:
+        """Lay gestures over a turn's motion; a turn that is not shown lets its requests wait."""
+        self._refused += request.refused
+        if request.dials is None:
+            return None
+        return self._layer.apply(layer_inputs(request), motion)
+
+    def _add_gestures(self, shown: Message, request: TurnRequest, layered: LayeredTurn) -> None:
+        for part, columns in PARTS.items():
+            setattr(shown, part, layered.motion[:, columns].ravel())
+        drawn = sum(not entry.gesture_id for entry in layered.begun)
+        self.counters.gestures_drawn += drawn
+        self.counters.gestures_requested += len(layered.begun) - drawn
+        begun = [gesture_message(entry.gesture, entry.gesture_id) for entry in layered.begun]
+        shown.gestures = begun + [refusal_message(refused) for refused in self._refused]
+        self._refused.clear()
+        shown.gesture_kinds = np.array([int(kind) for kind in self._layer.kinds], np.uint8)
+        shown.gesture_probability = layered.probability.ravel()
 
     def _log(self, decision: Decision, job: TurnJob, now_ns: int, **fields: Any) -> Publish:
         """Return the log entry of a job that was carried out; enough to repeat it."""
@@ -372,6 +412,22 @@ def head_motion(
     )
 
 
+def layer_inputs(request: TurnRequest) -> LayerInputs:
+    """Return what a turn's gestures are made from."""
+    assert request.dials is not None
+    return LayerInputs(
+        request.first_frame,
+        request.agent_speech,
+        request.agent_ahead,
+        request.user_speech,
+        request.user_motion,
+        request.user_motion_valid,
+        request.intent,
+        request.requested,
+        request.dials,
+    )
+
+
 def turn_fields(request: TurnRequest, timings: dict[str, float]) -> dict[str, Any]:
     """Return the fields of a timar_msgs/TurnLog that a turn adds."""
     valid = request.user_motion_valid
@@ -385,5 +441,11 @@ def turn_fields(request: TurnRequest, timings: dict[str, float]) -> dict[str, An
         "user_samples_filled": request.user_samples_filled,
         "user_motion_valid": () if valid is None else valid.any(axis=1),
         "revision": request.revision,
+        "intent": request.intent,
+        "gestures": [
+            *(gesture_message(entry.gesture, entry.gesture_id) for entry in request.requested),
+            *(refusal_message(refused) for refused in request.refused),
+        ],
+        **({} if request.dials is None else {"dials": new("Dials", **dataclasses.asdict(request.dials))}),
         **{f"{stage}_ms": timings[stage] for stage in STAGES if stage != "publish"},
     }

@@ -11,10 +11,12 @@ from timar_common.clock import SampleClock
 from timar_common.messages import Message
 from timar_common.restarts import Belongs, ConversationWatch
 from timar_common.units import Frames, Samples, frames_of, samples_of
+from timar_model.gestures.gesture_layer import AHEAD_FRAMES
 
 from timar_inference.alignment import Alignment
 from timar_inference.config import WHOLE_TURN, InferenceConfig
 from timar_inference.conversation_inputs import ConversationInputs
+from timar_inference.gesture_requests import GestureRequests
 from timar_inference.turn_jobs import PreviewRequest, Rollback, StartConversation, TurnJob, TurnRequest
 
 ARRIVALS_KEPT = 8_192
@@ -55,6 +57,7 @@ class TurnScheduler:
         self.config = config
         self.alignment = alignment
         self.inputs = ConversationInputs(config)
+        self._gestures = GestureRequests()
         self._name = name
         self._number = 0
         is_whole_turn = config.preview_frames == WHOLE_TURN
@@ -128,9 +131,19 @@ class TurnScheduler:
         if changed.size and self.config.plan_change == "rollback":
             self._roll_back_from(frames_of(Samples(made_from + int(changed[0]))), now_ns)
 
+    def push_gesture(self, message: Message) -> str:
+        """Take a timar_msgs/GestureRequest; return why it was refused, empty when it was not."""
+        wanted_ns, wanted_frame = message.header.stamp, None
+        if wanted_ns and self.clock.is_started:
+            sample = self.clock.sample_at(wanted_ns)
+            wanted_frame = -int(-sample // SAMPLES_PER_FRAME) - self.alignment.delay_frames
+        dials = self.config.dials()
+        return self._gestures.add(message.gesture, wanted_frame, self._next_frame, dials, self.seed)
+
     def restart(self) -> None:
         """End this conversation; the next one starts with the user's next sound."""
         self.inputs.restart()
+        self._gestures.restart()
         self._number += 1
         self._begin()
 
@@ -175,6 +188,9 @@ class TurnScheduler:
             useless_ns=(self._due_ns(first_frame + frames) if is_partial else due_ns) - publication_ns,
             final_until_frame=self._final_until(now_ns),
             next_ready_ns=self._next_ready_ns(first_frame + frames, frames),
+            requested=self._gestures.known(first_frame, first_frame + frames + AHEAD_FRAMES),
+            refused=self._gestures.take_refused(),
+            dials=self.config.dials(),
             preview=self._preview(first_frame + frames, frames),
         )
 
@@ -242,6 +258,7 @@ class TurnScheduler:
         user_frame = oldest.user_first_frame if oldest else next_user_frame
         agent_frame = oldest.first_frame if oldest else self._next_frame or 0
         self.inputs.forget_before(Frames(user_frame), Frames(agent_frame))
+        self._gestures.forget_before(agent_frame)
 
     def _final_until(self, now_ns: int) -> int:
         """Return the frame before which nothing will be rolled back any more."""
@@ -286,6 +303,8 @@ def turn_request(
         user_motion=motion,
         user_motion_valid=valid,
         agent_speech=inputs.agent_speech(first_frame, frames),
+        agent_ahead=inputs.agent_speech(first_frame + frames, frames + AHEAD_FRAMES),
         planned_revision=inputs.plan.revision,
+        intent=inputs.intent,
         **when,
     )

@@ -19,6 +19,7 @@ from timar_common.units import Frames
 from timar_common.user_motion import PARTS
 from timar_inference.config import InferenceConfig
 from timar_inference.conversation_inputs import ConversationInputs
+from timar_inference.gesture_requests import RefusedGesture, requested_from
 from timar_inference.inference_component import INPUTS
 from timar_inference.runtime import Runtime
 from timar_inference.turn_jobs import (
@@ -31,6 +32,8 @@ from timar_inference.turn_jobs import (
 )
 from timar_inference.turn_runner import TurnRunner
 from timar_inference.turn_scheduler import turn_request
+from timar_model.gestures.dials import HeadDials
+from timar_model.gestures.gesture_layer import GestureLayer, RequestedGesture
 
 from timar_replay.virtual_worker import VirtualTime
 
@@ -96,7 +99,8 @@ class LogFollower(Component):
         self.problems: collections.Counter[str] = collections.Counter()
         """What kept the log from being repeated as it was."""
         self._inputs = ConversationInputs(config)
-        self._runner = TurnRunner(runtime.session, runtime.identity, config.preview_by)
+        layer = GestureLayer(runtime.gestures)
+        self._runner = TurnRunner(runtime.session, runtime.identity, config.preview_by, layer)
         self._time = VirtualTime(iter(lambda: 0, 1))
         self._pending = {topic: _InputReader() for topic in INPUTS}
         self._decisions: collections.deque[tuple[int, Message]] = collections.deque()
@@ -217,6 +221,8 @@ class LogFollower(Component):
             return Rollback(conversation_id, seed, first_frame, revision, planned_revision)
         user_first = int(decision.user_first_sample) // SAMPLES_PER_FRAME
         user_end = int(decision.user_end_sample) // SAMPLES_PER_FRAME
+        requests = [requested_from(entry, seed) for entry in getattr(decision, "gestures", ())]
+        self._inputs.intent = int(getattr(decision, "intent", 0))
         request = turn_request(
             self._inputs,
             conversation_id=conversation_id,
@@ -231,6 +237,9 @@ class LogFollower(Component):
             deadline_ns=NEVER_NS,
             useless_ns=NEVER_NS if decision.decision == Decision.GENERATE else -NEVER_NS,
             final_until_frame=first_frame,
+            requested=tuple(entry for entry in requests if isinstance(entry, RequestedGesture)),
+            refused=tuple(entry for entry in requests if isinstance(entry, RefusedGesture)),
+            dials=_dials(decision),
         )
         self._inputs.forget_before(Frames(user_first - KEPT_FRAMES), Frames(first_frame - KEPT_FRAMES))
         self._newest_turn = request
@@ -354,6 +363,14 @@ def _cursor(decision: Message) -> list[tuple[str, int, int]]:
         for entry in getattr(decision, "inputs", ())
         if entry.topic in INPUTS
     ]
+
+
+def _dials(decision: Message) -> HeadDials | None:
+    """Return the dials of a decision; None in a log from before there were any."""
+    dials = getattr(decision, "dials", None)
+    if dials is None:
+        return None
+    return HeadDials(**{field.name: getattr(dials, field.name) for field in dataclasses.fields(HeadDials)})
 
 
 def _copy_instants(made: Message, recorded: Message) -> None:

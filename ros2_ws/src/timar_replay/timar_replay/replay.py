@@ -30,7 +30,15 @@ from timar_replay.bag_host import BagHost
 from timar_replay.log_follower import RECORDED_LOG, RECORDED_MOTION, LogFollower
 from timar_replay.replay_settings import ReplaySettings
 
-MADE = ("voice_activity", "turn_events", "floor", "agent/motion", "turn_log", "joint_trajectory")
+MADE = (
+    "voice_activity",
+    "turn_events",
+    "floor",
+    "agent/intent",
+    "agent/motion",
+    "turn_log",
+    "joint_trajectory",
+)
 """What the replay makes itself."""
 NAME = "replay"
 """Begin of the conversation ids; fixed, for the ids of live nodes are random."""
