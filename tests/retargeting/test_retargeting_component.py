@@ -159,7 +159,7 @@ def test_a_message_that_cannot_be_true_is_rejected_and_says_why(topic: str, mess
 
 def test_output_positions_samples_the_plan_at_its_rate_and_plans_twenty_times_a_second() -> None:
     component = make(output="positions", output_rate_hz=200.0)
-    assert component.outputs == ("position_commands", "face")
+    assert component.outputs == ("position_commands", "face", "gesture")
     assert component.tick_s == 0.005
     component.handle("joint_states", component.neutral_joint_states(START_NS), START_NS)
     sent = [output for tick in range(1, 401) for output in component.tick(START_NS + tick * 5_000_000)]
@@ -173,7 +173,7 @@ def test_output_positions_samples_the_plan_at_its_rate_and_plans_twenty_times_a_
 def test_output_joint_states_starts_at_neutral_without_a_driver() -> None:
     component: Component = RetargetingComponent(RetargetingConfig(output="joint_states", output_rate_hz=10.0))
     assert "joint_states" not in component.inputs
-    assert component.outputs == ("joint_states", "face")
+    assert component.outputs == ("joint_states", "face", "gesture")
     component.start(START_NS)
     assert component.tick_s == 0.05, "plans are looked at twenty times a second at any output rate"
     sent = [list(component.tick(START_NS + tick * 50_000_000)) for tick in range(1, 5)]

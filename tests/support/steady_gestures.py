@@ -21,7 +21,6 @@ class SteadyStream:
     def draw(self, kind, random) -> DrawnStrokes:
         return DrawnStrokes(int(random.integers(1, 4)), 0.08, 2.0)
 
-
     def began(self, kind, duration_s) -> None:
         pass
 

@@ -27,6 +27,9 @@ USUAL = {
 }
 """Strokes and time out [s] of a requested gesture that leaves them to the head."""
 
+MAX_TILT_HZ = 1.5
+"""A drawn tilt is no quicker: the whole head goes to a shoulder and back."""
+
 
 class GestureStream(Protocol):
     """Forecast of one conversation, frame by frame; `copy.deepcopy` gives its state."""
@@ -108,12 +111,15 @@ def draw_gesture(
         return None
     kind = kinds[int(np.argmin(np.where(begins, chances, np.inf)))]
     strokes = stream.draw(kind, random)
+    speed = strokes.speed_hz * dials.nod_speed * person.speed
+    if kind is GestureKind.TILT:
+        speed = min(speed, MAX_TILT_HZ)
     size = strokes.size_rad * dials.nod_size * person.size * dials.expressiveness
     side = 1 if random.random() < 0.5 or kind is GestureKind.NOD else -1
     return possible_gesture(
         kind,
         frame,
-        DrawnStrokes(strokes.count, size, strokes.speed_hz * dials.nod_speed * person.speed),
+        DrawnStrokes(strokes.count, size, speed),
         side=side,
         variation=int(random.integers(2**31)),
     )

@@ -319,8 +319,9 @@ class GestureLayer:
                 inputs.intent,
             )
             probability[index] = forecast.probability
-            for gesture in (request.gesture for request in begun if request.gesture.first_frame == frame):
-                state.stream.began(gesture.kind, gesture.duration_s)
+            for request in begun:
+                if request.gesture.first_frame == frame:
+                    state.stream.began(request.gesture.kind, request.gesture.duration_s)
             if is_shown and frame >= state.free_from and not self._is_awaited(inputs, frame):
                 gesture = draw_gesture(self.kinds, state.stream, forecast, dials, self._seed, frame)
                 if gesture is not None:

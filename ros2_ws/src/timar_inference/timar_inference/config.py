@@ -107,8 +107,8 @@ class InferenceConfig(DialsConfig):
     )
     gestures: str = option(
         "auto",
-        "Who foresees and draws nods and other gestures: people, weights learned from people; none; auto takes "
-        "people's except for a model that was trained without a user lag. Requests are done in any case.",
+        "From what nods and other gestures are drawn: people, weights learned from people; none; auto takes "
+        "people's unless the model was trained without a user lag. Requests are done in any case.",
         choices=("auto", "people", "none"),
     )
     lag_zero: str = option(

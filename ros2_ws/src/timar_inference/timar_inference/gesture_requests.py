@@ -61,6 +61,14 @@ class GestureRequests:
         self._waiting.append(RequestedGesture(gesture, gesture_id))
         return ""
 
+    def withdraw(self, gesture_id: str, next_frame: int) -> None:
+        """Take a request back, unless it begins before the next turn."""
+        self._waiting = [
+            request
+            for request in self._waiting
+            if request.gesture_id != gesture_id or request.gesture.first_frame < next_frame
+        ]
+
     def known(self, first_frame: int, end_frame: int) -> tuple[RequestedGesture, ...]:
         """Return the requests that begin in [first_frame, end_frame)."""
         return tuple(r for r in self._waiting if first_frame <= r.gesture.first_frame < end_frame)

@@ -76,9 +76,7 @@ def open_runtime(config: InferenceConfig) -> Runtime:
 
 def _predictor(config: InferenceConfig, model_config: ModelConfig) -> GesturePredictor | None:
     """Return what foresees gestures; "auto" leaves them out of a model that was not made for them."""
-    is_wanted = config.gestures == "people" or (
-        config.gestures == "auto" and model_config.user_lag != "none"
-    )
+    is_wanted = config.gestures == "people" or (config.gestures == "auto" and model_config.user_lag != "none")
     return PeoplePredictor() if is_wanted else None
 
 

@@ -7,7 +7,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from timar_common.clock import SampleClock
+from timar_common.clock import SAMPLES_PER_FRAME, SampleClock
 from timar_common.messages import Message
 from timar_common.restarts import Belongs, ConversationWatch
 from timar_common.units import Frames, Samples, frames_of, samples_of
@@ -133,6 +133,9 @@ class TurnScheduler:
 
     def push_gesture(self, message: Message) -> str:
         """Take a timar_msgs/GestureRequest; return why it was refused, empty when it was not."""
+        if message.is_withdrawn:
+            self._gestures.withdraw(str(message.gesture.gesture_id), self._next_frame or 0)
+            return ""
         wanted_ns, wanted_frame = message.header.stamp, None
         if wanted_ns and self.clock.is_started:
             sample = self.clock.sample_at(wanted_ns)

@@ -56,6 +56,18 @@ class IdleLayersConfig:
     look_head_share: float = number(
         0.5, "The neck's part of looking at a point; the eyes do the rest.", 0.0, 1.0
     )
+    avert_weight: float = number(
+        1.0, "How far gaze turns away from the partner to think and at the start of a longer turn.", 0.0, 1.0
+    )
+    avert_probability: float = number(0.7, "How often it does so when there is reason to.", 0.0, 1.0)
+    avert_yaw_rad: float = number(0.28, "How far gaze turns aside then.", 0.0, 0.6, "rad")
+    avert_s: float = number(1.6, "How long it stays aside at the start of a turn.", 0.2, 10.0, "s")
+    long_turn_s: float = number(
+        1.5, "Gaze turns aside at the start of a turn of which at least this much is planned.", 0.5, 30.0, "s"
+    )
+    back_before_s: float = number(
+        0.8, "Gaze is back at the partner so long before the end of a turn.", 0.0, 5.0, "s"
+    )
     breath_hz: float = number(0.24, "Breaths a second.", 0.05, 1.0, "Hz")
     sway_rad: float = number(0.012, "Amplitude of the neck's slow sway.", 0.0, 0.1, "rad")
     posture_rad: float = number(0.025, "Standard deviation of a posture from upright.", 0.0, 0.15, "rad")
@@ -78,6 +90,13 @@ BLINK_REFRACTORY_S = 0.8
 SACCADE_S = 0.06
 LOOK_HEAD_S = 0.5
 POSTURE_S = 1.4
+TURN_START_S = 1.0
+"""So long after a turn began gaze may still turn aside, for its plan may come bit by bit [s]."""
+THINK_S = 2.5
+"""Gaze that turned aside to think comes back after so long at the latest [s]."""
+GIVE_WAY_S = 0.2
+"""Sway and posture come to a stand in this time, and go on as gently [s]."""
+GAPS_KEPT = 16
 SLOW_HZ = np.array([
     (0.071, 0.113), (0.083, 0.131), (0.059, 0.097), (0.09, 0.17), (0.043, 0.067),
 ]).T.ravel()  # fmt: skip
@@ -112,6 +131,18 @@ class IdleBehavior:
         )
         self._postures = postures
         self._posture = TargetInterpolator(3, POSTURE_S)
+        self._averts = np.random.default_rng([seed, 5])
+        self._avert_line, self._avert_head = (
+            TargetInterpolator(2, SACCADE_S),
+            TargetInterpolator(2, LOOK_HEAD_S),
+        )
+        self._intent, self._may_avert_until_s = "LISTENING", -np.inf
+        self._back_at_s: float | None = None
+        """When averted gaze comes back; None: it is not averted."""
+        self._gaps: list[tuple[float, float]] = []
+        """[first, end) in which sway and posture stand still for a gesture [s]."""
+        self._stood_s = 0.0
+        """How long they stood still in gaps that are forgotten [s]."""
         self._look_line, self._look_head = (
             TargetInterpolator(2, SACCADE_S),
             TargetInterpolator(2, LOOK_HEAD_S),
@@ -134,7 +165,8 @@ class IdleBehavior:
         cfg = self.config
         if not cfg.enabled or not times.size:
             return rows
-        waves = np.sin(times[:, None] * self._angular_hz + self._phases)  # (K, 11)
+        calm = self._calm_times(times)
+        waves = np.sin(calm[:, None] * self._angular_hz + self._phases)  # (K, 11)
         # Two sines that never meet again: between -1 and 1.
         slow = 0.5 * (waves[:, 1:6] + waves[:, 6:])  # (K, 5)
         rows[:, _COLUMN["breath"]] = cfg.breath_weight * waves[:, 0]
@@ -146,7 +178,11 @@ class IdleBehavior:
         if cfg.gaze_weight:
             rows[:, GAZE] = cfg.gaze_weight * self._gaze(times)
         if not self._posture.is_unused:
-            rows[:, SWAY] += cfg.posture_weight * self._posture.at(times)
+            rows[:, SWAY] += cfg.posture_weight * self._posture.at(calm)
+        if not self._avert_line.is_unused:
+            head = self._avert_head.at(times)
+            rows[:, GAZE] += cfg.avert_weight * (self._avert_line.at(times) - head)
+            rows[:, SWAY][:, :2] += cfg.avert_weight * head
         if not self._look_line.is_unused:
             head = self._look_head.at(times)
             rows[:, GAZE] += cfg.look_weight * (self._look_line.at(times) - head)
@@ -165,6 +201,86 @@ class IdleBehavior:
         self._look_line.set_target(line, time_s)
         self._look_head.set_target(self.config.look_head_share * line, time_s)
 
+    def give_way(self, first_s: float, end_s: float) -> None:
+        """Let sway and posture stand still while a gesture moves the neck.
+
+        Args:
+            first_s: When it begins; not before an earlier gesture is over, or this counts from there [s].
+            end_s: When it is over [s].
+        """
+        first_s = max(first_s, self._gaps[-1][1]) if self._gaps else first_s
+        if end_s > first_s:
+            self._gaps.append((first_s, end_s))
+        while len(self._gaps) > GAPS_KEPT:
+            low, high = self._gaps.pop(0)
+            self._stood_s += high - low
+
+    def glance(self, yaw_rad: float, first_s: float, end_s: float) -> None:
+        """Let the eyes go with a neck that looks away and comes back; an end before the start looks back.
+
+        Args:
+            yaw_rad: To its left; the eyes go as far again as the neck [rad].
+            first_s: When the neck begins to turn [s].
+            end_s: When it is back [s].
+        """
+        if end_s <= first_s:
+            self._look_back(first_s)
+            return
+        self._avert_line.set_target(np.array([min(max(yaw_rad, -0.3), 0.3), 0.0]), first_s)
+        self._back_at_s = end_s - LOOK_HEAD_S
+
+    def intend(self, intent: str, speech_s: float, time_s: float) -> None:
+        """Turn gaze aside to think and at the start of a longer turn, and back to the partner before its end.
+
+        Args:
+            intent: LISTENING, THINKING, ABOUT_TO_SPEAK or SPEAKING.
+            speech_s: How long the speech still lasts, as far as it is known [s].
+            time_s: Not before an earlier call [s].
+        """
+        cfg, was = self.config, self._intent
+        self._intent = intent
+        if intent == "SPEAKING":
+            if was != "SPEAKING":
+                self._may_avert_until_s = time_s + TURN_START_S
+            if time_s <= self._may_avert_until_s and speech_s >= cfg.long_turn_s:
+                self._may_avert_until_s = -np.inf
+                self._avert(time_s, cfg.avert_s)
+            if self._back_at_s is not None:
+                self._back_at_s = min(self._back_at_s, time_s + max(0.0, speech_s - cfg.back_before_s))
+        elif intent == "THINKING" and was != "THINKING":
+            self._avert(time_s, THINK_S)
+        elif intent == "LISTENING" and was != "LISTENING":
+            self._look_back(time_s)
+
+    def let_pass(self, time_s: float) -> None:
+        """Let gaze come back when it is time to; call it some twenty times a second."""
+        if self._back_at_s is not None and time_s >= self._back_at_s:
+            self._look_back(time_s)
+
+    def _avert(self, time_s: float, length_s: float) -> None:
+        cfg, chance, side, tilt = self.config, *self._averts.random(3)
+        is_in_gesture = any(low <= time_s < high for low, high in self._gaps)
+        if not cfg.enabled or is_in_gesture or chance >= cfg.avert_probability:
+            return
+        yaw = cfg.avert_yaw_rad * (1.0 if side < 0.5 else -1.0)
+        line = np.array([yaw, 0.4 * cfg.avert_yaw_rad * (tilt - 0.4)])
+        self._avert_line.set_target(line, time_s)
+        self._avert_head.set_target(cfg.look_head_share * line, time_s)
+        self._back_at_s = time_s + length_s
+
+    def _look_back(self, time_s: float) -> None:
+        if self._back_at_s is not None:
+            self._avert_line.set_target(np.zeros(2), time_s)
+            self._avert_head.set_target(np.zeros(2), time_s)
+            self._back_at_s = None
+
+    def _calm_times(self, times: Array) -> Array:
+        """Return times less how long sway and posture stood still before them; it grows smoothly."""
+        stood = np.full(len(times), self._stood_s)
+        for first_s, end_s in self._gaps:
+            stood += _elapsed(times - first_s) - _elapsed(times - end_s)
+        return times - stood
+
     def take_floor(self, is_speaking: bool, time_s: float) -> None:
         """Shift posture when the floor changes, and blink at the pace of a speaker or a listener.
 
@@ -179,9 +295,8 @@ class IdleBehavior:
         lean = np.array([0.0, -0.4, 0.0]) if is_speaking else np.array([0.0, 0.6, 0.0])
         spread = np.array([0.6, 0.5, 0.5 if is_speaking else 1.2])
         size = self.config.posture_rad
-        self._posture.set_target(
-            size * (lean + np.clip(self._postures.normal(0.0, spread), -2.0, 2.0)), time_s
-        )
+        target = size * (lean + np.clip(self._postures.normal(0.0, spread), -2.0, 2.0))
+        self._posture.set_target(target, float(self._calm_times(np.array([time_s]))[0]))
 
     def _blink_interval_s(self, rng: np.random.Generator) -> float:
         cfg = self.config
@@ -251,6 +366,14 @@ class _Events:
         stale = bisect.bisect_left(self._times, first_s - self.KEPT_S) - 1
         if stale > 0:
             del self._times[:stale], self._values[:stale]
+
+
+def _elapsed(since_s: Array) -> Array:
+    """Return the time that passed since an instant, of which the first moments count only a little."""
+    share = np.minimum(np.maximum(since_s / GIVE_WAY_S, 0.0), 1.0)
+    late: Array = np.maximum(since_s - GIVE_WAY_S, 0.0)
+    elapsed: Array = GIVE_WAY_S * (share**3 - 0.5 * share**4) + late
+    return elapsed
 
 
 def _interval(rng: np.random.Generator, median_s: float) -> float:

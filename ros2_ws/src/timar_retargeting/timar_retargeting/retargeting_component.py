@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
+from timar_common.clock import SAMPLE_RATE_HZ
 from timar_common.component import Component, Log, Output, Publish, ServiceReply
 from timar_common.diagnostics import Level, Report
 from timar_common.messages import Header, Message, constants, new, standard_types
@@ -15,9 +16,10 @@ from timar_common.trajectory_cdr import TrajectoryPoints
 from timar_description.find import find_joint_map
 
 from timar_retargeting.config import RetargetingConfig
+from timar_retargeting.gesture_watch import FRAME_NS, GestureResult, GestureWatch
 from timar_retargeting.idle_behavior import IdleBehavior
 from timar_retargeting.motion_timeline import MotionFrames
-from timar_retargeting.retargeting_core import Mode, RetargetingCore
+from timar_retargeting.retargeting_core import GESTURE_SIGNALS, Mode, RetargetingCore
 from timar_retargeting.robot import RobotDescription, load_robot
 from timar_retargeting.trajectory_planner import JointPlan, PlanSampler
 
@@ -55,10 +57,13 @@ class RetargetingComponent(Component):
         self._has_driver = config.output != "joint_states"
         self._is_sampled = config.output != "trajectory"
         self._topic = OUTPUT_TOPICS[config.output]
-        self.outputs = (self._topic, "face")
+        self.outputs = (self._topic, "face", "gesture")
+        self.on_gesture_result: Callable[[GestureResult], object] = _ignore
+        """Called with every request that is over; the action `gesture` answers then."""
         self._handlers: dict[str, Callable[[Message, int], JointPlan | None]] = {
             "agent/motion": self._on_motion,
             "turn_events": self._on_turn_event,
+            "agent/intent": self._on_intent,
             "look_at": self._on_look_at,
             "joint_targets": self._on_joint_targets,
         }
@@ -74,6 +79,10 @@ class RetargetingComponent(Component):
         self._ticks_per_planning = int(tick_hz / PLANNING_HZ)
         self.tick_s = 1.0 / tick_hz
         self._constants = constants("TurnEvent")
+        intents = constants("AgentIntent").items()
+        self._intents = {value: name for name, value in intents if name not in ("RULES", "DIALOGUE")}
+        kinds = constants("Gesture").items()
+        self._kinds = {value: name for name, value in kinds if name in GESTURE_SIGNALS}
         self._reset(0)
         self.core.warm_up()
 
@@ -82,6 +91,7 @@ class RetargetingComponent(Component):
         neutral = config.neutral(self.robot.neutral)
         self.core = RetargetingCore(self.robot, config.planning(), idle, neutral, config.neutral_estimate())
         self._sampler = PlanSampler()
+        self.gestures = GestureWatch()
         self._ticks = 0
         self._active_since_ns = now_ns
 
@@ -104,6 +114,7 @@ class RetargetingComponent(Component):
 
     def stop(self, now_ns: int) -> Iterable[Output]:
         """Bring the head to rest."""
+        self._report_gestures(self.gestures.end_all(now_ns))
         return self._publish(self.core.stop(now_ns)) if self.core.is_started else ()
 
     def handle(self, topic: str, message: Message, now_ns: int) -> Iterable[Output]:
@@ -113,6 +124,8 @@ class RetargetingComponent(Component):
     def tick(self, now_ns: int) -> Iterable[Output]:
         """Extend the plan in time, and send the commands of this instant."""
         self._ticks += 1
+        following = self.core.mode is Mode.FOLLOWING
+        self._report_gestures(self.gestures.tick(following, self.core.mode.value, now_ns))
         outputs: list[Output] = []
         if self._ticks % self._ticks_per_planning == 0:
             if self.core.is_started:
@@ -159,8 +172,64 @@ class RetargetingComponent(Component):
             position=self.robot.offsets_rad,
         )
 
+    def request_gesture(self, gesture: Message, wanted_ns: int, now_ns: int) -> Iterable[Output]:
+        """Ask for a gesture and follow it; `on_gesture_result` is called when it is over.
+
+        Args:
+            gesture: timar_msgs/Gesture with an id.
+            wanted_ns: When it shall begin to be seen, monotonic; 0: as soon as possible [ns].
+            now_ns: Now.
+
+        Raises:
+            ValueError: It cannot be done; the message says why.
+        """
+        gesture_id = str(gesture.gesture_id)
+        if gesture_id in self.gestures:
+            raise ValueError(f"gesture_id {gesture_id!r} is on its way already")
+        if int(gesture.kind) not in self._kinds:
+            known = ", ".join(f"{value} ({name})" for value, name in self._kinds.items())
+            raise ValueError(f"the kind is {gesture.kind}, expected one of {known}")
+        size_rad, speed_hz = float(gesture.size_rad), float(gesture.speed_hz)
+        if not (math.isfinite(size_rad) and math.isfinite(speed_hz)):
+            raise ValueError(f"size and speed are {size_rad} and {speed_hz}, expected finite numbers")
+        self.core.require_gesture(self._kinds[int(gesture.kind)], size_rad, speed_hz)
+        self.gestures.add(gesture_id, wanted_ns, now_ns)
+        return [Publish("gesture", new("GestureRequest", header=Header(wanted_ns), gesture=gesture))]
+
+    def cancel_gesture(self, gesture_id: str, now_ns: int) -> Iterable[Output]:
+        """Take a request back; what is seen already goes on to its end."""
+        self.gestures.cancel(gesture_id)
+        wanted = new("Gesture", gesture_id=gesture_id)
+        return [Publish("gesture", new("GestureRequest", gesture=wanted, is_withdrawn=True))]
+
+    def _report_gestures(self, results: Iterable[GestureResult]) -> None:
+        for result in results:
+            self.on_gesture_result(result)
+
     def _on_motion(self, message: Message, now_ns: int) -> JointPlan | None:
+        self._report_gestures(self.gestures.on_motion(message, now_ns))
+        for gesture in message.gestures if not message.is_preview else ():
+            if not gesture.refused_because:
+                self._give_way(message, gesture, now_ns)
         return self.core.on_motion(MotionFrames.of(message), now_ns)
+
+    def _give_way(self, motion: Message, gesture: Message, now_ns: int) -> None:
+        kind = self._kinds.get(int(gesture.kind), "")
+        first_ns = motion.header.stamp + (int(gesture.first_frame) - int(motion.first_frame)) * FRAME_NS
+        end_ns = first_ns + (0 if kind == "LOOK_BACK" else int(gesture.frames) * FRAME_NS)
+        side_rad = gesture.side * gesture.size_rad if kind.startswith("LOOK") else 0.0
+        self.core.on_gesture(side_rad, first_ns, end_ns, now_ns)
+
+    def _on_intent(self, message: Message, now_ns: int) -> JointPlan | None:
+        intent = self._intents.get(int(message.intent), "")
+        if not intent:
+            known = ", ".join(self._intents.values())
+            raise ValueError(f"the intent is {message.intent}, expected one of {known}")
+        end_s = (int(message.speech_end_sample) - int(message.since_sample)) / SAMPLE_RATE_HZ
+        since_s = (now_ns - message.header.stamp) * 1e-9
+        is_planned = message.speech_end_sample >= 0
+        self.core.intend(intent, end_s - since_s if is_planned else 0.0, now_ns)
+        return None
 
     def _on_turn_event(self, message: Message, now_ns: int) -> JointPlan | None:
         if message.kind not in (self._constants["START"], self._constants["BARGE_IN"]):
@@ -232,6 +301,10 @@ class RetargetingComponent(Component):
             position=position,
             velocity=velocity,
         )
+
+
+def _ignore(_result: GestureResult) -> None:
+    """Report to nobody."""
 
 
 def trajectory_message(plan: JointPlan, joint_names: tuple[str, ...], start_ns: int) -> Message:

@@ -190,6 +190,7 @@ class RetargetingCore:
         if self._planner is None or self.mode is Mode.STOPPED:
             return None
         index = self._index(now_ns)
+        self.idle.let_pass(index * self._step_s)
         if self._look != AHEAD and now_ns >= self._look_until_ns:
             self._look = AHEAD
             self.idle.look_at(*AHEAD, index * self._step_s)
@@ -272,6 +273,61 @@ class RetargetingCore:
         self._look = (yaw, pitch)
         self.idle.look_at(yaw, pitch, self._index(now_ns) * self._step_s)
         return self._idle_again(now_ns)
+
+    def require_gesture(self, kind: str, size_rad: float, speed_hz: float) -> None:
+        """Refuse a gesture that this robot cannot show, or cannot show now.
+
+        Args:
+            kind: As in timar_msgs/Gesture: NOD, SHAKE, TILT, LOOK_AWAY, LOOK_BACK.
+            size_rad: From the neutral pose; 0: not known.
+            speed_hz: [strokes/s]; 0: not known.
+
+        Raises:
+            ValueError: The message says why.
+        """
+        if self.mode is not Mode.FOLLOWING:
+            raise ValueError(f"the head is {self.mode.value}, and a gesture goes with motion that it follows")
+        signal = GESTURE_SIGNALS[kind]
+        gains = self._motion_gains[MOTION_SIGNALS.index(signal)]
+        if not gains.any():
+            raise ValueError(f"the robot {self.robot.name} has no joint for {signal}, which this moves")
+        names, ends = self.robot.joint_names, (size_rad, -size_rad)
+        axes = self.mapper.offsets + np.outer([0.0, *ends], gains)
+        for joint in np.flatnonzero(self.mapper.is_clipped(axes)[1:].all(0)):
+            raise ValueError(f"{size_rad:g} rad of {signal} are beyond the limits of {names[joint]}")
+        way = np.abs(np.diff(self.mapper.joints(axes)[:2], axis=0)[0])
+        sides = 2.0 if kind == "SHAKE" else 1.0
+        fastest = 2.0 * MINIMUM_JERK_PEAK * sides * way * speed_hz
+        for joint in np.flatnonzero(fastest > self._limits.velocity):
+            raise ValueError(
+                f"{names[joint]} would have to move at {fastest[joint]:.1f} rad/s, "
+                f"and its limit is {self._limits.velocity[joint]:g}; make the gesture smaller or slower"
+            )
+
+    def on_gesture(self, side_rad: float, first_ns: int, end_ns: int, now_ns: int) -> None:
+        """Let idle behavior give way to a gesture that motion carries.
+
+        Args:
+            side_rad: How far the neck looks away, and the eyes with it; 0 for any other gesture [rad].
+            first_ns: When it begins to be seen, monotonic [ns].
+            end_ns: When it is over; with its begin: a look back.
+            now_ns: Now.
+        """
+        first_s, end_s = max(first_ns, now_ns) * 1e-9, end_ns * 1e-9
+        if side_rad:
+            self.idle.glance(side_rad, first_s, end_s)
+        else:
+            self.idle.give_way(first_s, end_s)
+
+    def intend(self, intent: str, speech_s: float, now_ns: int) -> None:
+        """Let gaze follow what the agent does.
+
+        Args:
+            intent: LISTENING, THINKING, ABOUT_TO_SPEAK or SPEAKING.
+            speech_s: How long the speech still lasts, as far as it is known [s].
+            now_ns: Now.
+        """
+        self.idle.intend(intent, speech_s, self._index(now_ns) * self._step_s)
 
     def take_floor(self, is_speaking: bool, now_ns: int) -> JointPlan | None:
         """Shift posture, for the floor has changed.
@@ -418,6 +474,12 @@ class RetargetingCore:
         return index if self._planner is None else max(index, self._planner.plan.first_index)
 
 
+GESTURE_SIGNALS = {
+    "NOD": "neck_pitch", "SHAKE": "neck_yaw", "TILT": "neck_roll", "LOOK_AWAY": "neck_yaw",
+    "LOOK_BACK": "neck_yaw",
+}  # fmt: skip
+MINIMUM_JERK_PEAK = 1.875
+"""Highest speed of a minimum-jerk movement over its mean."""
 FURTHEST_DUE_NS = 30_000_000_000
 AHEAD = (0.0, 0.0)
 SAME_LOOK_RAD = 0.02
