@@ -92,6 +92,13 @@ def user_falls_silent(steps: Steps) -> Iterator[Step]:
             yield step
 
 
+def speaks_at_length(steps: Steps) -> Iterator[Step]:
+    """The agent begins a turn of 2.4 s, and nobody gestures."""
+    yield from (step for step in steps if step.topic not in ("agent/intent", "agent/motion"))
+    speaking = {"intent": 3, "since_sample": 8000, "speech_first_sample": 8000, "speech_end_sample": 46_400}
+    yield Step(time_of(8000), "agent/intent", new("AgentIntent", header=Header(time_of(8000)), **speaking))
+
+
 def without_joint_states(steps: Steps) -> Iterator[Step]:
     yield from (step for step in steps if step.topic != "joint_states")
 
@@ -144,6 +151,12 @@ CASES: dict[tuple[str, str], Case] = {
         700, {"end_of_turn": "component_scenarios:UndecidedModel", "end_threshold": 0.9}, alone
     ),
     ("turns", "thinking_ms"): Case(200, change=user_falls_silent),
+    ("retargeting", "avert_weight"): Case(0.3, {"avert_probability": 1.0}, speaks_at_length),
+    ("retargeting", "avert_probability"): Case(0.0, {"avert_probability": 1.0}, speaks_at_length),
+    ("retargeting", "avert_yaw_rad"): Case(0.1, {"avert_probability": 1.0}, speaks_at_length),
+    ("retargeting", "avert_s"): Case(0.5, {"avert_probability": 1.0}, speaks_at_length),
+    ("retargeting", "long_turn_s"): Case(5.0, {"avert_probability": 1.0}, speaks_at_length),
+    ("retargeting", "back_before_s"): Case(2.0, {"avert_probability": 1.0}, speaks_at_length),
     ("retargeting", "robot"): Case("reachy_mini", change=without_joint_states),
     ("retargeting", "output_rate_hz"): Case(50.0, {"output": "positions"}),
     ("retargeting", "longest_horizon_s"): Case(1.0, change=far_ahead),

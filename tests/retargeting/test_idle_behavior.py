@@ -149,3 +149,78 @@ def test_left_is_a_positive_yaw_up_a_negative_pitch_and_behind_is_as_far_as_it_g
 def test_a_point_that_cannot_be_looked_at_is_refused(point):
     with pytest.raises(ValueError, match="from the eyes"):
         Eyes(origin_m=(0.062, 0.0, 0.3)).direction_to(point)
+
+
+def gaze_of(life: IdleBehavior, times: np.ndarray) -> np.ndarray:
+    """Return where eyes and neck look together, to the side [rad]."""
+    signals = life.signals(times)
+    return signals["gaze_yaw"] + signals["sway_yaw"]
+
+
+POLICY = IdleConfig(gaze_weight=0.0, sway_weight=0.0, posture_weight=0.0, avert_probability=1.0)
+
+
+def averted_share(life: IdleBehavior, first_s: float, end_s: float) -> float:
+    return float(np.mean(np.abs(gaze_of(life, np.arange(first_s, end_s, 0.02))) > 0.1))
+
+
+def test_gaze_turns_aside_at_the_start_of_a_longer_turn_and_is_back_before_its_end():
+    life = IdleBehavior(POLICY)
+    life.intend("SPEAKING", 2.0, 10.0)
+    for step in range(100):
+        now_s = 10.0 + 0.05 * step
+        life.let_pass(now_s)
+        life.intend("SPEAKING", 14.0 - now_s, now_s)
+    assert averted_share(life, 8.0, 10.0) == 0.0
+    assert averted_share(life, 10.6, 11.5) == 1.0
+    assert averted_share(life, 13.2, 15.0) == 0.0
+
+
+def test_gaze_is_back_before_the_end_of_a_turn_that_is_shorter_than_it_looks_aside():
+    life = IdleBehavior(POLICY)
+    life.intend("SPEAKING", 1.8, 10.0)
+    for step in range(60):
+        life.let_pass(10.0 + 0.05 * step)
+    assert averted_share(life, 10.3, 10.9) == 1.0
+    assert averted_share(life, 11.8, 13.0) == 0.0
+
+
+def test_gaze_stays_with_the_partner_for_a_short_turn_and_while_listening():
+    life = IdleBehavior(POLICY)
+    life.intend("SPEAKING", 0.8, 10.0)
+    life.intend("LISTENING", 0.0, 10.8)
+    assert averted_share(life, 9.0, 13.0) == 0.0
+
+
+def test_gaze_turns_aside_to_think_and_back_when_the_partner_speaks_again():
+    life = IdleBehavior(POLICY)
+    life.intend("THINKING", 0.0, 10.0)
+    assert averted_share(life, 10.6, 11.0) == 1.0
+    life.intend("LISTENING", 0.0, 11.0)
+    assert averted_share(life, 11.6, 13.0) == 0.0
+
+
+def test_sway_and_posture_stand_still_for_a_gesture_and_go_on_from_there():
+    config = IdleConfig(gaze_weight=0.0, sway_weight=2.0)
+    life, plain = IdleBehavior(config, 3), IdleBehavior(config, 3)
+    life.take_floor(True, 9.0)
+    plain.take_floor(True, 9.0)
+    life.give_way(10.0, 12.0)
+    times = np.arange(8.0, 16.0, 0.01)
+    moved = np.stack([life.signals(times)[f"sway_{axis}"] for axis in ("yaw", "pitch", "roll")], 1)
+    usual = np.stack([plain.signals(times)[f"sway_{axis}"] for axis in ("yaw", "pitch", "roll")], 1)
+    during = (times > 10.21) & (times < 11.99)
+    assert np.ptp(moved[during], axis=0).max() < 1e-9
+    assert np.ptp(usual[during], axis=0).max() > 1e-3
+    np.testing.assert_allclose(moved[times < 10.0], usual[times < 10.0])
+    assert np.abs(np.diff(moved, axis=0)).max() <= 1.3 * np.abs(np.diff(usual, axis=0)).max()
+    after = times > 12.3
+    np.testing.assert_allclose(moved[after][:300], usual[(times > 10.3)][:300], atol=1e-3)
+
+
+def test_the_eyes_go_with_a_neck_that_looks_away_until_it_looks_back():
+    life = IdleBehavior(POLICY)
+    life.glance(0.3, 10.0, 30.0)
+    assert np.all(life.signals(np.arange(10.2, 12.0, 0.02))["gaze_yaw"] == pytest.approx(0.3))
+    life.glance(0.0, 12.0, 12.0)
+    assert np.abs(life.signals(np.arange(12.2, 13.0, 0.02))["gaze_yaw"]).max() < 1e-9

@@ -27,8 +27,8 @@ USUAL = {
 }
 """Strokes and time out [s] of a requested gesture that leaves them to the head."""
 
-MAX_TILT_HZ = 1.5
-"""A drawn tilt is no quicker: the whole head goes to a shoulder and back."""
+FASTEST_DRAWN_HZ = {GestureKind.NOD: 4.0, GestureKind.SHAKE: 3.0, GestureKind.TILT: 2.0}
+"""Drawn strokes are no quicker: annotated spans are shorter than the movements (`kinematics.yaml`)."""
 
 
 class GestureStream(Protocol):
@@ -112,8 +112,7 @@ def draw_gesture(
     kind = kinds[int(np.argmin(np.where(begins, chances, np.inf)))]
     strokes = stream.draw(kind, random)
     speed = strokes.speed_hz * dials.nod_speed * person.speed
-    if kind is GestureKind.TILT:
-        speed = min(speed, MAX_TILT_HZ)
+    speed = min(speed, FASTEST_DRAWN_HZ.get(kind, SPEEDS_HZ[1]))
     size = strokes.size_rad * dials.nod_size * person.size * dials.expressiveness
     side = 1 if random.random() < 0.5 or kind is GestureKind.NOD else -1
     return possible_gesture(

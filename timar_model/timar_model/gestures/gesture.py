@@ -104,5 +104,6 @@ class Gesture:
 
 
 def _require(name: str, value: float, low: float, high: float, unit: str) -> None:
-    if not (math.isfinite(value) and low <= value <= high):
+    slack = 1e-6 * high  # Messages carry float32.
+    if not (math.isfinite(value) and low - slack <= value <= high + slack):
         raise ValueError(f"the {name} is {value:g}, expected {low:g} to {high:g} {unit}".rstrip())

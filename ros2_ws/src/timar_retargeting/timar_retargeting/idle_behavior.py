@@ -139,6 +139,8 @@ class IdleBehavior:
         self._intent, self._may_avert_until_s = "LISTENING", -np.inf
         self._back_at_s: float | None = None
         """When averted gaze comes back; None: it is not averted."""
+        self._stay_until_s = 0.0
+        """When it would come back if the turn went on."""
         self._gaps: list[tuple[float, float]] = []
         """[first, end) in which sway and posture stand still for a gesture [s]."""
         self._stood_s = 0.0
@@ -227,7 +229,7 @@ class IdleBehavior:
             self._look_back(first_s)
             return
         self._avert_line.set_target(np.array([min(max(yaw_rad, -0.3), 0.3), 0.0]), first_s)
-        self._back_at_s = end_s - LOOK_HEAD_S
+        self._back_at_s = self._stay_until_s = end_s - LOOK_HEAD_S
 
     def intend(self, intent: str, speech_s: float, time_s: float) -> None:
         """Turn gaze aside to think and at the start of a longer turn, and back to the partner before its end.
@@ -246,7 +248,7 @@ class IdleBehavior:
                 self._may_avert_until_s = -np.inf
                 self._avert(time_s, cfg.avert_s)
             if self._back_at_s is not None:
-                self._back_at_s = min(self._back_at_s, time_s + max(0.0, speech_s - cfg.back_before_s))
+                self._back_at_s = min(self._stay_until_s, time_s + max(0.0, speech_s - cfg.back_before_s))
         elif intent == "THINKING" and was != "THINKING":
             self._avert(time_s, THINK_S)
         elif intent == "LISTENING" and was != "LISTENING":
@@ -266,7 +268,7 @@ class IdleBehavior:
         line = np.array([yaw, 0.4 * cfg.avert_yaw_rad * (tilt - 0.4)])
         self._avert_line.set_target(line, time_s)
         self._avert_head.set_target(cfg.look_head_share * line, time_s)
-        self._back_at_s = time_s + length_s
+        self._back_at_s = self._stay_until_s = time_s + length_s
 
     def _look_back(self, time_s: float) -> None:
         if self._back_at_s is not None:
