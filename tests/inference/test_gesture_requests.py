@@ -10,6 +10,7 @@ from timar_common.messages import Header, constants, new
 from timar_inference.config import InferenceConfig
 from timar_inference.gesture_requests import GestureRequests
 from timar_inference.runtime import _predictor
+from timar_inference.turn_jobs import TurnRequest
 from timar_model.architecture.config import ModelConfig
 from timar_model.gestures.dials import HeadDials
 from timar_model.gestures.gesture import GestureKind
@@ -28,7 +29,7 @@ def ask(stage, gesture, stamp_ns=0) -> str:
 
 
 def turns(jobs) -> list:
-    return [job for job in jobs if hasattr(job, "requested")]
+    return [job for job in jobs if isinstance(job, TurnRequest)]
 
 
 def test_gestures_are_numbered_as_in_the_message() -> None:
@@ -41,7 +42,9 @@ def test_a_gesture_begins_with_the_next_turn_or_at_the_instant_that_was_asked_fo
     assert ask(stage, wish("soon", size_rad=0.1, count=3, speed_hz=2.0)) == ""
     wanted_ns = stage.clock() + 2_000_000_000
     assert ask(stage, wish("later"), wanted_ns) == ""
-    found = {r.gesture_id: r.gesture for job in turns(stage.hear_until(6400, 64_000)) for r in job.requested}
+    found = {
+        r.gesture_id: r.gesture for job in turns(stage.hear_until(6400, 64_000)) for r in job.layer.requested
+    }
     assert found["soon"].first_frame == next_frame
     assert (found["soon"].count, found["soon"].speed_hz) == (3, 2.0)
     due_ns = stage.scheduler.clock.monotonic_ns(640 * found["later"].first_frame)
@@ -89,7 +92,7 @@ def test_a_request_that_is_taken_back_in_time_is_not_made(stage) -> None:
     assert ask(stage, wish("a"), stage.clock() + 2_000_000_000) == ""
     back = new("GestureRequest", gesture=wish("a"), is_withdrawn=True)
     stage.scheduler.push_gesture(back)
-    assert not [r for job in turns(stage.hear_until(6400, 64_000)) for r in job.requested]
+    assert not [r for job in turns(stage.hear_until(6400, 64_000)) for r in job.layer.requested]
 
 
 def test_a_rolled_back_turn_is_given_its_requests_again(stage) -> None:
@@ -97,11 +100,13 @@ def test_a_rolled_back_turn_is_given_its_requests_again(stage) -> None:
     stage.hear_until(0, 6400)
     assert ask(stage, wish("a")) == ""
     jobs = turns(stage.hear_until(6400, 8320))
-    carried = [job for job in jobs if any(r.gesture.first_frame == job.first_frame for r in job.requested)]
+    carried = [
+        job for job in jobs if any(r.gesture.first_frame == job.first_frame for r in job.layer.requested)
+    ]
     turn = carried[0]
     stage.plan(640 * turn.first_frame, np.zeros(64), revision=1)
     again = [job for job in turns(stage.jobs()) if job.first_frame == turn.first_frame]
-    assert [job.requested for job in again] == [turn.requested]
+    assert [job.layer.requested for job in again] == [turn.layer.requested]
 
 
 def test_a_reset_refuses_what_waits() -> None:
@@ -128,8 +133,8 @@ def test_a_turned_dial_counts_from_the_next_turn(make_stage) -> None:
     before = turns(stage.hear_until(0, 12_800))
     stage.scheduler.config = dataclasses.replace(stage.scheduler.config, nod_rate=2.5, decisive=True)
     after = turns(stage.hear_until(12_800, 25_600))
-    assert {job.dials.nod_rate for job in before} == {1.0}
-    assert {(job.dials.nod_rate, job.dials.decisive) for job in after} == {(2.5, True)}
+    assert {job.layer.dials.nod_rate for job in before} == {1.0}
+    assert {(job.layer.dials.nod_rate, job.layer.dials.decisive) for job in after} == {(2.5, True)}
 
 
 @pytest.mark.parametrize("name", ["expressiveness", "nod_rate", "nod_size", "nod_speed"])

@@ -133,3 +133,21 @@ def possible_gesture(
     size = float(np.clip(strokes.size_rad, SIZES_RAD[0], min(SIZES_RAD[1], 0.999 * largest)))
     count = int(np.clip(strokes.count, 1, MAX_COUNT)) if kind in (GestureKind.NOD, GestureKind.SHAKE) else 1
     return Gesture(kind, frame, count, size, speed, side, hold_s, variation)
+
+
+def usual_gesture(kind: GestureKind, frame: int, dials: HeadDials, seed: int) -> Gesture:
+    """Return a gesture as the head makes it when nothing is said of it; dials and person count."""
+    usual, hold_s = USUAL[kind]
+    person, variation = dials.person(), variation_of(seed, frame)
+    strokes = DrawnStrokes(
+        usual.count,
+        usual.size_rad * dials.nod_size * dials.expressiveness * person.size,
+        usual.speed_hz * dials.nod_speed * person.speed,
+    )
+    side = 1 if kind is GestureKind.NOD or variation % 2 else -1
+    return possible_gesture(kind, frame, strokes, hold_s=hold_s, side=side, variation=variation)
+
+
+def variation_of(seed: int, frame: int) -> int:
+    """Return the seed of how the strokes of a requested gesture differ."""
+    return int(random_at(seed, 0, frame).integers(2**31))

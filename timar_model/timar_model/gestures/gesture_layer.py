@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from timar_model.gestures.activity import SAMPLES_PER_FRAME, SpeechActivity
 from timar_model.gestures.dials import HeadDials
-from timar_model.gestures.drawing import GesturePredictor, GestureStream, draw_gesture, random_at
+from timar_model.gestures.drawing import GesturePredictor, GestureStream, draw_gesture
 from timar_model.gestures.gesture import FRAMES_PER_SECOND, Gesture, GestureKind
 from timar_model.gestures.mouth_gate import MouthGate
 from timar_model.gestures.rendering import StrokeShape, Waveform, waveform
@@ -364,11 +364,6 @@ class GestureLayer:
             count = self._gate.past_frames + len(frames) + self._gate.ahead_frames
             laid[:, JAW] *= self._gate.gains(around[:count])[:, None]
         return laid.astype(np.float32)
-
-
-def variation_of(seed: int, frame: int) -> int:
-    """Return the seed of how the strokes of a requested gesture differ."""
-    return int(random_at(seed, 0, frame).integers(2**31))
 
 
 def _necks_of(inputs: LayerInputs, frames: int) -> list[Array | None]:

@@ -7,10 +7,9 @@ import dataclasses
 import numpy as np
 from timar_common.messages import Message, constants, new
 from timar_model.gestures.dials import HeadDials
-from timar_model.gestures.drawing import USUAL, possible_gesture
+from timar_model.gestures.drawing import usual_gesture, variation_of
 from timar_model.gestures.gesture import FRAMES_PER_SECOND, Gesture, GestureKind
-from timar_model.gestures.gesture_layer import RequestedGesture, variation_of
-from timar_model.gestures.predictor import DrawnStrokes
+from timar_model.gestures.gesture_layer import RequestedGesture
 
 MAX_AHEAD_FRAMES = 60 * FRAMES_PER_SECOND
 """A gesture can be asked for this far ahead."""
@@ -127,18 +126,10 @@ def _gesture(wanted: Message, kind: GestureKind, frame: int, dials: HeadDials, s
     Raises:
         ValueError: A value that it names cannot be.
     """
-    usual, hold_s = USUAL[kind]
-    person = dials.person()
-    usual = DrawnStrokes(
-        usual.count,
-        usual.size_rad * dials.nod_size * dials.expressiveness * person.size,
-        usual.speed_hz * dials.nod_speed * person.speed,
-    )
-    variation = variation_of(seed, frame)
-    head = possible_gesture(kind, frame, usual, hold_s=hold_s, side=1, variation=variation)
+    head = usual_gesture(kind, frame, dials, seed)
     return dataclasses.replace(
         head,
-        side=int(wanted.side) or (1 if kind is GestureKind.NOD or variation % 2 else -1),
+        side=int(wanted.side) or head.side,
         count=int(wanted.count) or head.count,
         # As the log carries them, so that following it makes the same motion.
         size_rad=float(np.float32(wanted.size_rad or head.size_rad)),

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from timar_common.component import Job
 from timar_common.messages import Message
-from timar_model.gestures.dials import HeadDials
-from timar_model.gestures.gesture_layer import RequestedGesture
+from timar_model.gestures.gesture_layer import LayerInputs
 
 from timar_inference.gesture_requests import RefusedGesture
 
@@ -95,17 +94,11 @@ class TurnRequest(TurnJob):
     """(user_frames, 3): expression, jaw, neck."""
     agent_speech: npt.NDArray[np.float32]
     """(640 frames,) in [-1, 1)."""
-    agent_ahead: npt.NDArray[np.float32]
-    """(n,) planned after them, in [-1, 1)."""
     planned_revision: int
-    intent: int
-    """Of the agent, as in timar_msgs/AgentIntent."""
-    requested: tuple[RequestedGesture, ...]
-    """Gestures that are asked for in these frames and in the second after them."""
+    layer: LayerInputs | None
+    """What gestures are made from; None: nothing is laid over the motion (an older recording)."""
     refused: tuple[RefusedGesture, ...]
     """Requests that were refused since the turn before."""
-    dials: HeadDials | None
-    """None: nothing is laid over the model's motion (a recording from before there was anything)."""
 
     ready_ns: int
     """When the last input it needs had arrived, monotonic [ns]."""

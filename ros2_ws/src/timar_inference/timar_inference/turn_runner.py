@@ -6,7 +6,7 @@ import collections
 import dataclasses
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,7 +17,7 @@ from timar_common.component import Publish, WorkClock
 from timar_common.diagnostics import Percentiles
 from timar_common.messages import Header, Message, new
 from timar_common.user_motion import MOTION_CHANNELS, PARTS
-from timar_model.gestures.gesture_layer import GestureLayer, LayeredTurn, LayerInputs
+from timar_model.gestures.gesture_layer import GestureLayer
 
 from timar_inference.gesture_requests import RefusedGesture, gesture_message, refusal_message
 from timar_inference.turn_jobs import (
@@ -215,8 +215,8 @@ class TurnRunner:
             return None
         motion = clock.call(self._session.preview, wanted.agent_speech, by=self._preview_by)
         motion = self._checked(motion, request.end_frame, wanted.agent_speech.size // SAMPLES_PER_FRAME)
-        if request.dials is not None:
-            motion = self._layer.preview(layer_inputs(request), motion)
+        if request.layer is not None:
+            motion = self._layer.preview(request.layer, motion)
         spent_ns = clock.now_ns() - started_ns
         self._preview_share = min(1.0, spent_ns / max(1, self._spent_ns[-1]))
         self._add_work("preview", request, spent_ns)
@@ -272,7 +272,10 @@ class TurnRunner:
         )
         if is_generated:
             motion = self._checked(motion, request.first_frame, request.frames)
-        layered = self._layered(request, motion if is_generated else None)
+        self._refused += request.refused
+        layered = (
+            self._layer.apply(request.layer, motion if is_generated else None) if request.layer else None
+        )
         finished_ns = clock.now_ns()
         self._spent_ns.append(finished_ns - started_ns)
         timings = self._timings(request, started_ns, finished_ns, clock.is_real)
@@ -285,29 +288,25 @@ class TurnRunner:
                 request, motion, request.first_frame, request.due_ns, compute_ms=timings["compute"]
             )
             if layered is not None:
-                self._add_gestures(shown, request, layered)
+                begun = [gesture_message(entry.gesture, entry.gesture_id) for entry in layered.begun]
+                self._add_gestures(shown, layered.motion, begun, layered.probability)
             yield Publish("agent/motion", shown)
         decision = Decision.GENERATE if is_generated else Decision.COMMIT_SKIPPED
         yield self._log(decision, request, finished_ns, is_late=is_late, **turn_fields(request, timings))
 
-    def _layered(self, request: TurnRequest, motion: Array | None) -> LayeredTurn | None:
-        """Lay gestures over a turn's motion; a turn that is not shown lets its requests wait."""
-        self._refused += request.refused
-        if request.dials is None:
-            return None
-        return self._layer.apply(layer_inputs(request), motion)
-
-    def _add_gestures(self, shown: Message, request: TurnRequest, layered: LayeredTurn) -> None:
+    def _add_gestures(
+        self, shown: Message, motion: Array, begun: Sequence[Message], probability: Array
+    ) -> None:
+        """Put a turn's gestures into its message: motion, events, and how likely they were."""
         for part, columns in PARTS.items():
-            setattr(shown, part, layered.motion[:, columns].ravel())
-        drawn = sum(not entry.gesture_id for entry in layered.begun)
+            setattr(shown, part, motion[:, columns].ravel())
+        drawn = sum(not gesture.gesture_id for gesture in begun)
         self.counters.gestures_drawn += drawn
-        self.counters.gestures_requested += len(layered.begun) - drawn
-        begun = [gesture_message(entry.gesture, entry.gesture_id) for entry in layered.begun]
-        shown.gestures = begun + [refusal_message(refused) for refused in self._refused]
+        self.counters.gestures_requested += len(begun) - drawn
+        shown.gestures = [*begun, *map(refusal_message, self._refused)]
         self._refused.clear()
         shown.gesture_kinds = np.array([int(kind) for kind in self._layer.kinds], np.uint8)
-        shown.gesture_probability = layered.probability.ravel()
+        shown.gesture_probability = probability.ravel()
 
     def _log(self, decision: Decision, job: TurnJob, now_ns: int, **fields: Any) -> Publish:
         """Return the log entry of a job that was carried out; enough to repeat it."""
@@ -412,22 +411,6 @@ def head_motion(
     )
 
 
-def layer_inputs(request: TurnRequest) -> LayerInputs:
-    """Return what a turn's gestures are made from."""
-    assert request.dials is not None
-    return LayerInputs(
-        request.first_frame,
-        request.agent_speech,
-        request.agent_ahead,
-        request.user_speech,
-        request.user_motion,
-        request.user_motion_valid,
-        request.intent,
-        request.requested,
-        request.dials,
-    )
-
-
 def turn_fields(request: TurnRequest, timings: dict[str, float]) -> dict[str, Any]:
     """Return the fields of a timar_msgs/TurnLog that a turn adds."""
     valid = request.user_motion_valid
@@ -441,11 +424,16 @@ def turn_fields(request: TurnRequest, timings: dict[str, float]) -> dict[str, An
         "user_samples_filled": request.user_samples_filled,
         "user_motion_valid": () if valid is None else valid.any(axis=1),
         "revision": request.revision,
-        "intent": request.intent,
-        "gestures": [
-            *(gesture_message(entry.gesture, entry.gesture_id) for entry in request.requested),
-            *(refusal_message(refused) for refused in request.refused),
-        ],
-        **({} if request.dials is None else {"dials": new("Dials", **dataclasses.asdict(request.dials))}),
+        **_layer_fields(request),
         **{f"{stage}_ms": timings[stage] for stage in STAGES if stage != "publish"},
     }
+
+
+def _layer_fields(request: TurnRequest) -> dict[str, Any]:
+    """Return the log's fields of what was laid over the motion."""
+    refused, layer = [refusal_message(entry) for entry in request.refused], request.layer
+    if layer is None:
+        return {"gestures": refused}
+    requested = [gesture_message(entry.gesture, entry.gesture_id) for entry in layer.requested]
+    dials = new("Dials", **dataclasses.asdict(layer.dials))
+    return {"intent": layer.intent, "gestures": requested + refused, "dials": dials}

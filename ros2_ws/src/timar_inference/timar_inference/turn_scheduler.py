@@ -11,7 +11,8 @@ from timar_common.clock import SAMPLES_PER_FRAME, SampleClock
 from timar_common.messages import Message
 from timar_common.restarts import Belongs, ConversationWatch
 from timar_common.units import Frames, Samples, frames_of, samples_of
-from timar_model.gestures.gesture_layer import AHEAD_FRAMES
+from timar_model.gestures.dials import HeadDials
+from timar_model.gestures.gesture_layer import AHEAD_FRAMES, LayerInputs, RequestedGesture
 
 from timar_inference.alignment import Alignment
 from timar_inference.config import WHOLE_TURN, InferenceConfig
@@ -279,6 +280,8 @@ def turn_request(
     frames: int,
     user_first_frame: int,
     user_frames: int,
+    requested: tuple[RequestedGesture, ...],
+    dials: HeadDials | None,
     **when: Any,
 ) -> TurnRequest:
     """Return a turn's request with its arrays cut from the inputs.
@@ -289,6 +292,8 @@ def turn_request(
         frames: Its length.
         user_first_frame: First frame of the user's block.
         user_frames: Its length.
+        requested: Gestures that are asked for in the turn and in the second after it.
+        dials: Of the head; None lays nothing over the model's motion.
         when: The other fields of `TurnRequest`.
     """
     user_end = user_first_frame + user_frames
@@ -296,6 +301,13 @@ def turn_request(
         samples_of(Frames(user_first_frame)), samples_of(Frames(user_end))
     )
     motion, valid = inputs.motion.read(user_first_frame, user_end)
+    agent_speech = inputs.agent_speech(first_frame, frames)
+    layer = None
+    if dials is not None:
+        ahead = inputs.agent_speech(first_frame + frames, frames + AHEAD_FRAMES)
+        layer = LayerInputs(
+            first_frame, agent_speech, ahead, user_speech, motion, valid, inputs.intent, requested, dials
+        )
     return TurnRequest(
         first_frame=first_frame,
         frames=frames,
@@ -305,9 +317,8 @@ def turn_request(
         user_samples_filled=filled,
         user_motion=motion,
         user_motion_valid=valid,
-        agent_speech=inputs.agent_speech(first_frame, frames),
-        agent_ahead=inputs.agent_speech(first_frame + frames, frames + AHEAD_FRAMES),
+        agent_speech=agent_speech,
         planned_revision=inputs.plan.revision,
-        intent=inputs.intent,
+        layer=layer,
         **when,
     )

@@ -368,7 +368,7 @@ def _cursor(decision: Message) -> list[tuple[str, int, int]]:
 def _dials(decision: Message) -> HeadDials | None:
     """Return the dials of a decision; None in a log from before there were any."""
     dials = getattr(decision, "dials", None)
-    if dials is None:
+    if dials is None or not dials.nod_speed:  # A log that was read by a newer definition holds zeros.
         return None
     return HeadDials(**{field.name: getattr(dials, field.name) for field in dataclasses.fields(HeadDials)})
 
