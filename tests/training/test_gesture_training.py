@@ -14,7 +14,6 @@ from timar_training.evaluation.event_scores import (
     rank_events,
 )
 
-
 pytestmark = pytest.mark.slow
 
 
