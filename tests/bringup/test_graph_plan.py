@@ -115,3 +115,30 @@ def test_every_node_of_the_graph_is_an_executable_of_its_package():
         module, _, name = node.component.partition(":")
         file = package / Path(*module.split(".")).with_suffix(".py")
         assert f"class {name}(" in file.read_text(), node.component
+
+
+def test_the_engines_settings_are_given_at_launch_or_left_by_auto():
+    names = ("threads", "margin_frames", "window_frames", "when_full")
+    assert not {*names} & {*parameters("inference")}
+    assert not {*names} & {*parameters("inference", *(f"{name}:=auto" for name in names))}
+    given = [
+        "engine:=onnx-int8",
+        "threads:=2",
+        "margin_frames:=13",
+        "window_frames:=100",
+        "when_full:=reanchor",
+    ]
+    found = parameters("inference", *given)
+    assert {name: found[name] for name in ("engine", *names)} == {
+        "engine": "onnx-int8",
+        "threads": 2,
+        "margin_frames": 13,
+        "window_frames": 100,
+        "when_full": "reanchor",
+    }
+    for word, expected in (
+        ("threads:=many", "threads is 'many', expected a whole number or auto"),
+        ("when_full:=never", "when_full is 'never', expected one of auto, recompute, reanchor"),
+    ):
+        with pytest.raises(UsageError, match=expected):
+            read_arguments([word])

@@ -162,3 +162,9 @@ def test_preview_of_another_length_than_its_fixed_turns_is_refused(published):
 def test_way_that_is_none_is_refused_by_name():
     with pytest.raises(ValueError, match="lag_zero"):
         InferenceConfig(lag_zero="guess")
+
+
+def test_how_a_full_window_moves_is_the_models_unless_told(published):
+    for told, expected in (({}, "recompute"), ({"when_full": "reanchor"}, "reanchor")):
+        config = InferenceConfig(model=str(published), engine="torch", warmup_turns=0, **told)
+        assert open_runtime(config).session.sampling.when_full == expected

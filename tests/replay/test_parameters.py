@@ -186,6 +186,7 @@ ELSEWHERE: dict[tuple[str, str], str] = {
     ("inference", "model"): "other weights: tests/replay/test_replaying.py",
     ("inference", "engine"): "engines agree to rounding by promise: tests/timar_model/test_engines.py",
     ("inference", "lag_zero"): "of models trained without a user lag: tests/inference/test_lag_zero.py",
+    ("inference", "when_full"): "of models with window positions: tests/timar_model/test_window_moves.py",
     ("inference", "keep_turns"): "of models with window positions: tests/timar_model/test_window_moves.py",
     ("inference", "gestures"): "the stand-in here foresees always: tests/inference/test_gesture_requests.py",
     ("inference", "threads"): "changes speed only",

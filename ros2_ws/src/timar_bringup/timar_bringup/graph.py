@@ -19,6 +19,10 @@ class UsageError(ValueError):
     """Something a person typed cannot be understood; the message says what and what to type instead."""
 
 
+AUTO = "auto"
+"""What leaves an argument of the engine's to the parameters files, and by them to the model."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Argument:
     """One launch argument, typed ``name:=value``."""
@@ -28,6 +32,8 @@ class Argument:
     """Its value when nothing is said; also its type."""
     doc: str
     choices: tuple[str, ...] = ()
+    is_whole_or_auto: bool = False
+    """Whether it is a whole number, or auto: then it is left to the parameters files."""
 
     def read(self, text: str) -> ParameterValue:
         """Turn what was typed into the argument's type.
@@ -39,11 +45,12 @@ class Argument:
             if text.lower() not in ("true", "false"):
                 raise UsageError(f"{self.name} is {text!r}, expected true or false: {self.doc}")
             return text.lower() == "true"
-        if isinstance(self.default, int):
+        if isinstance(self.default, int) or (self.is_whole_or_auto and text != AUTO):
             try:
                 return int(text)
             except ValueError:
-                raise UsageError(f"{self.name} is {text!r}, expected a whole number: {self.doc}") from None
+                expected = "a whole number" + (" or auto" if self.is_whole_or_auto else "")
+                raise UsageError(f"{self.name} is {text!r}, expected {expected}: {self.doc}") from None
         if self.choices and text not in self.choices:
             raise UsageError(
                 f"{self.name} is {text!r}, expected one of {', '.join(self.choices)}: {self.doc}"
@@ -69,7 +76,7 @@ class Node:
     listens: tuple[str, ...] = ()
     """Topics it subscribes to that somebody waits for before starting."""
     parameters: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Parameter -> launch argument that sets it. An argument left empty leaves the parameter to the file."""
+    """Parameter -> launch argument that sets it. Empty, or auto, leaves the parameter to the file."""
     only_if: str = ""
     """A launch argument; while it is false or empty the node is not started."""
     not_if: str = ""
@@ -105,6 +112,25 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument("agent_file", "", "WAV file that the head says; empty: the head says nothing by itself."),
     Argument("model", "talking-head", "Name of a shipped or imported model, or a model folder."),
     Argument("engine", "auto", "What computes the model, as `timar engines` lists; auto takes the best."),
+    Argument("threads", AUTO, "Threads of the engine; auto leaves them to params.", is_whole_or_auto=True),
+    Argument(
+        "margin_frames",
+        AUTO,
+        "How many frames before its first one a turn stops listening; auto leaves it to params or the model.",
+        is_whole_or_auto=True,
+    ),
+    Argument(
+        "window_frames",
+        AUTO,
+        "How much of the conversation is seen, in frames; auto leaves it to params or the model.",
+        is_whole_or_auto=True,
+    ),
+    Argument(
+        "when_full",
+        AUTO,
+        "How a full window of absolute positions moves; auto leaves it to params or the model.",
+        (AUTO, "recompute", "reanchor"),
+    ),
     Argument("robot", "timar_head", "Name of a shipped robot, or the path of a robot YAML."),
     Argument("urdf", "", "The robot's URDF by name or path; empty: the one that its YAML names."),
     Argument(
@@ -138,7 +164,14 @@ NODES: tuple[Node, ...] = (
         config="timar_inference.config:InferenceConfig",
         process="inference",
         listens=("user/audio", "agent/audio_planned"),
-        parameters={"model": "model", "engine": "engine"},
+        parameters={
+            "model": "model",
+            "engine": "engine",
+            "threads": "threads",
+            "margin_frames": "margin_frames",
+            "window_frames": "window_frames",
+            "when_full": "when_full",
+        },
     ),
     Node(
         name="recorder",
@@ -371,7 +404,7 @@ def plan(arguments: Mapping[str, ParameterValue]) -> Plan:
         parameters = {
             parameter: arguments[argument]
             for parameter, argument in node.parameters.items()
-            if arguments[argument] != ""
+            if arguments[argument] != "" and (parameter == "engine" or arguments[argument] != AUTO)
         }
         if node.name == "capture" and arguments["source"] == "file":
             parameters["wait_for_subscribers"] = count_listeners(chosen, "user/audio")

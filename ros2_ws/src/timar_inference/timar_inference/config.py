@@ -146,6 +146,12 @@ class InferenceConfig(DialsConfig):
         minimum=0,
         maximum=100_000,
     )
+    when_full: str = option(
+        "model",
+        "How a full window of absolute positions moves: recompute, by one turn every turn, as the released "
+        "code does; reanchor, by several turns at once; model takes the model's.",
+        choices=("model", "recompute", "reanchor"),
+    )
     keep_turns: int = option(
         0,
         "How many turns a full window of absolute positions keeps when it moves; 0 takes the model's.",
@@ -224,6 +230,7 @@ class InferenceConfig(DialsConfig):
         for name in WHOLE_SAMPLING:
             if getattr(self, name):
                 wanted[name] = getattr(self, name)
-        if self.history != "model":
-            wanted["history"] = self.history
+        for name in ("history", "when_full"):
+            if getattr(self, name) != "model":
+                wanted[name] = getattr(self, name)
         return wanted
