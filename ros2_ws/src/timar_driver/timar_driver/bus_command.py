@@ -84,15 +84,43 @@ def check(bus: BusDescription, arguments: argparse.Namespace) -> None:
         sys.stdout.write(f"{spec.joint:<18}{spec.servo_id:>4}  {spec.model.name:<12}{ticks:>14}{rad:>18}\n")
 
 
-def scan(description: BusDescription, arguments: argparse.Namespace) -> None:
-    """Ping every id and print who answers."""
+def scan(description: BusDescription, arguments: argparse.Namespace) -> int:
+    """Ping every id and print who answers; fail when nobody does."""
     joints = {spec.servo_id: spec.joint for spec in description.servos}
+    found, former = 0, []
     with _opened(description) as bus:
         for servo_id in range(min(arguments.last, LAST_ID) + 1):
             number = bus.ping(servo_id)
             if number is not None:
                 model, joint = description.protocol.model_name(number), joints.get(servo_id)
                 sys.stdout.write(f"{servo_id:>4}  {model:<12} {joint or 'in no hardware file'}\n")
+                found += 1
+            elif servo_id in joints and bus.speaks_former_protocol(servo_id):
+                former.append(str(servo_id))
+        corrupt, late = bus.counters.corrupt, sorted(bus.late_ids)
+    if former:
+        sys.stderr.write(
+            f"servo {', '.join(former)} answers in an earlier protocol: set its protocol_type to 2 with the "
+            "maker's software\n"
+        )
+    if late:
+        sys.stderr.write(
+            f"servo {', '.join(map(str, late))} answers later than reply_margin_ms "
+            f"{description.timing.reply_margin_ms:g}: raise it, or lower the adapter's latency timer\n"
+        )
+    if found:
+        return 0
+    heard = (
+        f"answers came broken ({corrupt} pieces): another baud, or two servos with one id"
+        if corrupt
+        else "nothing came back: look at the servos' power, the data line, the baud, and whether the "
+        "adapter is one for a half-duplex bus"
+    )
+    sys.stderr.write(
+        f"nobody answered on {description.port} at {description.baud} baud to ids 0 to "
+        f"{min(arguments.last, LAST_ID)}; {heard}\n"
+    )
+    return 1
 
 
 def release(description: BusDescription, arguments: argparse.Namespace) -> int:

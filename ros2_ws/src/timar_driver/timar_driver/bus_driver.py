@@ -67,6 +67,11 @@ class BusDriver(JointDriver):
         self._bus.settle()
         self._servos = self._new_servos()
         self._check_models()
+        if unfit := [reason for servo in self._servos for reason in servo.inspect()]:
+            raise BusError("; ".join(unfit))
+        # All memories first: until its secondary id is gone, a servo obeys what is meant for another.
+        for servo in self._servos:
+            servo.write_kept()
         for servo in self._servos:
             servo.arm()
         self._start_watchdogs(self._servos)
@@ -123,8 +128,8 @@ class BusDriver(JointDriver):
         ids = [servo.servo_id for servo in living]
         self._effort = min(1.0, max(0.0, share))
         if self._effort > 0.0:
-            value = round(self._effort * self._family.full_effort)
-            self._bus.sync_write(registers["effort_limit"], dict.fromkeys(ids, value))
+            values = {servo.servo_id: round(self._effort * servo.full_effort) for servo in living}
+            self._bus.sync_write(registers["effort_limit"], values)
             return
         self._bus.sync_write(registers["torque_enable"], dict.fromkeys(ids, 0))
         # A group write is not confirmed, and this one matters more than the loop's rhythm.

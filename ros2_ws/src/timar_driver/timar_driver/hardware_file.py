@@ -19,6 +19,7 @@ from timar_common.yaml_map import YamlMap, read_yaml_map
 from timar_driver.driver import Array, JointDriver, JointLimits
 from timar_driver.packets import LAST_ID
 from timar_driver.reachy_mini import reachy_mini
+from timar_driver.registers import Setting
 from timar_driver.servo_models import ServoFamily, ServoModel
 from timar_driver.servo_protocols import ServoProtocol, find_protocol
 from timar_driver.stop_sequence import StopConfig, check_parking
@@ -46,6 +47,24 @@ class ServoSpec:
     lower_rad: float
     upper_rad: float
     velocity_rad_s: float
+    homing_offset: int = 0
+    """What the servo itself adds to its count; `zero_tick` is counted with it."""
+    is_reversed: bool = False
+    """Whether the servo is set to count the other way round; `sign` is counted with it."""
+
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        """Return what the servo's memory must hold so that its ticks are those of this file."""
+        family, (low, high) = self.model.family, self.tick_range
+        found = [*family.settings]
+        if family.reverse is not None:
+            wanted = family.reverse.value if self.is_reversed else 0
+            found.append(dataclasses.replace(family.reverse, value=wanted))
+        if family.largest_offset:
+            found.append(
+                Setting("homing_offset", self.homing_offset, moves_zero=True, why="its zero lies elsewhere")
+            )
+        return (*found, Setting("min_position", low), Setting("max_position", high))
 
     @property
     def ticks_per_rad(self) -> float:
@@ -248,7 +267,7 @@ def _servos(
 
 
 def _servo(name: str, entry: YamlMap, protocol: ServoProtocol, ends: tuple[float, float, float]) -> ServoSpec:
-    last_tick = protocol.family.ticks_per_turn - 1
+    last_tick, largest_offset = protocol.family.ticks_per_turn - 1, protocol.family.largest_offset
     lower_rad, upper_rad = entry.numbers("position_rad", 2, ends[:2])
     servo = ServoSpec(
         name,
@@ -260,6 +279,8 @@ def _servo(name: str, entry: YamlMap, protocol: ServoProtocol, ends: tuple[float
         lower_rad,
         upper_rad,
         entry.number("velocity_rad_s", ends[2], minimum=0.01),
+        entry.integer("homing_offset", 0, minimum=-largest_offset, maximum=largest_offset),
+        entry.text("reverse", "false", choices=("true", "false")) == "true",
     )
     entry.refuse_rest()
     low, high = servo.tick_range
@@ -282,6 +303,11 @@ def _servo(name: str, entry: YamlMap, protocol: ServoProtocol, ends: tuple[float
             low >= 0 and high <= last_tick,
             f"the joint's range is [{low}, {high}] ticks of its servo, expected within 0 to {last_tick}: "
             f"mount the horn so that zero_tick {servo.zero_tick} lies in the middle",
+        ),
+        (
+            "reverse",
+            not servo.is_reversed or protocol.family.reverse is not None,
+            f"{protocol.family.name} servos cannot be reversed; leave it out",
         ),
     ):
         if not is_possible:

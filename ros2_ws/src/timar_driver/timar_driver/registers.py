@@ -79,3 +79,28 @@ class RegisterBlock:
             register.name: register.from_bytes(raw[register.address - self.address :])
             for register in self.registers
         }
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What a kept register must hold so that the others mean what the driver takes them for."""
+
+    register: str
+    value: int = 0
+    """Of the bits of `mask`."""
+    mask: int = -1
+    """The bits that count; all by default."""
+    is_written: bool = True
+    """Whether the driver may write it; otherwise it refuses a servo that holds another value."""
+    moves_zero: bool = False
+    """Whether another value means that positions were counted otherwise, which a person must hear of."""
+    why: str = ""
+    """What another value does."""
+
+    def is_met(self, held: int) -> bool:
+        """Tell whether a register's value is as wanted."""
+        return held & self.mask == self.value
+
+    def applied(self, held: int) -> int:
+        """Return a register's value with the bits that count as wanted."""
+        return held & ~self.mask | self.value

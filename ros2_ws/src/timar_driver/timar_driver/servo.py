@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Mapping
 
 from timar_driver.hardware_file import ServoSpec
+from timar_driver.registers import Register, Setting
 from timar_driver.servo_bus import BusError, ServoBus
 
 _WARM_BELOW_LIMIT_C = 10
@@ -36,13 +37,78 @@ class Servo:
         """What its watchdog register is set to."""
         self._values: dict[str, int] = {}
         """The newest value of every register that was read."""
+        self._kept: dict[str, int] = {}
+        """What its memory holds that changes what other registers mean."""
+        self.notes: list[str] = []
+        """What a person must hear of its set-up."""
         self._limits: dict[str, int] = {}
         self._restarts_ns: collections.deque[int] = collections.deque(maxlen=64)
 
     # Set-up.
 
+    def inspect(self) -> list[str]:
+        """Read what the servo keeps and what changes the meaning of other registers; nothing kept is written.
+
+        Returns:
+            Why it cannot be used as it is, a sentence each.
+
+        Raises:
+            BusError: It does not answer.
+        """
+        self._kept = self._read_kept()
+        found, oldest = [], self._family.oldest_firmware
+        if self._kept.get("firmware", oldest) < oldest:
+            found.append(
+                f"{self.name} has firmware {self._kept['firmware']}, expected {oldest} or newer, "
+                "which has its watchdog: update it with the maker's software"
+            )
+        for setting in self._settings:
+            held = self._kept[setting.register]
+            if not setting.is_written and not setting.is_met(held):
+                hint = " or say `reverse: true` in the hardware file" if setting.moves_zero else ""
+                found.append(
+                    f"{self.name} holds {setting.register} {held}: {setting.why}; expected "
+                    f"{setting.applied(held)}: set it with the maker's software{hint}"
+                )
+        return found
+
+    def write_kept(self) -> None:
+        """Write what the servo keeps, only where it differs (that memory wears out), and read it back.
+
+        Raises:
+            BusError: It holds torque, does not answer, or did not keep a value.
+        """
+        wanted = self._differing()
+        if not wanted:
+            return
+        if self._read("torque_enable"):
+            raise BusError(
+                f"{self.name} holds with torque and has another {', '.join(wanted)}; support the head, "
+                "run `timar bus release`, and start again"
+            )
+        for setting in self._settings:
+            held = self._kept[setting.register]
+            if setting.moves_zero and not setting.is_met(held):
+                self.notes.append(
+                    f"{self.name} held {setting.register} {held}: {setting.why}; it was set to "
+                    f"{wanted[setting.register]}, as the hardware file says: where zero_tick or "
+                    "sign were found with the other value, find them again"
+                )
+        writes = list(wanted.items())
+        if "lock" in self._registers:
+            writes = [("lock", 0), *writes, ("lock", 1)]
+        for name, value in writes:
+            self._write(name, value)
+        self._kept = self._read_kept()
+        if lost := self._differing():
+            name, value = next(iter(lost.items()))
+            raise BusError(
+                f"{self.name} was told {name} {value} and holds {self._kept[name]}; it cannot be used so: "
+                "set it with the maker's software, or replace the servo"
+            )
+
     def arm(self, effort: float = 1.0) -> None:
-        """Write everything the servo needs and let it hold where it stands.
+        """Let the servo hold where it stands; its memory must be as `write_kept` leaves it.
 
         Args:
             effort: Share of its torque it may use.
@@ -54,9 +120,8 @@ class Servo:
         if self.watchdog:
             # Writing 0 also clears a watchdog that has tripped; goals are read-only until then.
             self._write("watchdog", 0)
-        self._write_kept()
         is_holding = bool(self._read("torque_enable"))
-        self._write("effort_limit", round(effort * self._family.full_effort))
+        self._write("effort_limit", round(effort * self.full_effort))
         self._write("profile_acceleration", 0)
         self._write("profile_velocity", self._velocity_limit)
         tick = self._read("position")
@@ -78,35 +143,65 @@ class Servo:
         with contextlib.suppress(BusError):
             self._write(name, value)
 
-    def _write_kept(self) -> None:
-        """Write what the servo keeps without power, where it differs: that memory wears out."""
-        low, high = self.spec.tick_range
-        wanted = {
-            "return_delay": 0,
-            "operating_mode": self._family.position_mode,
-            "min_position": low,
-            "max_position": high,
-        }
-        if "velocity_limit" in self._family.registers:
-            wanted["velocity_limit"] = self._velocity_limit
-        different = {name: value for name, value in wanted.items() if self._read(name) != value}
-        if not different:
-            return
-        if self._read("torque_enable"):
-            raise BusError(
-                f"{self.name} holds with torque and has another {', '.join(different)}; support the head, "
-                "run `timar bus release`, and start again"
-            )
-        writes = list(different.items())
-        if "lock" in self._family.registers:
+    @property
+    def full_effort(self) -> int:
+        """The effort register's value for all the torque that the servo's memory allows."""
+        return min(self._family.full_effort, self._kept.get("pwm_limit", self._family.full_effort))
+
+    @property
+    def _registers(self) -> Mapping[str, Register]:
+        return self.spec.model.registers
+
+    @property
+    def _settings(self) -> list[Setting]:
+        settings = [*self.spec.settings]
+        if "velocity_limit" in self._registers:
+            settings.append(Setting("velocity_limit", self._velocity_limit))
+        for name, value in (("return_delay", 0), ("operating_mode", self._family.position_mode)):
+            if all(setting.register != name for setting in settings):
+                settings.append(Setting(name, value))
+        return settings
+
+    def _differing(self) -> dict[str, int]:
+        """Return what registers have to be set to that hold something else."""
+        wanted: dict[str, int] = {}
+        for setting in self._settings:
+            held = wanted.get(setting.register, self._kept[setting.register])
+            if not setting.is_met(held):
+                wanted[setting.register] = setting.applied(held)
+        return wanted
+
+    def _read_kept(self) -> dict[str, int]:
+        """Read the memory; a servo that is set to answer less than everything is set to answer all."""
+        names = {setting.register for setting in self._settings}
+        names |= {"firmware", "shutdown", "pwm_limit", "phase"} & set(self._registers)
+        if "reply_level" not in self._registers:
+            return self._bus.read_block(self.servo_id, sorted(names))
+        full = self._family.full_reply_level
+        try:
+            kept = self._bus.read_block(self.servo_id, sorted(names))
+            if self._read("reply_level") == full:
+                return kept
+        except BusError:
+            if self._bus.ping(self.servo_id) is None:
+                raise
+        is_locked = self._registers["reply_level"].is_kept and "lock" in self._registers
+        writes = [("reply_level", full)]
+        if is_locked:
             writes = [("lock", 0), *writes, ("lock", 1)]
         for name, value in writes:
-            self._write(name, value)
+            self._bus.write_unconfirmed(self.servo_id, name, value)
+        if (level := self._read("reply_level")) != full:
+            raise BusError(
+                f"{self.name} holds reply_level {level}, expected {full}: it would not confirm what it is "
+                "told; set it with the maker's software"
+            )
+        return self._bus.read_block(self.servo_id, sorted(names))
 
     def _restart_after_shutdown(self) -> None:
         """A servo that shut itself down has no torque to lose; only a reboot brings it back."""
         error = self._read("error")
-        if not error & self._family.shutdown_bits or self._read("torque_enable"):
+        if not error & self._shutdown_bits or self._read("torque_enable"):
             return
         self._bus.reboot(self.servo_id)
         raise BusError(
@@ -117,7 +212,16 @@ class Servo:
     @property
     def _velocity_limit(self) -> int:
         """The joint's limit in units of the velocity registers."""
-        return max(1, round(self.spec.velocity_rad_s * self.spec.ratio / self._family.rad_s_per_unit))
+        return max(1, round(self.spec.velocity_rad_s * self.spec.ratio / self._rad_s_per_unit))
+
+    @property
+    def _rad_s_per_unit(self) -> float:
+        return self.spec.model.rad_s_per_unit(self._kept)
+
+    @property
+    def _shutdown_bits(self) -> int:
+        """On which faults it takes its own torque."""
+        return self._kept.get("shutdown", self._family.shutdown_bits)
 
     def _read(self, name: str) -> int:
         return self._bus.read(self.servo_id, name)
@@ -134,7 +238,7 @@ class Servo:
             self._take_position(values["position"])
         if "velocity" in values:
             # Register unit to [rad/s] of the servo, and by sign and ratio to the joint.
-            servo_rad_s = values["velocity"] * self._family.rad_s_per_unit
+            servo_rad_s = values["velocity"] * self._rad_s_per_unit
             self.velocity_rad_s = servo_rad_s * self.spec.sign / self.spec.ratio
 
     def _take_position(self, tick: int) -> None:
@@ -147,7 +251,7 @@ class Servo:
 
     def shutdown(self) -> str:
         """Return why the servo has shut itself down; empty when it has not."""
-        bits = self._values.get("error", 0) & self._family.shutdown_bits
+        bits = self._values.get("error", 0) & self._shutdown_bits
         if not bits:
             return ""
         named = self._family.named_faults(bits)
@@ -156,7 +260,7 @@ class Servo:
     def warnings(self) -> list[str]:
         """Return what is wrong or near an alarm, a sentence each."""
         joint, values, limits = self.spec.joint, self._values, self._limits
-        found = [f"{joint} is given up"] if self.is_given_up else []
+        found = [*self.notes, *([f"{joint} is given up"] if self.is_given_up else [])]
         temperature, voltage = values.get("temperature"), values.get("voltage")
         if temperature is not None and temperature > limits["temperature_limit"] - _WARM_BELOW_LIMIT_C:
             limit = limits["temperature_limit"]

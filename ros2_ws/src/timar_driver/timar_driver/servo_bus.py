@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from timar_driver.driver import HardwareGoneError
 from timar_driver.packets import (
     BROADCAST,
+    LAST_ID,
     PING,
     READ,
     REBOOT,
@@ -44,6 +45,10 @@ class BusCounters:
     """Replies that never came whole."""
     corrupt: int = 0
     """Replies, or pieces of one, that failed their checksum."""
+    late: int = 0
+    """Replies that came after they were waited for."""
+    foreign: int = 0
+    """Replies of servos that were not asked."""
 
 
 class ServoBus:
@@ -58,6 +63,8 @@ class ServoBus:
 
     QUIET_S = 0.03
     """After a failure the line rests for so long: a late answer must not pass for the next one [s]."""
+    ROUNDS = 5
+    """How often many servos are written to until all of them hold the value."""
     attempts = 3
     """How often a single read or write is tried; a running loop has time for one only."""
 
@@ -70,6 +77,10 @@ class ServoBus:
     ) -> None:
         self.family, self._format = family, family.packets
         self.counters = BusCounters()
+        self.late_ids: set[int] = set()
+        """Servos whose reply came after it was waited for, since the line was opened."""
+        self.foreign_ids: set[int] = set()
+        """Servos that replied and were not asked, since the line was opened."""
         self._open_transport, self._s_per_byte = open_transport, 10.0 / baud
         self._margin_s = reply_margin_ms * 1e-3
         self._transport: Transport | None = None
@@ -81,6 +92,7 @@ class ServoBus:
             BusGoneError: It cannot be opened.
         """
         if self._transport is None:
+            self.late_ids, self.foreign_ids = set(), set()
             try:
                 self._transport = self._open_transport()
             except OSError as error:
@@ -96,12 +108,30 @@ class ServoBus:
         """Return a servo's model number; None when none answers."""
         for _ in range(self.attempts):
             with contextlib.suppress(BusError):
+                # A ping's reply that holds nothing cannot be told from an echo of the ping.
+                if not self._format.ping_bytes:
+                    return self._read_once(servo_id, self.family.registers["model_number"])
                 data = self._ask_one("answer a ping", Packet(servo_id, PING), self._format.ping_bytes)
-                if data:
-                    return int.from_bytes(data[:2], "little")
-                return self._read_once(servo_id, self.family.registers["model_number"])
+                return int.from_bytes(data[:2], "little")
             self.settle()
         return None
+
+    def speaks_former_protocol(self, servo_id: int) -> bool:
+        """Tell whether a servo answers in an earlier protocol of its family."""
+        former = self.family.former_packets
+        if former is None:
+            return False
+        reader, ping = PacketReader(former), Packet(servo_id, PING)
+        with self._line() as line:
+            line.discard()
+            line.write(former.encode(ping))
+            end_s = line.now_s() + self.reply_time_s(0, 1) + self.QUIET_S
+            while (left_s := end_s - line.now_s()) > 0:
+                if any(
+                    packet != ping and packet.servo_id == servo_id for packet in self._fed(reader, left_s)
+                ):
+                    return True
+        return False
 
     def reboot(self, servo_id: int) -> None:
         """Restart a servo."""
@@ -125,6 +155,39 @@ class ServoBus:
             BusError: It was not confirmed, for all attempts, or refused.
         """
         self._retried(self._write_once, servo_id, self.family.registers[name], value)
+
+    def read_block(self, servo_id: int, names: Sequence[str]) -> dict[str, int]:
+        """Read several registers of one servo in one piece.
+
+        Raises:
+            BusError: No whole answer came, for all attempts.
+        """
+        block = self.family.block(tuple(names))
+        request = Packet(servo_id, READ, self._where(block))
+        return block.decode(self._retried(self._ask_one, "read its memory", request, block.size))
+
+    def write_unconfirmed(self, servo_id: int, name: str, value: int) -> None:
+        """Write one register of one servo that may be set to confirm nothing."""
+        register = self.family.registers[name]
+        self._send(Packet(servo_id, WRITE, self._format.number(register.address) + register.to_bytes(value)))
+        self.settle()
+
+    def write_all(self, name: str, values: Mapping[int, int]) -> set[int]:
+        """Write one register of many servos (value by id) and read it back until all hold it.
+
+        Returns:
+            Ids of the servos of which that is not known: they did not answer, or hold another value.
+        """
+        register, left = self.family.registers[name], dict(values)
+        for _ in range(self.ROUNDS):
+            if not left:
+                break
+            self.sync_write(register, left)
+            held = self.sync_read(self.family.block((name,)), list(left))
+            left = {key: value for key, value in left.items() if held.get(key, {}).get(name) != value}
+            if left:
+                self.settle()
+        return set(left)
 
     def sync_write(self, register: Register, values: Mapping[int, int]) -> None:
         """Write one register of many servos (value by id) in one packet, unconfirmed."""
@@ -153,11 +216,12 @@ class ServoBus:
             return line.now_s()
 
     def settle(self) -> None:
-        """Let `QUIET_S` pass, then forget what came."""
+        """Let `QUIET_S` pass; what comes meanwhile is late."""
+        reader = PacketReader(self._format)
         with self._line() as line:
             end_s = line.now_s() + self.QUIET_S
             while (left_s := end_s - line.now_s()) > 0:
-                line.read(256, left_s)
+                self._note_late(self._fed(reader, left_s))
             line.discard()
 
     def _retried(self, call: Callable[..., _Result], *arguments: Any) -> _Result:
@@ -199,13 +263,32 @@ class ServoBus:
         with self._line() as line:
             end_s = line.now_s() + self.reply_time_s(size, len(servo_ids))
             while len(found) < len(servo_ids) and (left_s := end_s - line.now_s()) > 0:
-                for reply in reader.feed(line.read(256, left_s)):
-                    if self._is_reply(reply, size) and reply.servo_id in servo_ids:
+                for reply in self._fed(reader, left_s):
+                    if reply == request or not self._is_reply(reply, size):
+                        # An adapter may echo what it sends.
+                        continue
+                    if reply.servo_id in servo_ids:
                         found[reply.servo_id] = reply
+                    else:
+                        self.counters.foreign += 1
+                        self.foreign_ids.add(reply.servo_id)
         self.counters.corrupt += reader.broken
         self.counters.replies += len(found)
         self.counters.missing += len(servo_ids) - len(found)
         return found
+
+    def _fed(self, reader: PacketReader, timeout_s: float) -> list[Packet]:
+        with self._line() as line:
+            return reader.feed(line.read(256, timeout_s))
+
+    def _note_late(self, packets: Sequence[Packet]) -> None:
+        replies = [
+            packet
+            for packet in packets
+            if (packet.is_reply or not self._format.marks_replies) and packet.servo_id <= LAST_ID
+        ]
+        self.counters.late += len(replies)
+        self.late_ids |= {reply.servo_id for reply in replies}
 
     def _is_reply(self, packet: Packet, size: int) -> bool:
         if self._format.marks_replies and not packet.is_reply:
@@ -215,6 +298,7 @@ class ServoBus:
     def _send(self, request: Packet) -> None:
         self.counters.requests += 1
         with self._line() as line:
+            self._note_late(self._fed(PacketReader(self._format), 0.0))
             line.discard()
             line.write(self._format.encode(request))
 

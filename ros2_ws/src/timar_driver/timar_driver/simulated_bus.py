@@ -110,7 +110,26 @@ class SimulatedBus:
         is_broadcast = request.servo_id == BROADCAST
         named = [servo for key, servo in listening.items() if is_broadcast or key == request.servo_id]
         replies = [self._carry_out(servo, request, now_ns) for servo in named]
+        if request.code == WRITE:
+            self._write_by_secondary_id(request.servo_id, address, request.parameters, listening)
+        # A servo may be set to answer pings, or pings and reads, only.
+        needed = self._format_level(named[0], request.code) if named else 0
+        replies = [
+            reply for servo, reply in zip(named, replies, strict=True) if _reply_level(servo) >= needed
+        ]
         return [] if is_broadcast and request.code != PING else replies
+
+    def _format_level(self, servo: SimulatedServo, code: int) -> int:
+        full = servo.family.full_reply_level
+        return 0 if code == PING else max(0, full - 1) if code == READ else full
+
+    def _write_by_secondary_id(
+        self, servo_id: int, address: int, parameters: bytes, listening: Mapping[int, SimulatedServo]
+    ) -> None:
+        """A secondary id is obeyed without an answer, and reaches volatile registers only."""
+        for servo in listening.values():
+            if servo.servo_id != servo_id and servo.has_secondary_id(servo_id):
+                servo.write(address, parameters[self._format.address_bytes :], is_volatile_only=True)
 
     def _address_and_size(self, parameters: bytes) -> tuple[int, int, bytes]:
         """Read what reading and group requests begin with; 0 where it is not there."""
@@ -122,9 +141,12 @@ class SimulatedBus:
         self, listening: Mapping[int, SimulatedServo], address: int, size: int, rows: bytes
     ) -> None:
         for start in range(0, len(rows) - size, size + 1):
-            servo = listening.get(rows[start])
-            if servo is not None:
-                servo.write(address, rows[start + 1 : start + 1 + size])
+            servo_id, data = rows[start], rows[start + 1 : start + 1 + size]
+            for servo in listening.values():
+                if servo.servo_id == servo_id:
+                    servo.write(address, data)
+                elif servo.has_secondary_id(servo_id):
+                    servo.write(address, data, is_volatile_only=True)
 
     def _carry_out(self, servo: SimulatedServo, request: Packet, now_ns: int) -> bytes:
         address, size, _ = self._address_and_size(request.parameters)
@@ -208,3 +230,7 @@ def simulated_bus(bus: BusDescription, motor: MotorConfig | None = None, seed: i
         tick = spec.tick(min(max(0.0, spec.lower_rad), spec.upper_rad))
         servos.append(SimulatedServo(spec.servo_id, spec.model, tick, motor))
     return SimulatedBus(servos, seed)
+
+
+def _reply_level(servo: SimulatedServo) -> int:
+    return servo.get("reply_level") if servo.family.full_reply_level else 0
