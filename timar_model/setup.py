@@ -8,7 +8,7 @@ setup(
     description="TIMAR: the model, its incremental session, checkpoints and engines. Plain Python, no ROS.",
     license="Apache-2.0",
     packages=find_packages(),
-    package_data={NAME: ["models/*/*", "gestures/*.yaml", "gestures/*.safetensors"]},
+    package_data={NAME: ["models/*/*", "gestures/*.yaml", "gestures/*.safetensors", "gestures/*.md"]},
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/" + NAME]),
         ("share/" + NAME, ["package.xml"]),

@@ -1,5 +1,6 @@
 """Gesture training and `timar evaluate --events` on made-up people who nod when they are spoken to."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,12 +8,17 @@ import pytest
 from made_archive import write_archive
 from timar_model.gestures.predictor import read_weights
 from timar_training import evaluate_command, train_gestures_command
+from timar_training.corpora.ami import Participant, series_of
 from timar_training.evaluation.event_scores import (
     bootstrap_weights,
     f1_above_chance,
     hits_above_chance,
     rank_events,
 )
+from timar_training.evaluation.events import assign_weights
+from timar_training.preparation.annotated import AnnotatedTracks
+
+PERSON = Participant("", "A", "", (), (), (), ())
 
 pytestmark = pytest.mark.slow
 
@@ -69,8 +75,18 @@ def test_weights_are_not_judged_by_people_they_learned_from(trained, capsys):
     archive, weights = trained
     assert evaluate_command.main([str(weights / "fold_1.safetensors"), "--events", str(archive)]) == 1
     said = " ".join(capsys.readouterr().err.split())
-    assert "learned from series XX100" in said
+    assert "learned from meeting XX100" in said
     assert "--folds" in said
+
+
+def test_another_meeting_of_people_they_learned_from_is_judged_and_said(trained):
+    _, weights = trained
+    learned = read_weights(weights / "fold_1.safetensors")
+    person = dataclasses.replace(PERSON, meeting=learned.about["meetings"][0][:-1] + "d")
+    tracks = AnnotatedTracks((person,), (series_of(person.meeting),), *(np.zeros((1, 1), bool),) * 4)
+    messages = []
+    assert assign_weights([learned], tracks, messages.append).tolist() == [0]
+    assert "other meetings of the people" in messages[0]
 
 
 def test_the_same_seed_gives_the_same_weights(trained, tmp_path):

@@ -89,22 +89,31 @@ def find_weights(model: str) -> list[PredictorWeights]:
     return [read_weights(file) for file in files]
 
 
-def assign_weights(weights: Sequence[PredictorWeights], tracks: AnnotatedTracks) -> npt.NDArray[np.int_]:
-    """Return for each person which weights (N,) learned from nobody of their series, the most learned ones.
+def assign_weights(
+    weights: Sequence[PredictorWeights], tracks: AnnotatedTracks, log: Log = lambda message: None
+) -> npt.NDArray[np.int_]:
+    """Return which weights judge each person (N,): the most learned of those that know nobody of the series.
+
+    Where all weights know the series but none the very meeting, the people were met before; that is logged.
 
     Raises:
-        BadArchiveError: All weights learned from a series.
+        BadArchiveError: All weights learned from a meeting.
     """
-    learned = [{series_of(meeting) for meeting in one.about.get("meetings", ())} for one in weights]
-    out = []
-    for series in tracks.series:
-        free = [k for k, known in enumerate(learned) if series not in known]
+    learned = [set(one.about.get("meetings", ())) for one in weights]
+    out, met = [], set()
+    for series, person in zip(tracks.series, tracks.people, strict=True):
+        free = [k for k, known in enumerate(learned) if series not in set(map(series_of, known))]
+        if not free:
+            free = [k for k, known in enumerate(learned) if person.meeting not in known]
+            met.add(series)
         if not free:
             raise BadArchiveError(
-                f"the weights learned from series {series} of the archive and cannot be judged by it; "
-                "give meetings of other people, or a folder of timar train-gestures --folds 5"
+                f"the weights learned from meeting {person.meeting} of the archive and cannot be judged by it; "
+                "give other meetings, or a folder of timar train-gestures --folds 5"
             )
         out.append(max(free, key=lambda k: len(learned[k])))
+    if met:
+        log(f"the weights learned from other meetings of the people of {', '.join(sorted(met))}")
     return np.array(out)
 
 
@@ -135,7 +144,7 @@ def judge_events(
     """
     weights = find_weights(model)
     tracks = annotated_tracks(read_meetings(archive, log))
-    of = assign_weights(weights, tracks)
+    of = assign_weights(weights, tracks, log)
     names = sorted({person.name for person in tracks.people})
     person = np.array([names.index(p.name) for p in tracks.people])
 

@@ -173,7 +173,10 @@ def calibrate(
                 label = soon[known, ::3, k][here]
                 if 30 <= label.sum() < len(label):
                     fitted = LogisticRegression(C=1e6).fit(logit[known, ::3, k][here][:, None], label)
-                    table[s, k] = fitted.coef_[0, 0], fitted.intercept_[0]
+                    # Less than no skill is none: then the state's own rate is all that is known.
+                    is_skilled, rate = fitted.coef_[0, 0] > 0, label.mean()
+                    constant = 0.0, np.log(rate / (1 - rate))
+                    table[s, k] = (fitted.coef_[0, 0], fitted.intercept_[0]) if is_skilled else constant
         slope, offset = np.moveaxis(table[forecast.state[known]], -1, 0)
         scaled = 1 / (1 + np.exp(-(slope * logit[known] + offset)))
         part = ContextForecast(scaled, forecast.rate[known], forecast.state[known])
