@@ -108,8 +108,8 @@ def assign_weights(
             met.add(series)
         if not free:
             raise BadArchiveError(
-                f"the weights learned from meeting {person.meeting} of the archive and cannot be judged by it; "
-                "give other meetings, or a folder of timar train-gestures --folds 5"
+                f"the weights learned from meeting {person.meeting} of the archive and cannot be judged by "
+                "it; give other meetings, or a folder of timar train-gestures --folds 5"
             )
         out.append(max(free, key=lambda k: len(learned[k])))
     if met:
