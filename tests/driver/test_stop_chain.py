@@ -293,3 +293,44 @@ def test_the_stated_times_are_the_sum_of_their_parts():
     assert math.isclose(StopConfig("hold").within_s, 0.25)
     assert math.isclose(StopConfig("ease_and_release").within_s, 0.75)
     assert math.isclose(StopConfig("park_then_release").within_s, 4.25)
+
+
+@pytest.mark.parametrize("lost", [{1}, {1, 2, 7}], ids=["one", "all"])
+@pytest.mark.parametrize("category", ["hold", "ease_and_release"])
+def test_a_stop_never_says_of_a_servo_that_it_did_not_reach_that_it_has_stopped(moving, category, lost):
+    # Seen: servo 1 lost, then SIGINT; the last word was "stopped, torque off", and the servo held its torque.
+    stage = moving(category)
+    stage.bench.bus.silent |= lost
+    stage.drive.stop("asked")
+    stage.run_until_stopped(stage.drive.setup.stop.within_s + 1.0)
+    stage.drive.finish(stage.bench.now_ns)
+    assert stage.drive.phase is Phase.UNREACHED
+    assert "torque off" not in stage.drive.phase.value
+    missed = stage.bench.driver.unreached()
+    names = {1: "pan (servo 1)", 2: "tilt (servo 2)", 7: "jaw (servo 7)"}
+    assert [text.split(" did not")[0] for text in missed] == [names[key] for key in sorted(lost)]
+    has_watchdog = bool(stage.bench.description.watchdog_ms)
+    assert ("own watchdog (80 ms)" in missed[0]) == has_watchdog
+    assert stage.torques[0], "the servo that was not reached still holds"
+
+
+def test_a_servo_that_answers_again_by_the_end_is_stopped_like_the_others(moving):
+    stage = moving("ease_and_release")
+    stage.bench.bus.silent.add(1)
+    stage.drive.stop("asked")
+    stage.run_until_stopped(stage.drive.setup.stop.within_s + 1.0)
+    assert stage.drive.phase is Phase.UNREACHED
+    stage.bench.bus.silent.clear()
+    stage.drive.finish(stage.bench.now_ns)
+    assert stage.bench.driver.unreached() == ()
+    assert stage.drive.phase is Phase.RELEASED
+    assert stage.torques == [False] * 3
+
+
+def test_a_pulled_plug_names_every_servo_at_the_end(moving):
+    stage = moving("ease_and_release")
+    stage.bench.wire.is_unplugged = True
+    stage.run(10)
+    stage.drive.finish(stage.bench.now_ns)
+    assert stage.drive.phase is Phase.GONE
+    assert len(stage.bench.driver.unreached()) == 3

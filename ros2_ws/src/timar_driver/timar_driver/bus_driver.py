@@ -59,6 +59,9 @@ class BusDriver(JointDriver):
         self._slow_turn = self._slow_skips = 0
         self._sent_ns = self._read_ns = 0
         self._pending_fault = ""
+        self._is_armed = False
+        """Whether all servos were given torque, and the line is open since."""
+        self._unreached: tuple[str, ...] = ()
 
     def activate(self, now_ns: int) -> Measurement:
         """Find every servo, set it up, and let it hold where it stands."""
@@ -72,8 +75,11 @@ class BusDriver(JointDriver):
         # All memories first: until its secondary id is gone, a servo obeys what is meant for another.
         for servo in self._servos:
             servo.write_kept()
+        self._unreached = ()
         for servo in self._servos:
             servo.arm()
+        # Only from here on is there something to take back: a head that was found holding must not fall.
+        self._is_armed, self._effort = True, 1.0
         self._start_watchdogs(self._servos)
         positions = self._measurement().positions
         self._limiter.start(positions, now_ns)
@@ -124,29 +130,57 @@ class BusDriver(JointDriver):
 
     def set_effort(self, share: float, now_ns: int) -> None:
         """Limit the torque, or switch it off."""
-        registers, living = self._family.registers, self._living()
-        ids = [servo.servo_id for servo in living]
         self._effort = min(1.0, max(0.0, share))
         if self._effort > 0.0:
-            values = {servo.servo_id: round(self._effort * servo.full_effort) for servo in living}
-            self._bus.sync_write(registers["effort_limit"], values)
+            values = {servo.servo_id: round(self._effort * servo.full_effort) for servo in self._living()}
+            self._bus.sync_write(self._family.registers["effort_limit"], values)
             return
-        self._bus.sync_write(registers["torque_enable"], dict.fromkeys(ids, 0))
-        # A group write is not confirmed, and this one matters more than the loop's rhythm.
-        self._bus.attempts = ServoBus.attempts
-        for servo in living:
-            servo.try_write("torque_enable", 0)
+        self._note_unreached(self._bus.write_all("torque_enable", self._for_all(0)))
 
     def deactivate(self, now_ns: int) -> None:
-        """Disarm the watchdogs, so that joints with torque go on holding, and close the line."""
-        self._bus.attempts = ServoBus.attempts
+        """Disarm the watchdogs, so that joints with torque go on holding, and close the line.
+
+        Whether servos hold or are without torque, as the stop wanted, is read back.
+        """
+        if not self._is_armed:
+            self._bus.close()
+            return
+        self._is_armed = False
         try:
-            for servo in self._living():
-                if servo.watchdog:
-                    servo.try_write("watchdog", 0)
+            # Also for servos that were given up: they may answer again.
+            if self._effort > 0.0 and self.description.watchdog_ms:
+                missed = self._bus.write_all("watchdog", self._for_all(0))
+            elif self._effort > 0.0:
+                missed = set(self._for_all(0)) - set(
+                    self._bus.sync_read(self._slow[0], list(self._for_all(0)))
+                )
+            else:
+                missed = self._bus.write_all("torque_enable", self._for_all(0))
         except RuntimeError as error:
             self._pending_fault = str(error)
+            missed = set(self._for_all(0))
+        self._note_unreached(missed)
         self._bus.close()
+
+    def unreached(self) -> tuple[str, ...]:
+        """Name every servo that the last stop did not reach, and what it does now."""
+        return self._unreached
+
+    def _for_all(self, value: int) -> dict[int, int]:
+        return {servo.servo_id: value for servo in self._servos}
+
+    def _note_unreached(self, missed: set[int]) -> None:
+        watchdog_ms = self.description.watchdog_ms
+        fate = (
+            f"unless its power is off it holds torque, stopped by its own watchdog ({watchdog_ms:g} ms)"
+            if watchdog_ms
+            else "it has no watchdog: unless its power is off it goes to its last goal and holds torque there"
+        )
+        self._unreached = tuple(
+            f"{servo.name} did not confirm the stop; {fate}"
+            for servo in self._servos
+            if servo.servo_id in missed
+        )
 
     def faults(self) -> tuple[str, ...]:
         """Return what is wrong now."""

@@ -92,6 +92,14 @@ class JointDriver(abc.ABC):
         """Return what is wrong with the hardware now, one sentence each; empty when nothing is."""
         return ()
 
+    def unreached(self) -> tuple[str, ...]:
+        """Return of which joints it is not known that the last stop reached them, a sentence each.
+
+        After `set_effort(0)`: those that may still hold torque; after `deactivate`: those that could not be
+        let go of as wanted. Each says what it does now.
+        """
+        return ()
+
     def values(self) -> dict[str, object]:
         """Return numbers about the hardware by name, for the diagnostics."""
         return {}

@@ -53,6 +53,8 @@ class DriverComponent(Component):
         self._samples: collections.deque[tuple[int, Measurement]] = collections.deque(maxlen=_STATES_KEPT)
         self._cycles = self._left_out = self._due_ns = 0
         self._reported_fault = ""
+        self.is_stop_confirmed = True
+        """Whether every joint confirmed the last stop."""
 
     @property
     def services(self) -> Mapping[str, Callable[[int], ServiceReply]]:
@@ -105,7 +107,14 @@ class DriverComponent(Component):
             now_ns = max(now_ns, self._due_ns - self.period_ns)
         controller.finish(now_ns)
         outputs += self._states()
-        outputs.append(Log(Level.OK, f"stopped: {controller.phase.value}"))
+        missed = controller.driver.unreached()
+        self.is_stop_confirmed = not missed
+        if missed:
+            named = "; ".join(missed)
+            text = f"{controller.phase.value}: {named}; support the head and cut the servos' power"
+            outputs.append(Log(Level.ERROR, text))
+        else:
+            outputs.append(Log(Level.OK, f"stopped: {controller.phase.value}"))
         self._controller = None
         return outputs
 

@@ -12,6 +12,9 @@ from timar_common.diagnostics import Level, Report
 from timar_driver.driver_component import DriverComponent
 from timar_driver.fixed_rate_loop import FixedRateLoop
 
+NOT_CONFIRMED_STATUS = 3
+"""What the process ends with when a servo may still hold torque, or move, against the stop."""
+
 
 class DriverNode(ComponentNode):
     """Runs the driver's cycles in a thread of their own, at real-time priority where the kernel allows it."""
@@ -43,6 +46,8 @@ class DriverNode(ComponentNode):
             loop.end()
         super().stop()
         self._loop = None
+        if not self.component.is_stop_confirmed:
+            self.exit_status = NOT_CONFIRMED_STATUS
 
     def report(self) -> Report:
         """Add how regularly the loop runs."""

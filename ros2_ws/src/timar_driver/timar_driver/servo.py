@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 from collections.abc import Mapping
 
 from timar_driver.hardware_file import ServoSpec
@@ -137,11 +136,6 @@ class Servo:
         """Read the servo's own alarm limits."""
         for name in ("temperature_limit", "min_voltage", "max_voltage"):
             self._limits[name] = self._read(name)
-
-    def try_write(self, name: str, value: int) -> None:
-        """Write where a servo that does not answer changes nothing."""
-        with contextlib.suppress(BusError):
-            self._write(name, value)
 
     @property
     def full_effort(self) -> int:

@@ -20,6 +20,7 @@ class Phase(enum.Enum):
     STOPPING = "stopping"
     HELD = "stopped, torque on"
     RELEASED = "stopped, torque off"
+    UNREACHED = "stopped, but not every servo confirmed it"
     GONE = "the hardware is gone"
 
 
@@ -60,7 +61,12 @@ class TrajectoryController:
     def is_stopped(self) -> bool:
         """Whether a stop has ended."""
         with self._lock:
-            return not self._is_stop_wanted and self.phase in (Phase.HELD, Phase.RELEASED, Phase.GONE)
+            return not self._is_stop_wanted and self.phase in (
+                Phase.HELD,
+                Phase.RELEASED,
+                Phase.UNREACHED,
+                Phase.GONE,
+            )
 
     def start(self, now_ns: int) -> None:
         """Open the hardware, or set it up again; every joint holds where it stands.
@@ -141,8 +147,13 @@ class TrajectoryController:
         self.driver.deactivate(now_ns)
         with self._lock:
             self._follower = None
-            if self.phase is Phase.FOLLOWING:
-                self.phase = Phase.HELD
+            if self.driver.unreached() and self.phase is not Phase.GONE:
+                self.phase = Phase.UNREACHED
+            elif self.phase in (Phase.FOLLOWING, Phase.STOPPING):
+                self.phase = Phase.HELD if self._effort > 0.0 else Phase.RELEASED
+            elif self.phase is Phase.UNREACHED:
+                # Who was silent has confirmed it at last.
+                self.phase = Phase.HELD if self._effort > 0.0 else Phase.RELEASED
 
     def _break(self, fault: str) -> None:
         self.fault = f"{self.fault}; {fault}" if self.fault else fault
@@ -192,6 +203,9 @@ class TrajectoryController:
         is_held = stop.stage is StopStage.HELD
         with self._lock:
             self.phase = Phase.HELD if is_held else Phase.RELEASED
+        if missed := self.driver.unreached():
+            self.phase = Phase.UNREACHED
+            self._break("; ".join(missed))
         if is_held and self.setup.stop.category == "park_then_release":
             far = int(np.argmax(stop.shortfall_rad))
             self._break(
