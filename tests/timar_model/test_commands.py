@@ -157,3 +157,21 @@ def test_import_takes_the_arguments_it_is_documented_with(tmp_path):
         motion = session.step(*given, noise=[case[f"noise.{turn}.{draw}"] for draw in range(6)])
         assert motion.shape == (25, 56)
         np.testing.assert_allclose(motion, case["agent_motion"][turn], rtol=0, atol=2e-5)
+
+
+def test_engines_are_measured_with_all_their_work(monkeypatch, capsys):
+    """One row for each engine; int8 differs from float32 by a little, float32 from itself by nothing."""
+    monkeypatch.setattr(commands, "cores", lambda: 1)
+    monkeypatch.setattr(
+        commands, "obstacles", lambda folder: {"onnx-int8": "", "torch": "not here", "onnx": ""}
+    )
+    assert commands.engines(["talking-head", "--measure"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("onnx-cpu-")]
+    assert [row[0].removesuffix("-7bit") for row in rows] == ["onnx-cpu-float32", "onnx-cpu-int8"]
+    assert float(rows[0][-1]) == 0
+    assert 0 < float(rows[1][-1]) <= 0.01
+    for row in rows:
+        assert row[2] == "rolls"
+        busy_s = (float(row[3]) + float(row[6])) / 1e3
+        # p50 and mean differ, but the factor holds more than the turn alone.
+        assert float(row[7]) > 0.5 * busy_s / 0.2

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from timar_model.engines import engine_names, find_engine, missing_package
 from timar_model.engines.int8_kernels import INSTRUCTIONS
-from timar_model.machine import cpu_flags
+from timar_model.machine import cores, cpu_flags
 
 if TYPE_CHECKING:
     from timar_common.progress import ProgressBars
@@ -116,6 +116,9 @@ def engines(argv: list[str]) -> int:
     """Print which engines this machine can run, and why not."""
     parser = argparse.ArgumentParser(prog="timar engines", description=engines.__doc__)
     parser.add_argument("model", nargs="?", default="talking-head", help="a model folder, or a shipped name")
+    parser.add_argument(
+        "--measure", action="store_true", help="also measure what each costs here, by threads; takes a while"
+    )
     arguments = parser.parse_args(argv)
     from timar_model.loading import find_model
     from timar_model.model_folder import read_model
@@ -130,6 +133,31 @@ def engines(argv: list[str]) -> int:
     for name, why_not in obstacles(folder).items():
         state = "runs" if not why_not else f"does not run: {why_not}"
         sys.stdout.write(f"{name:<11} {describe(name)}\n{'':<11} {state}\n")
+    return _measure_engines(folder) if arguments.measure else 0
+
+
+def _measure_engines(folder: ModelFolder) -> int:
+    """Print what each engine that runs costs, the exported float32 graph first."""
+    from timar_model.engines.measuring import measure, table
+
+    able = [name for name, why_not in obstacles(folder).items() if not why_not]
+    able.sort(key=lambda name: name != "onnx")
+    costs = []
+    for name in able:
+        for threads in sorted({1, cores()}):
+            sys.stderr.write(f"measuring {name} with {threads} threads\n")
+            try:
+                costs.append(measure(folder, name, threads))
+            except (OSError, ValueError, ImportError) as error:
+                sys.stderr.write(f"timar engines: {name} is left out: {error}\n")
+    if not costs:
+        return _fail("engines", ValueError(f"no engine runs {folder.path} here"))
+    for line in table(costs):
+        sys.stdout.write(f"{line}\n")
+    sys.stdout.write(
+        "window full; RTF: busy time of turns, previews and window moves per second of conversation; CPU: "
+        "processor seconds likewise; the last column: largest difference of jaw and neck from the first row\n"
+    )
     return 0
 
 
