@@ -1,5 +1,6 @@
 """The simulated bus as a real serial port, and `timar bus` on it: real packets, real time, short."""
 
+import errno
 import json
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+import serial
 from servo_bench import DYNAMIXEL, FEETECH, write_hardware
 from timar_description.find import find_urdf
 from timar_driver.bus_command import main
@@ -108,9 +110,10 @@ def test_timar_bus_simulates_scans_hurts_and_releases(capsys, tmp_path):
         assert answers[:3] == ["done\n"] * 3
         assert "not understood: dance; the commands are: lose ID" in answers[3]
         assert main(["scan", "--port", port, "--last", "14"]) == 0
-        said = capsys.readouterr().out
+        said, complained = capsys.readouterr()
         assert "neck_yaw" in said
         assert "neck_roll" not in said
+        assert "servo 4 (jaw) reports: overload" in complained
         assert main(["release", "--port", port]) == 1
         assert "no answer from neck_roll" in capsys.readouterr().err
     finally:
@@ -167,3 +170,21 @@ def test_help_lists_every_verb(capsys):
     said = capsys.readouterr().out
     for verb in ("check", "scan", "release", "simulate"):
         assert verb in said
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOENT, "there is no such port: check the adapter's plug and the path; serial ports here:"),
+        (errno.EACCES, "this user may not open it: join the port's group"),
+        (errno.EAGAIN, "another program has it open"),
+    ],
+)
+def test_why_a_port_cannot_be_opened_is_told_apart(monkeypatch, number, said):
+    def refuse(*_: object, **__: object) -> None:
+        raise serial.SerialException(number, "no")
+
+    monkeypatch.setattr(serial, "Serial", refuse)
+    with pytest.raises(OSError, match="the servo bus /dev/x cannot be opened at 57600 baud") as caught:
+        SerialTransport("/dev/x", 57_600)
+    assert said in str(caught.value)

@@ -95,6 +95,8 @@ def scan(description: BusDescription, arguments: argparse.Namespace) -> int:
                 model, joint = description.protocol.model_name(number), joints.get(servo_id)
                 sys.stdout.write(f"{servo_id:>4}  {model:<12} {joint or 'in no hardware file'}\n")
                 found += 1
+                if fault := _fault(bus, servo_id):
+                    sys.stderr.write(f"servo {servo_id} ({joint or model}) reports: {fault}\n")
             elif servo_id in joints and bus.speaks_former_protocol(servo_id):
                 former.append(str(servo_id))
         corrupt, late = bus.counters.corrupt, sorted(bus.late_ids)
@@ -121,6 +123,13 @@ def scan(description: BusDescription, arguments: argparse.Namespace) -> int:
         f"{min(arguments.last, LAST_ID)}; {heard}\n"
     )
     return 1
+
+
+def _fault(bus: ServoBus, servo_id: int) -> str:
+    try:
+        return bus.family.named_faults(bus.read(servo_id, "error"))
+    except BusError as error:
+        return str(error)
 
 
 def release(description: BusDescription, arguments: argparse.Namespace) -> int:

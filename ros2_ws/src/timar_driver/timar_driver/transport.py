@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import select
 import termios
@@ -9,8 +10,17 @@ import time
 from typing import Protocol
 
 import serial
+from serial.tools import list_ports
 
 _LOG = logging.getLogger(__name__)
+_NO_PORT = "there is no such port: check the adapter's plug and the path; serial ports here: "
+_REMEDIES = {
+    errno.ENOENT: _NO_PORT,
+    errno.EACCES: "this user may not open it: join the port's group (often dialout) and log in again",
+    errno.EAGAIN: "another program has it open: end that one",
+    errno.EBUSY: "another program has it open: end that one",
+}
+"""By why a port cannot be opened."""
 
 
 class Transport(Protocol):
@@ -47,9 +57,13 @@ class SerialTransport:
         try:
             self._serial = serial.Serial(port, baud, timeout=0, write_timeout=0.1, exclusive=True)
         except (serial.SerialException, ValueError) as error:
+            remedy = _REMEDIES.get(
+                getattr(error, "errno", None) or 0, "check the plug, the path and the baud"
+            )
+            if remedy == _NO_PORT:
+                remedy += ", ".join(item.device for item in list_ports.comports()) or "none"
             raise OSError(
-                f"the servo bus {port} cannot be opened at {baud} baud: {error}; check the plug, the path "
-                "and that this user is in the group of the port (often dialout)"
+                f"the servo bus {port} cannot be opened at {baud} baud: {error}; {remedy}"
             ) from error
         try:
             # A USB adapter otherwise keeps replies back for up to 16 ms.
