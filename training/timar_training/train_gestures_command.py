@@ -29,7 +29,7 @@ SOURCE = {
 
 
 def main(argv: list[str]) -> int:
-    """Train the gesture predictor on AMI's annotations; with --folds, to calibrate and judge it as well."""
+    """Train the gesture predictor on AMI's annotations; with --folds, to judge it as well."""
     parser = argparse.ArgumentParser(prog="timar train-gestures", description=main.__doc__)
     parser.add_argument("archive", type=Path, help="AMI's manual annotations, zip or folder, any meetings")
     parser.add_argument("out", type=Path, help=f"folder for {WEIGHTS_FILE} and fold_N.safetensors")
@@ -91,7 +91,7 @@ def _train(arguments: argparse.Namespace, console: Console) -> None:
             for one in found.values():
                 one.arrays["calibration"][:] = 1.0, 0.0
             folds = [found[name] for name in found if name != WEIGHTS_FILE]
-            calibrate(list(found.values()), folds, fold, tracks, bars.add("calibration"))
+            calibrate(list(found.values()), folds, fold, tracks, bars.add("thresholds"))
             for name, one in found.items():
                 save_weights(arguments.out / name, one)
     console.print(f"{', '.join(found)} in {arguments.out}", markup=False)

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors.numpy import save_file
-from sklearn.linear_model import LogisticRegression
 from timar_common.atomic import replacing_file
 from timar_common.config import Count, CountOrZero, NonNegative, Positive, Probability, Range, check
 from timar_model.gestures.features import FEATURE_NAMES, RATE_HZ, STATES, USER_MOTION_FEATURES
@@ -146,9 +145,10 @@ def calibrate(
     tracks: AnnotatedTracks,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Scale the logits of each state by what weights of the folds got right on people they never saw.
+    """Solve the thresholds of the decisive head by what weights of the folds say of people they never saw.
 
-    Weights of a fold are scaled by the people of the other folds alone; those of all people by everybody.
+    Those of a fold are solved on the people of the other folds alone; those of all people on everybody. To scale
+    the logits in the same way was tried and made the pooled calibration worse, so `calibration` stays as it is.
 
     Args:
         weights: To calibrate, in place.
@@ -159,27 +159,10 @@ def calibrate(
     """
     lag = int(folds[0].about["config"]["lag_frames"])
     forecast = context_forecast(list(folds), fold, tracks, lag, advance=advance)
-    clipped = np.clip(forecast.probability, 1e-6, 1 - 1e-6)
-    logit = np.log(clipped / (1 - clipped))
-    use = np.stack([tracks.annotated & ~tracks.busy(kind) for kind in KINDS], -1)
-    soon = np.stack([begins_soon(tracks.onsets(kind)) for kind in KINDS], -1)
     for one in weights:
         learned = set(one.about["meetings"])
         known = np.array([person.meeting in learned for person in tracks.people])
-        table = one.arrays["calibration"]
-        for s in range(len(STATES)):
-            for k in range(len(KINDS)):
-                here = use[known, ::3, k] & (forecast.state[known, ::3] == s)
-                label = soon[known, ::3, k][here]
-                if 30 <= label.sum() < len(label):
-                    fitted = LogisticRegression(C=1e6).fit(logit[known, ::3, k][here][:, None], label)
-                    # Less than no skill is none: then the state's own rate is all that is known.
-                    is_skilled, rate = fitted.coef_[0, 0] > 0, label.mean()
-                    constant = 0.0, np.log(rate / (1 - rate))
-                    table[s, k] = (fitted.coef_[0, 0], fitted.intercept_[0]) if is_skilled else constant
-        slope, offset = np.moveaxis(table[forecast.state[known]], -1, 0)
-        scaled = 1 / (1 + np.exp(-(slope * logit[known] + offset)))
-        part = ContextForecast(scaled, forecast.rate[known], forecast.state[known])
+        part = ContextForecast(forecast.probability[known], forecast.rate[known], forecast.state[known])
         one.arrays["threshold"][:] = _thresholds(tracks.subset(np.flatnonzero(known)), part)
 
 
