@@ -8,6 +8,7 @@ from servo_bench import DYNAMIXEL, FEETECH, NAMES, Bench, write_hardware
 from timar_driver.bus_command import main
 from timar_driver.hardware_file import ServoSpec
 from timar_driver.pty_bus import PtyBus
+from timar_driver.servo_bus import ServoBus
 from timar_driver.servo_models import MODELS
 from timar_driver.simulated_bus import simulated_bus
 
@@ -131,5 +132,20 @@ def test_a_scan_that_finds_nobody_fails_and_says_what_was_tried(tmp_path, capsys
     with PtyBus(bus, hardware.bus.baud) as pty:
         assert main(["scan", "--port", pty.path, "--last", "3"]) == 1
     said = capsys.readouterr().err
-    assert f"nobody answered on {pty.path} at 1000000 baud to ids 0 to 3; nothing came back" in said
+    assert (
+        f"nobody answered on {pty.path} at 1000000 baud to ids 0 to 3, nor the file's ids at other rates"
+        in said
+    )
+    assert "nothing came back" in said
     assert "half-duplex" in said
+
+
+def test_a_scan_at_the_wrong_rate_names_the_right_one(tmp_path, capsys, monkeypatch):
+    hardware = write_hardware(tmp_path, DYNAMIXEL)
+    ping = ServoBus.ping
+    monkeypatch.setattr(
+        ServoBus, "ping", lambda self, key: ping(self, key) if self._s_per_byte == 10 / 57_600 else None
+    )
+    with PtyBus(simulated_bus(hardware.bus), hardware.bus.baud) as pty:
+        assert main(["scan", "--port", pty.path, "--last", "1"]) == 1
+    assert "at 1000000 baud, but at 57600: set bus.baud" in capsys.readouterr().err

@@ -112,6 +112,13 @@ def scan(description: BusDescription, arguments: argparse.Namespace) -> int:
         )
     if found:
         return 0
+    elsewhere = _bauds_with_answers(description)
+    if elsewhere:
+        sys.stderr.write(
+            f"nobody answered on {description.port} at {description.baud} baud, but at "
+            f"{', '.join(map(str, elsewhere))}: set bus.baud, or the servos' own\n"
+        )
+        return 1
     heard = (
         f"answers came broken ({corrupt} pieces): another baud, or two servos with one id"
         if corrupt
@@ -120,9 +127,22 @@ def scan(description: BusDescription, arguments: argparse.Namespace) -> int:
     )
     sys.stderr.write(
         f"nobody answered on {description.port} at {description.baud} baud to ids 0 to "
-        f"{min(arguments.last, LAST_ID)}; {heard}\n"
+        f"{min(arguments.last, LAST_ID)}, nor the file's ids at other rates; {heard}\n"
     )
     return 1
+
+
+def _bauds_with_answers(description: BusDescription) -> list[int]:
+    """Return other rates at which a servo of the hardware file answers."""
+    found = []
+    for baud in description.family.bauds:
+        if baud == description.baud:
+            continue
+        with contextlib.suppress(RuntimeError), _opened(dataclasses.replace(description, baud=baud)) as bus:
+            bus.attempts = 1
+            if any(bus.ping(spec.servo_id) is not None for spec in description.servos):
+                found.append(baud)
+    return found
 
 
 def _fault(bus: ServoBus, servo_id: int) -> str:

@@ -108,6 +108,8 @@ class DriverComponent(Component):
         controller.finish(now_ns)
         outputs += self._states()
         missed = controller.driver.unreached()
+        if controller.phase is Phase.GONE and not missed:
+            missed = ("nothing confirmed the stop",)
         self.is_stop_confirmed = not missed
         if missed:
             named = "; ".join(missed)
