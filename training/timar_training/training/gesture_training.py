@@ -147,8 +147,8 @@ def calibrate(
 ) -> None:
     """Solve the thresholds of the decisive head by what weights of the folds say of people they never saw.
 
-    Those of a fold are solved on the people of the other folds alone; those of all people on everybody. To scale
-    the logits in the same way was tried and made the pooled calibration worse, so `calibration` stays as it is.
+    Those of a fold are solved on the people of the other folds alone; those of all people on everybody. To
+    scale the logits in the same way made the pooled calibration worse, so `calibration` stays as it is.
 
     Args:
         weights: To calibrate, in place.
