@@ -7,13 +7,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from made_arkit_map import expression_of, made_bs2exp, save_bs2exp
 from node_process import PATIENCE_S
 
 pytestmark = pytest.mark.ros
@@ -22,13 +25,17 @@ rclpy = pytest.importorskip("rclpy", reason="needs ROS 2: run `make setup`")
 
 from geometry_msgs.msg import PointStamped  # noqa: E402
 from rclpy.node import Node  # noqa: E402
+from rclpy.serialization import deserialize_message  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
 from std_msgs.msg import Float64MultiArray  # noqa: E402
-from timar_common.base_node import qos_of  # noqa: E402
+from timar_common.base_node import message_type, qos_of  # noqa: E402
+from timar_common.messages import encode  # noqa: E402
 from timar_common.topics import TOPICS  # noqa: E402
+from timar_common.user_motion import user_motion_message  # noqa: E402
 from timar_description.find import find_joint_map  # noqa: E402
+from timar_retargeting.face_poses import fit_poses  # noqa: E402
 from timar_retargeting.robot import load_robot  # noqa: E402
-from timar_retargeting.robot_tools_node import measure_delays, tune  # noqa: E402
+from timar_retargeting.robot_tools_node import measure_delays, record_poses, tune  # noqa: E402
 from timar_retargeting.step_response import StepResponse  # noqa: E402
 
 ROBOT = load_robot(find_joint_map())
@@ -181,3 +188,75 @@ def test_positions_come_one_by_one_in_the_robots_order_when_asked_for() -> None:
         jaw = ROBOT.joint_names.index("jaw")
         spin_until(node, lambda: abs(commands[-1].data[jaw] - 0.25) < 2e-3)
         assert len(commands[-1].data) == len(ROBOT.joint_names)
+
+
+POSE_GAINS = {"mouthSmileLeft": ("left_lip_corner", 0.3), "browInnerUp": ("left_brow", 0.1)}
+
+
+class _Operator:
+    """Sets joints and makes that face, one pose a line, in a context of its own. The face is made up:
+    user/motion as face tracking publishes it, from a made matrix."""
+
+    def __init__(self, namespace: str, faces: list[dict[str, float]]) -> None:
+        self._faces = iter(faces)
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context)
+        self._node = Node("operator", namespace=namespace, context=self._context)
+        self._targets = self._node.create_publisher(
+            JointState, "joint_targets", qos_of(TOPICS["joint_targets"])
+        )
+        topic = TOPICS["user/motion"]
+        self._motion = self._node.create_publisher(message_type(topic.type_name), topic.name, qos_of(topic))
+        self._shapes: dict[str, float] = {}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._show)
+        self._thread.start()
+
+    def readline(self) -> str:
+        face = next(self._faces, None)
+        if face is None:
+            return "q\n"
+        self._shapes = face
+        targets = {joint: gain * face.get(name, 0.0) for name, (joint, gain) in POSE_GAINS.items()}
+        self._targets.publish(JointState(name=list(targets), position=list(targets.values())))
+        if "hasty" not in face:
+            time.sleep(1.5)
+        return "\n"
+
+    def close(self) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._node.destroy_node()
+        rclpy.try_shutdown(context=self._context)
+
+    def _show(self) -> None:
+        frame = 0
+        while not self._ended.wait(0.04):
+            motion = np.zeros((1, 56), np.float32)
+            motion[0, :50] = expression_of(made_bs2exp(), **self._shapes)
+            sent = user_motion_message(frame, motion, np.ones((1, 3), np.bool_), time.time_ns())
+            self._motion.publish(
+                deserialize_message(encode(sent, lambda ns: ns), message_type("timar_msgs/msg/UserMotion"))
+            )
+            frame += 1
+
+
+def test_poses_set_on_the_running_head_and_seen_by_the_camera_give_gains(tmp_path: Path) -> None:
+    robot = load_robot(find_joint_map(), str(save_bs2exp(tmp_path)))
+    faces = [{}, {"mouthSmileLeft": 0.9, "hasty": 1.0}, {"mouthSmileLeft": 0.9}, {"mouthSmileLeft": 0.4}]
+    faces.append({"browInnerUp": 0.8})
+    answers = io.StringIO()
+    with running((DRIVER, {}), (RETARGETING, {"idle_behavior": "false"})) as namespace:
+        operator = _Operator(namespace, faces)
+        try:
+            positions, shapes = record_poses(robot, namespace, operator, answers)  # type: ignore[arg-type]
+        finally:
+            operator.close()
+    said = answers.getvalue()
+    assert "not taken: left_lip_corner moved by" in said
+    assert "seen: mouthSmileLeft 0.9" in said
+    assert len(positions) == 4
+    fits = {fit.joint: fit for fit in fit_poses(robot.joint_names, positions, shapes)}
+    assert fits["left_lip_corner"].gains == pytest.approx({"mouthSmileLeft": 0.3}, abs=0.03)
+    assert fits["left_brow"].gains == pytest.approx({"browInnerUp": 0.1}, abs=0.02)
+    assert fits["left_lip_corner"].rms_rad < 0.005

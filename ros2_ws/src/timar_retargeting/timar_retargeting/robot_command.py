@@ -10,7 +10,7 @@ from timar_common.suggest import refuse_unknown
 from timar_common.yaml_map import YamlMap, read_yaml_map
 from timar_description.find import find_joint_map
 
-from timar_retargeting import expressions, ros2_control
+from timar_retargeting import expressions, face_poses, ros2_control
 from timar_retargeting.range_picture import draw, text_of
 from timar_retargeting.range_use import example_motion, range_use, read_motion
 from timar_retargeting.robot import RobotDescription, load_robot
@@ -132,12 +132,23 @@ def _delay(arguments: argparse.Namespace) -> int:
 
 
 def _add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    doc = "Make channels of the face from paired data, or from your own face model's mesh."
+    doc = "Make channels of the face from paired data or your face model's mesh, or fit joints to poses."
     parser = commands.add_parser("fit-expressions", help=doc, description=doc)
+    _add_robot(parser)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--expression", type=Path, help=".npz with exp (frames, 50) or motion (frames, 56)")
     source.add_argument("--mesh", type=Path, help=".npz with shapedirs of your own licensed face model")
-    parser.add_argument("--channels", type=Path, required=True, help=_CHANNELS_HELP)
+    source.add_argument(
+        "--poses",
+        action="store_true",
+        help="of the running head: set its joints, make that face to the camera, at most 12 times",
+    )
+    _add_map(parser)
+    parser.add_argument("--namespace", default="", help="with --poses: of the robot's topics")
+    parser.add_argument(
+        "--png", type=Path, default=Path("fit_poses.png"), help="with --poses: picture (default: %(default)s)"
+    )
+    parser.add_argument("--channels", type=Path, help=_CHANNELS_HELP)
     parser.add_argument("--name", action="append", default=[], help="only this channel; may be given again")
     parser.add_argument(
         "--least", type=float, default=0.3, help="least share explained (default: %(default)s)"
@@ -153,6 +164,10 @@ _CHANNELS_HELP = (
 
 
 def _fit(arguments: argparse.Namespace) -> int:
+    if arguments.poses:
+        return _fit_poses(arguments)
+    if arguments.channels is None:
+        raise ValueError(f"--channels is missing, expected a file: {_CHANNELS_HELP}")
     if arguments.mesh:
         wanted = _mesh_channels(arguments.channels)
         found = expressions.mesh_channels(arguments.mesh, wanted, arguments.shape_numbers)
@@ -170,6 +185,19 @@ def _fit(arguments: argparse.Namespace) -> int:
     if not good:
         raise ValueError("no channel can be told from the expression numbers; are both from the same frames?")
     sys.stdout.write(expressions.yaml_of(good))
+    return 0
+
+
+def _fit_poses(arguments: argparse.Namespace) -> int:
+    from timar_retargeting.robot_tools_node import record_poses
+
+    robot = _robot_of(arguments)
+    positions, shapes = record_poses(robot, arguments.namespace, sys.stdin, sys.stderr)
+    fits = face_poses.fit_poses(robot.joint_names, positions, shapes)
+    sys.stderr.write("\n" + face_poses.poses_text(fits))
+    face_poses.draw_poses(fits, arguments.png, f"{robot.name}: residuals of {len(positions)} poses")
+    sys.stderr.write(f"drawn to {arguments.png}\n")
+    sys.stdout.write(face_poses.poses_yaml(fits))
     return 0
 
 
