@@ -11,7 +11,7 @@ from timar_common.folder_lock import folder_lock
 from timar_common.progress import progress_bars
 
 if TYPE_CHECKING:
-    from timar_model.gestures.predictor import PredictorWeights
+    from timar_model.gestures.predictor import GestureNetwork
 
 
 def main(argv: list[str]) -> int:
@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
         config = ListenConfig(arguments.pairs, arguments.seconds, arguments.seed)
         weights = find_weights(arguments.model)
 
-        def weights_for(series: str) -> PredictorWeights:
+        def weights_for(series: str) -> GestureNetwork:
             fresh = (w for w in weights if series not in {series_of(m) for m in w.about.get("meetings", ())})
             return next(fresh, weights[0])
 

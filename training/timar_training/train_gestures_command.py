@@ -12,7 +12,7 @@ from rich.console import Console
 from timar_common.folder_lock import folder_lock
 from timar_common.progress import progress_bars
 from timar_model.gestures.kinematics import read_kinematics
-from timar_model.gestures.predictor import PredictorWeights, read_weights
+from timar_model.gestures.predictor import GestureNetwork, read_weights
 
 from .corpora.ami import read_meetings
 from .preparation.annotated import annotated_tracks, folds_by_series
@@ -75,7 +75,7 @@ def _train(arguments: argparse.Namespace, console: Console) -> None:
         fold = folds_by_series(tracks, arguments.folds)
         jobs += [(f"fold_{k + 1}.safetensors", np.flatnonzero(fold != k)) for k in range(arguments.folds)]
     with progress_bars(console) as bars:
-        found: dict[str, PredictorWeights] = {}
+        found: dict[str, GestureNetwork] = {}
         waiting = [name for name, _ in jobs if not (arguments.out / name).is_file()]
         samples = collect_samples(tracks, config, bars.add("features")) if waiting else None
         for name, who in jobs:
@@ -97,7 +97,7 @@ def _train(arguments: argparse.Namespace, console: Console) -> None:
     console.print(f"{', '.join(found)} in {arguments.out}", markup=False)
 
 
-def _same_as(path: Path, config: GestureTrainingConfig, meetings: set[str]) -> PredictorWeights:
+def _same_as(path: Path, config: GestureTrainingConfig, meetings: set[str]) -> GestureNetwork:
     """Return weights that an earlier run left; those of other settings are refused."""
     weights = read_weights(path)
     if weights.about["config"] != dataclasses.asdict(config) or set(weights.about["meetings"]) != meetings:

@@ -70,21 +70,41 @@ class DrawnStrokes:
     speed_hz: float
 
 
-@dataclasses.dataclass(frozen=True)
-class PredictorWeights:
-    """Everything learned, by the names and shapes that `expected_shapes` lists."""
+class GestureNetwork:
+    """The network that predicts gestures, with everything else that was learned.
 
-    arrays: Mapping[str, FloatArray]
-    about: Mapping[str, Any]
-    """Where they come from: licence, attribution, meetings, figures."""
+    Args:
+        arrays: By the names and shapes that `expected_shapes` lists.
+        about: Where they come from: licence, attribution, meetings, figures.
+    """
+
+    def __init__(self, arrays: Mapping[str, FloatArray], about: Mapping[str, Any]) -> None:
+        self.arrays = arrays
+        self.about = about
 
     @property
     def kinds(self) -> tuple[GestureKind, ...]:
         """Kinds that are foreseen, in the order of K."""
         return tuple(GestureKind[name.upper()] for name in self.about["kinds"])
 
+    def predict(self, features: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the probability within `SOON_S` and the rate [1/s], (..., K) each, of features (..., D)."""
+        w = self.arrays
+        x = (features - w["mean"]) / w["scale"]
+        for layer in ("hidden1", "hidden2"):
+            x = x @ w[f"{layer}.weight"].T + w[f"{layer}.bias"]
+            x = x / (1 + np.exp(-x))
+        soon = x @ w["soon.weight"].T + w["soon.bias"]
+        listens, speaks = (features[..., FEATURE_NAMES.index(name)] > 0.5 for name in STATES[:2])
+        slope, offset = np.moveaxis(
+            w["calibration"][np.where(listens, LISTENING, np.where(speaks, SPEAKING, NEITHER))], -1, 0
+        )
+        soon = slope * soon + offset
+        rate = x @ w["rate.weight"].T + w["rate.bias"]
+        return 1 / (1 + np.exp(-soon)), np.exp(np.minimum(rate, 3.0))
 
-def read_weights(path: Path = SHIPPED_WEIGHTS) -> PredictorWeights:
+
+def read_weights(path: Path = SHIPPED_WEIGHTS) -> GestureNetwork:
     """Read weights that `timar train-gestures` wrote.
 
     Raises:
@@ -104,7 +124,7 @@ def read_weights(path: Path = SHIPPED_WEIGHTS) -> PredictorWeights:
             f"{path} has the format {about.get('format')!r} or other features than {FORMAT} here; "
             "write it again by timar train-gestures"
         )
-    weights = PredictorWeights(arrays, about)
+    weights = GestureNetwork(arrays, about)
     for name, shape in expected_shapes(len(weights.kinds), about["hidden"]).items():
         found = arrays[name].shape if name in arrays else None
         if found != shape or not np.isfinite(arrays[name]).all():
@@ -129,23 +149,6 @@ def expected_shapes(kinds: int, hidden: int) -> dict[str, tuple[int, ...]]:
     }  # fmt: skip
 
 
-def network(weights: PredictorWeights, features: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return the probability within `SOON_S` and the rate [1/s], (..., K) each, of features (..., D)."""
-    w = weights.arrays
-    x = (features - w["mean"]) / w["scale"]
-    for layer in ("hidden1", "hidden2"):
-        x = x @ w[f"{layer}.weight"].T + w[f"{layer}.bias"]
-        x = x / (1 + np.exp(-x))
-    soon = x @ w["soon.weight"].T + w["soon.bias"]
-    listens, speaks = (features[..., FEATURE_NAMES.index(name)] > 0.5 for name in STATES[:2])
-    slope, offset = np.moveaxis(
-        w["calibration"][np.where(listens, LISTENING, np.where(speaks, SPEAKING, NEITHER))], -1, 0
-    )
-    soon = slope * soon + offset
-    rate = x @ w["rate.weight"].T + w["rate.bias"]
-    return 1 / (1 + np.exp(-soon)), np.exp(np.minimum(rate, 3.0))
-
-
 class GestureHistory:
     """How long the own gestures are past, and what follows from it.
 
@@ -154,7 +157,7 @@ class GestureHistory:
         shape: Of B.
     """
 
-    def __init__(self, weights: PredictorWeights, shape: tuple[int, ...] = ()) -> None:
+    def __init__(self, weights: GestureNetwork, shape: tuple[int, ...] = ()) -> None:
         self._weights = weights
         self._since_s = np.full((*shape, len(weights.kinds)), _LARGE_S, np.float32)
         """Time since each kind's last gesture ended; negative while one is under way [s]."""
@@ -204,7 +207,7 @@ class PredictorStream:
         shape: Of B; empty for one conversation.
     """
 
-    def __init__(self, weights: PredictorWeights, shape: tuple[int, ...] = ()) -> None:
+    def __init__(self, weights: GestureNetwork, shape: tuple[int, ...] = ()) -> None:
         self._weights = weights
         self._features = ConversationFeatures(shape)
         self._history = GestureHistory(weights, shape)
@@ -239,7 +242,7 @@ class PredictorStream:
             intent: Of the agent, not used: of annotated people only the speech tells what they intend.
         """
         self._history.advance()
-        probability, rate = network(self._weights, self._features.step(plan, user, user_nods, user_seen))
+        probability, rate = self._weights.predict(self._features.step(plan, user, user_nods, user_seen))
         hazard = self._history.hazard(rate, self.state)
         return Forecast(probability, hazard, self._history.threshold(self.state))
 
@@ -264,7 +267,7 @@ def _since_others(since_s: FloatArray) -> FloatArray:
 
 
 def draw_strokes(
-    weights: PredictorWeights, kind: GestureKind, state: int, random: np.random.Generator
+    weights: GestureNetwork, kind: GestureKind, state: int, random: np.random.Generator
 ) -> DrawnStrokes:
     """Draw duration, strokes, size and speed of a gesture that begins in a state, as people have them."""
     index, w = weights.kinds.index(kind), weights.arrays
@@ -299,7 +302,7 @@ def strokes_lasting(
 
 
 def draw_duration(
-    weights: PredictorWeights, state: npt.NDArray[np.int_], kind: int, uniform: npt.ArrayLike
+    weights: GestureNetwork, state: npt.NDArray[np.int_], kind: int, uniform: npt.ArrayLike
 ) -> npt.NDArray[np.float64]:
     """Return durations [s] of gestures that begin in states (B), by quantiles at `uniform` (B) in 0..1."""
     table = weights.arrays["duration_s"][state, kind]
@@ -318,7 +321,7 @@ class PeoplePredictor:
         weights: As read; None takes the shipped ones.
     """
 
-    def __init__(self, weights: PredictorWeights | None = None) -> None:
+    def __init__(self, weights: GestureNetwork | None = None) -> None:
         self.weights = weights or read_weights()
 
     @property

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from timar_model.gestures.features import LISTENING, NEITHER, RATE_HZ, SPEAKING, STATES
-from timar_model.gestures.predictor import PredictorWeights, read_weights
+from timar_model.gestures.predictor import GestureNetwork, read_weights
 from timar_model.loading import find_model
 
 from ..corpora.ami import BadArchiveError, read_meetings, series_of
@@ -67,7 +67,7 @@ class _Judged:
         return listening & ~self.tracks.speaks_soon() if name == "silent" else listening
 
 
-def find_weights(model: str) -> list[PredictorWeights]:
+def find_weights(model: str) -> list[GestureNetwork]:
     """Return gesture weights: of a file, of a folder that `timar train-gestures` wrote, or those shipped.
 
     Args:
@@ -90,7 +90,7 @@ def find_weights(model: str) -> list[PredictorWeights]:
 
 
 def assign_weights(
-    weights: Sequence[PredictorWeights], tracks: AnnotatedTracks, log: Log = lambda message: None
+    weights: Sequence[GestureNetwork], tracks: AnnotatedTracks, log: Log = lambda message: None
 ) -> npt.NDArray[np.int_]:
     """Return which weights judge each person (N,): the most learned of those that know nobody of the series.
 
@@ -184,7 +184,7 @@ def judge_events(
 
 
 def _timing_scores(
-    weights: Sequence[PredictorWeights],
+    weights: Sequence[GestureNetwork],
     of: npt.NDArray[np.int_],
     tracks: AnnotatedTracks,
     state: npt.NDArray[np.int8],
@@ -243,7 +243,7 @@ def _paired(mine: Ranking, other: Ranking, resamples: Any) -> dict[str, Any]:
 
 def _move_like_people(
     judged: _Judged,
-    weights: list[PredictorWeights],
+    weights: list[GestureNetwork],
     of: npt.NDArray[np.int_],
     shown: dict[str, ContextForecast],
     scores: dict[str, Any],
@@ -328,7 +328,7 @@ def _scaled_to_people(judged: _Judged, score: npt.NDArray[np.float32]) -> npt.ND
 
 def _decided(
     judged: _Judged,
-    weights: list[PredictorWeights],
+    weights: list[GestureNetwork],
     of: npt.NDArray[np.int_],
     score: npt.NDArray[np.float32],
     state: npt.NDArray[np.int8],

@@ -16,7 +16,7 @@ from timar_common.atomic import write_json, write_text
 from timar_common.clock import FRAMES_PER_SECOND, SAMPLE_RATE_HZ
 from timar_common.config import Count, CountOrZero, Positive, check
 from timar_model.gestures.features import PLAN_FRAMES
-from timar_model.gestures.predictor import APART_FRAMES, PredictorStream, PredictorWeights
+from timar_model.gestures.predictor import APART_FRAMES, GestureNetwork, PredictorStream
 
 from ..corpora.ami import Meeting, Participant
 from ..corpora.dyads import write_voice
@@ -48,7 +48,7 @@ class ListenConfig:
 
 def make_pairs(
     meetings: Sequence[Meeting],
-    weights_for: Callable[[str], PredictorWeights],
+    weights_for: Callable[[str], GestureNetwork],
     folder: Path,
     config: ListenConfig,
     advance: Callable[[int, int], None] = lambda done, total: None,
@@ -134,7 +134,7 @@ def _drawn(
     person: Participant,
     start_s: float,
     seconds: float,
-    weights_for: Callable[[str], PredictorWeights],
+    weights_for: Callable[[str], GestureNetwork],
     rng: np.random.Generator,
 ) -> Events:
     """Run a head that draws from a minute before the clip to its end."""

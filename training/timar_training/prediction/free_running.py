@@ -11,9 +11,8 @@ from timar_model.gestures.features import FEATURE_NAMES, PLAN_FRAMES, Conversati
 from timar_model.gestures.gesture import SPEEDS_HZ
 from timar_model.gestures.predictor import (
     GestureHistory,
-    PredictorWeights,
+    GestureNetwork,
     draw_duration,
-    network,
 )
 
 from ..preparation.annotated import AnnotatedTracks, BoolArray
@@ -72,7 +71,7 @@ def feature_chunks(
 
 
 def context_forecast(
-    weights: list[PredictorWeights],
+    weights: list[GestureNetwork],
     of: npt.NDArray[np.int_],
     tracks: AnnotatedTracks,
     lag_frames: int = LAG_FRAMES,
@@ -97,12 +96,12 @@ def context_forecast(
         state[:, part] = states
         for index, one in enumerate(weights):
             mine = of == index
-            probability[mine, part], rate[mine, part] = network(one, rows[mine])
+            probability[mine, part], rate[mine, part] = one.predict(rows[mine])
     return ContextForecast(probability, rate, state)
 
 
 def draw_events(
-    weights: PredictorWeights,
+    weights: GestureNetwork,
     forecast: ContextForecast,
     allowed: BoolArray,
     random: np.random.Generator,

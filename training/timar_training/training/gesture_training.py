@@ -20,7 +20,7 @@ from timar_model.gestures.predictor import (
     DECISIVE_PAUSE_S,
     FORMAT,
     PAUSE_EDGES_S,
-    PredictorWeights,
+    GestureNetwork,
 )
 
 from ..corpora.ami import HeadEvent
@@ -101,7 +101,7 @@ def train_gestures(
     kinematics: dict[str, Any],
     about: dict[str, Any],
     advance: Callable[[int, int], None] = lambda done, total: None,
-) -> PredictorWeights:
+) -> GestureNetwork:
     """Train on some of the people.
 
     Args:
@@ -128,7 +128,7 @@ def train_gestures(
         "hidden": config.hidden, "config": dataclasses.asdict(config),
         "meetings": sorted({tracks.people[i].meeting for i in who}),
     }  # fmt: skip
-    weights, mine = PredictorWeights(arrays, about), tracks.subset(who)
+    weights, mine = GestureNetwork(arrays, about), tracks.subset(who)
     forecast = context_forecast([weights], np.zeros(len(who), int), mine, config.lag_frames)
     arrays["duration_s"] = _durations(mine, forecast.state)
     _fit_history(arrays, mine, forecast, config)
@@ -139,8 +139,8 @@ def train_gestures(
 
 
 def calibrate(
-    weights: Sequence[PredictorWeights],
-    folds: Sequence[PredictorWeights],
+    weights: Sequence[GestureNetwork],
+    folds: Sequence[GestureNetwork],
     fold: npt.NDArray[np.int_],
     tracks: AnnotatedTracks,
     advance: Callable[[int, int], None] = lambda done, total: None,
@@ -166,7 +166,7 @@ def calibrate(
         one.arrays["threshold"][:] = _thresholds(tracks.subset(np.flatnonzero(known)), part)
 
 
-def save_weights(path: Path, weights: PredictorWeights) -> None:
+def save_weights(path: Path, weights: GestureNetwork) -> None:
     """Write the file that `timar_model.gestures.predictor.read_weights` reads."""
     with replacing_file(path) as new:
         tensors = {name: np.ascontiguousarray(array, np.float32) for name, array in weights.arrays.items()}
@@ -320,7 +320,7 @@ def _since_end_s(tracks: AnnotatedTracks, kind: str) -> FloatArray:
 
 
 def _scale_rates(
-    weights: PredictorWeights,
+    weights: GestureNetwork,
     tracks: AnnotatedTracks,
     forecast: ContextForecast,
     config: GestureTrainingConfig,
