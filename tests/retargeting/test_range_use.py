@@ -52,7 +52,7 @@ def test_check_draws_a_picture_and_reads_motion_of_the_data_sets_form(tmp_path, 
 def test_a_mistake_in_the_yaml_ends_the_check_with_its_line(tmp_path, capsys):
     path = tmp_path / "odd.yaml"
     path.write_text("robot: odd\nurdf: odd.urdf\njoints:\n  pan: {sings: 1}\n")
-    (tmp_path / "odd.urdf").write_text("<robot name='odd'/>")
+    (tmp_path / "odd.urdf").write_text("<robot name='odd'><link name='a'/></robot>")
     assert main(["check", str(path)]) == 1
     assert "odd.yaml, line 4" in capsys.readouterr().err
 
