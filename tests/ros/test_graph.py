@@ -386,7 +386,7 @@ def test_missing_model_folder_ends_the_start_with_its_name(tmp_path: Path):
     done = refused(*FILES, f"model:={tmp_path / 'nowhere'}")
     assert done.returncode == 1
     assert str(tmp_path / "nowhere") in done.stdout
-    assert "the process 'inference' ended with status 1" in done.stderr
+    assert "the process 'inference' refused to start" in done.stderr
 
 
 def test_missing_wav_ends_the_start_with_its_name(tmp_path: Path, random_model: Path):
@@ -399,7 +399,7 @@ def test_missing_motion_file_ends_the_start_with_its_name(tmp_path: Path, random
     done = refused(*FILES, f"model:={random_model}", f"user_motion_file:={tmp_path / 'nobody.npz'}")
     assert done.returncode == 1
     assert f"there is no motion file {tmp_path / 'nobody.npz'}" in done.stdout
-    assert "the process 'motion' ended with status 1" in done.stderr
+    assert "the process 'motion' refused to start" in done.stderr
 
 
 def test_unknown_argument_ends_the_start_with_the_nearest_one():
