@@ -21,7 +21,7 @@ from timar_bringup.composer import (
     ros_environment,
 )
 from timar_bringup.files import network_environment
-from timar_bringup.graph import MAX_RESTARTS, ROLES, plan, read_arguments
+from timar_bringup.graph import MAX_RESTARTS, OPTIONAL_NICENESS, ROLES, plan, read_arguments
 from timar_common.processes import START_REFUSED
 
 QUICK = ComposerConfig(interrupt_s=0.6, terminate_s=0.6)
@@ -160,6 +160,13 @@ def test_wait_before_a_restart_doubles_and_is_forgotten_after_a_while():
     assert waits == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 0.25]
     # It did run: a device that is missing now may come back, so a later refusal is no end.
     assert run.end(START_REFUSED, 101.0) == 0.5
+
+
+def test_optional_processes_run_at_a_lower_priority(start):
+    composer = start()
+    niceness = {name: os.getpriority(os.PRIO_PROCESS, pid) for name, pid in composer.pids.items()}
+    assert niceness.pop("recorder") == min(19, os.getpriority(os.PRIO_PROCESS, 0) + OPTIONAL_NICENESS)
+    assert set(niceness.values()) == {os.getpriority(os.PRIO_PROCESS, 0)}
 
 
 def test_every_process_of_the_graph_has_a_role():

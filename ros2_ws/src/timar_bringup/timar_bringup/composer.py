@@ -30,6 +30,7 @@ from timar_bringup.graph import (
     FIRST_BACKOFF_S,
     LAST_BACKOFF_S,
     MAX_RESTARTS,
+    OPTIONAL_NICENESS,
     RESTARTS_WITHIN_S,
     ROLES,
     STOP_WITHIN_S,
@@ -241,8 +242,10 @@ class Composer:
         return {name: child.wait() for name, child in self._children.items()}
 
     def _start_process(self, name: str, command: list[str]) -> None:
+        # What nobody waits for gives way to what has a deadline.
+        politeness = [] if ROLES[name].is_essential else ["nice", "-n", str(OPTIONAL_NICENESS)]
         child = start_child(
-            command,
+            [*politeness, *command],
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -276,6 +276,9 @@ ROLES: Mapping[str, ProcessRole] = {
 }
 """Role of each process; the launch file and the composer restart by it."""
 
+OPTIONAL_NICENESS = 5
+"""Optional processes run at this lower priority: a third of an essential one's share on a full machine."""
+
 MAX_RESTARTS, RESTARTS_WITHIN_S = 5, 60.0
 """More restarts than this within so long [s] are too many."""
 FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.25, 8.0
