@@ -21,5 +21,7 @@ for timar_name in PATH PYTHONPATH LD_LIBRARY_PATH CMAKE_PREFIX_PATH; do
     fi
 done
 unset AMENT_PREFIX_PATH COLCON_PREFIX_PATH ROS_DISTRO ROS_VERSION ROS_PYTHON_VERSION RMW_IMPLEMENTATION
+# The wheels set their library path once and then believe it; it was left aside above.
+unset _ROS_WHEELS_BOOTSTRAP_COMPLETE
 unset timar_name timar_prefixes
 unset -f timar_without_prefixes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -263,3 +264,10 @@ def test_make_alone_lists_every_target_with_its_meaning():
         "lock", "clean",
     ):  # fmt: skip
         assert f"  make {target} " in shown
+
+
+@pytest.mark.ros
+def test_environment_is_whole_when_it_is_sourced_by_a_program_that_runs_in_it() -> None:
+    """`make bench` starts `make demo`: the wheels believed a library path that had been left aside."""
+    script = f". {shlex.quote(str(ROOT / 'tools/env.bash'))} && python -c 'import rclpy'"
+    subprocess.run(["bash", "-c", script], check=True, timeout=60)
