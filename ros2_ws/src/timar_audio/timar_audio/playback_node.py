@@ -126,7 +126,7 @@ class PlaybackNode(ComponentNode):
             self,
             Speak,
             "speak",
-            execute_callback=_end_goal,
+            execute_callback=_end_goal,  # Never called as it stands: `_finish_goal` gives each its own.
             goal_callback=self._on_goal,
             handle_accepted_callback=self._on_accepted,
             cancel_callback=self._on_cancel,

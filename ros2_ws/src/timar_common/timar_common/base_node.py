@@ -346,7 +346,8 @@ class BaseNode(LifecycleNode):
         unknown = {
             name for name in self._parameter_overrides if not name.startswith("qos_overrides.")
         } - known
-        others = {name for name in unknown & names_for_every_node(sys.argv) if not nearest(name, known)}
+        shared = names_for_every_node(sys.argv) if unknown else set()
+        others = {name for name in unknown & shared if not nearest(name, known)}
         if others:
             self.get_logger().info(f"left to other nodes: the parameters {', '.join(sorted(others))}")
         refuse_unknown("parameter", sorted(unknown - others), sorted(known), owner=self.get_name())

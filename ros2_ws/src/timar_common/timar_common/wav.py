@@ -55,12 +55,17 @@ class SoundFile:
         header = WavHeader(self.path)
         self._file = self._open(header)
         self._frames: int = self._file.frames
+        self._scale, self._channel = 1.0, channel
         try:
             self._check(channel, header)
-            self._scale, self._channel = self._judge(channel) if is_judged else (1.0, channel)
-        finally:
+            if is_judged:
+                self._scale, self._channel = self._judge(channel)
+        except ValueError:
             self._file.close()
-        self._file = self._open(header)  # Not every kind of file can be wound back.
+            raise
+        if is_judged:
+            self._file.close()
+            self._file = self._open(header)  # Not every kind of file can be wound back.
         self._resampler = ToConversationRate(self._file.samplerate)
         self._ready: npt.NDArray[np.int16] = np.zeros(0, np.int16)
         self._is_drained = False
