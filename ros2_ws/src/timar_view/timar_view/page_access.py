@@ -11,9 +11,7 @@ import contextlib
 import functools
 import hmac
 import http
-import ipaddress
 import secrets
-import socket
 import time
 from collections.abc import Callable, Iterator
 from http.cookies import CookieError, SimpleCookie
@@ -23,11 +21,11 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 import websockets.asyncio.server
 from timar_common.clock import NS_PER_S
+from timar_common.web_access import request_refusal
 from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 MESSAGES_OF_LOOKING = ("ViewerCameraMessage",)
 """What a browser that may only look can send: where its camera is."""
 MAX_MESSAGE_BYTES = 64 * 1024
@@ -58,17 +56,8 @@ class PageAccess:
         self._cookie = f"timar_view_{secrets.token_hex(4)}"
 
     def refusal(self, headers: Headers) -> str:
-        """Return why a request with these headers is refused, whatever its token; empty when it is not.
-
-        A foreign Host is how a web page reaches this machine under a name of its own (DNS rebinding).
-        """
-        host = headers.get("Host", "")
-        if not self._is_own_name(_name_of(host)):
-            return f"the page is not served under the name {host[:80]!r}"
-        origin = headers.get("Origin")
-        if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
-            return f"a page of {origin[:80]!r} may not reach the head"
-        return ""
+        """Return why a request with these headers is refused, whatever its token; empty when it is not."""
+        return request_refusal(headers, self._host)
 
     def role(self, headers: Headers) -> str:
         """Return what the cookie of a request allows: "move", "look" or nothing."""
@@ -134,17 +123,6 @@ class PageAccess:
         matches = [role for role, own in roles.items() if hmac.compare_digest(token.encode(), own.encode())]
         return matches[0] if matches else ""
 
-    def _is_own_name(self, name: str) -> bool:
-        if name in LOOPBACK_NAMES or name == self._host:
-            return True
-        if self._host in LOOPBACK_NAMES:
-            return False
-        # Opened on purpose: by an address, which no foreign page can claim to be, or by the machine's name.
-        with contextlib.suppress(ValueError):
-            return bool(ipaddress.ip_address(name))
-        own = socket.gethostname()
-        return name.lower() in (own.lower(), f"{own}.local".lower())
-
 
 class CheckedConnection(ServerConnection):
     """A browser's connection: drops what its cookie does not allow, and ends when it sends too much."""
@@ -178,11 +156,6 @@ class CheckedConnection(ServerConnection):
             return False
         assert self.request is not None  # There was a handshake.
         return self._access.role(self.request.headers) == "move" or kind in MESSAGES_OF_LOOKING
-
-
-def _name_of(host: str) -> str:
-    """Return the name of a Host header without its port."""
-    return urlsplit(f"//{host}").hostname or ""
 
 
 def _without_frames(response: Response) -> Response:
