@@ -367,7 +367,7 @@ def barge_ins(user: np.ndarray, agent: np.ndarray) -> list[float]:
     for place in range(0, agent.size, FRAME):
         for speaker, sound in ((Speaker.USER, user), (Speaker.AGENT, agent)):
             events += turns.push(speaker, place, sound[place : place + FRAME]).events
-    return [event.decided_sample / RATE_HZ for event in events if event.kind is Kind.BARGE_IN]
+    return [event.decided_sample / RATE_HZ for event in events if event.kind is Kind.INTERRUPTED]
 
 
 def main() -> int:

@@ -67,7 +67,7 @@ def barge_ins(user: np.ndarray, agent: np.ndarray) -> list[float]:
     for place in range(0, agent.size, BLOCK):
         for speaker, sound in ((Speaker.USER, user), (Speaker.AGENT, agent)):
             events += turns.push(speaker, place, sound[place : place + BLOCK]).events
-    return [event.decided_sample / 16_000 for event in events if event.kind is Kind.BARGE_IN]
+    return [event.decided_sample / 16_000 for event in events if event.kind is Kind.INTERRUPTED]
 
 
 def test_the_heads_own_voice_10_db_louder_is_no_barge_in(scene):

@@ -112,7 +112,7 @@ def test_turn_events_of_a_labelled_dialogue():
         found = [(e.first_sample / 16_000, e.end_sample / 16_000) for e in ends]
         assert len(found) == len(wanted)
         np.testing.assert_allclose(found, wanted, atol=0.06)
-    barge_ins = [e.first_sample / 16_000 for e in events if e.kind is Kind.BARGE_IN]
+    barge_ins = [e.first_sample / 16_000 for e in events if e.kind is Kind.INTERRUPTED]
     user, agent = (
         merged([(s, e) for s, e, who in labels if who == name], gap_s=TurnsConfig().pause_ms / 1000)
         for name in names

@@ -15,7 +15,7 @@ from timar_common.component import Log, Output
 from timar_common.messages import Message, new
 
 SILENCE = np.zeros(BLOCK, np.int16)
-BARGE_IN = new("TurnEvent", speaker=0, kind=3)
+INTERRUPTED = new("TurnEvent", speaker=0, kind=3)
 
 
 def speech(utterance_id: str, samples: np.ndarray, is_last: bool = True) -> Message:
@@ -76,7 +76,7 @@ def test_a_barge_in_ends_what_is_said_unless_it_is_not_to():
         talk.run(3200)
         talk.say("long", ramp(60_000))
         talk.run(16_000)
-        talk.outputs += talk.component.handle("turn_events", BARGE_IN, talk.now_ns)
+        talk.outputs += talk.component.handle("turn_events", INTERRUPTED, talk.now_ns)
         assert [spoken.outcome for spoken in talk.spoken] == [SpeechOutcome.INTERRUPTED] * stops
         assert (published(talk.outputs, "agent/audio_planned")[-1].revision == 1) == stops
 
@@ -84,7 +84,7 @@ def test_a_barge_in_ends_what_is_said_unless_it_is_not_to():
 def test_a_barge_in_before_the_clock_is_known_ends_what_waits():
     talk = Conversation()
     talk.say("early", ramp(8000))
-    talk.outputs += talk.component.handle("turn_events", BARGE_IN, BEGAN_NS)
+    talk.outputs += talk.component.handle("turn_events", INTERRUPTED, BEGAN_NS)
     (cut,) = published(talk.outputs, "agent/audio_planned")
     assert (cut.samples.size, cut.header.stamp) == (0, BEGAN_NS)
     assert [spoken.outcome for spoken in talk.spoken] == [SpeechOutcome.INTERRUPTED]

@@ -172,7 +172,7 @@ def test_a_mhm_inside_the_others_turn_is_a_backchannel_and_takes_no_floor():
 def test_speaking_on_into_the_agents_turn_is_a_barge_in_in_time():
     found = decided(turns_by_level(), voice(8, (2, 5)), voice(8, (1, 2.6)))
     assert story(found) == [
-        ("AGENT", "START", 1.0), ("USER", "START", 2.0), ("USER", "BARGE_IN", 2.0), ("AGENT", "END", 2.6),
+        ("AGENT", "START", 1.0), ("USER", "START", 2.0), ("USER", "INTERRUPTED", 2.0), ("AGENT", "END", 2.6),
         ("USER", "END", 5.0),
     ]  # fmt: skip
     assert floors(found) == [("AGENT", 1.0), ("BOTH", 2.0), ("USER", 2.6), ("IDLE", 5.0)]
@@ -182,7 +182,7 @@ def test_speaking_on_into_the_agents_turn_is_a_barge_in_in_time():
 
 def test_two_mhms_with_a_pause_are_no_barge_in():
     found = decided(turns_by_level(), voice(6, (2, 2.26), (2.7, 2.96)), voice(6, (1, 5)))
-    assert "BARGE_IN" not in [kind for _, kind, _ in story(found)]
+    assert "INTERRUPTED" not in [kind for _, kind, _ in story(found)]
 
 
 def test_an_answer_that_overlaps_the_last_word_is_no_barge_in():
@@ -242,9 +242,9 @@ def test_every_start_has_exactly_one_end_in_order_and_no_turn_overlaps_the_speak
         for start, end in zip(frame[::2], ends, strict=True):
             assert start.first_sample == end.first_sample < end.end_sample
         assert all(a.end_sample <= b.first_sample for a, b in itertools.pairwise(ends))
-        for remark in (event for event in events if event.kind in (Kind.BACKCHANNEL, Kind.BARGE_IN)):
+        for remark in (event for event in events if event.kind in (Kind.BACKCHANNEL, Kind.INTERRUPTED)):
             assert remark.speech_turn in [event.speech_turn for event in frame]
-        by_turn = [(e.speech_turn, e.kind) for e in events if e.kind in (Kind.BACKCHANNEL, Kind.BARGE_IN)]
+        by_turn = [(e.speech_turn, e.kind) for e in events if e.kind in (Kind.BACKCHANNEL, Kind.INTERRUPTED)]
         assert len({turn for turn, _ in by_turn}) == len(by_turn)  # never both, never twice
     assert all(event.decided_sample >= event.event_sample for event in found.events)
     decisions = [event.decided_sample for event in found.events]

@@ -95,7 +95,7 @@ class Dialogue:
         return result.result().result
 
     def barge_in(self) -> None:
-        self.publishers["turn_events"].publish(TurnEvent(speaker=TurnEvent.USER, kind=TurnEvent.BARGE_IN))
+        self.publishers["turn_events"].publish(TurnEvent(speaker=TurnEvent.USER, kind=TurnEvent.INTERRUPTED))
 
     def sound(self) -> np.ndarray:
         return np.concatenate(

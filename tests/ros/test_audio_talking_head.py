@@ -131,7 +131,7 @@ def test_a_turn_is_answered_a_backchannel_is_not_and_an_interruption_ends_the_an
         for kind in (TurnEvent.START, TurnEvent.END):
             stage.event(kind, 1)
         stage.spin_until(lambda: stage.loud() > 8000)
-        stage.event(TurnEvent.BARGE_IN, 2)
+        stage.event(TurnEvent.INTERRUPTED, 2)
         before = len(stage.heard["agent/audio"])
         stage.spin_until(lambda: len(stage.heard["agent/audio"]) > before + 100)
         last = [np.frombuffer(m.samples, np.int16) for m in stage.heard["agent/audio"][-50:]]

@@ -29,7 +29,7 @@ def test_latency_and_turn_events_are_written_newest_first() -> None:
     state = ViewState((), 2.0)
     assert "no motion yet" in latency_html(state)
     state.add_motion(new("HeadMotion", header=Header(55_000_000), compute_ms=40.0), 0)
-    for name, sample in (("START", 16_000), ("BARGE_IN", 24_000)):
+    for name, sample in (("START", 16_000), ("INTERRUPTED", 24_000)):
         kind = constants("TurnEvent")[name]
         event = new("TurnEvent", speaker=USER, kind=kind, first_sample=sample, end_sample=sample)
         state.add_turn_event(event)
@@ -37,7 +37,7 @@ def test_latency_and_turn_events_are_written_newest_first() -> None:
     assert "compute 40 ms" in page
     assert "ready 55 ms ahead" in page
     assert page.index("1.50 s") < page.index("1.00 s")
-    assert "user barge-in" in page
+    assert "user interrupted" in page
 
 
 def test_a_joint_at_a_limit_is_red_unless_it_rests_there() -> None:

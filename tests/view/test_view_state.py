@@ -108,14 +108,14 @@ def test_a_speech_turn_spans_what_its_events_say() -> None:
     np.testing.assert_array_equal(traces.is_turn[AGENT], traces.time_s >= 3)
 
 
-def test_a_barge_in_keeps_the_speech_turn_open_and_is_listed() -> None:
+def test_an_interruption_keeps_the_speech_turn_open_and_is_listed() -> None:
     state = make_state(4.0)
     talk(state, USER, 0.0, 4.0, -20.0)
     event(state, USER, EVENT["START"], SECOND, SECOND)
-    event(state, USER, EVENT["BARGE_IN"], SECOND, SECOND)
+    event(state, USER, EVENT["INTERRUPTED"], SECOND, SECOND)
     assert len(state.turns[USER]) == 1
     assert state.traces().is_turn[USER, -1]
-    assert [shown.kind for shown in state.events] == [EVENT["START"], EVENT["BARGE_IN"]]
+    assert [shown.kind for shown in state.events] == [EVENT["START"], EVENT["INTERRUPTED"]]
 
 
 def test_a_speech_turn_whose_end_was_lost_ends_where_the_next_begins() -> None:
@@ -182,7 +182,7 @@ def test_a_level_of_diagnostics_beyond_error_reads_as_error() -> None:
         (lambda s: hear(s, 0, 0, -20.0, samples=0), "0 samples"),
         (lambda s: hear(s, 0, 0, float("nan")), "nan dB"),
         (lambda s: floor(s, 9), r"floor state 9; expected 0 \(IDLE\), 1 \(USER\)"),
-        (lambda s: event(s, 0, 7, 0, 0), "turn event 7"),
+        (lambda s: event(s, 0, 8, 0, 0), "turn event 8"),
         (lambda s: event(s, 0, 1, 10, 5), r"\[10, 5\)"),
         (lambda s: motion(s, float("inf"), 0.0), "inf ms"),
         (lambda s: joints(s, ["jaw"], []), "1 joint names came with 0"),

@@ -3,8 +3,8 @@
 A speech turn is what one person says until the floor changes; pauses shorter than `pause_ms` belong to it.
 Each turn has one START and one END, in order. A model may say that a turn is complete, or that it is not:
 then a shorter or a longer pause ends it. Who begins to speak while the other holds the floor takes it after
-`barge_in_ms` of speaking at once (the user's doing so is a BARGE_IN), and who ends before that has only given
-a BACKCHANNEL.
+`barge_in_ms` of speaking at once (INTERRUPTED when the user does), and who ends before that has only given a
+BACKCHANNEL.
 """
 
 from __future__ import annotations
@@ -37,7 +37,11 @@ class Kind(enum.IntEnum):
     START = 0
     END = 1
     BACKCHANNEL = 2
-    BARGE_IN = 3
+    INTERRUPTED = 3
+    LOWERED = 4
+    PAUSED = 5
+    RESUMED = 6
+    JUDGED = 7
 
 
 class Floor(enum.IntEnum):
@@ -65,6 +69,8 @@ class TurnEvent:
     """The sound the event speaks of [samples]."""
     decided_sample: int
     """How far the sound had come when it was decided [samples]."""
+    probability: float = -1.0
+    """That the user wants the floor, or has said all he wanted; -1 where nobody judged that."""
 
     @property
     def decision_delay_s(self) -> float:
@@ -205,7 +211,7 @@ class TurnRules:
         self._give_floor(turn, turn.stretch_first)
         if speaker is Speaker.AGENT:
             return []
-        return [self._event(speaker, Kind.BARGE_IN, turn, turn.stretch_first, now, is_going_on=True)]
+        return [self._event(speaker, Kind.INTERRUPTED, turn, turn.stretch_first, now, is_going_on=True)]
 
     def _end(self, speaker: Speaker, now: int) -> list[TurnEvent]:
         turn = self._turns[speaker]

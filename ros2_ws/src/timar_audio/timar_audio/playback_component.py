@@ -33,7 +33,7 @@ class PlaybackComponent(Component):
 
     NAME = "playback"
     Config = PlaybackConfig
-    outputs = ("agent/audio_planned", "agent/audio")
+    outputs = ("agent/audio_planned", "agent/audio", "agent/utterance_ends")
 
     def __init__(self, config: PlaybackConfig) -> None:
         self.config = config
@@ -68,7 +68,7 @@ class PlaybackComponent(Component):
 
     def stop(self, now_ns: int) -> Iterable[Output]:
         """Interrupt what is said and waits, and close the files."""
-        outputs = self._planned_messages(self.playback.interrupt(), now_ns) + self._report_spoken()
+        outputs = self._planned_messages(self.playback.interrupt(), now_ns) + self._report_spoken(now_ns)
         self._source.close()
         writer, self._writer = self._writer, None
         if writer is not None:
@@ -100,7 +100,7 @@ class PlaybackComponent(Component):
             if self._writer is not None:
                 self._writer.write(block.samples)
             outputs.append(Publish("agent/audio", block.message("loudspeaker")))
-        outputs += self._report_spoken()
+        outputs += self._report_spoken(now_ns)
         if self._source.has_ended and not self._has_reported_end:
             self._has_reported_end = True
             name = self.config.file or self.config.source
@@ -146,16 +146,27 @@ class PlaybackComponent(Component):
         return self.tick(now_ns)
 
     def _on_turn_event(self, message: Message, now_ns: int) -> list[Output]:
-        is_barge_in = message.kind == _EVENT["BARGE_IN"] and message.speaker == _EVENT["USER"]
-        if not (is_barge_in and self.config.stop_on_barge_in):
+        is_interruption = message.kind == _EVENT["INTERRUPTED"] and message.speaker == _EVENT["USER"]
+        if not (is_interruption and self.config.stop_on_barge_in):
             return []
         return self._planned_messages(self.playback.interrupt(), now_ns) + self.tick(now_ns)
 
-    def _report_spoken(self) -> list[Output]:
-        spoken = self.playback.take_spoken()
-        for utterance in spoken:
-            self.on_spoken(utterance)
-        return [Log(Level.ERROR, s.message) for s in spoken if s.outcome is SpeechOutcome.FAILED]
+    def _report_spoken(self, now_ns: int) -> list[Output]:
+        outputs: list[Output] = []
+        for spoken in self.playback.take_spoken():
+            self.on_spoken(spoken)
+            end = new(
+                "UtteranceEnd",
+                header=Header(now_ns, "loudspeaker"),
+                utterance_id=spoken.utterance_id,
+                outcome=int(spoken.outcome),
+                samples_heard=spoken.samples_heard,
+                message=spoken.message,
+            )
+            outputs.append(Publish("agent/utterance_ends", end))
+            if spoken.outcome is SpeechOutcome.FAILED:
+                outputs.append(Log(Level.ERROR, spoken.message))
+        return outputs
 
     # The conversation.
 

@@ -35,7 +35,9 @@ class PlaybackConfig:
         60, "The loudspeaker's buffer: what is in it is heard even after a barge-in.", 10, 1000, "ms"
     )
     sink_file: str = option("", "WAV file that takes what is heard, when sink is file.")
-    stop_on_barge_in: bool = option(True, "Whether a BARGE_IN of the user ends what is said and waits.")
+    stop_on_barge_in: bool = option(
+        True, "Whether the user's speech lowers, pauses and ends what is said (turn events)."
+    )
     fade_ms: int = number(20, "How long speech fades out when it is cut.", 1, 200, "ms")
     start_lead_ms: int = number(
         320, "How far ahead an utterance begins, so that the face can be made for it.", 20, 2000, "ms"

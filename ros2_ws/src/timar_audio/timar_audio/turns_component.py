@@ -42,7 +42,7 @@ class TurnsComponent(Component):
 
     NAME = "turns"
     Config = TurnsConfig
-    inputs: tuple[str, ...] = (*_SPEAKERS, "agent/audio_planned", "agent/intent_request")
+    inputs: tuple[str, ...] = (*_SPEAKERS, "user/words", "agent/audio_planned", "agent/intent_request")
     outputs = ("voice_activity", "turn_events", "floor", "agent/intent")
 
     def __init__(self, config: TurnsConfig) -> None:
@@ -92,6 +92,8 @@ class TurnsComponent(Component):
             return self._process_waiting(now_ns)
         if topic == "agent/audio_planned":
             self._intent.plan.add(int(message.first_sample), message.samples, int(message.revision))
+            return ()
+        if topic == "user/words":
             return ()
         if topic == "agent/intent_request":
             self._intent.request(int(message.intent), float(message.hold_s), self._user_end)
@@ -236,6 +238,7 @@ class TurnsComponent(Component):
             first_sample=event.first_sample,
             end_sample=event.end_sample,
             decision_delay_s=event.decision_delay_s,
+            probability=event.probability,
         )
 
     def _floor_message(self, speaker: Speaker, change: FloorDecision) -> Message:

@@ -32,7 +32,7 @@ GENERATE, COMMIT_SKIPPED, ROLLBACK, RESET = range(4)
 """Kinds of decision, as in timar_msgs/TurnLog."""
 FLOOR_NAMES = ("idle", "user", "agent", "both")
 """By the state's number, as in timar_msgs/FloorState."""
-EVENT_NAMES = ("start", "end", "backchannel", "barge-in")
+EVENT_NAMES = ("start", "end", "backchannel", "interrupted", "lowered", "paused", "resumed", "judged")
 """By the kind's number, as in timar_msgs/TurnEvent."""
 
 

@@ -11,8 +11,8 @@ from timar_bag.external_sound import TARGETS, ExternalSound, find_external_sound
 from timar_bag.ground_truth import GROUND_TRUTH_LABELS, GROUND_TRUTH_MOTION, KNOWN_TOPICS
 
 HEARD = (
-    "user/audio_raw", "user/audio", "agent/speech", "agent/audio_planned", "agent/audio", "user/motion",
-    "look_at", "joint_targets", "agent/intent_request", "gesture",
+    "user/audio_raw", "user/audio", "user/words", "agent/speech", "agent/audio_planned", "agent/audio",
+    "agent/utterance_ends", "user/motion", "look_at", "joint_targets", "agent/intent_request", "gesture",
 )  # fmt: skip
 """What capture, playback and everything outside the graph publish: a graph without them is deaf."""
 INPUTS = (*HEARD, GROUND_TRUTH_MOTION, GROUND_TRUTH_LABELS)

@@ -21,9 +21,11 @@ class Topic:
 _ALL = (
     Topic("user/audio_raw", "timar_msgs/msg/AudioChunk", 50, doc="what the microphone heard"),
     Topic("user/audio", "timar_msgs/msg/AudioChunk", 50, doc="the same without the head's own voice"),
+    Topic("user/words", "timar_msgs/msg/RecognizedWords", 10, doc="words of the user, from any recogniser"),
     Topic("agent/speech", "timar_msgs/msg/SpeechChunk", 0, doc="speech from any synthesiser"),
     Topic("agent/audio_planned", "timar_msgs/msg/PlannedAudio", 50, doc="speech soon to be heard"),
     Topic("agent/audio", "timar_msgs/msg/AudioChunk", 50, doc="what was really heard"),
+    Topic("agent/utterance_ends", "timar_msgs/msg/UtteranceEnd", 20, doc="how each utterance ended"),
     Topic("voice_activity", "timar_msgs/msg/VoiceActivity", 50, doc="who speaks, per block"),
     Topic("turn_events", "timar_msgs/msg/TurnEvent", 50, doc="starts and ends of speech turns"),
     Topic("floor", "timar_msgs/msg/FloorState", 1, is_latched=True, doc="who holds the floor"),

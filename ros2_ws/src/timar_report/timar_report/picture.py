@@ -34,7 +34,7 @@ NECK = (
     ("neck_pitch", "nod (pitch)", VERMILION),
     ("neck_roll", "tilt (roll)", GREEN),
 )  # fmt: skip
-EVENT_MARKS = dict(zip(EVENT_NAMES, (">", "s", "D", "X"), strict=True))
+EVENT_MARKS = dict(zip(EVENT_NAMES, (">", "s", "D", "X", "v", "P", "^", "."), strict=True))
 
 
 def save_picture(measured: MeasuredConversation, path: Path, title: str = "") -> None:

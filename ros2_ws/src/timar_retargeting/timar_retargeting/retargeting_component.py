@@ -232,7 +232,7 @@ class RetargetingComponent(Component):
         return None
 
     def _on_turn_event(self, message: Message, now_ns: int) -> JointPlan | None:
-        if message.kind not in (self._constants["START"], self._constants["BARGE_IN"]):
+        if message.kind not in (self._constants["START"], self._constants["INTERRUPTED"]):
             return None
         return self.core.take_floor(message.speaker == self._constants["AGENT"], now_ns)
 

@@ -19,10 +19,11 @@ SILENCE_DBFS = -80.0
 SPEAKERS = ("user", "agent")
 """By their number in messages."""
 FLOOR_STATES = {value: name for name, value in constants("FloorState").items()}
-_START, _END, _BACKCHANNEL, _BARGE_IN = (
-    constants("TurnEvent")[name] for name in ("START", "END", "BACKCHANNEL", "BARGE_IN")
-)
-EVENTS = {_START: "start", _END: "end", _BACKCHANNEL: "backchannel", _BARGE_IN: "barge-in"}
+EVENTS = {
+    constants("TurnEvent")[name]: name.lower()
+    for name in ("START", "END", "BACKCHANNEL", "INTERRUPTED", "LOWERED", "PAUSED", "RESUMED", "JUDGED")
+}
+_START, _END, _BACKCHANNEL = (constants("TurnEvent")[name] for name in ("START", "END", "BACKCHANNEL"))
 MAX_UNKNOWN_JOINTS = 64
 MAX_NODES = 32
 """Nodes whose health is kept; beyond it the one longest silent is dropped."""
@@ -153,14 +154,18 @@ class ViewState:
                 f"a speech turn over samples [{first_sample}, {end_sample}); expected 0 <= first <= end"
             )
         is_over = kind in (_END, _BACKCHANNEL)
+        if is_over or kind == _START:
+            self._follow_speech_turn(who, first_sample, end_sample if is_over else None)
+        self.events.append(ShownEvent(who, kind, end_sample if is_over else first_sample))
+
+    def _follow_speech_turn(self, who: int, first_sample: int, end_sample: int | None) -> None:
         turns = self.turns[who]
         if turns and turns[-1].first_sample == first_sample:
-            turns[-1].end_sample = end_sample if is_over else None
-        elif kind != _BARGE_IN or not turns or turns[-1].end_sample is not None:
-            if turns and turns[-1].end_sample is None:
-                turns[-1].end_sample = first_sample  # Its own end was lost on the way.
-            turns.append(ShownSpeechTurn(first_sample, end_sample if is_over else None))
-        self.events.append(ShownEvent(who, kind, end_sample if is_over else first_sample))
+            turns[-1].end_sample = end_sample
+            return
+        if turns and turns[-1].end_sample is None:
+            turns[-1].end_sample = first_sample  # Its own end was lost on the way.
+        turns.append(ShownSpeechTurn(first_sample, end_sample))
 
     def add_motion(self, message: Message, now_ns: int) -> None:
         """Take a timar_msgs/HeadMotion: what it took to compute, and how early it came."""
