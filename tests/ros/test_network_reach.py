@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 from timar_bringup.files import middleware_environment
+from timar_bringup.network import profile
+from two_machines import ADDRESSES, TwoMachines
 
 pytestmark = pytest.mark.ros
 
@@ -133,3 +135,20 @@ def test_a_users_own_node_on_this_machine_hears_the_graph_without_our_profile(
     finally:
         process.kill()
         process.wait()
+
+
+def test_a_machine_that_looks_for_the_graph_hears_it_where_it_listens(
+    domain: dict[str, str], tmp_path: Path
+) -> None:
+    graph, box = tmp_path / "graph.xml", tmp_path / "box.xml"
+    graph.write_text(profile([ADDRESSES["head"]], []), encoding="utf-8")
+    box.write_text(profile([ADDRESSES["box"]], [ADDRESSES["head"]]), encoding="utf-8")
+    with TwoMachines().connected() as two:
+        command = [*two.command("head"), sys.executable, "-c", SPEAKER]
+        process = subprocess.Popen(command, env={**domain, "FASTDDS_DEFAULT_PROFILES_FILE": str(graph)})
+        try:
+            asking = {**domain, "FASTDDS_DEFAULT_PROFILES_FILE": str(box)}
+            assert heard(30.0, asking, two.command("box")) == 10
+        finally:
+            process.kill()
+            process.wait()

@@ -13,6 +13,8 @@ from timar_common.yaml_map import read_yaml_map
 from timar_bringup.graph import ParameterValue, UsageError
 
 PACKAGE = "timar_bringup"
+PROFILE = "config/fastdds.xml"
+"""Of Fast DDS: how the graph's processes speak, on this machine alone."""
 
 
 def shared_file(relative: str, environment: Mapping[str, str] | None = None) -> Path:
@@ -37,17 +39,20 @@ def middleware_environment(base: Mapping[str, str]) -> dict[str, str]:
     leaves discovery to the profile. rclpy does not start without a folder for its log: where HOME cannot be
     written, it gets another. What was set by hand stays, and is not returned.
     """
-    is_fast_dds_2 = base.get("ROS_DISTRO") in ("humble", "jazzy")
     variables = {
-        "FASTRTPS_DEFAULT_PROFILES_FILE" if is_fast_dds_2 else "FASTDDS_DEFAULT_PROFILES_FILE": str(
-            shared_file("config/fastdds.xml", base)
-        ),
+        profile_variable(base): str(shared_file(PROFILE, base)),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "SYSTEM_DEFAULT",
     }
     ros_home = Path(base.get("ROS_HOME") or Path(base.get("HOME") or "/", ".ros"))
     if not os.access(ros_home if ros_home.exists() else ros_home.parent, os.W_OK):
         variables["ROS_LOG_DIR"] = str(Path(tempfile.gettempdir(), f"ros-log-{os.getuid()}"))
     return {name: value for name, value in variables.items() if name not in base}
+
+
+def profile_variable(base: Mapping[str, str]) -> str:
+    """Return the environment variable that names Fast DDS's profile; it has another one since version 3."""
+    is_fast_dds_2 = base.get("ROS_DISTRO") in ("humble", "jazzy")
+    return "FASTRTPS_DEFAULT_PROFILES_FILE" if is_fast_dds_2 else "FASTDDS_DEFAULT_PROFILES_FILE"
 
 
 def network_environment(base: Mapping[str, str]) -> dict[str, str]:

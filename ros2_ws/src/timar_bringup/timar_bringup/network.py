@@ -1,0 +1,123 @@
+"""Fast DDS profile of the graph's processes: on which addresses they listen, and whom they look for.
+
+The shipped profile keeps a graph to this machine. What is written here lets it reach further, address by
+address; everything else of the shipped profile stays.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from timar_bringup.files import PROFILE, profile_variable, shared_file
+from timar_bringup.graph import UsageError
+
+LOOPBACK = "127.0.0.1"
+_NAMESPACE = "http://www.eprosima.com"
+
+
+def profile(listen: Iterable[str], ask: Iterable[str], base: Mapping[str, str] | None = None) -> str:
+    """Return the shipped profile, as XML, opened to other machines.
+
+    Args:
+        listen: IPv4 addresses of this machine at which it may be reached, beside the loopback device. Whoever
+            can send to one of them reaches the graph.
+        ask: IPv4 addresses of other machines that are looked for. It is enough when one of two machines looks
+            for the other.
+        base: Environment that says where the shipped profile is; default: this process's.
+    """
+    ET.register_namespace("", _NAMESPACE)
+    root = ET.parse(shared_file(PROFILE, base)).getroot()
+    transport = _found(root, "transport_descriptor")
+    interfaces = _found(root, "interfaceWhiteList")
+    for address in listen:
+        _add(interfaces, "address").text = address
+    # A radio link that is full must not hold up who sends; what is lost is sent again.
+    _add(transport, "non_blocking_send").text = "true"
+    peers = _found(root, "initialPeersList")
+    for address in ask:
+        _add(_add(_add(peers, "locator"), "udpv4"), "address").text = address
+    ET.indent(root)
+    return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def open_to(
+    hosts: Iterable[str], ask: bool, folder: Path, base: Mapping[str, str]
+) -> tuple[dict[str, str], str]:
+    """Write a profile that lets processes here speak with some machines.
+
+    Args:
+        hosts: Names or IPv4 addresses of the other machines.
+        ask: Whether to look for them; else they look for this one.
+        folder: Where the profile is written.
+        base: The environment so far.
+
+    Returns:
+        The variables that name the profile, and a line for the log. A profile that was set by hand stays.
+
+    Raises:
+        UsageError: A machine's name is not known, or there is no way to it.
+    """
+    hosts = tuple(hosts)
+    addresses = {host: address_of(host) for host in hosts}
+    own = sorted({own_address(address) for address in addresses.values()} - {LOOPBACK})
+    variable = profile_variable(base)
+    mine = base.get(variable)
+    if mine and not _is_shipped(Path(mine), base):
+        return {}, f"{variable} is set by hand ({mine}); it must let {', '.join(hosts)} in"
+    path = folder / "fastdds.xml"
+    asked = sorted(set(addresses.values()) - {LOOPBACK}) if ask else []
+    path.write_text(profile(own, asked, base), encoding="utf-8")
+    return {variable: str(path)}, (
+        f"open to {', '.join(hosts)}: listening at {', '.join(own) or LOOPBACK}, unencrypted and to whoever "
+        "reaches that address"
+    )
+
+
+def address_of(host: str) -> str:
+    """Return the IPv4 address of a machine.
+
+    Raises:
+        UsageError: The name is not known.
+    """
+    try:
+        return str(socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_DGRAM)[0][4][0])
+    except (OSError, UnicodeError) as error:
+        raise UsageError(
+            f"the machine {host!r} is not known ({getattr(error, 'strerror', error)}); give its IPv4 address"
+        ) from error
+
+
+def own_address(other: str) -> str:
+    """Return the address by which this machine speaks with another; nothing is sent.
+
+    Raises:
+        UsageError: There is no way to it.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((other, 9))
+        except OSError as error:
+            raise UsageError(
+                f"there is no way from here to {other} ({error.strerror}); is the network up?"
+            ) from error
+        return str(probe.getsockname()[0])
+
+
+def _is_shipped(path: Path, base: Mapping[str, str]) -> bool:
+    shipped = shared_file(PROFILE, base)
+    return path.exists() and os.path.samefile(path, shipped)
+
+
+def _found(root: ET.Element, name: str) -> ET.Element:
+    element = root.find(f".//{{{_NAMESPACE}}}{name}")
+    if element is None:
+        raise RuntimeError(f"{PROFILE} has no element {name}")
+    return element
+
+
+def _add(parent: ET.Element, name: str) -> ET.Element:
+    return ET.SubElement(parent, f"{{{_NAMESPACE}}}{name}")
