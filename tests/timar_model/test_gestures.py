@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from timar_model.gestures.gesture import Gesture, GestureKind
-from timar_model.gestures.rendering import MAIN_AXIS, render, waveform
+from timar_model.gestures.rendering import MAIN_AXIS, StrokeShape, render, waveform
 
 KINDS = [kind for kind in GestureKind if kind is not GestureKind.LOOK_BACK]
 
@@ -61,3 +61,28 @@ def test_a_gesture_that_cannot_be_is_refused_with_value_and_range() -> None:
         gesture_of(GestureKind.TILT, count=2)
     with pytest.raises(ValueError, match=r"needs 8.0 rad/s, more than 4; make it smaller or slower"):
         gesture_of(GestureKind.SHAKE, size_rad=0.4, speed_hz=5.0)
+
+
+def test_strokes_of_a_gesture_differ_in_time_and_size_as_captured_ones_do() -> None:
+    captured, periods, sizes = StrokeShape.captured(GestureKind.NOD), [], []
+    for variation in range(400):
+        wave = waveform(gesture_of(GestureKind.NOD, count=2, speed_hz=1.5, variation=variation))
+        begins, depths = wave.times_s[::2], np.abs(wave.points[1::2, 0])
+        periods.append(np.diff(np.log(np.diff(begins)))[0])
+        sizes.append(np.diff(np.log(depths))[0])
+        assert np.diff(begins).min() >= 1 / captured.fastest_hz - 1e-9
+    # Of two strokes the logarithms differ by the spread times the root of two; the largest draws are cut.
+    assert 0.7 < np.std(periods) / (np.sqrt(2) * captured.period_spread) < 1.1
+    assert 0.7 < np.std(sizes) / (np.sqrt(2) * captured.size_spread) < 1.1
+
+
+@pytest.mark.parametrize(("kind", "fastest_hz"), [(GestureKind.NOD, 4.0), (GestureKind.SHAKE, 3.0)])
+def test_no_stroke_is_quicker_than_people_unless_it_was_asked_for(
+    kind: GestureKind, fastest_hz: float
+) -> None:
+    for speed_hz, limit_hz in ((0.9 * fastest_hz, fastest_hz), (1.2 * fastest_hz, 1.2 * fastest_hz)):
+        for variation in range(50):
+            wave = waveform(gesture_of(kind, count=4, size_rad=0.05, speed_hz=speed_hz, variation=variation))
+            begins = wave.times_s[::2] if kind is GestureKind.NOD else wave.times_s[1:-1:2]
+            assert np.diff(begins).min() > 0.99 / limit_hz
+            assert np.abs(wave.points[:, MAIN_AXIS[kind]]).max() == pytest.approx(0.05)

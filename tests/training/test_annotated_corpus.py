@@ -1,5 +1,6 @@
 """Dyads of annotated meetings: words at their times, tracks with masks, splits, going on after a kill."""
 
+import dataclasses
 import json
 import shutil
 
@@ -7,6 +8,8 @@ import numpy as np
 import pytest
 from made_archive import write_archive
 from timar_common.motion_file import JAW, NECK
+from timar_model.gestures.kinematics import read_kinematics
+from timar_model.metrics.movement import stroke_frames
 from timar_training.corpora.check import check_folder
 from timar_training.corpora.dyads import read_motion, read_voice
 from timar_training.corpora.splits import check_splits
@@ -14,9 +17,10 @@ from timar_training.data_command import main
 from timar_training.synthesis.annotated_corpus import (
     AnnotatedCorpusConfig,
     make_corpus,
-    posture,
     splits_by_series,
 )
+from timar_training.synthesis.posture import POSTURE_SHARE, posture
+from timar_training.synthesis.speakers import Speaker
 
 pytestmark = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
 CONFIG = AnnotatedCorpusConfig(clip_s=20.0, hours=5 * 20 / 3600)
@@ -117,8 +121,60 @@ def test_series_have_one_split_and_few_series_all_train():
 
 
 def test_posture_stays_around_neutral_for_an_hour():
-    moved = posture(25 * 3600, np.random.default_rng(0))
+    moved = posture(100 * 3600, np.random.default_rng(0))[::4]
+    for number, name in enumerate(("pitch", "yaw", "roll")):
+        captured = read_kinematics()["posture"][name]
+        axis = moved[:, number]
+        spread_rad = POSTURE_SHARE * captured["target_spread_rad"]
+        assert axis.std() == pytest.approx(spread_rad, rel=0.1)
+        after_1_s = np.corrcoef(axis[:-25], axis[25:])[0, 1]
+        assert after_1_s == pytest.approx(captured["correlation_after_1_s"], abs=0.05)
     for first in range(0, len(moved), 25 * 600):
         part = moved[first : first + 25 * 600]
         assert np.abs(part.mean(0)).max() < 0.05
         np.testing.assert_allclose(part.std(0), moved.std(0), rtol=0.35)
+
+
+def test_without_gestures_the_neck_is_known_everywhere_and_nods_nowhere(corpus, tmp_path):
+    archive, folder = corpus
+    config = dataclasses.replace(CONFIG, has_gestures=False)
+    make_corpus(archive, tmp_path / "rest", config)
+    rest, moved = (
+        [read_motion(path) for path in where.glob("*_speaker2.npz")] for where in (tmp_path / "rest", folder)
+    )
+    assert len(rest) == len(moved) == 5
+    assert all(track.valid[:, 2].all() for track in rest)
+    assert sum(len(stroke_frames(track.vector)) for track in rest) == 0
+    assert sum(len(stroke_frames(track.vector)) for track in moved) > 5
+
+
+def test_where_the_user_is_seen_it_is_somebody_else_who_was_annotated(corpus):
+    _, folder = corpus
+    seen = list(folder.glob("*_speaker1.npz"))
+    assert seen
+    for path in seen:
+        name = path.name.removesuffix("_speaker1.npz")
+        letter = json.loads((folder / f"{name}_events.json").read_text())["seen"]
+        assert letter in "ABCDE"
+        assert letter not in ("", name.split("_")[2])
+        motion = read_motion(path)
+        assert motion.vector[motion.valid[:, 2], NECK.start].std() > 0.01
+
+
+@pytest.mark.parametrize("program", ["espeak-ng", "flite", "recorded"])
+def test_a_speaker_says_a_phrase_in_the_time_it_took(program):
+    if program != "recorded" and shutil.which(program) is None:
+        pytest.skip(f"{program} is not installed")
+    rng = np.random.default_rng(0)
+    prompts = tuple(
+        (3000 * rng.standard_normal(round(16_000 * seconds))).astype(np.int16) for seconds in (0.4, 0.9, 1.7)
+    )
+    speaker = Speaker(
+        "one", "", is_female=True, is_unseen=False, program=program, prompts=prompts,
+        voice={"espeak-ng": "en-us+f2", "flite": "slt", "recorded": ""}[program],
+    )  # fmt: skip
+    for seconds in (1.2, 1.6, 2.4):
+        sound = speaker.say("we could take the train on Thursday", round(16_000 * seconds))
+        assert len(sound) <= 16_000 * seconds
+        assert len(sound) > 0.8 * 16_000 * seconds
+        assert np.abs(sound).max() > 0.01

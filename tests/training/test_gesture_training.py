@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 from made_archive import write_archive
+from scipy import special
 from timar_model.gestures.predictor import read_weights
 from timar_training import evaluate_command, train_gestures_command
 from timar_training.corpora.ami import Participant, series_of
@@ -17,6 +18,7 @@ from timar_training.evaluation.event_scores import (
 )
 from timar_training.evaluation.events import assign_weights
 from timar_training.preparation.annotated import AnnotatedTracks
+from timar_training.training.gesture_training import _tempered
 
 PERSON = Participant("", "A", "", (), (), (), ())
 
@@ -145,3 +147,17 @@ def test_hits_need_half_a_second_and_chance_is_taken_off():
     assert near[0, 0] == near[0, 2:].sum()
     assert far[0, 0] == 0
     assert f1_above_chance(near)[0] > 0.8
+
+
+@pytest.mark.parametrize("true_slope", [0.5, 0.8])
+def test_logits_that_claim_too_much_are_tempered_and_keep_their_mean(true_slope):
+    rng = np.random.default_rng(0)
+    logit = (-3.5 + rng.standard_normal(60_000)).astype(np.float32)
+    label = rng.random(len(logit)) < special.expit(-3.5 + true_slope * (logit + 3.5))
+    slope, offset = _tempered(logit, label)
+    assert slope == pytest.approx(true_slope, abs=0.08)
+    assert special.expit(slope * logit + offset).mean() == pytest.approx(
+        special.expit(logit).mean(), rel=1e-3
+    )
+    nothing = rng.random(len(logit)) < 0.03
+    assert _tempered(logit, nothing)[0] < 0.08

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 from timar_common.motion_file import EXPRESSION, JAW, NECK
-from timar_model.metrics.movement import quick_pitch
+from timar_model.metrics.movement import quick_pitch, stroke_frames
 from timar_training.corpora import dyads
 from timar_training.corpora.levels import frame_level_db, is_speaking
 from timar_training.evaluation import quality
@@ -145,3 +145,18 @@ def test_a_folder_that_holds_a_corpus_is_not_overwritten(tmp_path, monkeypatch):
     make(tmp_path, monkeypatch, 1)
     with pytest.raises(FileExistsError, match="already holds a corpus"):
         synthesize.synthesize(tmp_path, CorpusConfig())
+
+
+def test_a_head_without_gestures_listens_and_stays_but_does_not_nod(talk):
+    motions = {
+        flag: move_head(talk, 1, STYLE, GestureConfig(), np.random.default_rng(1), has_gestures=flag)
+        for flag in (True, False)
+    }
+    assert len(stroke_frames(motions[True])) > 20
+    assert len(stroke_frames(motions[False])) == 0
+    rest = motions[False][:, NECK]
+    assert np.abs(rest).max() < 0.3
+    # It is lifted and tilted while the partner speaks, as the other is.
+    listens = (is_speaking(talk.voices[0]) & ~is_speaking(talk.voices[1]))[::4][: len(rest)]
+    assert rest[listens, 2].mean() > rest[~listens, 2].mean() + 0.01
+    np.testing.assert_array_equal(motions[True][:, JAW], motions[False][:, JAW])

@@ -51,6 +51,8 @@ def main(argv: list[str]) -> int:
     ):
         default, flag = getattr(CorpusConfig(), name), f"--{name.replace('_', '-')}"
         make.add_argument(flag, type=kind, default=default, help=f"{text} (%(default)s)")
+    text = "the agent makes no nod, beat or look away: what lies under the gestures that a running head draws"
+    make.add_argument("--without-gestures", action="store_true", help=text)
     make.add_argument("--processes", type=int, default=None, help="how many work at once (one per core)")
     make.set_defaults(run=_synthesize)
 
@@ -66,6 +68,7 @@ def main(argv: list[str]) -> int:
     ):
         default, flag = getattr(AnnotatedCorpusConfig(), name), f"--{name.replace('_', '-')}"
         ami.add_argument(flag, type=kind, default=default, help=f"{text} (%(default)s)")
+    ami.add_argument("--without-gestures", action="store_true", help=text)
     ami.add_argument(
         "--processes", type=int, default=os.cpu_count() or 1, help="on this machine (%(default)s)"
     )
@@ -126,7 +129,8 @@ def _index(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _from_ami(arguments: argparse.Namespace, console: Console) -> int:
-    config = AnnotatedCorpusConfig(arguments.clip_s, arguments.hours, arguments.seed)
+    has_gestures = not arguments.without_gestures
+    config = AnnotatedCorpusConfig(arguments.clip_s, arguments.hours, arguments.seed, has_gestures)
     with folder_lock(arguments.folder), progress_bars(console) as bars:
         count = make_corpus(
             arguments.archive,
@@ -151,7 +155,13 @@ def _kinematics(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _synthesize(arguments: argparse.Namespace, console: Console) -> int:
-    config = CorpusConfig(arguments.hours, arguments.clip_s, arguments.held_out, arguments.seed)
+    config = CorpusConfig(
+        arguments.hours,
+        arguments.clip_s,
+        arguments.held_out,
+        arguments.seed,
+        has_gestures=not arguments.without_gestures,
+    )
     with folder_lock(arguments.folder), progress_bars(console) as bars:
         synthesize(
             arguments.folder,

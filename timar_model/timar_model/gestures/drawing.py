@@ -17,6 +17,7 @@ from timar_model.gestures.gesture import (
     GestureKind,
 )
 from timar_model.gestures.predictor import DrawnStrokes, Forecast
+from timar_model.gestures.rendering import FASTEST_HZ
 
 USUAL = {
     GestureKind.NOD: (DrawnStrokes(2, 0.09, 2.0), 0.0),
@@ -26,9 +27,6 @@ USUAL = {
     GestureKind.LOOK_BACK: (DrawnStrokes(1, 0.25, 1.0), 0.0),
 }
 """Strokes and time out [s] of a requested gesture that leaves them to the head."""
-
-FASTEST_DRAWN_HZ = {GestureKind.NOD: 4.0, GestureKind.SHAKE: 3.0, GestureKind.TILT: 2.0}
-"""Drawn strokes are no quicker: annotated spans are shorter than the movements (`kinematics.yaml`)."""
 
 
 class GestureStream(Protocol):
@@ -112,7 +110,8 @@ def draw_gesture(
     kind = kinds[int(np.argmin(np.where(begins, chances, np.inf)))]
     strokes = stream.draw(kind, random)
     speed = strokes.speed_hz * dials.nod_speed * person.speed
-    speed = min(speed, FASTEST_DRAWN_HZ.get(kind, SPEEDS_HZ[1]))
+    # Annotated spans are shorter than the movements.
+    speed = min(speed, FASTEST_HZ.get(kind, SPEEDS_HZ[1]))
     size = strokes.size_rad * dials.nod_size * person.size * dials.expressiveness
     side = 1 if random.random() < 0.5 or kind is GestureKind.NOD else -1
     return possible_gesture(

@@ -43,7 +43,8 @@ class GestureLayerConfig:
     """A drawn gesture that a requested one interrupts fades out in this time."""
     apart_frames: int = 5
     """No gesture is drawn sooner after another."""
-    shape: StrokeShape = dataclasses.field(default_factory=StrokeShape)
+    shape: StrokeShape | None = None
+    """How the strokes of a gesture differ; None: as in captured heads."""
 
 
 @dataclasses.dataclass(frozen=True)

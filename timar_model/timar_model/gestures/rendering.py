@@ -1,15 +1,20 @@
-"""Neck motion of a gesture: minimum-jerk strokes whose sizes and times vary as people's do."""
+"""Neck motion of a gesture: minimum-jerk strokes whose sizes and times vary as captured heads' do."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 import numpy.typing as npt
 
 from timar_model.gestures.gesture import FRAMES_PER_SECOND, Gesture, GestureKind
+from timar_model.gestures.kinematics import read_kinematics
 
 Array = npt.NDArray[np.float64]
+
+LARGEST = 1.5
+"""Strokes differ by at most so many standard deviations."""
 
 MAIN_AXIS = {
     GestureKind.NOD: 0,
@@ -25,16 +30,43 @@ MAIN_AXIS = {
 class StrokeShape:
     """How the strokes of one gesture differ, as ratios and as standard deviations of their logarithms."""
 
-    size_decay: float = 0.85
+    size_ratio: float
     """Size of a stroke over that of the one before."""
-    size_spread: float = 0.15
-    period_spread: float = 0.12
-    out_share: float = 0.46
+    size_spread: float
+    period_spread: float
+    out_share: float
     """Share of a stroke's time that the way out takes."""
+    out_share_spread: float
+    """Its standard deviation."""
+    fastest_hz: float
+    """No stroke of a gesture is quicker, unless the whole gesture is [strokes/s]."""
     return_spread: float = 0.12
     """Standard deviation of where the head turns between two strokes, in sizes."""
     other_axes_spread: float = 0.08
     """Standard deviation of what the two other axes do, in sizes."""
+
+    @classmethod
+    def captured(cls, kind: GestureKind) -> StrokeShape:
+        """Return how strokes of a kind differ in captured heads (`kinematics.yaml`)."""
+        return _captured(kind)
+
+
+FASTEST_HZ = {GestureKind.NOD: 4.0, GestureKind.SHAKE: 3.0, GestureKind.TILT: 2.0}
+"""Quickest strokes of heads that are not asked for more [strokes/s]."""
+
+
+@functools.lru_cache(maxsize=8)
+def _captured(kind: GestureKind) -> StrokeShape:
+    known = kind if kind in FASTEST_HZ else GestureKind.TILT
+    row = read_kinematics()["strokes"][known.name.lower()]
+    return StrokeShape(
+        size_ratio=row["size_ratio"],
+        size_spread=row["size_ratio_spread"],
+        period_spread=row["period_spread"],
+        out_share=row["out_share"],
+        out_share_spread=row["out_share_spread"],
+        fastest_hz=FASTEST_HZ[known],
+    )
 
 
 def render(gesture: Gesture, shape: StrokeShape | None = None) -> Array:
@@ -45,14 +77,17 @@ def render(gesture: Gesture, shape: StrokeShape | None = None) -> Array:
 
     Args:
         gesture: What to show. A look back adds nothing of its own: it ends a look away earlier.
-        shape: How strokes vary.
+        shape: How strokes vary; None: as in captured heads.
     """
     return waveform(gesture, shape)(np.arange(gesture.frames) / FRAMES_PER_SECOND)
 
 
 def waveform(gesture: Gesture, shape: StrokeShape | None = None) -> Waveform:
     """Return the gesture's motion as a function of the time since it began."""
-    shape, rng = shape or StrokeShape(), np.random.default_rng([gesture.variation, int(gesture.kind)])
+    shape, rng = (
+        shape or StrokeShape.captured(gesture.kind),
+        np.random.default_rng([gesture.variation, int(gesture.kind)]),
+    )
     if gesture.kind in (GestureKind.NOD, GestureKind.SHAKE):
         times_s, sizes = _strokes(gesture, shape, rng)
     else:
@@ -88,10 +123,22 @@ class Waveform:
 def _strokes(gesture: Gesture, shape: StrokeShape, rng: np.random.Generator) -> tuple[Array, Array]:
     """Return turning points of a nod or shake: times [s] and signed sizes, the largest of them 1."""
     count = gesture.count
-    sizes = shape.size_decay ** np.arange(count) * np.exp(rng.normal(0.0, shape.size_spread, count))
+    varied = shape.size_spread * np.clip(rng.normal(size=count), -LARGEST, LARGEST)
+    sizes = shape.size_ratio ** np.arange(count) * np.exp(varied)
     sizes /= sizes.max()
-    periods_s = np.exp(rng.normal(0.0, shape.period_spread, count))
-    periods_s *= count / gesture.speed_hz / periods_s.sum()
+    shortest_s = min(1 / shape.fastest_hz, 1 / gesture.speed_hz)
+    periods_s = np.exp(shape.period_spread * np.clip(rng.normal(size=count), -LARGEST, LARGEST))
+    spare = periods_s - periods_s.min()
+    whole_s = count / gesture.speed_hz
+    if spare.sum() > 0:
+        even = whole_s * periods_s / periods_s.sum()
+        rest_s = whole_s - count * shortest_s
+        periods_s = even if even.min() >= shortest_s else shortest_s + rest_s * spare / spare.sum()
+    else:
+        periods_s = np.full(count, whole_s / count)
+    # Larger strokes take longer, and none is quicker than the whole gesture says.
+    periods_s[np.argsort(sizes)] = np.sort(periods_s)
+    sizes = np.minimum(sizes, periods_s * gesture.speed_hz)
     begins_s = np.concatenate([[0.0], np.cumsum(periods_s)])
     if gesture.kind is GestureKind.SHAKE:
         # A stroke passes the middle: to one side, then to the other.
@@ -99,7 +146,8 @@ def _strokes(gesture: Gesture, shape: StrokeShape, rng: np.random.Generator) -> 
         points = (sizes[:, None] * np.array([1.0, -1.0])).ravel()
     else:
         between = np.clip(rng.normal(0.0, shape.return_spread, count), -0.3, 0.3) * sizes
-        turns_s = np.stack([begins_s[:-1] + shape.out_share * periods_s, begins_s[1:]], 1).ravel()[:-1]
+        shares = shape.out_share + shape.out_share_spread * np.clip(rng.normal(size=count), -LARGEST, LARGEST)
+        turns_s = np.stack([begins_s[:-1] + shares * periods_s, begins_s[1:]], 1).ravel()[:-1]
         points = np.stack([sizes, between], 1).ravel()[:-1]
     return (
         np.concatenate([[0.0], turns_s, [begins_s[-1]]]),

@@ -17,6 +17,8 @@ TOLERANCE_S = 0.2
 """How far a gesture may lie from a true one to count as in time."""
 GESTURE_DEPTH_RAD = 0.02
 GESTURE_SPACING_S = 0.32
+STROKE_BAND_HZ, STROKE_PROMINENCE_RAD = (0.7, 6.0), 0.04
+"""As strokes of captured heads are found (docs/training.md)."""
 POSTURE_S = 1.0
 """Slower movement than this is posture, not a gesture."""
 PARTS = {"jaw": MOTION_GROUPS["jaw"], "pose": MOTION_GROUPS["neck"]}
@@ -109,6 +111,20 @@ def dips(motion: Array, during: npt.NDArray[np.bool_]) -> FrameIndices:
     spacing = round(GESTURE_SPACING_S * FRAMES_PER_SECOND)
     peaks, _ = signal.find_peaks(quick_pitch(motion), prominence=GESTURE_DEPTH_RAD, distance=spacing)
     return np.asarray(peaks[during[peaks]], np.intp)
+
+
+def stroke_frames(motion: Array) -> FrameIndices:
+    """Return the frames at the bottom of nod strokes: swings of the pitch between 0.7 and 6 Hz, far enough.
+
+    Slow posture, which `dips` may take for a nod where it happens to turn round, has none.
+
+    Args:
+        motion: (T, 56).
+    """
+    pitch = np.asarray(motion[:, MOTION_GROUPS["neck"].start], np.float64)
+    sos = signal.butter(2, STROKE_BAND_HZ, "bandpass", fs=FRAMES_PER_SECOND, output="sos")
+    peaks, _ = signal.find_peaks(signal.sosfiltfilt(sos, pitch), prominence=STROKE_PROMINENCE_RAD)
+    return np.asarray(peaks, np.intp)
 
 
 def quick_pitch(motion: Array) -> npt.NDArray[np.float64]:

@@ -47,9 +47,13 @@ def fit_kinematics(path: Path) -> dict[str, Any]:
     angles_rad, rate_hz = _read(path)
     strokes = {kind: _strokes(angles_rad[..., rule.axis], rate_hz, rule) for kind, rule in RULES.items()}
     axes = {"pitch": PITCH, "yaw": YAW, "roll": ROLL}
+    posture = {name: _posture(angles_rad[..., axis], rate_hz) for name, axis in axes.items()}
+    around = _around_targets(angles_rad, rate_hz)
+    for name, axis in axes.items():
+        posture[name]["target_spread_rad"] = round(float(around[axis]), 4)
     return {
         "people": len(angles_rad), "seconds": round(angles_rad.shape[1] / rate_hz, 1), "strokes": strokes,
-        "posture": {name: _posture(angles_rad[..., axis], rate_hz) for name, axis in axes.items()},
+        "posture": posture,
     }  # fmt: skip
 
 
@@ -81,13 +85,13 @@ def _read(path: Path) -> tuple[Float64Array, float]:
 def _strokes(angle_rad: Float64Array, rate_hz: float, rule: _StrokeRule) -> dict[str, float]:
     """Return medians and spreads of strokes: a swing to a turning point and back to the next of its kind."""
     sos = signal.butter(2, rule.band_hz, "bandpass", fs=rate_hz, output="sos")
-    sizes, paces, out_shares, spreads = [], [], [], []
+    sizes, paces, out_shares, spreads, decays = [], [], [], [], []
     for person in angle_rad:
         swing = signal.sosfiltfilt(sos, person)
         for sign in (1, -1) if rule.axis != PITCH else (1,):
             bottoms, _ = signal.find_peaks(sign * swing, prominence=2 * rule.least_rad)
             tops, _ = signal.find_peaks(-sign * swing)
-            run: list[tuple[float, float]] = []
+            run: list[tuple[float, float, float]] = []
             for bottom in bottoms:
                 before, after = tops[tops < bottom], tops[tops > bottom]
                 if not len(before) or not len(after):
@@ -95,12 +99,14 @@ def _strokes(angle_rad: Float64Array, rate_hz: float, rule: _StrokeRule) -> dict
                 begin, end = before[-1], after[0]
                 out, back = abs(swing[bottom] - swing[begin]), abs(swing[bottom] - swing[end])
                 period = (end - begin) / rate_hz
-                sizes.append(0.5 * (out + back) * (0.5 if rule.axis == YAW else 1.0))
+                size = 0.5 * (out + back) * (0.5 if rule.axis == YAW else 1.0)
+                sizes.append(size)
                 paces.append(1 / period)
                 out_shares.append((bottom - begin) / (end - begin))
                 if run and begin / rate_hz - run[-1][0] < 0.15:
                     spreads.append(np.log(period / run[-1][1]))
-                run.append((end / rate_hz, period))
+                    decays.append(np.log(size / run[-1][2]))
+                run.append((end / rate_hz, period, size))
 
     def middle(values: list[float]) -> float:
         return round(float(np.median(values)), 4)
@@ -110,8 +116,31 @@ def _strokes(angle_rad: Float64Array, rate_hz: float, rule: _StrokeRule) -> dict
         "stroke_hz": middle(paces), "stroke_hz_spread": round(float(np.std(np.log(paces))), 3),
         "size_rad": middle(sizes), "size_rad_spread": round(float(np.std(np.log(sizes))), 3),
         "period_spread": round(float(np.std(spreads) / np.sqrt(2)), 3),
-        "out_share": middle(out_shares),
+        "size_ratio": round(float(np.exp(np.median(decays))), 3),
+        "size_ratio_spread": round(float(np.std(decays) / np.sqrt(2)), 3),
+        "out_share": middle(out_shares), "out_share_spread": round(float(np.std(out_shares)), 3),
     }  # fmt: skip
+
+
+def _around_targets(angles_rad: Float64Array, rate_hz: float) -> Float64Array:
+    """Return (3,) the median spread of slow motion around the one of two partners that a head faces [rad].
+
+    A captured head turns between two partners; a head with one partner does not. The two directions are
+    found in yaw by two means.
+    """
+    slow = signal.sosfiltfilt(signal.butter(2, 0.5, fs=rate_hz, output="sos"), angles_rad, axis=1)
+    spreads = []
+    for person in slow:
+        yaw = person[:, YAW]
+        means = np.percentile(yaw, [25, 75])
+        for _ in range(50):
+            is_second = yaw > means.mean()
+            means = np.array([yaw[~is_second].mean(), yaw[is_second].mean()])
+        around = person.copy()
+        for part in (is_second, ~is_second):
+            around[part] -= person[part].mean(0)
+        spreads.append(around.std(0))
+    return np.median(spreads, axis=0)
 
 
 def _posture(angle_rad: Float64Array, rate_hz: float) -> dict[str, Any]:

@@ -23,8 +23,10 @@ from ..corpora.dyads import write_voice
 from ..corpora.levels import FINE_RATE_HZ
 from ..prediction.free_running import LAG_FRAMES
 from ..preparation.annotated import active
-from ..synthesis.annotated_corpus import add_gesture, posture, speak_words
+from ..synthesis.annotated_corpus import add_gesture, speak_words
 from ..synthesis.gestures import GestureConfig, jaw_opening
+from ..synthesis.posture import posture
+from ..synthesis.speakers import available_speakers, draw_speaker
 
 WARM_UP_S = 60.0
 FEWEST_GESTURES = 2
@@ -112,12 +114,15 @@ def _is_lively(person: Participant, start_s: float, seconds: float) -> bool:
 def _voices(
     meeting: Meeting, person: Participant, start_s: float, seconds: float, rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    samples = round(seconds * SAMPLE_RATE_HZ)
+    samples, speakers = round(seconds * SAMPLE_RATE_HZ), available_speakers()
     tracks = [
-        speak_words(someone.words, f"en-gb+{voice}", int(rng.integers(30, 70)), start_s, samples)
-        for someone, voice in zip(
-            [person, *meeting.others(person)], ("m3", "f2", "m1", "f4", "m7"), strict=False
+        speak_words(
+            someone.words,
+            draw_speaker(speakers, is_female=someone.name.startswith("F"), is_unseen=False, rng=rng),
+            start_s,
+            samples,
         )
+        for someone in [person, *meeting.others(person)]
     ]
     return tracks[0], 0.6 * np.sum(tracks[1:], axis=0, dtype=np.float32)
 
@@ -163,7 +168,8 @@ def _head(
     """Return pitch, yaw, roll [rad] and jaw 0..1 by frame; the same seed has the same posture."""
     frames = round(seconds * FRAMES_PER_SECOND)
     rng = np.random.default_rng(seed)
-    neck = posture(frames, rng)
+    step = FINE_RATE_HZ // FRAMES_PER_SECOND
+    neck = posture(step * frames, rng)[::step]
     for begins_s, length_s, kind in events:
         first = round((begins_s - start_s) * FRAMES_PER_SECOND)
         if -50 < first < frames:

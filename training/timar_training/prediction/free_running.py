@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 from timar_model.gestures.features import FEATURE_NAMES, PLAN_FRAMES, ConversationFeatures, lagged
-from timar_model.gestures.gesture import SPEEDS_HZ
 from timar_model.gestures.predictor import (
     GestureHistory,
     GestureNetwork,
     draw_duration,
 )
+from timar_model.gestures.rendering import FASTEST_HZ
 
 from ..preparation.annotated import AnnotatedTracks, BoolArray
 
@@ -119,6 +119,7 @@ def draw_events(
         is_decisive: Begin gestures where the probability reaches the threshold, and do not draw.
     """
     people, frames, kinds = forecast.rate.shape
+    shortest_s = np.array([1 / FASTEST_HZ[kind] for kind in weights.kinds])
     history, found = GestureHistory(weights, (people,)), []
     factor = np.broadcast_to(np.asarray(person_rate, np.float32), (people,))[:, None]
     for frame in range(frames):
@@ -140,7 +141,7 @@ def draw_events(
             for kind in range(kinds):
                 mine = which == kind
                 length[mine] = draw_duration(weights, state[who[mine]], kind, random.random(int(mine.sum())))
-            length = np.maximum(length, 1 / SPEEDS_HZ[1])
+            length = np.maximum(length, shortest_s[which])
             mask, long = np.zeros((people, kinds), np.bool_), np.zeros((people, kinds), np.float32)
             mask[who, which], long[who, which] = True, length
             history.begin(mask, long)

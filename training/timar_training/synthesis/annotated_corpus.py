@@ -1,8 +1,9 @@
 """Dyads of annotated meetings: people's words and gestures at their true times, spoken by synthetic voices.
 
-The agent is one participant, the user all others of the meeting, mixed. Timing is genuine; prosody is
-espeak-ng's and the motion between gestures is made up, so the folder calls itself SYNTHETIC. Beside each clip
-lies ``NAME_events.json``: gestures, gaze and words, and where each is annotated.
+The agent is one participant, the user all others of the meeting, mixed; where the user is seen, the head is
+that of the other who says most. Timing is genuine; prosody is the voices' own and the motion between gestures
+is made up, so the folder calls itself SYNTHETIC. Beside each clip lies ``NAME_events.json``: gestures, gaze
+and words, and where each is annotated.
 """
 
 from __future__ import annotations
@@ -19,14 +20,11 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-import soxr
-from scipy import signal
 from timar_common.atomic import write_json, write_text
 from timar_common.clock import FRAMES_PER_SECOND, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from timar_common.config import CountOrZero, NonNegative, Range, check
-from timar_common.motion_file import JAW, NECK, MotionTrack
+from timar_common.motion_file import NECK, PART_SIZES, MotionTrack
 from timar_common.processes import pool_or_cluster
-from timar_common.user_motion import MOTION_CHANNELS
 from timar_model.gestures.gesture import MAX_SPEED_RAD_S, SIZES_RAD, Gesture, GestureKind
 from timar_model.gestures.kinematics import read_kinematics
 from timar_model.gestures.predictor import strokes_lasting
@@ -35,23 +33,21 @@ from timar_model.gestures.rendering import render
 from ..corpora.ami import GazeTarget, Meeting, Participant, Word, read_meetings
 from ..corpora.dyads import AGENT_SPEAKER, USER_SPEAKER, Clip, write_motion, write_voice
 from ..corpora.head_capture import stroke_arrays
-from ..corpora.levels import FINE_RATE_HZ, active_level_db
+from ..corpora.levels import active_level_db
 from ..corpora.splits import RECORDINGS_FILE, SPLITS
-from .conversation import RoomConfig, record
-from .gestures import GestureConfig, jaw_opening
-from .synthesize import AGENT_ROOM
-from .voices import WANTED_LEVEL_DB, say
+from .conversation import RoomConfig, SyntheticConversation, record
+from .gestures import GestureConfig, MotionStyle, move_head
+from .speakers import Speaker, available_speakers, draw_speaker
+from .synthesize import AGENT_ROOM, draw_seen
+from .voices import WANTED_LEVEL_DB
 
 FloatArray = npt.NDArray[np.float32]
 
-ACCENTS = ("en-us", "en-gb", "en-gb-x-rp", "en-gb-scotland", "en-029")
-MALE, FEMALE = ("m1", "m2", "m3", "m4", "m6", "m7"), ("f2", "f4", "f5")
-UNSEEN_MALE, UNSEEN_FEMALE = ("m5", "m8"), ("f1", "f3")
-"""Variants of espeak-ng that speak in the out-of-distribution list alone."""
 PHRASE_GAP_S = 0.25
-USUAL_WORDS_PER_MINUTE = 175
-STRETCH = 1.12
-"""A phrase whose length the synthesiser misses is resampled by this at most."""
+UNSEEN_PROBABILITY, PARTLY_SEEN_PROBABILITY = 0.4, 0.2
+"""How often the user is never seen, and seen now and then."""
+USER_REST_RAD, AGENT_REST_RAD = 0.14, 0.012
+"""Spread of the neck at rest: the user's camera stands anywhere, the agent's neutral pose is its own."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +60,8 @@ class AnnotatedCorpusConfig:
     """Of clips at most, spread over all people [h]; 0: all there is."""
     seed: CountOrZero = 0
     """Of voices, rooms, noise and the motion between gestures."""
+    has_gestures: bool = True
+    """Whether the agent makes the annotated gestures; if not, its motion is what lies under drawn ones."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -113,14 +111,18 @@ def make_corpus(
 
     Raises:
         ValueError: The archive cannot be read, or the folder holds another corpus.
-        RuntimeError: espeak-ng or Dask is missing.
+        RuntimeError: No voice is installed, or Dask is missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     settings = {"archive": archive.name, "config": dataclasses.asdict(config)}
     _continue_or_refuse(folder / "manifest.json", settings)
     meetings = read_meetings(archive, log)
+    speakers = available_speakers(log)
     jobs = _jobs(archive, folder, config, meetings)
-    write_json(folder / "manifest.json", {**_ABOUT, **settings, "clips": len(jobs)}, indent=1)
+    voices = {speaker.name: {"licence": speaker.licence} for speaker in speakers}
+    write_json(
+        folder / "manifest.json", {**_ABOUT, **settings, "voices": voices, "clips": len(jobs)}, indent=1
+    )
     waiting = [job for job in jobs if not job.events_path.is_file()]
     done = len(jobs) - len(waiting)
     advance(done, len(jobs))
@@ -143,8 +145,8 @@ def make_corpus(
 
 _ABOUT = {
     "kind": "SYNTHETIC",
-    "note": "Words, their times and head gestures are of annotated people; voices are espeak-ng's, rooms and "
-    "the motion between gestures are made up. Expression is absent (marked invalid); the user is not seen.",
+    "note": "Words, their times and head gestures are of annotated people; voices are synthesised or say "
+    "other words, rooms and the motion between gestures are made up. Expression is absent (marked invalid).",
     "source": "AMI Meeting Corpus, the AMI Consortium, https://groups.inf.ed.ac.uk/ami, CC BY 4.0",
     "voices_are_shared": True,
 }
@@ -200,42 +202,53 @@ def _make_clip(job: _Job) -> None:
     samples = round(job.config.clip_s * SAMPLE_RATE_HZ) // SAMPLES_PER_FRAME * SAMPLES_PER_FRAME
     spoken, voices = {}, {}
     for person in meeting.participants:
-        voices[person.letter] = _voice_of(person, is_ood, rng)
-        spoken[person.letter] = speak_words(person.words, *voices[person.letter], job.start_s, samples)
+        # AMI's names begin with the speaker's sex.
+        speaker = draw_speaker(_speakers(), is_female=person.name.startswith("F"), is_unseen=is_ood, rng=rng)
+        voices[person.letter] = speaker.name
+        spoken[person.letter] = speak_words(person.words, speaker, job.start_s, samples)
+    sounding = {letter: float(np.square(voice).sum()) for letter, voice in spoken.items()}
     own = spoken.pop(job.letter)
     others: FloatArray = np.stack(list(spoken.values())).sum(axis=0, dtype=np.float32)
     write_voice(job.clip.voice_path(USER_SPEAKER), record(others, own, RoomConfig(), rng))
     write_voice(job.clip.voice_path(AGENT_SPEAKER), record(own, others, AGENT_ROOM, rng))
-    write_motion(job.clip.motion_path(AGENT_SPEAKER), _motion(agent, own, job, rng))
+    write_motion(
+        job.clip.motion_path(AGENT_SPEAKER),
+        _motion(agent, own, others, job, rng, AGENT_REST_RAD, has_gestures=job.config.has_gestures),
+    )
+    other = max(meeting.others(agent), key=lambda person: sounding[person.letter])
+    rest = sum((voice for letter, voice in spoken.items() if letter != other.letter), own)
+    motion = _motion(other, spoken[other.letter], rest, job, rng, USER_REST_RAD)
+    motion = _as_seen(motion, draw_seen(len(motion.valid), UNSEEN_PROBABILITY, PARTLY_SEEN_PROBABILITY, rng))
+    if motion.valid.any():
+        write_motion(job.clip.motion_path(USER_SPEAKER), motion)
     events = _events(agent, meeting.others(agent), job.start_s, job.config.clip_s)
-    write_json(job.events_path, {"split": job.split, "voices": voices, **events}, indent=None)
+    seen = other.letter if motion.valid.any() else ""
+    write_json(job.events_path, {"split": job.split, "voices": voices, "seen": seen, **events}, indent=None)
 
 
-def _voice_of(person: Participant, is_ood: bool, rng: np.random.Generator) -> tuple[str, int]:
-    """Draw a voice of espeak-ng and its pitch; AMI's names begin with the speaker's sex."""
-    is_female = person.name.startswith("F")
-    variants = (UNSEEN_FEMALE if is_female else UNSEEN_MALE) if is_ood else (FEMALE if is_female else MALE)
-    return f"{rng.choice(ACCENTS)}+{rng.choice(variants)}", int(rng.integers(30, 70))
+@functools.lru_cache(maxsize=1)
+def _speakers() -> tuple[Speaker, ...]:
+    return available_speakers()
 
 
-def speak_words(words: Sequence[Word], voice: str, pitch: int, start_s: float, samples: int) -> FloatArray:
+def _as_seen(motion: MotionTrack, seen: npt.NDArray[np.bool_]) -> MotionTrack:
+    valid = motion.valid & seen[:, None]
+    return MotionTrack(np.where(np.repeat(valid, PART_SIZES, axis=1), motion.vector, np.float32(0.0)), valid)
+
+
+def speak_words(words: Sequence[Word], speaker: Speaker, start_s: float, samples: int) -> FloatArray:
     """Return (samples,) a person's words from a time on, each phrase at its time and of its length.
 
     Args:
         words: In order.
-        voice: Of espeak-ng.
-        pitch: 0..99.
+        speaker: Who says them.
         start_s: Of the clip [s].
         samples: Its length.
     """
     out = np.zeros(samples, np.float32)
     for low_s, high_s, text in _phrases(words, start_s, start_s + samples / SAMPLE_RATE_HZ):
         wanted = max(round((high_s - low_s) * SAMPLE_RATE_HZ), SAMPLE_RATE_HZ // 50)
-        sound = say(text, voice, pitch, USUAL_WORDS_PER_MINUTE)
-        pace = round(float(np.clip(USUAL_WORDS_PER_MINUTE * len(sound) / wanted, 80, 450)))
-        sound = say(text, voice, pitch, pace)
-        ratio = float(np.clip(wanted / len(sound), 1 / STRETCH, STRETCH))
-        sound = soxr.resample(sound, SAMPLE_RATE_HZ, SAMPLE_RATE_HZ * ratio, quality="LQ")[:wanted]
+        sound = speaker.say(text, wanted)
         sound = sound * 10 ** ((WANTED_LEVEL_DB - active_level_db(sound)) / 20)
         first = round((low_s - start_s) * SAMPLE_RATE_HZ)
         sound = sound[max(0, -first) : max(0, samples - first)]
@@ -258,44 +271,39 @@ def _phrases(words: Sequence[Word], low_s: float, high_s: float) -> list[tuple[f
     return out
 
 
-def _motion(person: Participant, voice: FloatArray, job: _Job, rng: np.random.Generator) -> MotionTrack:
-    """Return the agent's motion: gestures at their times over a slow posture; jaw by the voice."""
-    frames = len(voice) // SAMPLES_PER_FRAME
-    vector = np.zeros((frames, MOTION_CHANNELS), np.float32)
-    config = GestureConfig()
-    at = np.arange(frames) * (FINE_RATE_HZ / FRAMES_PER_SECOND)
-    is_silent = float(np.abs(voice).max(initial=0.0)) < 1e-3  # Then nothing is loud by comparison.
-    opening = np.zeros(1) if is_silent else jaw_opening(voice, config)
-    lead = config.jaw_lead_ms * 1e-3 * FINE_RATE_HZ
-    vector[:, JAW.start] = config.jaw_open_rad * np.interp(at + lead, np.arange(len(opening)), opening)
-    neck = posture(frames, rng)
-    for event in person.events:
-        first = round((event.start_s - job.start_s) * FRAMES_PER_SECOND)
-        if -50 < first < frames:
-            add_gesture(neck, first, event.kind, event.end_s - event.start_s, rng)
-    vector[:, NECK] = neck
-    valid = np.zeros((frames, 3), np.bool_)
-    valid[:, 1] = True
-    for span in person.annotated:
-        first, end = (round((time_s - job.start_s) * FRAMES_PER_SECOND) for time_s in span)
-        valid[max(0, first) : max(0, end), 2] = True
-    vector[~valid[:, 2], NECK] = 0.0
+def _motion(
+    person: Participant,
+    own: FloatArray,
+    others: FloatArray,
+    job: _Job,
+    rng: np.random.Generator,
+    rest_spread_rad: float,
+    *,
+    has_gestures: bool = True,
+) -> MotionTrack:
+    """Return a person's motion: at rest by rules, with gestures at their times; jaw by the voice.
+
+    Where the person was off camera a neck with gestures is not known; without them it is known everywhere.
+    """
+    talk = SyntheticConversation((others, own), ([], []))
+    style = MotionStyle.draw(rng, rest_spread_rad)
+    vector = move_head(talk, 1, style, GestureConfig(), rng, has_gestures=False)
+    frames = len(vector)
+    valid = np.ones((frames, 3), np.bool_)
+    valid[:, 0] = False
+    if has_gestures:
+        neck = vector[:, NECK].astype(np.float64)
+        for event in person.events:
+            first = round((event.start_s - job.start_s) * FRAMES_PER_SECOND)
+            if -50 < first < frames:
+                add_gesture(neck, first, event.kind, event.end_s - event.start_s, rng)
+        vector[:, NECK] = neck
+        valid[:, 2] = False
+        for span in person.annotated:
+            low, high = (round((time_s - job.start_s) * FRAMES_PER_SECOND) for time_s in span)
+            valid[max(0, low) : max(0, high), 2] = True
+        vector[~valid[:, 2], NECK] = 0.0
     return MotionTrack(vector, valid)
-
-
-def posture(frames: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Return a slow, stationary neck motion (frames, 3) [rad] with spread and correlation of real heads."""
-    axes = [read_kinematics()["posture"][name] for name in ("pitch", "yaw", "roll")]
-    lead = 60 * FRAMES_PER_SECOND
-    out = np.empty((frames, 3))
-    for k, axis in enumerate(axes):
-        keep = float(axis["correlation_after_1_s"]) ** (1 / FRAMES_PER_SECOND)
-        # Two equal poles: no jumps of speed, and the correlation after a second about as captured.
-        pole = keep**0.5
-        noise = signal.lfilter([1.0], [1.0, -2 * pole, pole**2], rng.standard_normal(frames + lead))
-        # A captured head's swings include its gestures and its looking around: half of it is posture.
-        out[:, k] = 0.5 * axis["slow_spread_rad"] * (noise / noise.std())[lead:]
-    return out
 
 
 def add_gesture(

@@ -18,6 +18,7 @@ from timar_common.user_motion import MOTION_CHANNELS
 
 from ..corpora.levels import FINE_RATE_HZ, active_level_db, fine_level_db, is_speaking, runs
 from .conversation import SyntheticConversation
+from .posture import posture
 
 Float64Array = npt.NDArray[np.float64]
 Rng = np.random.Generator
@@ -69,6 +70,8 @@ class GestureConfig:
     """Spread of small slow movement [rad]."""
     noise_hz: Positive = 0.8
     """Its bandwidth [Hz]."""
+    stress_rad: NonNegative = 0.012
+    """Depth of a beat in a motion without gestures: too small to be taken for one [rad]."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -116,7 +119,13 @@ class MotionStyle:
 
 
 def move_head(
-    talk: SyntheticConversation, side: int, style: MotionStyle, config: GestureConfig, rng: Rng
+    talk: SyntheticConversation,
+    side: int,
+    style: MotionStyle,
+    config: GestureConfig,
+    rng: Rng,
+    *,
+    has_gestures: bool = True,
 ) -> npt.NDArray[np.float32]:
     """Return the motion of one side of a conversation.
 
@@ -126,12 +135,15 @@ def move_head(
         style: Who moves.
         config: The rules' numbers.
         rng: Source of chance.
+        has_gestures: Whether nods, beats and looks away are made. Without them the head listens, moves a
+            little with its own stresses, and keeps a stationary posture: what lies under drawn gestures.
 
     Returns:
         (frames, 56) expression 0, jaw and neck [rad]; frame f is the instant of sample 640 f.
     """
     own = talk.voices[side]
-    neck = _Neck(talk, side, style, config, rng).move()
+    head = _Neck(talk, side, style, config, rng)
+    neck = head.move() if has_gestures else head.rest()
     frames = np.arange(len(own) // SAMPLES_PER_FRAME) * (FINE_RATE_HZ // FRAMES_PER_SECOND)
     motion = np.zeros((len(frames), MOTION_CHANNELS), np.float32)
     motion[:, NECK] = neck[np.minimum(frames, len(neck) - 1)]
@@ -145,6 +157,8 @@ def jaw_opening(voice: npt.NDArray[np.float32], config: GestureConfig) -> Float6
     """Return how far a clean voice opens the jaw, 0..1 on the 100 Hz grid, without delay."""
     loud_db = active_level_db(voice) + 3.0
     level_db = fine_level_db(voice, is_voiced_band=True)
+    if float(np.abs(voice).max(initial=0.0)) < 1e-3:  # Then nothing is loud by comparison.
+        return np.zeros_like(level_db)
     opening = np.clip((level_db - loud_db) / config.jaw_range_db + 1.0, 0.0, 1.1) ** 2
     return ndimage.gaussian_filter1d(opening, 0.028 * FINE_RATE_HZ)
 
@@ -175,12 +189,19 @@ class _Neck:
     def move(self) -> Float64Array:
         """Return (steps, 3) [rad]. The order of the rules is the order in which chance is drawn."""
         self._listen()
-        self._beat()
+        self._beat(self._config.beat_rad)
         self._nod()
         self._look_away()
         self._shift_posture()
         noise = _slow_noise(self._angles.shape, self._config.noise_hz, self._rng)
         self._angles += self._config.noise_rad * self._style.vigour * noise
+        return signal.sosfiltfilt(_SMOOTH, self._angles, axis=0) + np.array(self._style.rest)
+
+    def rest(self) -> Float64Array:
+        """Return (steps, 3) [rad] without gestures, as `move`."""
+        self._listen()
+        self._beat(self._config.stress_rad)
+        self._angles += posture(len(self._angles), self._rng)
         return signal.sosfiltfilt(_SMOOTH, self._angles, axis=0) + np.array(self._style.rest)
 
     def _listen(self) -> None:
@@ -190,12 +211,12 @@ class _Neck:
         self._angles[:, PITCH] += self._config.listening_pitch_rad * self._style.vigour * weight
         self._angles[:, ROLL] += self._config.listening_roll_rad * self._style.vigour * weight
 
-    def _beat(self) -> None:
+    def _beat(self, depth_rad: float) -> None:
         """Dip on the stress of one's own speech."""
         config, style, rng = self._config, self._style, self._rng
         for peak in stresses(self._talk.voices[self._side], config.beat_spacing_s):
             if self._own[min(peak, len(self._own) - 1)] and rng.random() < style.expressiveness:
-                depth = config.beat_rad * style.vigour * rng.uniform(0.8, 1.2)
+                depth = depth_rad * style.vigour * rng.uniform(0.8, 1.2)
                 self._bump(PITCH, peak / FINE_RATE_HZ, config.beat_half_width_s, depth)
                 aside = -0.3 * depth * style.habit
                 self._bump(YAW, peak / FINE_RATE_HZ, 1.4 * config.beat_half_width_s, aside)

@@ -45,6 +45,8 @@ class CorpusConfig:
     """How often the user is never seen."""
     partly_seen_probability: Probability = 0.25
     """How often the user is seen now and then."""
+    has_gestures: bool = True
+    """Whether the agent nods, beats and looks away; if not, its motion is what lies under drawn gestures."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -141,8 +143,12 @@ def _make_clip(job: _Job) -> dict[str, object]:
     talk = hold_conversation(speakers, job.config.clip_s, TalkConfig(), rng)
     # The user's camera stands anywhere; the agent's neutral pose is its own.
     styles = (MotionStyle.draw(rng, 0.14, is_unusual=is_ood), MotionStyle.draw(rng, 0.012, is_unusual=is_ood))
-    motions = [move_head(talk, side, styles[side], GestureConfig(), rng) for side in (0, 1)]
-    seen = _draw_seen(len(motions[0]), job.config, rng)
+    gestures = (True, job.config.has_gestures)
+    motions = [
+        move_head(talk, side, styles[side], GestureConfig(), rng, has_gestures=gestures[side])
+        for side in (0, 1)
+    ]
+    seen = draw_seen(len(motions[0]), job.config.unseen_probability, job.config.partly_seen_probability, rng)
     clip = Clip(job.name, job.folder)
     rooms = (RoomConfig(), AGENT_ROOM)
     for side, speaker in enumerate(SPEAKERS.values()):
@@ -173,13 +179,20 @@ def _draw_speakers(voices: list[SpeakerVoice], is_ood: bool, rng: np.random.Gene
     return pool[first], pool[second]
 
 
-def _draw_seen(frames: int, config: CorpusConfig, rng: np.random.Generator) -> np.ndarray:
-    """Draw when the user is seen: always, never, or in stretches."""
+def draw_seen(frames: int, unseen: float, partly_seen: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw when the user is seen, (frames,): never, in stretches, or always.
+
+    Args:
+        frames: Length.
+        unseen: Probability of never.
+        partly_seen: Probability of stretches.
+        rng: Source of chance.
+    """
     kind = rng.random()
-    if kind < config.unseen_probability:
+    if kind < unseen:
         return np.zeros(frames, np.bool_)
     seen = np.ones(frames, np.bool_)
-    if kind < config.unseen_probability + config.partly_seen_probability:
+    if kind < unseen + partly_seen:
         edges = np.cumsum(rng.uniform(10, 150, frames // 20 + 2)).astype(int)
         seen[:] = (np.searchsorted(edges, np.arange(frames), side="right") + rng.integers(2)) % 2 == 0
     return seen

@@ -96,7 +96,7 @@ def available_voices(log: Callable[[str], None] = lambda message: None) -> list[
     Raises:
         RuntimeError: There are fewer than two voices.
     """
-    voices = [*_recorded_voices(log), *_synthesised_voices(log)]
+    voices = [*recorded_voices(log), *_synthesised_voices(log)]
     if len(voices) < 2:
         raise RuntimeError(
             f"found {len(voices)} voice(s), expected at least 2: install espeak-ng, or ffmpeg and "
@@ -105,7 +105,12 @@ def available_voices(log: Callable[[str], None] = lambda message: None) -> list[
     return voices
 
 
-def _recorded_voices(log: Callable[[str], None]) -> list[SpeakerVoice]:
+def recorded_voices(log: Callable[[str], None]) -> list[SpeakerVoice]:
+    """Return the voices whose recorded prompts are installed.
+
+    Args:
+        log: Called for each that is missing, with what would provide it.
+    """
     if shutil.which("ffmpeg") is None:
         log("no recorded voices: ffmpeg is not installed")
         return []
@@ -153,7 +158,28 @@ def say(text: str, voice: str, pitch: int, words_per_minute: int) -> npt.NDArray
     if program is None:
         raise RuntimeError("espeak-ng is not installed; install it, for it speaks the words")
     options = ["-v", voice, "-p", str(pitch), "-s", str(words_per_minute), "--stdout", "--", text]
-    sound = _speak([program, *options])
+    return _without_ends(_speak([program, *options]))
+
+
+def say_by_flite(text: str, voice: str, slower: float) -> npt.NDArray[np.float32]:
+    """Return a text spoken by flite at 16 kHz, without the silence at its ends.
+
+    Args:
+        text: The words.
+        voice: Of flite: awb, kal16, rms or slt.
+        slower: Factor on the time it takes.
+
+    Raises:
+        RuntimeError: flite is not installed.
+    """
+    program = shutil.which("flite")
+    if program is None:
+        raise RuntimeError("flite is not installed; install it, for it speaks the words")
+    options = ["-voice", voice, "--setf", f"duration_stretch={slower:.3f}", "-t", text, "-o", "/dev/stdout"]
+    return _without_ends(_speak([program, *options]))
+
+
+def _without_ends(sound: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     loud = np.flatnonzero(np.abs(sound) > 0.01)
     return sound[loud[0] : loud[-1] + 1] if len(loud) else sound[:1]
 

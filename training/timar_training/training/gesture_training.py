@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors.numpy import save_file
+from scipy import optimize, special
+from sklearn.linear_model import LogisticRegression
 from timar_common.atomic import replacing_file
 from timar_common.config import Count, CountOrZero, NonNegative, Positive, Probability, Range, check
 from timar_model.gestures.features import FEATURE_NAMES, RATE_HZ, STATES, USER_MOTION_FEATURES
@@ -145,10 +147,12 @@ def calibrate(
     tracks: AnnotatedTracks,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Solve the thresholds of the decisive head by what weights of the folds say of people they never saw.
+    """Temper logits, and solve the decisive head's thresholds, by what folds say of people they never saw.
 
-    Those of a fold are solved on the people of the other folds alone; those of all people on everybody. To
-    scale the logits in the same way made the pooled calibration worse, so `calibration` stays as it is.
+    Those of a fold follow from the people of the other folds alone; those of all people from everybody. The
+    logits of a state are drawn towards their middle by the slope that those people show; the mean probability
+    stays what the network learned. (An offset of its own for each fold would be high where the left-out
+    people gesture little, and so undo the calibration of all.)
 
     Args:
         weights: To calibrate, in place.
@@ -159,11 +163,33 @@ def calibrate(
     """
     lag = int(folds[0].about["config"]["lag_frames"])
     forecast = context_forecast(list(folds), fold, tracks, lag, advance=advance)
+    logit = special.logit(np.clip(forecast.probability, 1e-6, 1 - 1e-6))
+    use = np.stack([tracks.annotated & ~tracks.busy(kind) for kind in KINDS], -1)
+    soon = np.stack([begins_soon(tracks.onsets(kind)) for kind in KINDS], -1)
     for one in weights:
         learned = set(one.about["meetings"])
         known = np.array([person.meeting in learned for person in tracks.people])
-        part = ContextForecast(forecast.probability[known], forecast.rate[known], forecast.state[known])
+        table = one.arrays["calibration"]
+        for s in range(len(STATES)):
+            for k in range(len(KINDS)):
+                here = use[known, ::3, k] & (forecast.state[known, ::3] == s)
+                table[s, k] = _tempered(logit[known, ::3, k][here], soon[known, ::3, k][here])
+        slope, offset = np.moveaxis(table[forecast.state[known]], -1, 0)
+        probability = special.expit(slope * logit[known] + offset).astype(np.float32)
+        part = ContextForecast(probability, forecast.rate[known], forecast.state[known])
         one.arrays["threshold"][:] = _thresholds(tracks.subset(np.flatnonzero(known)), part)
+
+
+def _tempered(logit: FloatArray, label: BoolArray) -> tuple[float, float]:
+    """Return slope (0..1) and offset that calibrate logits (n,) and keep the mean of their probabilities."""
+    if not 30 <= label.sum() < len(label):
+        return 1.0, 0.0
+    fitted = LogisticRegression(C=1e6).fit(logit[:, None], label)
+    # Less than no skill is none: then the mean is all that is known.
+    slope = float(np.clip(fitted.coef_[0, 0], 0.0, 1.0))
+    mean = float(special.expit(logit).mean())
+    offset = optimize.brentq(lambda offset: special.expit(slope * logit + offset).mean() - mean, -20.0, 20.0)
+    return slope, float(offset)
 
 
 def save_weights(path: Path, weights: GestureNetwork) -> None:
