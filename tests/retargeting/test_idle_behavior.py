@@ -1,7 +1,11 @@
 """IdleBehavior is a function of time: seeded, repeatable in the middle of a blink, and at a human pace."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import yaml
+from timar_retargeting import idle_behavior
 from timar_retargeting.idle_behavior import IDLE_SIGNALS, IdleBehavior, IdleConfig
 from timar_retargeting.interpolation import TargetInterpolator
 from timar_retargeting.robot import Eyes
@@ -157,7 +161,9 @@ def gaze_of(life: IdleBehavior, times: np.ndarray) -> np.ndarray:
     return signals["gaze_yaw"] + signals["sway_yaw"]
 
 
-POLICY = IdleConfig(gaze_weight=0.0, sway_weight=0.0, posture_weight=0.0, avert_probability=1.0)
+POLICY = IdleConfig(
+    gaze_weight=0.0, sway_weight=0.0, posture_weight=0.0, avert_probability=1.0, back_before_s=0.8
+)
 
 
 def averted_share(life: IdleBehavior, first_s: float, end_s: float) -> float:
@@ -190,6 +196,22 @@ def test_gaze_stays_with_the_partner_for_a_short_turn_and_while_listening():
     life.intend("SPEAKING", 0.8, 10.0)
     life.intend("LISTENING", 0.0, 10.8)
     assert averted_share(life, 9.0, 13.0) == 0.0
+
+
+def test_gaze_turns_aside_as_often_and_for_as_long_as_annotated_people():
+    fitted = yaml.safe_load((Path(idle_behavior.__file__).parent / "gaze_policy.yaml").read_text())
+    turned, lengths = 0, []
+    for seed in range(400):
+        life = IdleBehavior(IdleConfig(gaze_weight=0.0, sway_weight=0.0, posture_weight=0.0), seed)
+        life.intend("SPEAKING", 9.0, 10.0)
+        for step in range(100):
+            life.let_pass(10.0 + 0.05 * step)
+        # To each side by the angle; half of it marks when it leaves and comes back.
+        aside = np.abs(gaze_of(life, np.arange(9.0, 15.0, 0.02))) > 0.14
+        turned += aside.any()
+        lengths += [0.02 * aside.sum()] * bool(aside.any())
+    assert turned / 400 == pytest.approx(fitted["avert_probability"], abs=0.06)
+    assert np.median(lengths) == pytest.approx(fitted["avert_s"], abs=0.15)
 
 
 def test_gaze_turns_aside_to_think_and_back_when_the_partner_speaks_again():

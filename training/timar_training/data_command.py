@@ -15,8 +15,10 @@ from timar_common.clock import FRAMES_PER_SECOND
 from timar_common.folder_lock import folder_lock
 from timar_common.progress import progress_bars
 
+from .corpora.ami import read_meetings
 from .corpora.check import check_folder
 from .corpora.dyads import SPEAKERS
+from .corpora.gaze_policy import fit_gaze
 from .corpora.head_capture import fit_kinematics
 from .corpora.index import CACHE_FOLDER, index_corpus
 from .corpora.splits import check_splits
@@ -81,6 +83,13 @@ def main(argv: list[str]) -> int:
     )
     fit.add_argument("file", type=Path, help="YAML to write")
     fit.set_defaults(run=_kinematics)
+
+    gaze = commands.add_parser(
+        "gaze", help="fit when gaze turns away from a partner and back to AMI's targets"
+    )
+    gaze.add_argument("archive", type=Path, help="AMI's manual annotations, zip or folder, any meetings")
+    gaze.add_argument("file", type=Path, help="YAML to write")
+    gaze.set_defaults(run=_gaze)
 
     arguments = parser.parse_args(argv)
     console = Console(stderr=True)
@@ -151,6 +160,21 @@ def _kinematics(arguments: argparse.Namespace, console: Console) -> int:
     )
     write_text(arguments.file, f"# Written by: timar data kinematics {arguments.capture.name} FILE\n{text}")
     console.print(f"strokes and posture in {arguments.file}", markup=False)
+    return 0
+
+
+def _gaze(arguments: argparse.Namespace, console: Console) -> int:
+    meetings = read_meetings(
+        arguments.archive, lambda message: console.print(message, style="yellow", markup=False)
+    )
+    text = yaml.safe_dump(fit_gaze(meetings), sort_keys=False)
+    about = (
+        "# When gaze turns away from a partner and back; written by: "
+        f"timar data gaze {arguments.archive.name} FILE\n"
+        "# AMI Meeting Corpus, the AMI Consortium, https://groups.inf.ed.ac.uk/ami, CC BY 4.0.\n"
+    )
+    write_text(arguments.file, about + text)
+    console.print(f"gaze policy in {arguments.file}", markup=False)
     return 0
 
 

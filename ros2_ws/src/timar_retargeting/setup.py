@@ -8,6 +8,7 @@ setup(
     description="Turns head motion into joint trajectories that respect every limit.",
     license="Apache-2.0",
     packages=find_packages(),
+    package_data={NAME: ["*.yaml"]},
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/" + NAME]),
         ("share/" + NAME, ["package.xml"]),

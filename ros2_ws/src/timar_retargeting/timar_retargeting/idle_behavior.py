@@ -8,7 +8,8 @@ lid closes in a tenth of a second and opens in about twice that (C. Evinger, K. 
 movements: mechanisms and normal data", Investigative Ophthalmology & Visual Science 32, 1991), and intervals
 are skewed, with few below a second. Adults breathe 12 to 20 times a minute at rest. A gaze shift beyond some
 15 degrees is shared by the head, which starts with the eyes and takes several times as long (E. G. Freedman,
-"Coordination of the eyes and head during visual orienting", Experimental Brain Research 190, 2008).
+"Coordination of the eyes and head during visual orienting", Experimental Brain Research 190, 2008). When gaze
+turns away from a partner and back is fitted to annotated meetings (`gaze_policy.yaml`).
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from __future__ import annotations
 import bisect
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import yaml
 from timar_common.config import check, number, option
 
 from timar_retargeting.interpolation import TargetInterpolator, smooth_step
@@ -29,6 +32,11 @@ IDLE_SIGNALS = (
     "blink", "gaze_yaw", "gaze_pitch", "breath", "sway_yaw", "sway_pitch", "sway_roll", "brow_raise", "smile",
 )  # fmt: skip
 """blink 0 open .. 1 closed; gaze and sway [rad], signs as in the neck; breath -1..1; the others 0..1."""
+
+
+GAZE_POLICY_FILE = Path(__file__).parent / "gaze_policy.yaml"
+GAZE_POLICY: dict[str, float] = yaml.safe_load(GAZE_POLICY_FILE.read_text("utf-8"))
+"""As `timar data gaze` fitted it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,14 +67,26 @@ class IdleLayersConfig:
     avert_weight: float = number(
         1.0, "How far gaze turns away from the partner to think and at the start of a longer turn.", 0.0, 1.0
     )
-    avert_probability: float = number(0.7, "How often it does so when there is reason to.", 0.0, 1.0)
+    avert_probability: float = number(
+        GAZE_POLICY["avert_probability"], "How often it does so when there is reason to.", 0.0, 1.0
+    )
     avert_yaw_rad: float = number(0.28, "How far gaze turns aside then.", 0.0, 0.6, "rad")
-    avert_s: float = number(1.6, "How long it stays aside at the start of a turn.", 0.2, 10.0, "s")
+    avert_s: float = number(
+        GAZE_POLICY["avert_s"], "How long it stays aside at the start of a turn.", 0.2, 10.0, "s"
+    )
     long_turn_s: float = number(
-        1.5, "Gaze turns aside at the start of a turn of which at least this much is planned.", 0.5, 30.0, "s"
+        GAZE_POLICY["long_turn_s"],
+        "Gaze turns aside at the start of a turn of which at least this much is planned.",
+        0.5,
+        30.0,
+        "s",
     )
     back_before_s: float = number(
-        0.8, "Gaze is back at the partner so long before the end of a turn.", 0.0, 5.0, "s"
+        GAZE_POLICY["back_before_s"],
+        "Gaze is back at the partner so long before the end of a turn.",
+        0.0,
+        5.0,
+        "s",
     )
     breath_hz: float = number(0.24, "Breaths a second.", 0.05, 1.0, "Hz")
     sway_rad: float = number(0.012, "Amplitude of the neck's slow sway.", 0.0, 0.1, "rad")
