@@ -8,13 +8,11 @@ ends them in order. If the composer itself is killed, the kernel sends each of t
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -23,7 +21,8 @@ from types import TracebackType
 
 import yaml
 from timar_common.config import Positive, check
-from timar_common.processes import START_REFUSED, start_child, stop_signals
+from timar_common.notify import NotifySocket
+from timar_common.processes import SHOW_STACKS, START_REFUSED, start_child, stop_signals
 
 from timar_bringup.files import middleware_environment, with_urdf
 from timar_bringup.graph import (
@@ -43,6 +42,7 @@ from timar_bringup.graph import (
     read_arguments,
 )
 from timar_bringup.parameters import effective_values, graph_parameters, lines
+from timar_bringup.watch import Watch, WatchConfig, carry_out, kernel_view, send_to_group
 
 LineSink = Callable[[str, str], None]
 """Takes a process's name and one line it wrote."""
@@ -54,8 +54,14 @@ class ComposerConfig:
 
     interrupt_s: Positive = STOP_WITHIN_S
     """After SIGINT, before SIGTERM [s]."""
+    answer_s: Positive = 2.0
+    """A process that has not even answered SIGINT after so long hangs [s]."""
     terminate_s: Positive = 3.0
     """After SIGTERM, before SIGKILL [s]."""
+    hung_terminate_s: Positive = 0.5
+    """The same for a process that has not answered SIGINT [s]."""
+    watch: WatchConfig = dataclasses.field(default_factory=WatchConfig)
+    """When a running process counts as hung."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -146,12 +152,15 @@ class Composer:
         self.not_stopped_gently: list[str] = []
         self._environment = dict(environment) if environment is not None else ros_environment(os.environ)
         self._on_line = on_line
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._watch = Watch(self.config.watch)
+        self._heard: NotifySocket | None = None
+        self._parameters: int | None = None
         self._children: dict[str, subprocess.Popen[str]] = {}
         self._runs: dict[str, ChildRun] = {}
         self._commands: dict[str, list[str]] = {}
         self._readers: list[threading.Thread] = []
         self._stopped: set[str] = set()
+        self._told: set[str] = set()
 
     @property
     def pids(self) -> dict[str, int]:
@@ -181,11 +190,14 @@ class Composer:
             RuntimeError: It was started before.
             UsageError: A parameters file cannot be used.
         """
-        if self._folder is not None:
+        if self._heard is not None:
             raise RuntimeError("a composer starts its graph once; make another one")
         found = graph_parameters(self.plan, self._environment)
-        self._folder = tempfile.TemporaryDirectory(prefix="timar-")
-        path = Path(self._folder.name) / "parameters.yaml"
+        self._heard = NotifySocket()
+        self._environment |= self._heard.environment
+        # A file without a name, inherited by every process: nothing is left behind when this one is killed.
+        self._parameters = os.memfd_create("timar-parameters")
+        path = Path(f"/proc/self/fd/{self._parameters}")
         path.write_text(yaml.safe_dump(found.to_ros()), encoding="utf-8")
         if found.others:
             self._on_line("composer", f"sections for nodes of others: {', '.join(found.others)}")
@@ -209,22 +221,35 @@ class Composer:
             A process without which the graph cannot go on; None while it can.
         """
         now_s = time.monotonic()
+        if self._heard is not None:
+            self._watch.listen(self._heard, now_s)
+        for step in self._watch.steps(now_s):
+            carry_out(step, self._log, send_to_group)
         for name, run in self._runs.items():
             status = self._children[name].poll()
             if status is None or name in self._stopped or run.is_down:
                 continue
             if run.due_s is None:
                 ended = Ended(name, status)
+                self._watch.end(name)
                 wait_s = run.end(status, now_s)
                 if wait_s is None and (run.role.is_essential or not run.is_down):
                     return ended
-                self._on_line("composer", _after_end(ended, run, wait_s))
+                self._log(after_end(ended, run, wait_s))
             elif now_s >= run.due_s:
                 # What it left behind in its session would stand in the new one's way.
-                _signal_group(self._children[name].pid, signal.SIGKILL)
+                send_to_group(self._children[name].pid, signal.SIGKILL)
                 self._start_process(name, self._commands[name])
                 run.start()
         return None
+
+    def bad_ends(self) -> Iterable[str]:
+        """Say of each process that did not stop as it should when it was told to, after `stop`."""
+        for name in self.not_stopped_gently:
+            yield f"the process {name!r} had to be killed; it last said: {self._watch.doing(name)}"
+        for name, child in self._children.items():
+            if child.returncode not in (None, 0) and child.returncode > 0 and name in self._told:
+                yield f"the process {name!r} ended with status {child.returncode}; the log says why"
 
     def stop(self) -> dict[str, int]:
         """End every process and wait for it; safe to call again.
@@ -237,8 +262,11 @@ class Composer:
         self._stop_together(last)
         for reader in self._readers:
             reader.join(timeout=2.0)
-        if self._folder is not None:
-            self._folder.cleanup()
+        if self._heard is not None:
+            self._heard.close()
+        if self._parameters is not None:
+            os.close(self._parameters)
+            self._parameters = None
         return {name: child.wait() for name, child in self._children.items()}
 
     def _start_process(self, name: str, command: list[str]) -> None:
@@ -254,7 +282,9 @@ class Composer:
             errors="replace",
             bufsize=1,
             start_new_session=True,
+            pass_fds=() if self._parameters is None else (self._parameters,),
         )
+        self._watch.begin(name, child.pid, time.monotonic())
         self._children[name] = child
         reader = threading.Thread(target=self._read, args=(name, child), name=f"read-{name}", daemon=True)
         reader.start()
@@ -269,31 +299,56 @@ class Composer:
 
     def _stop_together(self, names: list[str]) -> None:
         self._stopped.update(names)
-        steps = (
-            (signal.SIGINT, self.config.interrupt_s),
-            (signal.SIGTERM, self.config.terminate_s),
-            (signal.SIGKILL, self.config.terminate_s),
-        )
-        for number, patience_s in steps:
-            running = [name for name in names if self._children[name].poll() is None]
-            if not running:
-                break
-            if number != signal.SIGINT:
-                self.not_stopped_gently.extend(
-                    name for name in running if name not in self.not_stopped_gently
-                )
-            for name in running:
-                _signal_group(self._children[name].pid, number)
-            deadline_s = time.monotonic() + patience_s
-            for name in running:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._children[name].wait(max(0.0, deadline_s - time.monotonic()))
+        running = [name for name in names if self._children[name].poll() is None]
+        self._told.update(running)
+        for name in running:
+            send_to_group(self._children[name].pid, signal.SIGINT)
+        hung = self._wait(running, self.config.answer_s, until_answered=True)
+        running = [name for name in running if self._children[name].poll() is None]
+        self._kill(hung, self.config.hung_terminate_s)
+        patience_s = max(0.0, self.config.interrupt_s - self.config.answer_s)
+        self._kill(self._wait(running, patience_s), self.config.terminate_s)
         for name in names:
             # What a process has left behind in its session ends with it.
-            _signal_group(self._children[name].pid, signal.SIGKILL)
+            send_to_group(self._children[name].pid, signal.SIGKILL)
+
+    def _wait(self, names: list[str], patience_s: float, until_answered: bool = False) -> list[str]:
+        """Wait for the end of processes, or for their answer; return which it did not come from in time."""
+        end_s = time.monotonic() + patience_s
+        while True:
+            if self._heard is not None:
+                self._watch.listen(self._heard, time.monotonic())
+            names = [
+                name
+                for name in names
+                if self._children[name].poll() is None
+                and not (until_answered and self._watch.has_answered(name))
+            ]
+            if not names or time.monotonic() >= end_s:
+                return names
+            time.sleep(0.01)
+
+    def _kill(self, names: list[str], terminate_s: float) -> None:
+        """End processes that did not end by themselves: SIGTERM, then SIGKILL; say what they did."""
+        for name in names:
+            pid = self._children[name].pid
+            self.not_stopped_gently.append(name)
+            self._log(
+                f"ERROR the process {name!r} did not stop and is ended; it last said: "
+                f"{self._watch.doing(name)}; the kernel says: {kernel_view(pid)}; stacks follow if it runs"
+            )
+            if self._watch.is_ready(name):
+                send_to_group(pid, SHOW_STACKS)
+            send_to_group(pid, signal.SIGTERM)
+        for name in self._wait(names, terminate_s):
+            send_to_group(self._children[name].pid, signal.SIGKILL)
+            self._children[name].wait()
+
+    def _log(self, sentence: str) -> None:
+        self._on_line("composer", sentence)
 
 
-def _after_end(ended: Ended, run: ChildRun, wait_s: float | None) -> str:
+def after_end(ended: Ended, run: ChildRun, wait_s: float | None) -> str:
     """Say for people what happens after a process ended by itself."""
     if wait_s is None:
         return (
@@ -337,16 +392,21 @@ def main(argv: list[str] | None = None) -> int:
     wanted_end = threading.Event()
     try:
         composer = Composer(plan(with_urdf(read_arguments(typed))), _write_line)
-        with stop_signals(lambda _: wanted_end.set()), composer:
-            while not wanted_end.wait(0.1):
-                ended = composer.poll()
-                if ended is not None:
-                    sys.stderr.write(f"timar: {ended.sentence()}\n")
-                    return 1
+        with stop_signals(lambda _: wanted_end.set()):
+            status = 0
+            with composer:
+                while not status and not wanted_end.wait(0.1):
+                    ended = composer.poll()
+                    if ended is not None:
+                        sys.stderr.write(f"timar: {ended.sentence()}\n")
+                        status = 1
+            for sentence in composer.bad_ends():
+                sys.stderr.write(f"timar: {sentence}\n")
+                status = 1
     except (UsageError, FileNotFoundError) as error:
         sys.stderr.write(f"timar: {error}\n")
         return 2
-    return 0
+    return status
 
 
 def _write_line(process: str, line: str) -> None:
@@ -365,11 +425,6 @@ def _help() -> str:
             f"  {argument.name:<{width}}  {argument.doc}{choices} ({argument.written_default() or 'empty'})"
         )
     return "\n".join(lines) + "\n"
-
-
-def _signal_group(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, number)
 
 
 if __name__ == "__main__":

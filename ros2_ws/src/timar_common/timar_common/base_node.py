@@ -36,8 +36,10 @@ from std_msgs.msg import Header
 from timar_common.clock import RosAnchor, SimClock
 from timar_common.config import Description, describe
 from timar_common.diagnostics import Level, Report
+from timar_common.heartbeat import Heartbeat
+from timar_common.notify import notify
 from timar_common.parameter_file import converted, names_for_every_node
-from timar_common.processes import START_REFUSED, end_with_parent, stop_signals
+from timar_common.processes import SHOW_STACKS, START_REFUSED, end_with_parent, stop_signals
 from timar_common.suggest import nearest, refuse_unknown
 from timar_common.topics import TOPICS, Topic
 
@@ -150,6 +152,10 @@ class BaseNode(LifecycleNode):
     def reconfigure(self, config: Any) -> None:
         """Take a configuration that differs from `self.config` in live parameters only."""
         self.config = config
+
+    def hung(self, now_ns: int) -> str:
+        """Say what a thread of the node hangs in, if it has one that may; empty: it works."""
+        return ""
 
     def report(self) -> Report:
         """Return the health of the node; called once a second."""
@@ -418,6 +424,7 @@ def run(node_types: Sequence[type[BaseNode]], args: Sequence[str] | None = None)
             wanted_end.set()
             _end_soon()
 
+    faulthandler.register(SHOW_STACKS, file=sys.__stderr__)
     end_with_parent(within_s=END_WITHIN_S + 1.0)
     with stop_signals(end):
         return _spin(node_types, wanted_end)
@@ -428,17 +435,25 @@ def _spin(node_types: Sequence[type[BaseNode]], wanted_end: threading.Event) -> 
     nodes: list[BaseNode] = []
     try:
         for node_type in node_types:
+            if wanted_end.is_set():
+                return 0
+            notify(STATUS=f"starting {node_type.NAME}")
             nodes.append(node_type())
             if nodes[-1].get_parameter("autostart").value and not _autostart(nodes[-1]):
                 return START_REFUSED
         executor = _executor()
         for node in nodes:
             executor.add_node(node)
+        notify(READY=1, STATUS="running")
+        heartbeat = Heartbeat()
         while not (wanted_end.is_set() or any(node.is_over for node in nodes)) and rclpy.ok():
             executor.spin_once(timeout_sec=0.1)
+            now_ns = time.monotonic_ns()
+            heartbeat.beat(now_ns, next(filter(None, (node.hung(now_ns) for node in nodes)), ""))
     except (ExternalShutdownException, KeyboardInterrupt):
         pass
     finally:
+        notify(STOPPING=1, STATUS="stopping")
         if not wanted_end.is_set():
             _end_soon()
         for node in nodes:
@@ -459,6 +474,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     node_types = []
     for spec in arguments[:cut]:
         module_name, class_name = spec.split(":")
+        notify(STATUS=f"importing {module_name}")
         node_types.append(getattr(importlib.import_module(module_name), class_name))
     return run(node_types, ["timar", *arguments[cut:]])
 

@@ -83,6 +83,10 @@ class ComponentNode(BaseNode):
         self.host.call(self.component.reconfigure, config)
         super().reconfigure(config)
 
+    def hung(self, now_ns: int) -> str:
+        """Say what the component's long work hangs in."""
+        return self.host.hung(now_ns) if self.is_active else ""
+
     def report(self) -> Report:
         """Return the health of the component and of its host."""
         self.host.bad_messages += self.bad_messages  # Of external topics, which the node itself counts.

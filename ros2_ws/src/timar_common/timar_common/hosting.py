@@ -116,6 +116,11 @@ class ComponentHost:
         self.feed()
         return reply
 
+    def hung(self, now_ns: int) -> str:
+        """Say what the component's long work hangs in; empty while it does not."""
+        worker = self._worker
+        return worker.hung(now_ns) if worker is not None else ""
+
     def report(self) -> Report:
         """Return the component's health and what the host itself counts."""
         with self.lock:

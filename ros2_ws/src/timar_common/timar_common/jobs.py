@@ -11,7 +11,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from timar_common.cancellation import Cancellation, WorkCancelledError
+from timar_common.clock import NS_PER_S
 from timar_common.component import Component, Job, Output
+from timar_common.heartbeat import UNMEASURED_ALLOWED_S, AllowedTime
 
 
 @dataclasses.dataclass
@@ -116,6 +118,8 @@ class JobWorker:
         self._is_idle = True
         self._failure: JobFailure | None = None
         self._at_hand: tuple[Job, Cancellation] | None = None
+        self._began_ns = 0
+        self._allowed = AllowedTime(UNMEASURED_ALLOWED_S)
         self._thread = threading.Thread(target=self._loop, name=f"{component.NAME} worker", daemon=True)
 
     @property
@@ -131,6 +135,24 @@ class JobWorker:
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
+
+    def hung(self, now_ns: int) -> str:
+        """Say what the thread hangs in; empty while the job at hand takes no longer than others did.
+
+        Args:
+            now_ns: CLOCK_MONOTONIC [ns].
+        """
+        with self._changed:
+            if self._at_hand is None:
+                return ""
+            job, took_s, allowed_s = (
+                self._at_hand[0],
+                (now_ns - self._began_ns) / NS_PER_S,
+                self._allowed.allowed_s(),
+            )
+        if took_s <= allowed_s:
+            return ""
+        return f"{self._thread.name}: {type(job).__name__} takes {took_s:.0f} s, allowed {allowed_s:.0f} s"
 
     def wait_until_idle(self, timeout_s: float = 10.0) -> bool:
         """Wait until no job waits or is carried out; return False when the time was not enough."""
@@ -194,6 +216,7 @@ class JobWorker:
                 with cancellation.scope():
                     for output in self._component.work(job, self._clock, self._is_busy):
                         self._emit(output)
+                self._allowed.add((time.monotonic_ns() - self._began_ns) / NS_PER_S)
             except WorkCancelledError:
                 self.counters.withdrawn += not cancellation.gives_way
             except Exception as error:  # The thread's edge: whatever an engine raises is reported, not lost.
@@ -208,7 +231,7 @@ class JobWorker:
             if self._is_closing:
                 return None
             job = self._queue.pop()
-            self._at_hand = (job, Cancellation())
+            self._at_hand, self._began_ns = (job, Cancellation()), time.monotonic_ns()
             return job
 
     def _fail(self, error: Exception) -> None:

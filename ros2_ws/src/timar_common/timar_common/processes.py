@@ -24,6 +24,8 @@ from typing import Any
 
 START_REFUSED = 78
 """Exit status of a process that cannot run as it was told to (EX_CONFIG of sysexits.h)."""
+SHOW_STACKS = signal.SIGUSR2
+"""Makes a process of nodes write the stacks of its threads to its log, whatever holds its interpreter."""
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 _RESET_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)

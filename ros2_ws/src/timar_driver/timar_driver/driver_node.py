@@ -6,8 +6,10 @@ import sys
 import time
 
 from timar_common.base_node import run
+from timar_common.clock import NS_PER_S
 from timar_common.component_node import ComponentNode
 from timar_common.diagnostics import Level, Report
+from timar_common.heartbeat import SHORTEST_ALLOWED_S
 
 from timar_driver.driver_component import DriverComponent
 from timar_driver.fixed_rate_loop import FixedRateLoop
@@ -48,6 +50,13 @@ class DriverNode(ComponentNode):
         self._loop = None
         if not self.component.is_stop_confirmed:
             self.exit_status = NOT_CONFIRMED_STATUS
+
+    def hung(self, now_ns: int) -> str:
+        """Say when the loop has not come round."""
+        loop = self._loop
+        if loop is not None and loop.last_ns and now_ns - loop.last_ns > SHORTEST_ALLOWED_S * NS_PER_S:
+            return f"the driver's loop has not come round for {(now_ns - loop.last_ns) / NS_PER_S:.0f} s"
+        return super().hung(now_ns)
 
     def report(self) -> Report:
         """Add how regularly the loop runs."""

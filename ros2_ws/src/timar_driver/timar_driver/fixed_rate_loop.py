@@ -33,6 +33,8 @@ class FixedRateLoop:
         self.busy_ms = Percentiles(4096)
         """How long calls took."""
         self.missed = 0
+        self.last_ns = 0
+        """When the last call ended; 0 before the first, CLOCK_MONOTONIC [ns]."""
         self.scheduling = "not started"
         self._period_ns, self._call, self._priority = period_ns, call, priority
         self._wanted_end = threading.Event()
@@ -66,7 +68,7 @@ class FixedRateLoop:
             now_ns = time.monotonic_ns()
             self.late_ms.add((now_ns - due_ns) * 1e-6)
             self._call(now_ns)
-            done_ns = time.monotonic_ns()
+            self.last_ns = done_ns = time.monotonic_ns()
             self.busy_ms.add((done_ns - now_ns) * 1e-6)
             due_ns += self._period_ns
             if done_ns >= due_ns + self._period_ns:
