@@ -20,7 +20,7 @@ from rclpy.parameter import Parameter  # noqa: E402
 from timar_bag.bag import BagReader  # noqa: E402
 from timar_bag.recorder_node import RecorderNode  # noqa: E402
 from timar_common.base_node import message_type, qos_of  # noqa: E402
-from timar_common.processes import START_REFUSED  # noqa: E402
+from timar_common.processes import RESTARTS_VARIABLE, START_REFUSED  # noqa: E402
 from timar_common.topics import TOPICS  # noqa: E402
 
 pytestmark = pytest.mark.ros
@@ -42,14 +42,14 @@ def node():
 def start_recorder(tmp_path: Path):
     started: list[subprocess.Popen] = []
 
-    def start(**parameters: object) -> subprocess.Popen:
+    def start(restarts: int = 0, **parameters: object) -> subprocess.Popen:
         command = [sys.executable, "-m", "timar_bag.recorder_node", "--ros-args", "-r", "__ns:=/robot"]
         for name, value in {"out": str(tmp_path / "bag"), **parameters}.items():
             command += ["-p", f"{name}:={value}"]
         process = subprocess.Popen(
             command,
             cwd=tmp_path,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            env=os.environ | {"PYTHONUNBUFFERED": "1", RESTARTS_VARIABLE: str(restarts)},
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -211,6 +211,19 @@ def test_a_killed_recorder_leaves_a_bag_that_reads_to_shortly_before_the_kill(
     assert_whole(numbers_in(tmp_path / "bag", losses))
     assert any("metadata.yaml is missing" in loss for loss in losses)
     assert any("cut short" in loss for loss in losses)
+
+
+def test_recorder_that_is_started_again_goes_on_in_the_same_folder_and_both_read_as_one(
+    node, start_recorder, tmp_path: Path
+) -> None:
+    for restarts, number in ((0, signal.SIGKILL), (1, signal.SIGINT)):
+        recorder = start_recorder(restarts, flush_s=0.1)
+        publish_rounds(node)
+        folder = tmp_path / "bag" / "part_2" if restarts else tmp_path / "bag"
+        wait_until_on_disk(folder)
+        recorder.send_signal(number)
+        recorder.wait(PATIENCE_S)
+    assert numbers_in(tmp_path / "bag", [])["user/audio"] == [*range(ROUNDS), *range(ROUNDS)]
 
 
 def test_an_existing_folder_is_refused_and_left_as_it_is(start_recorder, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from rosbags.typesys.base import TypesysError
 from rosbags.typesys.store import Typestore
 from timar_common.messages import standard_types
 
+from timar_bag.bag_writer import PART
 from timar_bag.ground_truth import KNOWN_TOPICS
 from timar_bag.recovery import RawMessage, RecoveredFile, reason_of
 
@@ -184,25 +185,34 @@ class BagReader:
         return self._types
 
     def _parts(self) -> list[Path]:
-        """Return what to read, in order: the folder itself when it has its metadata, else its files."""
-        if not self.path.exists():
+        """Return what to read, in order: the bag, then what a recorder wrote that was started again."""
+        further = sorted((p for p in self.path.glob(f"{PART}*") if p.is_dir()), key=_natural)
+        try:
+            first = self._parts_of(self.path)
+        except FileNotFoundError:
+            if not further:
+                raise
+            first = []
+        return [*first, *(part for folder in further for part in self._parts_of(folder))]
+
+    def _parts_of(self, path: Path) -> list[Path]:
+        """Return a folder itself when it has its metadata, else its files."""
+        if not path.exists():
             raise FileNotFoundError(
-                f"there is no bag at {self.path}; give a rosbag2 folder, an .mcap or a .db3 file"
+                f"there is no bag at {path}; give a rosbag2 folder, an .mcap or a .db3 file"
             )
-        metadata = self.path / "metadata.yaml"
-        if self.path.is_file():
-            return [self.path]
-        parts = sorted((p for p in self.path.iterdir() if p.suffix in BAG_SUFFIXES), key=_natural)
+        metadata = path / "metadata.yaml"
+        if path.is_file():
+            return [path]
+        parts = sorted((p for p in path.iterdir() if p.suffix in BAG_SUFFIXES), key=_natural)
         if metadata.exists():
             # A single MCAP file says all that the metadata do, and reading their YAML takes 0.1 s.
             is_enough = [part.suffix for part in parts] == [".mcap"] and UNCOMPRESSED.search(
                 metadata.read_text("utf-8", "replace")
             )
-            return parts if is_enough else [self.path]
+            return parts if is_enough else [path]
         if not parts:
-            raise FileNotFoundError(
-                f"{self.path} holds no bag: no metadata.yaml, .mcap or .db3 file is in it"
-            )
+            raise FileNotFoundError(f"{path} holds no bag: no metadata.yaml, .mcap or .db3 file is in it")
         self.issues.append(
             "metadata.yaml is missing: the recording was not closed; its files were read directly"
         )

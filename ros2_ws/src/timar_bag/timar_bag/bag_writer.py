@@ -30,6 +30,8 @@ from timar_common.topics import Topic
 from timar_bag.ground_truth import KNOWN_TOPICS
 
 METADATA_VERSION: Final = 9
+PART: Final = "part_"
+"""A bag's folder holds one folder so called for each time that its recorder was started again."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # As ROS writes an infinite duration: the largest one of 64 bits of nanoseconds.
 FOREVER = QosTime(9_223_372_036, 854_775_807)

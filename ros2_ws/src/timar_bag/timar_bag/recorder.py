@@ -13,7 +13,7 @@ from pathlib import Path
 from timar_common.config import check, option
 from timar_common.topics import Topic
 
-from timar_bag.bag_writer import NO_ROOM, BagWriter
+from timar_bag.bag_writer import NO_ROOM, PART, BagWriter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +21,9 @@ class RecorderConfig:
     """Where the recorder writes, and how much it may hold back."""
 
     out: str = option(
-        "", "The bag's folder, which must not exist; empty: recordings/DATE-TIME where it was started."
+        "",
+        "The bag's folder, which must not exist, unless this recorder was killed and goes on; empty: "
+        "recordings/DATE-TIME where it was started.",
     )
     max_queue_mb: float = option(
         32.0, "Messages waiting for the disk; beyond it the oldest are dropped and counted.", unit="MB",
@@ -148,6 +150,17 @@ class BagRecorder:
             self._queue.clear()
             self._queued_bytes = 0
         self._bag.abandon()
+
+
+def next_part(path: Path) -> Path:
+    """Return where a recorder that was started again goes on: a bag of its own inside the bag's folder.
+
+    `timar_bag.bag.BagReader` reads them as one.
+    """
+    number = 2
+    while (path / f"{PART}{number}").exists():
+        number += 1
+    return path / f"{PART}{number}"
 
 
 def _why(error: OSError, path: Path, written: int) -> str:

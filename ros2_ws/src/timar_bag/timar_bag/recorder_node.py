@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 
 from timar_common.base_node import BaseNode, message_type, qos_of, run
 from timar_common.diagnostics import Level, Report
+from timar_common.processes import own_restarts
 from timar_common.topics import TOPICS, Topic
 
-from timar_bag.recorder import BagRecorder, RecorderConfig
+from timar_bag.recorder import BagRecorder, RecorderConfig, next_part
 
 BURST_MESSAGES = 200
 """How many messages of one topic may arrive at once."""
@@ -93,6 +94,8 @@ class RecorderNode(BaseNode):
     def _next_path(self) -> Path:
         out = self.config.out or time.strftime("recordings/%Y%m%d-%H%M%S")
         path = Path(out).expanduser().absolute()
+        if own_restarts() and path.exists() and not self._recordings:
+            return next_part(path)
         return path.with_name(f"{path.name}-{self._recordings + 1}") if self._recordings else path
 
 

@@ -26,6 +26,7 @@ from timar_bringup.graph import (
 from timar_bringup.parameters import graph_parameters
 from timar_bringup.watch import Watch, carry_out
 from timar_common.notify import NotifySocket
+from timar_common.processes import RESTARTS_VARIABLE
 
 from launch import LaunchContext, LaunchDescription
 
@@ -76,7 +77,7 @@ class _Supervisor:
             namespace=self._graph.namespace,
             parameters=[self._parameters.values(self._graph.full_name(node))],
             ros_arguments=["--log-level", str(self._graph.arguments["log_level"])],
-            additional_env=self._environment,
+            additional_env={**self._environment, RESTARTS_VARIABLE: str(self._runs[node.name].restarts)},
             prefix=None if is_essential else f"nice -n {OPTIONAL_NICENESS}",
             sigterm_timeout=str(STOP_WITHIN_S),
             output="screen",

@@ -22,7 +22,13 @@ from types import TracebackType
 import yaml
 from timar_common.config import Positive, check
 from timar_common.notify import NotifySocket
-from timar_common.processes import SHOW_STACKS, START_REFUSED, start_child, stop_signals
+from timar_common.processes import (
+    RESTARTS_VARIABLE,
+    SHOW_STACKS,
+    START_REFUSED,
+    start_child,
+    stop_signals,
+)
 
 from timar_bringup.files import middleware_environment, with_urdf
 from timar_bringup.graph import (
@@ -239,8 +245,8 @@ class Composer:
             elif now_s >= run.due_s:
                 # What it left behind in its session would stand in the new one's way.
                 send_to_group(self._children[name].pid, signal.SIGKILL)
-                self._start_process(name, self._commands[name])
                 run.start()
+                self._start_process(name, self._commands[name])
         return None
 
     def bad_ends(self) -> Iterable[str]:
@@ -274,7 +280,7 @@ class Composer:
         politeness = [] if ROLES[name].is_essential else ["nice", "-n", str(OPTIONAL_NICENESS)]
         child = start_child(
             [*politeness, *command],
-            env=self._environment,
+            env={**self._environment, RESTARTS_VARIABLE: str(self._runs[name].restarts)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -69,11 +70,16 @@ def _folders(environment: Mapping[str, str]) -> Iterator[Path]:
 
 
 def with_urdf(arguments: Mapping[str, ParameterValue]) -> dict[str, ParameterValue]:
-    """Fill in `urdf` and `expression_map` where they were left empty and a robot YAML names them.
+    """Fill in `urdf` and `expression_map` where they were left empty and a robot YAML names them, and `out`.
+
+    A recorder that is started again must find the folder in which it recorded before.
 
     Raises:
         UsageError: The robot is a YAML file that cannot be read or names no URDF.
     """
+    if arguments["record"] and not arguments["out"]:
+        folder = Path("recordings", time.strftime("%Y%m%d-%H%M%S")).absolute()
+        arguments = {**arguments, "out": str(folder)}
     robot = str(arguments["robot"])
     if not robot.endswith(".yaml"):
         return {**arguments, "urdf": arguments["urdf"] or robot}

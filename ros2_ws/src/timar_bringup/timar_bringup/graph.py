@@ -271,7 +271,7 @@ ROLES: Mapping[str, ProcessRole] = {
         ends_graph=True,
     ),
     "perception": ProcessRole(False, "the head does not see its user"),
-    "recorder": ProcessRole(False, "nothing is recorded"),
+    "recorder": ProcessRole(False, "nothing is recorded; then the bag goes on in a new part of its folder"),
     "view": ProcessRole(False, "the page is not served; its address changes with the start"),
 }
 """Role of each process; the launch file and the composer restart by it."""

@@ -39,7 +39,13 @@ from timar_common.diagnostics import Level, Report
 from timar_common.heartbeat import Heartbeat
 from timar_common.notify import notify
 from timar_common.parameter_file import converted, names_for_every_node
-from timar_common.processes import SHOW_STACKS, START_REFUSED, end_with_parent, stop_signals
+from timar_common.processes import (
+    SHOW_STACKS,
+    START_REFUSED,
+    end_with_parent,
+    own_restarts,
+    stop_signals,
+)
 from timar_common.suggest import nearest, refuse_unknown
 from timar_common.topics import TOPICS, Topic
 
@@ -397,6 +403,7 @@ class BaseNode(LifecycleNode):
     def _diagnostic_array(self) -> DiagnosticArray:
         report = self.report()
         report.values.setdefault("bad_messages", self.bad_messages)
+        report.values["restarts"] = own_restarts()
         if self.bad_messages:
             report.worsen(Level.WARN, f"{self.bad_messages} messages refused; the log says why")
         status = DiagnosticStatus(

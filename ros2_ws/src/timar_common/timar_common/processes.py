@@ -24,11 +24,19 @@ from typing import Any
 
 START_REFUSED = 78
 """Exit status of a process that cannot run as it was told to (EX_CONFIG of sysexits.h)."""
+RESTARTS_VARIABLE = "TIMAR_RESTARTS"
+"""Tells a process of the graph how often it was started again."""
 SHOW_STACKS = signal.SIGUSR2
 """Makes a process of nodes write the stacks of its threads to its log, whatever holds its interpreter."""
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 _RESET_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
+
+
+def own_restarts() -> int:
+    """Return how often this process was started again by who supervises it."""
+    text = os.environ.get(RESTARTS_VARIABLE, "")
+    return int(text) if text.isdigit() else 0
 
 
 @contextlib.contextmanager
