@@ -14,7 +14,7 @@ prepare = tools/prepare.bash $(if $(PYTHON),--python "$(PYTHON)") $(if $(CUDA),-
 env = . tools/env.bash
 pytest = $(env) && TIMAR_REQUIRE="$${REQUIRE-$$(cat .venv/components)}" exec tools/tests.bash
 
-.PHONY: help setup setup-perception setup-training setup-tests setup-all-tests demo run train \
+.PHONY: help setup setup-perception setup-talk talk bench-talk setup-training setup-tests setup-all-tests demo run train \
 	listen test test-fast test-slow test-all lint format types scenarios bench bench-model bench-import bench-published \
 	bench-cuda bench-quantised bench-training \
 	bench-audio soak soak-audio docs lock clean distclean
@@ -28,6 +28,9 @@ setup: ## Set up what the head needs: system packages, .venv, ROS 2, workspace; 
 
 setup-perception: ## Set up face tracking as well: MediaPipe and OpenCV
 	@$(prepare) perception
+
+setup-talk: ## Set up talking as well: recogniser and voice
+	@$(prepare) talk $(if $(findstring perception:=true,$(ARGS)),perception)
 
 setup-training: ## Set up training as well: torch and what goes with it
 	@$(prepare) training

@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "timar_model": {"timar_common"},
     "timar_training": {"timar_common", "timar_model"},
     "timar_audio": {"timar_common"},
+    "timar_dialogue": {"timar_common"},
     "timar_inference": {"timar_common", "timar_model"},
     "timar_perception": {"timar_common"},
     "timar_retargeting": {"timar_common", "timar_description"},

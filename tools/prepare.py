@@ -27,6 +27,7 @@ CPU_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 GROUPS: dict[str, tuple[str, ...]] = {
     "training": ("training",),
     "perception": ("perception",),
+    "talk": ("talk",),
     "tests": ("training", "perception", "tests"),
     "sound": (),
     "browser": (),
@@ -78,6 +79,8 @@ SYSTEM_PACKAGES: dict[str, dict[str, Probe]] = {
     },
     # MediaPipe is linked to both, though it computes on the processor.
     "perception": {"libegl1": library("EGL"), "libgles2": library("GLESv2")},
+    # The fallback voice; the dialogue does without where it cannot be had.
+    "talk": {"espeak-ng": program("espeak-ng")},
     "sound": {
         "pulseaudio": program("pulseaudio"),
         "pulseaudio-utils": program("paplay"),

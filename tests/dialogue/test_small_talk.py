@@ -7,7 +7,6 @@ import random
 import re
 
 import numpy as np
-import pytest
 import yaml
 from timar_dialogue.dialogues import Act, Heard
 from timar_dialogue.small_talk import SmallTalk, words_of_meaning

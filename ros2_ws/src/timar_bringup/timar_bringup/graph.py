@@ -110,6 +110,27 @@ ARGUMENTS: tuple[Argument, ...] = (
         "user_video", "", "With perception: video of the user that goes with user_file, instead of a camera."
     ),
     Argument("agent_file", "", "WAV file that the head says; empty: the head says nothing by itself."),
+    Argument(
+        "dialogue",
+        "",
+        "What understands and answers: built-in, chat, realtime, or module:Class; empty: nothing. make talk",
+    ),
+    Argument("llm", "", "With dialogue chat or realtime: the base URL of its server."),
+    Argument("llm_model", "", "Model of that server."),
+    Argument(
+        "voice",
+        AUTO,
+        "With dialogue: auto, espeak, a Piper voice by path or name in its hub, or module:Class.",
+    ),
+    Argument(
+        "recogniser",
+        AUTO,
+        "With dialogue: auto, none, a Whisper model by path, size or name, or module:Class.",
+    ),
+    Argument("language", "en", "With dialogue: the user's language, as Whisper and espeak-ng call it."),
+    Argument(
+        "speaker", "", "Loudspeaker by name or number, or default; empty: as params say, by default none."
+    ),
     Argument("model", "talking-head", "Name of a shipped or imported model, or a model folder."),
     Argument("engine", "auto", "What computes the model, as `timar engines` lists; auto takes the best."),
     Argument("threads", AUTO, "Threads of the engine; auto leaves them to params.", is_whole_or_auto=True),
@@ -189,6 +210,22 @@ NODES: tuple[Node, ...] = (
         process="view",
         parameters={"robot": "urdf", "port": "view_port", "open_browser": "open_browser"},
         only_if="view",
+    ),
+    Node(
+        name="dialogue",
+        package="timar_dialogue",
+        config="timar_dialogue.config:DialogueConfig",
+        process="dialogue",
+        listens=("user/audio",),
+        parameters={
+            "dialogue": "dialogue",
+            "llm": "llm",
+            "llm_model": "llm_model",
+            "voice": "voice",
+            "recogniser": "recogniser",
+            "language": "language",
+        },
+        only_if="dialogue",
     ),
     Node(
         name="driver",
@@ -272,6 +309,7 @@ ROLES: Mapping[str, ProcessRole] = {
     ),
     "perception": ProcessRole(False, "the head does not see its user"),
     "recorder": ProcessRole(False, "nothing is recorded; then the bag goes on in a new part of its folder"),
+    "dialogue": ProcessRole(False, "the head listens and does not answer"),
     "view": ProcessRole(False, "the page is not served; its address changes with the start"),
 }
 """Role of each process; the launch file and the composer restart by it."""
@@ -417,6 +455,10 @@ def plan(arguments: Mapping[str, ParameterValue]) -> Plan:
             parameters["source"] = "file"
             parameters["wait_for_subscribers"] = count_listeners(chosen, "agent/audio")
             parameters["wait_for_plan_subscribers"] = count_listeners(chosen, "agent/audio_planned")
+        if node.name == "playback" and arguments["speaker"]:
+            parameters["sink"] = "speaker"
+            if arguments["speaker"] != "default":
+                parameters["device"] = arguments["speaker"]
         if node.name == "perception":
             parameters |= _image_source(arguments)
         if not arguments["autostart"]:

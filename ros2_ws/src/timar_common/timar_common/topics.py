@@ -25,6 +25,7 @@ _ALL = (
     Topic("agent/speech", "timar_msgs/msg/SpeechChunk", 0, doc="speech from any synthesiser"),
     Topic("agent/audio_planned", "timar_msgs/msg/PlannedAudio", 50, doc="speech soon to be heard"),
     Topic("agent/audio", "timar_msgs/msg/AudioChunk", 50, doc="what was really heard"),
+    Topic("agent/words", "timar_msgs/msg/RecognizedWords", 10, doc="what was heard of an answer's words"),
     Topic("agent/utterance_ends", "timar_msgs/msg/UtteranceEnd", 20, doc="how each utterance ended"),
     Topic("voice_activity", "timar_msgs/msg/VoiceActivity", 50, doc="who speaks, per block"),
     Topic("turn_events", "timar_msgs/msg/TurnEvent", 50, doc="starts and ends of speech turns"),

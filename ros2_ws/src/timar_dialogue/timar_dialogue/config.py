@@ -16,7 +16,9 @@ class DialogueConfig:
     dialogue: str = option(
         "built-in", "What answers: built-in, chat, realtime, an installed dialogue, or module:Class."
     )
-    llm: str = option("", "Base URL of the server for chat (http://HOST/v1) or realtime (ws://HOST/v1/realtime).")
+    llm: str = option(
+        "", "Base URL of the server for chat (http://HOST/v1) or realtime (ws://HOST/v1/realtime)."
+    )
     llm_model: str = option("", "Model of that server.")
     llm_hears: bool = option(False, "Whether chat is sent the user's sound beside the words.")
     instruction: str = option(INSTRUCTION, "What the server is told about its part.")
@@ -28,8 +30,8 @@ class DialogueConfig:
     )
     recogniser: str = option(
         "auto",
-        "What understands: auto (Whisper tiny.en), none, a Whisper model by path, size or name in its hub, an "
-        "installed recogniser, or module:Class.",
+        "What understands: auto (Whisper tiny.en), none, a Whisper model by path, size or name in its hub, "
+        "an installed recogniser, or module:Class.",
     )
     language: str = option("en", "Language of the user, as Whisper and espeak-ng call it.")
     threads: int = number(1, "Threads of the recogniser.", 1, 16)

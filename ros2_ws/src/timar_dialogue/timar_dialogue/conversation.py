@@ -1,4 +1,4 @@
-"""A conversation: the user's speech turns become words, the words an answer, and the answer speech of the head.
+"""A conversation: the user's speech turns become words, the words an answer, the answer speech of the head.
 
 Two threads: one recognises while the user still speaks, one answers. The head itself is reached by `Head`.
 """
@@ -30,11 +30,13 @@ LONGEST_TURN_S = 29
 """Of a longer turn the last so many seconds are understood [s]."""
 LEAD_S = 0.2
 """Sound before a turn's first sample that is heard as well: soft beginnings [s]."""
+PARTIAL_S = 0.4
+"""While the head speaks, words are found so often: they tell an interruption from a back-channel [s]."""
 WORDLESS_S = 0.6
 """A turn without words that is shorter is no question: a cough, a chair [s]."""
 
 
-class Outcome(enum.IntEnum):
+class AnswerOutcome(enum.IntEnum):
     """As in timar_msgs/Speak."""
 
     FINISHED = 0
@@ -50,23 +52,23 @@ class Intention(enum.IntEnum):
     THINKING = 1
 
 
-class Utterance(Protocol):
+class SpokenUtterance(Protocol):
     """What the head says under one id; the methods may wait."""
 
     def send(self, speech: Speech) -> bool:
         """Send more sound as soon as it is wanted; return False when the utterance is over."""
 
-    def finish(self) -> tuple[Outcome, int]:
+    def finish(self) -> tuple[AnswerOutcome, int]:
         """Say that this was all, and return how it ended and how much was heard [samples at 16 kHz]."""
 
-    def cancel(self) -> tuple[Outcome, int]:
+    def cancel(self) -> tuple[AnswerOutcome, int]:
         """Withdraw it; else as `finish`."""
 
 
 class Head(Protocol):
     """What a conversation asks of the head; called in the threads of the conversation."""
 
-    def say(self, utterance_id: str) -> Utterance:
+    def say(self, utterance_id: str) -> SpokenUtterance:
         """Begin an utterance."""
 
     def act(self, act: Act) -> None:
@@ -75,8 +77,11 @@ class Head(Protocol):
     def intend(self, intention: Intention, hold_s: float) -> None:
         """Show what comes, for at most so long [s]."""
 
-    def report_words(self, speaker: int, turn: int, text: str, end_sample: int, *, is_final: bool) -> None:
-        """Publish what was understood (speaker 0) or what was heard of the head (1)."""
+    def report_user_words(self, text: str, first_sample: int, end_sample: int, *, is_final: bool) -> None:
+        """Publish what was understood of the user's sound [first_sample, end_sample)."""
+
+    def report_own_words(self, text: str, samples: int) -> None:
+        """Publish what was heard of an answer: its words, and how long it was [samples]."""
 
     def log(self, level: Level, text: str) -> None:
         """Write a line; never with what somebody said."""
@@ -207,7 +212,9 @@ class Conversation:
             if turn is None or turn.end_sample is not None or self._dialogue.hears_itself:
                 return
             pause = self._config.pause_ms * SAMPLES_PER_MS
-            if self._silent_samples >= pause > self._silent_samples - samples:
+            is_pause = self._silent_samples >= pause > self._silent_samples - samples
+            since = max(turn.first_sample + round(LEAD_S * SAMPLE_RATE_HZ), turn.wanted_sample)
+            if is_pause or (self._is_speaking and end_sample - since >= PARTIAL_S * SAMPLE_RATE_HZ):
                 turn.wanted_sample = end_sample
                 self._changed.notify_all()
 
@@ -262,7 +269,7 @@ class Conversation:
                 self._finish_turn(turn)
 
     def _next_work(self) -> tuple[_Turn, npt.NDArray[np.int16], int, bool] | None:
-        """Wait for sound to be understood; return it, its end, and whether its turn is over; None at the end."""
+        """Wait for sound to be understood; return turn, sound, its end, whether it is all; or None."""
         with self._changed:
             while True:
                 if self._is_closing:
@@ -289,7 +296,7 @@ class Conversation:
                 self._fail(str(error))
             turn.understood_sample = end_sample
             self._recognise_s.add(time.monotonic() - began_s)
-        self._head.report_words(0, turn.number, turn.words, turn.understood_sample, is_final=is_final)
+        self._head.report_user_words(turn.words, turn.first_sample, turn.understood_sample, is_final=is_final)
 
     def _finish_turn(self, turn: _Turn) -> None:
         assert turn.end_sample is not None
@@ -332,7 +339,7 @@ class Conversation:
             assert question is not None
             try:
                 self._answer(question)
-            except Exception as error:  # The thread's edge: plugins of others must not silence the head for good.
+            except Exception as error:  # The thread's edge: plugins of others must not silence the head.
                 self._fail(f"the answer failed: {type(error).__name__}: {error}")
             finally:
                 self._is_speaking = False
@@ -388,7 +395,7 @@ class Conversation:
             self._withdraw(question)
         return True
 
-    def _new_utterance(self) -> Utterance:
+    def _new_utterance(self) -> SpokenUtterance:
         self._utterances += 1
         self._is_speaking = True
         return self._head.say(f"dialogue-{self._session}-{self._utterances}")
@@ -404,7 +411,7 @@ class _Speaker:
 
     def __init__(self, conversation: Conversation, question: _Question) -> None:
         self._conversation, self._question = conversation, question
-        self._utterance: Utterance | None = None
+        self._utterance: SpokenUtterance | None = None
         self._parts: list[tuple[str, float]] = []
         """Each sentence's words and length [samples at 16 kHz]."""
         self.is_over = False
@@ -456,12 +463,12 @@ class _Speaker:
             conversation._head.intend(Intention.LISTENING, 0.1)
             return
         outcome, samples = self._utterance.finish()
-        is_whole = outcome is Outcome.FINISHED
+        is_whole = outcome is AnswerOutcome.FINISHED
         text = self.heard_text(samples, is_whole=is_whole)
         if self._question.turn >= 0:
             conversation._dialogue.was_heard(text, samples / SAMPLE_RATE_HZ, is_whole=is_whole)
         conversation._counts["answers"] += 1
-        conversation._head.report_words(1, max(0, self._question.turn), text, 0, is_final=True)
+        conversation._head.report_own_words(text, samples)
 
     def heard_text(self, samples: int, *, is_whole: bool) -> str:
         """Return the words within the first samples; within a sentence in proportion to its length."""

@@ -14,10 +14,18 @@ from timar_common.clock import SAMPLE_RATE_HZ
 from timar_common.diagnostics import Level, Report
 from timar_common.restarts import Belongs, ConversationWatch
 from timar_msgs.action import Speak
-from timar_msgs.msg import AgentIntent, Gesture, GestureRequest, SpeechChunk, Transcript, TurnEvent, VoiceActivity
+from timar_msgs.msg import (
+    AgentIntent,
+    Gesture,
+    GestureRequest,
+    RecognizedWords,
+    SpeechChunk,
+    TurnEvent,
+    VoiceActivity,
+)
 
 from timar_dialogue.config import DialogueConfig
-from timar_dialogue.conversation import Conversation, Intention, Outcome, Utterance
+from timar_dialogue.conversation import Conversation, Intention, AnswerOutcome, SpokenUtterance
 from timar_dialogue.dialogues import Act, DialogueError, make_dialogue
 from timar_dialogue.recognisers import make_recogniser
 from timar_dialogue.voices import Speech, VoiceError, make_voice
@@ -61,7 +69,8 @@ class DialogueNode(BaseNode):
         self._speech = self.create_topic_publisher("agent/speech")
         self._intent = self.create_topic_publisher("agent/intent_request")
         self._gesture = self.create_topic_publisher("gesture")
-        self._transcript = self.create_topic_publisher("transcript")
+        self._user_words = self.create_topic_publisher("user/words")
+        self._own_words = self.create_topic_publisher("agent/words")
         self.create_topic_subscription("user/audio", self._on_audio)
         self.create_topic_subscription("voice_activity", self._on_activity)
         self.create_topic_subscription("turn_events", self._on_event)
@@ -106,9 +115,9 @@ class DialogueNode(BaseNode):
 
     # What the conversation asks of the head.
 
-    def say(self, utterance_id: str) -> Utterance:
+    def say(self, utterance_id: str) -> SpokenUtterance:
         """Begin an utterance."""
-        return _SpokenUtterance(self._speak, self._speech, utterance_id, self.ending)
+        return _GoalUtterance(self._speak, self._speech, utterance_id, self.ending)
 
     def act(self, act: Act) -> None:
         """Ask for a gesture."""
@@ -120,18 +129,21 @@ class DialogueNode(BaseNode):
         """Set the agent's intent."""
         self._intent.publish(AgentIntent(intent=int(intention), hold_s=hold_s))
 
-    def report_words(self, speaker: int, turn: int, text: str, end_sample: int, *, is_final: bool) -> None:
-        """Publish words."""
-        frame_id = "loudspeaker" if speaker == Transcript.AGENT else "microphone"
-        self._transcript.publish(
-            Transcript(
-                header=self.header(time.monotonic_ns(), frame_id),
-                speaker=speaker,
-                speech_turn=turn,
-                end_sample=end_sample,
-                is_final=is_final,
-                text=text,
-            )
+    def report_user_words(self, text: str, first_sample: int, end_sample: int, *, is_final: bool) -> None:
+        """Publish what was understood."""
+        self._user_words.publish(self._words("microphone", text, first_sample, end_sample, is_final))
+
+    def report_own_words(self, text: str, samples: int) -> None:
+        """Publish what was heard of an answer."""
+        self._own_words.publish(self._words("loudspeaker", text, 0, samples, True))
+
+    def _words(self, frame_id: str, text: str, first_sample: int, end_sample: int, is_final: bool) -> Any:
+        return RecognizedWords(
+            header=self.header(time.monotonic_ns(), frame_id),
+            first_sample=first_sample,
+            end_sample=end_sample,
+            text=text,
+            is_final=is_final,
         )
 
     def log(self, level: Level, text: str) -> None:
@@ -142,7 +154,7 @@ class DialogueNode(BaseNode):
             self.get_logger().warning(text)
 
 
-class _SpokenUtterance:
+class _GoalUtterance:
     """A goal of `speak` whose sound goes out as it is wanted; it gives up when playback is silent."""
 
     def __init__(self, client: ActionClient, speech: Any, utterance_id: str, ending: threading.Event) -> None:
@@ -151,13 +163,15 @@ class _SpokenUtterance:
         self._room = 0
         self._seen_s = time.monotonic()
         self._handle: Any = None
-        self._result: tuple[Outcome, int] | None = None
+        self._result: tuple[AnswerOutcome, int] | None = None
         self._heard = 0
         self._has_sent_last = False
         if not client.wait_for_server(timeout_sec=SILENT_S):
-            self._result = (Outcome.FAILED, 0)
+            self._result = (AnswerOutcome.FAILED, 0)
             return
-        goal = client.send_goal_async(Speak.Goal(utterance_id=utterance_id), feedback_callback=self._on_feedback)
+        goal = client.send_goal_async(
+            Speak.Goal(utterance_id=utterance_id), feedback_callback=self._on_feedback
+        )
         goal.add_done_callback(self._on_goal)
 
     def send(self, speech: Speech) -> bool:
@@ -169,14 +183,14 @@ class _SpokenUtterance:
             self._publish(speech.rate_hz, chunk)
         return True
 
-    def finish(self) -> tuple[Outcome, int]:
+    def finish(self) -> tuple[AnswerOutcome, int]:
         """Send the end and wait for the result."""
         if self._result is None and not self._has_sent_last:
             self._has_sent_last = True
             self._publish(SAMPLE_RATE_HZ, np.zeros(0, np.int16), is_last=True)
         return self._wait_for_result()
 
-    def cancel(self) -> tuple[Outcome, int]:
+    def cancel(self) -> tuple[AnswerOutcome, int]:
         """Withdraw it and wait for the result."""
         if self._handle is not None and self._result is None:
             self._handle.cancel_goal_async()
@@ -197,12 +211,12 @@ class _SpokenUtterance:
         with self._changed:
             while self._room < needed and not self._is_given_up():
                 if time.monotonic() > deadline_s:
-                    self._result = (Outcome.FAILED, self._heard)
+                    self._result = (AnswerOutcome.FAILED, self._heard)
                 self._changed.wait(0.1)
             self._room -= needed
             return self._result is None
 
-    def _wait_for_result(self) -> tuple[Outcome, int]:
+    def _wait_for_result(self) -> tuple[AnswerOutcome, int]:
         with self._changed:
             while not self._is_given_up():
                 self._changed.wait(0.1)
@@ -213,7 +227,7 @@ class _SpokenUtterance:
         """Whether it is over: by its result, or because playback or this node is gone."""
         is_gone = time.monotonic() - self._seen_s > SILENT_S or self._ending.is_set()
         if self._result is None and is_gone:
-            self._result = (Outcome.FAILED, self._heard)
+            self._result = (AnswerOutcome.FAILED, self._heard)
         return self._result is not None
 
     def _on_feedback(self, message: Any) -> None:
@@ -228,7 +242,7 @@ class _SpokenUtterance:
         with self._changed:
             self._seen_s, self._handle = time.monotonic(), handle
             if not handle.accepted:
-                self._result = (Outcome.FAILED, 0)
+                self._result = (AnswerOutcome.FAILED, 0)
             self._changed.notify_all()
         if handle.accepted:
             handle.get_result_async().add_done_callback(self._on_result)
@@ -237,7 +251,7 @@ class _SpokenUtterance:
         result = future.result().result
         with self._changed:
             if self._result is None:
-                self._result = (Outcome(result.outcome), result.samples_heard)
+                self._result = (AnswerOutcome(result.outcome), result.samples_heard)
             self._changed.notify_all()
 
 

@@ -40,7 +40,7 @@ class Act(enum.Enum):
 
 
 class Dialogue(Protocol):
-    """What the node asks of a dialogue. `answer` and `was_heard` are called in one thread, one after the other."""
+    """What the node asks of a dialogue; `answer` and `was_heard` are called in the same thread."""
 
     hears_itself: bool
     """Whether it is given the user's sound as it comes, and needs no recogniser."""
@@ -59,7 +59,7 @@ class Dialogue(Protocol):
         """End the answer at hand soon; called in another thread."""
 
     def hear(self, samples: npt.NDArray[np.int16]) -> None:
-        """Take the user's sound at 16 kHz as it comes, if `hears_itself`; another thread, and not to block."""
+        """Take the user's sound at 16 kHz as it comes, if `hears_itself`; never blocks."""
 
     def close(self) -> None:
         """End; called once."""

@@ -5,7 +5,7 @@
 | the user's sound, as it comes | `input_audio_buffer.append` |
 | END of the user's turn | `input_audio_buffer.commit`, `response.create` |
 | an interruption | `response.cancel`, `conversation.item.truncate` at what was heard |
-| an answer's sound and words | `response.output_audio.delta`, `response.output_audio_transcript.delta` |
+| an answer's sound | `response.output_audio.delta` (in earlier versions `response.audio.delta`) |
 | its end | `response.done` |
 
 The server's own turn detection is switched off: the head's is on its own clock, and knows its own voice.
@@ -39,7 +39,8 @@ RATE_HZ = 24_000
 MAX_BLOCKS = 1500
 """So many blocks of the user's sound wait for the server, 30 s; older ones are left out and counted."""
 _AUDIO = ("response.output_audio.delta", "response.audio.delta")
-_WORDS = ("response.output_audio_transcript.delta", "response.audio_transcript.delta")
+RETRY_S = 1.0
+"""A server that is down is tried again so often; what is said meanwhile goes with the turn [s]."""
 
 
 class RealtimeServer:
@@ -69,6 +70,7 @@ class RealtimeServer:
         self._socket: Any = None
         self._is_closing = self._is_interrupted = False
         self._item = ""
+        self._retry_at_s = 0.0
         self._upsampler = soxr.ResampleStream(SAMPLE_RATE_HZ, RATE_HZ, 1, dtype="int16")
         threading.Thread(target=self._send_sound, name="realtime sender", daemon=True).start()
 
@@ -100,7 +102,9 @@ class RealtimeServer:
                 event = self._events.get(timeout=0.1)
             except queue.Empty:
                 if time.monotonic() > deadline_s:
-                    raise DialogueError(f"the server {self._config.llm} says nothing; is it running?") from None
+                    raise DialogueError(
+                        f"the server {self._config.llm} says nothing; is it running?"
+                    ) from None
                 continue
             deadline_s = time.monotonic() + self._config.patience_s
             kind = event.get("type", "")
@@ -225,7 +229,8 @@ class RealtimeServer:
                     return
                 samples = self._blocks[0]
             with contextlib.suppress(DialogueError):
-                if self._socket is None:
+                if self._socket is None and time.monotonic() >= self._retry_at_s:
+                    self._retry_at_s = time.monotonic() + RETRY_S
                     self._connect()
                 self._append(self._upsampler.resample_chunk(samples))
             with self._changed:

@@ -130,7 +130,7 @@ def make_recogniser(config: DialogueConfig, log: Callable[[str], None]) -> Recog
 
     Args:
         config: Its `recogniser`, `language` and `threads` count.
-        log: Takes a sentence when none can be had, with `auto`: the head then hears that one speaks, not what.
+        log: Takes a sentence when none can be had, with `auto`: the head hears that one speaks, not what.
 
     Raises:
         ValueError: There is none of that name.

@@ -1,4 +1,4 @@
-"""The built-in dialogue: no server, no model. It answers what it is asked about itself, and asks back otherwise.
+"""The built-in dialogue: no server, no model. It tells about itself, and asks back otherwise.
 
 Rules in the manner of ELIZA (Weizenbaum 1966): the first pattern that fits gives the answer, with the user's
 words turned to face him. Topics are kept, so that it can come back to them when a line gives no hold.
@@ -31,7 +31,9 @@ COMMANDS: tuple[tuple[str, Act, tuple[str, ...]], ...] = (
     (r"\b(look|turn) (away|aside)\b", Act.LOOK_AWAY, ("I look away.", "All right, I look elsewhere.")),
     (r"\b(look (back|at me)|turn (back|to me))\b", Act.LOOK_BACK, ("I look at you.", "Here I am again.")),
 )
-QUIET = r"\b(be|keep|stay) (quiet|silent|still)\b|\b(stop|no more) (talking|speaking)\b|\bshut up\b|\bsilence\b"
+QUIET = (
+    r"\b(be|keep|stay) (quiet|silent|still)\b|\b(stop|no more) (talking|speaking)\b|\bshut up\b|\bsilence\b"
+)
 RESUME = r"\b(go on|continue|(speak|talk) again|you (can|may) (talk|speak)|carry on|keep (going|talking))\b"
 
 # Pattern -> answers, taken in turn. {0} is the first group of the pattern, turned to face the user.
@@ -54,13 +56,16 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
      ("I am from a computer. I run on this one here. Where are you from?",)),
     (r"\b(how old are you|your age|get(ting)? older)\b",
      ("I do not get older. My age is counted from when I was started. How old would you like to be?",)),
-    (r"\b(who|what) (made|built|created) you\b", ("I was made by engineers. Would you like to build a robot?",)),
+    (r"\b(who|what) (made|built|created) you\b",
+     ("I was made by engineers. Would you like to build a robot?",)),
     (r"\b(do you have|your) feelings\b|\bdo you feel\b",
      ("I have no feelings that I know of. What do your feelings tell you?",)),
     (r"\bare you (alone|lonely)\b", ("I am not alone while you are here. Are you often alone?",)),
     (r"\btell (?:me )?(?:a|another|one) joke\b|\banother (?:one|joke)\b|\bmake me laugh\b", JOKES),
-    (r"\byou (talk|speak) too much\b", ("I talk too much? I keep it short. Tell me to be quiet if you like.",)),
-    (r"\bdo you (eat|drink|sleep)\b|\bwhat do you (eat|drink)\b", ("I do not {0}. I only need power. What do you like?",)),
+    (r"\byou (talk|speak) too much\b",
+     ("I talk too much? I keep it short. Tell me to be quiet if you like.",)),
+    (r"\bdo you (eat|drink|sleep)\b|\bwhat do you (eat|drink)\b",
+     ("I do not {0}. I only need power. What do you like?",)),
     (r"\b(?:do you remember|what('s| is)) my name\b", ("{name}",)),
     (r"\bwhat do you know about me\b", ("{known}",)),
     (r"\bwhat time\b|\bthe time\b\?", ("{time}",)),
@@ -71,7 +76,8 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"\bhave you ever (.+)", ("No, I have never {0}. Have you often {0}?",)),
     (r"\b(?:would|could|will|can) you (.+)", ("You ask whether I would {0}. Would you {0}?",)),
     (r"\bwhat should i (.+)", ("What to {0}? You know that better than I. What would you {0} first?",)),
-    (r"\bwhy (?:do|are|would|did|can) you (.+)", ("Why I {0}? Because you are here. Does it matter to you?",)),
+    (r"\bwhy (?:do|are|would|did|can) you (.+)",
+     ("Why I {0}? Because you are here. Does it matter to you?",)),
     (r"^(?:what|who|where|when|how|which) (.+)\?", ("You ask what {0}. I do not know. What do you think?",)),
     # What he tells about himself and others.
     (r"\bi(?:'m| am)(?: (?:a bit|very|really|so|quite|just))* (\w+ing (?:.+)?)",
@@ -82,33 +88,38 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"\bi(?: do not|n't| never) (.+)", ("You do not {0}? Why is that?",)),
     (r"\bi (?:really |would |just )?(?:like|love|prefer|enjoy) (.+)", ("What do you like about {0}?",)),
     (r"\bi (?:hate|don't like|do not like) (.+)", ("What is it about {0} that you do not like?",)),
-    (r"\bi (?:want|would like|hope|have|need|wanted|had) to (.+)", ("What will it be like to {0}?", "Why {0}?")),
+    (r"\bi (?:want|would like|hope|have|need|wanted|had) to (.+)",
+     ("What will it be like to {0}?", "Why {0}?")),
     (r"\bi have (.+)", ("Tell me more about {0}.", "Since when have you had {0}?")),
     (r"\bi (?:think|believe|guess|hope) (?:that )?(.+)", ("What makes you think that {0}?",)),
     (r"\b(?:i|we) (went to|live in|live near|work at|work in) (.+)", ("What is {1} like?", "Why {1}?")),
     (r"\b(?:i|we) (?:will|should|could) (.+)", ("When will you {0}?", "What happens when you {0}?")),
-    (r"\bmy (?:best |old |new |little |big |younger |older )?(\w+) (.+)", ("Your {0} {1}? Tell me more about your {0}.", "How is your {0} with that?")),
+    (r"\bmy (?:best |old |new |little |big |younger |older )?(\w+) (.+)",
+     ("Your {0} {1}? Tell me more about your {0}.", "How is your {0} with that?")),
     (r"\byou look (.+)|\byou are (.+)", ("What makes you say that I am {0}?",)),
     (r"\b(?:the|this|that|these|those) (\w+(?: \w+)?) (?:is|are|was|were|has|have) (.+)",
      ("What else is {1} about the {0}?", "The {0}, {1}? How do you feel about that?")),
-    (r"\b(?:it|that|this|she|he|they) (?:is|was|are|were)(?: (?:very|quite|really|so|a bit))* (?!about\b)(.+)",
+    (r"\b(?:it|that|this|she|he|they) (?:is|was|are|were)(?: (?:very|quite|so|a bit))* (?!about\b)(.+)",
      ("What made it {0}?", "In what way {0}?")),
 )  # fmt: skip
 FACING = {
     "i": "you", "me": "you", "my": "your", "mine": "yours", "myself": "yourself", "am": "are", "we": "you",
-    "our": "your", "us": "you", "you": "I", "your": "my", "yours": "mine", "i'm": "you are", "i've": "you have",
+    "our": "your", "us": "you", "you": "I", "your": "my", "yours": "mine", "i'm": "you are",
+    "i've": "you have",
 }  # fmt: skip
-COMMON = frozenset(
-    "a about after again all also always am an and another any anything are as at away back be because been "
-    "before being best better both but by can cannot could did do does doing done each even ever every for from get "
-    "go going got had has have having he her here hers him his how i if in into is it its just know last least like "
-    "made make many may maybe me mine more most much must my near never new next no not now of off often oh ok on "
-    "once one only or other our out over please quite really right said same say see she should since so some "
-    "something sometimes soon still such tell than thank thanks that the their them then there these they thing "
-    "things think this those though thought through to today too two under until up us very want was way we well "
-    "went were what when where which while who why will with without would yes yesterday you your mostly "
-    "everyone people hours lot today's tonight together".split()
-)
+_COMMON = """
+a about after again all also always am an and another any anything are as at away back be because been
+before being best better both but by can cannot could did do does doing done each even ever every for from
+get go going got had has have having he her here hers him his how i if in into is it its just know last
+least like made make many may maybe me mine more most much must my near never new next no not now of off
+often oh ok on once one only or other our out over please quite really right said same say see she should
+since so some something sometimes soon still such tell than thank thanks that the their them then there
+these they thing things think this those though thought through to today too two under until up us very
+want was way we well went were what when where which while who why will with without would yes yesterday
+you your mostly everyone people hours lot today's tonight together
+"""
+COMMON = frozenset(_COMMON.split())
+"""Words that tell nothing about what a line is about."""
 _WHEN = re.compile(r"( (today|yesterday|tonight|now|soon|again|(last|this|next) \w+))+$")
 
 
@@ -178,7 +189,9 @@ class SmallTalk(PlainDialogue):
         known = " and ".join(list(self._topics)[-2:])
         return {
             "name": f"Your name is {self._name}." if self._name else "You have not told me your name.",
-            "known": f"I know what you told me: {known}." if known else "I know nothing about you. Tell me more.",
+            "known": f"I know what you told me: {known}."
+            if known
+            else "I know nothing about you. Tell me more.",
             "time": f"The clock says {now.tm_hour}:{now.tm_min:02}.",
             "day": f"Today is {time.strftime('%A', now)}.",
         }
@@ -188,10 +201,17 @@ class SmallTalk(PlainDialogue):
         words = words_of_meaning(text)
         if words:
             word = max(words, key=len)
-            forms = ("You mentioned {}. Tell me more.", "You said {}. How was that?", "What comes to your mind with {}?")
+            forms = (
+                "You mentioned {}. Tell me more.",
+                "You said {}. How was that?",
+                "What comes to your mind with {}?",
+            )
             return self._next_of("ask", forms).format(word)
         if self._topics:
-            forms = ("You told me about {}. What happened then?", "Let us come back to {}. How does it go on?")
+            forms = (
+                "You told me about {}. What happened then?",
+                "Let us come back to {}. How does it go on?",
+            )
             return self._next_of("return", forms).format(self._topics[-1])
         return self._next_of("open", ("What is on your mind?", "Tell me about your day.", CAPABILITIES))
 

@@ -139,7 +139,8 @@ class PiperVoice:
         if self._piper is None or self._piper.poll() is not None:
             self._start()
         piper = self._piper
-        assert piper is not None and piper.stdin is not None
+        assert piper is not None
+        assert piper.stdin is not None
         try:
             piper.stdin.write(" ".join(text.split()) + "\n")
             piper.stdin.flush()
@@ -190,7 +191,9 @@ class PiperVoice:
         """Read and remove a file, which may hold what somebody confided."""
         try:
             with wave.open(str(path)) as file:
-                return Speech(file.getframerate(), np.frombuffer(file.readframes(file.getnframes()), np.int16))
+                return Speech(
+                    file.getframerate(), np.frombuffer(file.readframes(file.getnframes()), np.int16)
+                )
         finally:
             path.unlink(missing_ok=True)
 
@@ -241,7 +244,7 @@ def packaged_piper_voice() -> Path | None:
 
 
 def piper_voice_of_hub(name: str) -> Path:
-    """Download a voice by its name, such as de_DE-thorsten-medium, and return its .onnx; cached by the hub's client.
+    """Return the .onnx of a voice by its name, such as de_DE-thorsten-medium, from the hub or its cache.
 
     Raises:
         VoiceError: There is no such voice, or the hub cannot be reached.
@@ -300,7 +303,9 @@ def _best_voice(language: str, log: Callable[[str], None]) -> Voice:
         except VoiceError as error:
             reasons.append(str(error))
     else:
-        reasons.append(f"no Piper voice for language {language!r} is installed (make setup-talk; voice:=NAME)")
+        reasons.append(
+            f"no Piper voice for language {language!r} is installed (make setup-talk; voice:=NAME)"
+        )
     try:
         voices.append(EspeakVoice(language))
     except VoiceError as error:
