@@ -44,6 +44,9 @@ setup-all-tests:
 demo: setup ## Watch the head listen and talk through a real conversation (ARGS="--help")
 	@$(env) && exec python -m timar_common.cli demo $(ARGS)
 
+talk: setup-talk ## Talk with the head: it listens, understands English, answers and can be interrupted (ARGS="--help")
+	@$(env) && exec python -m timar_common.cli talk $(ARGS)
+
 run: setup ## Run the head on the microphone (ARGS="name:=value ...", ARGS=--help)
 	@$(env) && exec python -m timar_common.cli run $(ARGS)
 
@@ -103,6 +106,9 @@ bench-training: setup-training ## Measure training against a plain loop that enc
 
 bench-audio: setup ## Measure voice activity, turns and echo on labelled sound (ARGS="--minutes 4")
 	@$(env) && exec python benchmarks/bench_audio.py $(ARGS)
+
+bench-talk: setup-all-tests ## Measure talking with the head over a virtual microphone and loudspeaker (ARGS="--minutes 2")
+	@$(env) && exec python benchmarks/bench_talk.py $(ARGS)
 
 soak-audio: setup ## Send an hour of coded sound through a virtual device and the nodes (ARGS="--seconds 600")
 	@$(env) && exec python benchmarks/soak_audio.py $(ARGS)

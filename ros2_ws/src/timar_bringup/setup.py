@@ -21,6 +21,7 @@ setup(
         "timar.commands": [
             "run = timar_bringup.composer:main",
             "demo = timar_bringup.demo:main",
+            "talk = timar_bringup.talk:main",
             "params = timar_bringup.parameters:main",
         ]
     },

@@ -170,7 +170,7 @@ def run_graph(graph: Plan, options: DemoOptions, console: Console) -> Outcome:
     progress = Progress()
     wanted_end = threading.Event()
     log = (options.out / "graph.log").open("w", encoding="utf-8")
-    with log, stop_signals(lambda _: wanted_end.set()), _shown(console) as show:
+    with log, stop_signals(lambda _: wanted_end.set()), shown_line(console) as show:
 
         def on_line(process: str, line: str) -> None:
             log.write(f"{time.time():.3f} [{process}] {line}\n")
@@ -268,7 +268,7 @@ def _unix_s(monotonic_ns: int | None) -> float | None:
 
 
 @contextlib.contextmanager
-def _shown(console: Console) -> Iterator[Callable[[str], None]]:
+def shown_line(console: Console) -> Iterator[Callable[[str], None]]:
     """Give a function that shows a line that changes; without a terminal it is written now and then."""
     if console.is_terminal:
         with Live(Text(""), console=console, refresh_per_second=8) as live:

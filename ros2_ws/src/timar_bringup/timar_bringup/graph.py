@@ -177,6 +177,9 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument("log_level", "info", "Least level that is logged.", ("debug", "info", "warn", "error")),
 )
 
+TALK_DEFAULTS: Mapping[str, str] = {"dialogue": "built-in", "speaker": "default", "view": "true"}
+"""What `timar talk` and talk.launch.py start beside the head, unless it is typed otherwise."""
+
 # In the order of starting: what takes longest comes first.
 NODES: tuple[Node, ...] = (
     Node(

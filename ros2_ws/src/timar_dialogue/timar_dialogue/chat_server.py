@@ -46,7 +46,8 @@ class ChatServer(PlainDialogue):
         if self._url.scheme not in ("http", "https") or not self._url.hostname:
             raise ValueError(f"llm is {config.llm!r}, expected a URL such as http://127.0.0.1:8000/v1")
         self._messages: list[dict[str, Any]] = []
-        self._connection: http.client.HTTPConnection | None = None
+        self._socket: socket.socket | None = None
+        """Of the answer at hand; the connection lets go of it before the answer is read."""
         self._is_interrupted = False
 
     def answer(self, heard: Heard) -> Iterator[str | Act | Speech]:
@@ -67,7 +68,7 @@ class ChatServer(PlainDialogue):
             what = "says nothing" if isinstance(error, TimeoutError) else f"cannot be asked: {error}"
             raise DialogueError(f"the server {self._config.llm} {what}; is it running?") from error
         finally:
-            self._close()
+            self._socket = None
         if not yielded and not self._is_interrupted:
             raise DialogueError(f"the server {self._config.llm} gave an empty answer")
 
@@ -79,10 +80,9 @@ class ChatServer(PlainDialogue):
     def interrupt(self) -> None:
         """Break the connection, so that whoever reads from it goes on."""
         self._is_interrupted = True
-        connection = self._connection
-        if connection is not None and connection.sock is not None:
+        if (answering := self._socket) is not None:
             with contextlib.suppress(OSError):
-                connection.sock.shutdown(socket.SHUT_RDWR)
+                answering.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Break the connection."""
@@ -96,13 +96,16 @@ class ChatServer(PlainDialogue):
         return [*words, {"type": "input_audio", "input_audio": sound}]
 
     def _stream(self) -> Iterator[str]:
-        """Yield the text of each event.
+        """Yield the text of each event of an answer.
 
         Raises:
             OSError: The server cannot be reached, or says nothing for `patience_s`.
             DialogueError: It refuses, or speaks something else.
         """
-        response = self._ask()
+        with contextlib.closing(self._ask()) as response:
+            yield from self._events_of(response)
+
+    def _events_of(self, response: http.client.HTTPResponse) -> Iterator[str]:
         if response.status != 200:
             reason = response.read(2000).decode(errors="replace").strip()
             raise DialogueError(f"the server {self._config.llm} answers {response.status}: {reason[:300]}")
@@ -127,7 +130,7 @@ class ChatServer(PlainDialogue):
         is_secure = self._url.scheme == "https"
         connect = http.client.HTTPSConnection if is_secure else http.client.HTTPConnection
         assert self._url.hostname is not None
-        self._connection = connect(self._url.hostname, self._url.port, timeout=self._config.patience_s)
+        connection = connect(self._url.hostname, self._url.port, timeout=self._config.patience_s)
         body = {
             "model": self._config.llm_model,
             "messages": [{"role": "system", "content": self._config.instruction}, *self._messages],
@@ -136,18 +139,14 @@ class ChatServer(PlainDialogue):
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
         if key := os.environ.get("OPENAI_API_KEY"):
             headers["Authorization"] = f"Bearer {key}"
-        self._connection.request("POST", f"{self._url.path}/chat/completions", json.dumps(body), headers)
-        return self._connection.getresponse()
+        connection.request("POST", f"{self._url.path}/chat/completions", json.dumps(body), headers)
+        self._socket = connection.sock
+        return connection.getresponse()
 
     def _no_chat(self, data: bytes) -> DialogueError:
         return DialogueError(
             f"the server {self._config.llm} did not answer with a streamed chat completion: {data[:200]!r}"
         )
-
-    def _close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
 
 
 def wav_of(samples: npt.NDArray[np.int16]) -> bytes:

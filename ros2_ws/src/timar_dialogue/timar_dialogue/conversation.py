@@ -11,7 +11,7 @@ import enum
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Protocol
 
 import numpy as np
@@ -344,7 +344,7 @@ class Conversation:
             finally:
                 self._is_speaking = False
 
-    def _pieces(self, heard: Heard, turn: int) -> Iterator[str | Act | Speech]:
+    def _pieces(self, heard: Heard, turn: int) -> Generator[str | Act | Speech, None, None]:
         if turn < 0:
             yield self._config.greeting
         elif heard.text or self._dialogue.hears_itself or self._config.llm_hears:
@@ -354,10 +354,21 @@ class Conversation:
 
     def _answer(self, question: _Question) -> None:
         speaker = _Speaker(self, question)
-        cutter = SentenceCutter(self._config.max_answer_chars)
-        pieces = self._pieces(question.heard, question.turn)
         problem = ""
         try:
+            self._speak_pieces(question, speaker)
+        except (DialogueError, VoiceError) as error:
+            problem = str(error)
+            self._fail(problem)
+        finally:
+            # Whatever a plugin raised, the mouth closes after what was said.
+            speaker.end()
+        if not problem:
+            self._problem = ""
+
+    def _speak_pieces(self, question: _Question, speaker: _Speaker) -> None:
+        cutter = SentenceCutter(self._config.max_answer_chars)
+        with contextlib.closing(self._pieces(question.heard, question.turn)) as pieces:
             for piece in pieces:
                 if isinstance(piece, Act):
                     self._head.act(piece)
@@ -368,31 +379,23 @@ class Conversation:
                         speaker.speak(sentence)
                 if speaker.is_over or cutter.is_full or self._is_withdrawn(question, speaker):
                     break
-            if not speaker.is_over:
-                for sentence in cutter.flush():
-                    speaker.speak(sentence)
-        except (DialogueError, VoiceError) as error:
-            problem = str(error)
-        finally:
-            close = getattr(pieces, "close", None)
-            if close is not None:
-                close()
+            for sentence in cutter.flush():
+                speaker.speak(sentence)
         if cutter.is_full:
             self._head.log(Level.WARN, f"the answer is cut after {self._config.max_answer_chars} characters")
-        if problem:
-            self._fail(problem)
-        speaker.end()
-        if not problem:
-            self._problem = ""
 
     def _is_withdrawn(self, question: _Question, speaker: _Speaker) -> bool:
         """Whether the user went on before the first sound of the answer: then it waits for what he adds."""
-        if speaker.has_begun:
-            return False
         with self._changed:
-            if self._turn is None or self._turn.number == question.turn:
+            if (
+                speaker.has_begun
+                or speaker.is_over
+                or self._turn is None
+                or self._turn.number == question.turn
+            ):
                 return False
             self._withdraw(question)
+        speaker.is_over = True
         return True
 
     def _new_utterance(self) -> SpokenUtterance:
@@ -428,7 +431,6 @@ class _Speaker:
             VoiceError: It cannot be synthesised.
         """
         if self.is_over or self._conversation._is_withdrawn(self._question, self):
-            self.is_over = True
             return
         words = sentence
         for speech in self._conversation._voice.synthesise(sentence):

@@ -25,7 +25,7 @@ from timar_msgs.msg import (
 )
 
 from timar_dialogue.config import DialogueConfig
-from timar_dialogue.conversation import Conversation, Intention, AnswerOutcome, SpokenUtterance
+from timar_dialogue.conversation import AnswerOutcome, Conversation, Intention, SpokenUtterance
 from timar_dialogue.dialogues import Act, DialogueError, make_dialogue
 from timar_dialogue.recognisers import make_recogniser
 from timar_dialogue.voices import Speech, VoiceError, make_voice

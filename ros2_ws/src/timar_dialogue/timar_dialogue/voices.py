@@ -32,8 +32,8 @@ GROUP = "timar.voices"
 LOWEST_HZ, HIGHEST_HZ = 8_000, 192_000
 LONGEST_S = 120.0
 """A sentence that takes longer is a synthesiser's error [s]."""
-PATIENCE_S = 20.0
-"""A synthesiser that says nothing for so long has failed [s]."""
+PATIENCE_S, LOADING_S = 20.0, 90.0
+"""A synthesiser that says nothing for so long has failed; its first sentence waits for the model [s]."""
 
 
 class VoiceError(RuntimeError):
@@ -132,6 +132,7 @@ class PiperVoice:
         self._folder = tempfile.TemporaryDirectory(prefix="timar-piper-")
         self._piper: subprocess.Popen[str] | None = None
         self._said: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._has_spoken = False
         self._start()
 
     def synthesise(self, text: str) -> Iterator[Speech]:
@@ -155,6 +156,7 @@ class PiperVoice:
 
     def _start(self) -> None:
         self._end()
+        self._has_spoken = False
         command = [sys.executable, "-m", "piper", "--model", str(self._model)]
         command += ["--output-dir", self._folder.name]
         self._piper = start_child(
@@ -175,15 +177,17 @@ class PiperVoice:
     def _await_file(self) -> Path:
         """Return the file that piper reports for the sentence at hand."""
         last = ""
+        patience_s = PATIENCE_S if self._has_spoken else LOADING_S
         while True:
             try:
-                line = self._said.get(timeout=PATIENCE_S)
+                line = self._said.get(timeout=patience_s)
             except queue.Empty:
                 self._end()
-                raise VoiceError(f"piper said nothing within {PATIENCE_S:g} s and was ended") from None
+                raise VoiceError(f"piper said nothing within {patience_s:g} s and was ended") from None
             if not line:
                 raise VoiceError(f"piper ended: {last}")
             if "Wrote " in line:
+                self._has_spoken = True
                 return Path(line.partition("Wrote ")[2])
             last = line
 
