@@ -208,11 +208,8 @@ class SmallTalk(PlainDialogue):
             )
             return self._next_of("ask", forms).format(word)
         if self._topics:
-            forms = (
-                "You told me about {}. What happened then?",
-                "Let us come back to {}. How does it go on?",
-            )
-            return self._next_of("return", forms).format(self._topics[-1])
+            again = ("You told me about {}. What happened then?", "Let us come back to {}. What else?")
+            return self._next_of("return", again).format(self._topics[-1])
         return self._next_of("open", ("What is on your mind?", "Tell me about your day.", CAPABILITIES))
 
     def _next_of(self, key: str, answers: tuple[str, ...]) -> str:

@@ -18,7 +18,7 @@ import threading
 import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -68,7 +68,8 @@ def checked(speech: Speech) -> Speech:
     Raises:
         VoiceError: Its rate or its samples cannot be sound.
     """
-    rate_hz, samples = speech.rate_hz, np.asarray(speech.samples)
+    rate_hz = speech.rate_hz
+    samples: npt.NDArray[Any] = np.asarray(speech.samples)
     if not LOWEST_HZ <= rate_hz <= HIGHEST_HZ:
         raise VoiceError(f"the voice gives {rate_hz} samples a second, expected {LOWEST_HZ} to {HIGHEST_HZ}")
     if samples.ndim != 1 or samples.size > LONGEST_S * rate_hz:
