@@ -1,4 +1,4 @@
-"""The dialogue node: turns are answered, back-channels are not; interruption and dead playback end answers."""
+"""The dialogue node answers turns, and neither an interruption nor a dead playback silences it for good."""
 
 from __future__ import annotations
 
