@@ -23,6 +23,9 @@ setup(
             "demo = timar_bringup.demo:main",
             "talk = timar_bringup.talk:main",
             "params = timar_bringup.parameters:main",
+            "doctor = timar_bringup.doctor:main",
+            "keys = timar_bringup.network:keys",
+            "service = timar_bringup.service:main",
         ]
     },
 )

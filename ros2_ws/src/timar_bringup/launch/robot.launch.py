@@ -19,6 +19,7 @@ from timar_bringup.graph import (
     STOP_WITHIN_S,
     Plan,
     PlannedNode,
+    UsageError,
     plan,
     read_values,
     refuse_unknown,
@@ -31,6 +32,10 @@ from timar_common.processes import RESTARTS_VARIABLE
 from launch import LaunchContext, LaunchDescription
 
 _POLL_S = 0.2
+_REACH = (
+    "who reaches this graph is as this machine's ROS 2 settings say, by default everybody on its network; to "
+    "close it: export ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST"
+)
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -125,4 +130,6 @@ def _nodes(context: LaunchContext) -> list[Action]:
         refuse_unknown(name for name in names if name != "check_arguments")
     values = {argument.name: LaunchConfiguration(argument.name).perform(context) for argument in ARGUMENTS}
     graph = plan(with_urdf(read_values(values)))
-    return _Supervisor(graph, network_environment(os.environ)).actions()
+    if values["network"]:
+        raise UsageError("network:= is for timar run; under ros2 launch the machine's settings count")
+    return [LogInfo(msg=_REACH), *_Supervisor(graph, network_environment(os.environ)).actions()]

@@ -21,7 +21,7 @@ from types import TracebackType
 
 import yaml
 from timar_common.config import Positive, check
-from timar_common.notify import NotifySocket
+from timar_common.notify import NotifySocket, notify
 from timar_common.processes import (
     RESTARTS_VARIABLE,
     SHOW_STACKS,
@@ -30,7 +30,7 @@ from timar_common.processes import (
     stop_signals,
 )
 
-from timar_bringup.files import middleware_environment, with_urdf
+from timar_bringup.files import middleware_environment, profile_variable, with_urdf
 from timar_bringup.graph import (
     FIRST_BACKOFF_S,
     LAST_BACKOFF_S,
@@ -47,8 +47,12 @@ from timar_bringup.graph import (
     plan,
     read_arguments,
 )
+from timar_bringup.network import ENCLAVE, opened_profile, security
 from timar_bringup.parameters import effective_values, graph_parameters, lines
 from timar_bringup.watch import Watch, WatchConfig, carry_out, kernel_view, send_to_group
+
+UNIT_WATCHDOG_S = 30.0
+"""A composer that systemd has not heard for so long is started again [s]."""
 
 LineSink = Callable[[str, str], None]
 """Takes a process's name and one line it wrote."""
@@ -133,6 +137,28 @@ class ChildRun:
         self.restarts += 1
 
 
+class ServiceReport:
+    """What systemd is told where it started the composer: that the graph is up, and the composer works."""
+
+    def __init__(self) -> None:
+        self._is_ready = False
+        self._due_s = 0.0
+
+    def update(self, is_ready: bool, now_s: float) -> None:
+        """Send what is new; call it several times a second.
+
+        Args:
+            is_ready: Whether every process has finished its start.
+            now_s: Time now [s].
+        """
+        if is_ready and not self._is_ready:
+            self._is_ready = True
+            notify(READY=1, STATUS="the head runs")
+        if now_s >= self._due_s:
+            self._due_s = now_s + UNIT_WATCHDOG_S / 6
+            notify(WATCHDOG=1)
+
+
 class Composer:
     """Run a plan's processes.
 
@@ -161,6 +187,7 @@ class Composer:
         self._watch = Watch(self.config.watch)
         self._heard: NotifySocket | None = None
         self._parameters: int | None = None
+        self._profile: int | None = None
         self._children: dict[str, subprocess.Popen[str]] = {}
         self._runs: dict[str, ChildRun] = {}
         self._commands: dict[str, list[str]] = {}
@@ -199,6 +226,7 @@ class Composer:
         if self._heard is not None:
             raise RuntimeError("a composer starts its graph once; make another one")
         found = graph_parameters(self.plan, self._environment)
+        self._open_network()
         self._heard = NotifySocket()
         self._environment |= self._heard.environment
         # A file without a name, inherited by every process: nothing is left behind when this one is killed.
@@ -215,10 +243,33 @@ class Composer:
             self._commands[name] = command_line(self.plan, nodes, path)
             self._start_process(name, self._commands[name])
 
+    def _open_network(self) -> None:
+        """Let the machines in that `network` names, with keys unless declined; say who reaches it."""
+        arguments = self.plan.arguments
+        hosts = [host for host in str(arguments["network"]).split(",") if host]
+        if not hosts:
+            return
+        if arguments["keystore"] != "none":
+            self._environment |= security(Path(str(arguments["keystore"])))
+        text, own = opened_profile(hosts, ask=True, base=self._environment)
+        self._profile = os.memfd_create("timar-profile")
+        path = Path(f"/proc/self/fd/{self._profile}")
+        path.write_text(text, encoding="utf-8")
+        self._environment[profile_variable(self._environment)] = str(path)
+        who = "whoever holds its keys"
+        if arguments["keystore"] == "none":
+            who = "whoever reaches that address, unencrypted"
+        self._log(f"WARN the graph listens at {', '.join(own)} to {who}; leave network:= out to close it")
+
     @property
     def restarts(self) -> dict[str, int]:
         """How often each process was started again."""
         return {name: run.restarts for name, run in self._runs.items()}
+
+    @property
+    def are_ready(self) -> bool:
+        """Whether every process has finished its start."""
+        return all(map(self._watch.is_ready, self._children))
 
     def poll(self) -> Ended | None:
         """Start again what ended by itself and is due; call it several times a second.
@@ -270,9 +321,9 @@ class Composer:
             reader.join(timeout=2.0)
         if self._heard is not None:
             self._heard.close()
-        if self._parameters is not None:
-            os.close(self._parameters)
-            self._parameters = None
+        for number in self._files():
+            os.close(number)
+        self._parameters = self._profile = None
         return {name: child.wait() for name, child in self._children.items()}
 
     def _start_process(self, name: str, command: list[str]) -> None:
@@ -288,13 +339,17 @@ class Composer:
             errors="replace",
             bufsize=1,
             start_new_session=True,
-            pass_fds=() if self._parameters is None else (self._parameters,),
+            pass_fds=self._files(),
         )
         self._watch.begin(name, child.pid, time.monotonic())
         self._children[name] = child
         reader = threading.Thread(target=self._read, args=(name, child), name=f"read-{name}", daemon=True)
         reader.start()
         self._readers.append(reader)
+
+    def _files(self) -> tuple[int, ...]:
+        """Return the files without a name that every process inherits."""
+        return tuple(number for number in (self._parameters, self._profile) if number is not None)
 
     def _read(self, name: str, child: subprocess.Popen[str]) -> None:
         if child.stdout is None:
@@ -372,6 +427,8 @@ def command_line(graph: Plan, nodes: Iterable[PlannedNode], parameters: Path) ->
     command = [sys.executable, "-m", "timar_common.base_node"]
     command += [planned.node.component for planned in nodes]
     command += ["--ros-args", "--log-level", str(graph.arguments["log_level"])]
+    if graph.arguments["network"] and graph.arguments["keystore"] != "none":
+        command += ["--enclave", ENCLAVE]
     if graph.namespace:
         command += ["-r", f"__ns:={graph.namespace}"]
     return [*command, "--params-file", str(parameters)]
@@ -401,11 +458,14 @@ def main(argv: list[str] | None = None) -> int:
         with stop_signals(lambda _: wanted_end.set()):
             status = 0
             with composer:
+                reported = ServiceReport()
                 while not status and not wanted_end.wait(0.1):
                     ended = composer.poll()
+                    reported.update(composer.are_ready, time.monotonic())
                     if ended is not None:
                         sys.stderr.write(f"timar: {ended.sentence()}\n")
                         status = 1
+                notify(STOPPING=1)
             for sentence in composer.bad_ends():
                 sys.stderr.write(f"timar: {sentence}\n")
                 status = 1

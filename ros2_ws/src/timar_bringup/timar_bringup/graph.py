@@ -170,6 +170,12 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument("view", False, "Show the head in a browser."),
     Argument("view_port", 8080, "Port of the browser view."),
     Argument("open_browser", False, "Open that page on this machine."),
+    Argument(
+        "network", "", "Other machines that reach the graph, names or IPv4 addresses by commas; empty: none."
+    ),
+    Argument(
+        "keystore", "", "With network: folder of keys that `timar keys` makes, or none to go without them."
+    ),
     Argument("namespace", "", "Namespace of the robot's topics and nodes."),
     Argument(
         "autostart", True, "Configure and activate the nodes; false leaves that to a lifecycle manager."
@@ -399,6 +405,16 @@ def read_values(values: Mapping[str, str]) -> dict[str, ParameterValue]:
         raise UsageError(
             f"user_motion_file is {read['user_motion_file']!r} and source is 'microphone'; recorded motion "
             "goes with a recorded voice: add source:=file and user_file:=PATH"
+        )
+    if read["network"] and not read["keystore"]:
+        raise UsageError(
+            f"network is {read['network']!r} and keystore is empty: whoever reaches this machine would hear "
+            "the microphone and could move the head; make keys by `timar keys FOLDER` and add "
+            "keystore:=FOLDER, or say keystore:=none"
+        )
+    if read["keystore"] and not read["network"]:
+        raise UsageError(
+            f"keystore is {read['keystore']!r} and nobody else reaches the graph; add network:=HOST"
         )
     for name in ("device", "user_file", "user_motion_file", "agent_file", "perception"):
         if read["replay"] and read[name]:

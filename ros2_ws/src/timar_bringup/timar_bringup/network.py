@@ -6,8 +6,11 @@ address; everything else of the shipped profile stays.
 
 from __future__ import annotations
 
+import argparse
 import os
 import socket
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,6 +18,8 @@ from pathlib import Path
 from timar_bringup.files import PROFILE, profile_variable, shared_file
 from timar_bringup.graph import UsageError
 
+ENCLAVE = "/timar"
+"""Name under which the graph's processes have their keys."""
 LOOPBACK = "127.0.0.1"
 _NAMESPACE = "http://www.eprosima.com"
 
@@ -62,19 +67,75 @@ def open_to(
         UsageError: A machine's name is not known, or there is no way to it.
     """
     hosts = tuple(hosts)
-    addresses = {host: address_of(host) for host in hosts}
-    own = sorted({own_address(address) for address in addresses.values()} - {LOOPBACK})
+    text, own = opened_profile(hosts, ask, base)
     variable = profile_variable(base)
     mine = base.get(variable)
     if mine and not _is_shipped(Path(mine), base):
         return {}, f"{variable} is set by hand ({mine}); it must let {', '.join(hosts)} in"
     path = folder / "fastdds.xml"
-    asked = sorted(set(addresses.values()) - {LOOPBACK}) if ask else []
-    path.write_text(profile(own, asked, base), encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     return {variable: str(path)}, (
         f"open to {', '.join(hosts)}: listening at {', '.join(own) or LOOPBACK}, unencrypted and to whoever "
         "reaches that address"
     )
+
+
+def opened_profile(hosts: Iterable[str], ask: bool, base: Mapping[str, str]) -> tuple[str, list[str]]:
+    """Return a profile as XML that lets some machines in, and this machine's addresses at which it listens.
+
+    Args:
+        hosts: Names or IPv4 addresses of the other machines.
+        ask: Whether to look for them; else they look for this one.
+        base: Environment that says where the shipped profile is.
+
+    Raises:
+        UsageError: A machine's name is not known, or there is no way to it.
+    """
+    addresses = {address_of(host) for host in hosts} - {LOOPBACK}
+    own = sorted({own_address(address) for address in addresses} - {LOOPBACK})
+    return profile(own, sorted(addresses) if ask else [], base), own
+
+
+def security(keystore: Path) -> dict[str, str]:
+    """Return the variables that let only holders of keys speak with the graph; ROS 2 enforces it.
+
+    Raises:
+        UsageError: The keystore has no keys for the graph.
+    """
+    folder = keystore.expanduser().absolute()
+    if not (folder / "enclaves" / ENCLAVE.strip("/") / "key.pem").is_file():
+        raise UsageError(
+            f"the keystore {keystore} holds no keys for {ENCLAVE}; make them by `timar keys {keystore}`"
+        )
+    return {
+        "ROS_SECURITY_KEYSTORE": str(folder),
+        "ROS_SECURITY_ENABLE": "true",
+        "ROS_SECURITY_STRATEGY": "Enforce",
+    }
+
+
+def keys(argv: list[str]) -> int:
+    """Make the keys of a head that several machines reach, by ROS 2's own tool (SROS2)."""
+    parser = argparse.ArgumentParser(prog="timar keys", description=keys.__doc__)
+    parser.add_argument("folder", type=Path, help="keystore to make, or to add the head's keys to")
+    folder = parser.parse_args(argv).folder
+    commands = [["create_enclave", str(folder), ENCLAVE]]
+    if not folder.exists():
+        commands.insert(0, ["create_keystore", str(folder)])
+    for command in commands:
+        try:
+            subprocess.run(["ros2", "security", *command], check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            sys.stderr.write(
+                f"timar keys: ros2 security {command[0]} did not work ({error}); it comes with a ROS 2 "
+                "distribution (apt install ros-$ROS_DISTRO-sros2), not with the wheels\n"
+            )
+            return 1
+    sys.stdout.write(
+        f"copy {folder} to every machine of the head by a way that nobody reads, and start each with "
+        f"network:=OTHER keystore:={folder}\n"
+    )
+    return 0
 
 
 def address_of(host: str) -> str:

@@ -423,7 +423,12 @@ def run(node_types: Sequence[type[BaseNode]], args: Sequence[str] | None = None)
     node is then stopped and destroyed, within `END_WITHIN_S`. The status is `START_REFUSED` when a node
     refused to start, after saying why, 1 when one hung while it ended, else what the nodes have set.
     """
-    rclpy.init(args=args, signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=args, signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
+    except (
+        RuntimeError
+    ) as error:  # Of rcl: keys that are asked for and not there, a domain id that cannot be.
+        return _refused_by_middleware(error)
     wanted_end = threading.Event()
 
     def end(*_: object) -> None:
@@ -445,7 +450,10 @@ def _spin(node_types: Sequence[type[BaseNode]], wanted_end: threading.Event) -> 
             if wanted_end.is_set():
                 return 0
             notify(STATUS=f"starting {node_type.NAME}")
-            nodes.append(node_type())
+            try:
+                nodes.append(node_type())
+            except RuntimeError as error:
+                return _refused_by_middleware(error)
             if nodes[-1].get_parameter("autostart").value and not _autostart(nodes[-1]):
                 return START_REFUSED
         executor = _executor()
@@ -484,6 +492,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         notify(STATUS=f"importing {module_name}")
         node_types.append(getattr(importlib.import_module(module_name), class_name))
     return run(node_types, ["timar", *arguments[cut:]])
+
+
+def _refused_by_middleware(error: RuntimeError) -> int:
+    reason = " ".join(str(error).split())
+    if "security libraries" in reason:
+        reason = "Fast DDS was built without security here; take ROS 2 from a distribution, which has it"
+    sys.stderr.write(f"FATAL the middleware does not start: {reason}\n")
+    return START_REFUSED
 
 
 def _end_soon() -> None:
