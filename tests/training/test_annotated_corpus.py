@@ -37,7 +37,7 @@ def corpus(tmp_path_factory):
 def test_clips_are_whole_dyads_in_lists_that_do_not_leak(corpus):
     _, folder = corpus
     report = check_folder(folder)
-    assert report.clips == 5
+    assert len(report.clips) == 5
     assert not report.has_errors
     assert sum(map(len, check_splits(folder).values())) == 5
     assert json.loads((folder / "manifest.json").read_text())["kind"] == "SYNTHETIC"

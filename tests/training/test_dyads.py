@@ -119,7 +119,7 @@ def test_a_clip_in_two_splits_is_an_error(tmp_path):
 def test_degrees_instead_of_radians_are_an_error(tmp_path):
     clip = write_clip(tmp_path)
     np.savez(clip.motion_path(2), exp=np.zeros((50, 50)), pose=np.full((50, 6), 20.0))
-    assert any("expected radians" in message for message in messages(tmp_path))
+    assert any("an angle of 20.0: degrees" in message for message in messages(tmp_path))
 
 
 @pytest.mark.parametrize("content", [b"", b"RIFF1234", b"not a wav at all"])
@@ -168,4 +168,4 @@ def test_a_motion_file_that_is_broken_is_one_finding_and_does_not_end_the_check(
     np.savez(tmp_path / "b_speaker1.npz", exp=np.array([["x"] * 50]), pose=np.zeros((1, 6)))
     found = messages(tmp_path)
     assert sum("a_speaker2.npz cannot be read as npz" in message for message in found) == 1
-    assert any("b_speaker1.npz: exp has the shape (1, 50) of <U1" in message for message in found)
+    assert any("b_speaker1.npz: exp is an array of <U1" in message for message in found)

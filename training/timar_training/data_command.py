@@ -10,17 +10,21 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 from rich.table import Table
-from timar_common.atomic import write_text
+from timar_common.atomic import write_json, write_text
 from timar_common.clock import FRAMES_PER_SECOND
 from timar_common.folder_lock import folder_lock
+from timar_common.motion_file import write_motion
 from timar_common.progress import progress_bars
+from timar_common.user_motion import PARTS
 
 from .corpora.ami import read_meetings
+from .corpora.capture_readers import READERS, convert_seamless, read_capture
 from .corpora.check import check_folder
 from .corpora.dyads import SPEAKERS
 from .corpora.gaze_policy import fit_gaze
 from .corpora.head_capture import fit_kinematics
 from .corpora.index import CACHE_FOLDER, index_corpus
+from .corpora.repair import repair_folder
 from .corpora.splits import check_splits
 from .synthesis.annotated_corpus import AnnotatedCorpusConfig, make_corpus
 from .synthesis.synthesize import CorpusConfig, synthesize
@@ -34,14 +38,33 @@ def main(argv: list[str]) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
 
     check = commands.add_parser(
-        "check", help="report what is wrong with a folder, and print hours and statistics"
+        "check",
+        help="report what is wrong with a folder, and print hours and statistics",
+        epilog="Exit status: 0 nothing found, 1 a clip cannot be used as it is, 3 warnings alone.",
     )
     check.add_argument("folder", type=Path, help="holds NAME_speaker1.wav, NAME_speaker2.wav and their .npz")
+    check.add_argument("--json", type=Path, metavar="FILE", help="write everything found as JSON")
+    check.add_argument(
+        "--fix", type=Path, metavar="NEW",
+        help="write the clips to a new folder, with all converted that has one meaning: rate, degrees, "
+        "quaternions, gaps, 100 coefficients, two voices in one file",
+    )  # fmt: skip
     check.set_defaults(run=_check)
 
     index = commands.add_parser("index", help="report in seconds what a large folder holds, by headers alone")
     index.add_argument("folder", type=Path, help="as of check; its file lists are checked for leaks")
     index.set_defaults(run=_index)
+
+    convert = commands.add_parser(
+        "convert",
+        help="convert motion of Seamless Interaction, Learning to Listen, ViCo, Live Link Face or BVH",
+    )
+    convert.add_argument(
+        "source", type=Path, help="a motion file, or a folder of Seamless Interaction, read with its voices"
+    )
+    convert.add_argument("target", type=Path, help="NAME_speakerN.npz, or the folder of dyads to write")
+    convert.add_argument("--format", choices=sorted(READERS), default="", help="by default by the ending")
+    convert.set_defaults(run=_convert)
 
     make = commands.add_parser("synthesize", help="make SYNTHETIC conversations by stated rules")
     make.add_argument("folder", type=Path, help="where to write; must not hold a corpus yet")
@@ -107,17 +130,57 @@ def _check(arguments: argparse.Namespace, console: Console) -> int:
     for finding in report.findings:
         text = f"{finding.severity}: {finding.clip}: {finding.message}"
         output.print(text, style=STYLES[finding.severity], markup=False)
+    fixable = sum(finding.is_fixable for finding in report.findings)
     output.print(
-        f"{report.clips} clips, {report.hours:.2f} h of dyads; motion of speaker 1: "
+        f"{len(report.clips)} clips, {report.hours:.2f} h of dyads; motion of speaker 1: "
         f"{report.hours_of_motion[1]:.2f} h, of speaker 2: {report.hours_of_motion[2]:.2f} h; "
-        f"{len(report.findings)} findings"
+        f"{len(report.findings)} findings" + (f", {fixable} of which --fix converts" if fixable else "")
     )
     if report.statistics:
         table = Table("signal", "mean [rad]", "spread within a clip [rad]", "speed, std [rad/s]")
         for name, row in report.statistics.items():
             table.add_row(name, *(f"{row[key]:.4f}" for key in ("mean_rad", "std_rad", "speed_std_rad_s")))
         output.print(table)
-    return 1 if report.has_errors else 0
+    if arguments.json is not None:
+        write_json(arguments.json, report.to_json())
+    if arguments.fix is None:
+        return report.exit_status
+    with folder_lock(arguments.fix), progress_bars(console) as bars:
+        count = repair_folder(
+            arguments.folder,
+            arguments.fix,
+            report.clips,
+            lambda message: console.print(message, style="yellow", markup=False),
+            bars.add("writing"),
+        )
+    output.print(f"{count} of {len(report.clips)} clips in {arguments.fix}", markup=False)
+    return 0 if count == len(report.clips) else 1
+
+
+def _convert(arguments: argparse.Namespace, console: Console) -> int:
+    source, target = arguments.source, arguments.target
+    if source.is_dir():
+        with folder_lock(target), progress_bars(console) as bars:
+            count = convert_seamless(
+                source,
+                target,
+                lambda message: console.print(message, style="yellow", markup=False),
+                bars.add("conversations"),
+            )
+        console.print(f"{count} conversations in {target}", markup=False)
+        return 0 if count else 1
+    if target.suffix != ".npz":
+        raise ValueError(f"{target} is no motion file; give a name that ends in .npz")
+    recorded = read_capture(source, arguments.format)
+    track = recorded.at_frame_rate()
+    write_motion(target, track)
+    seen = ", ".join(
+        f"{part} {share:.0%}" for part, share in zip(PARTS, track.valid.mean(axis=0), strict=True)
+    )
+    console.print(
+        f"{len(track.vector)} frames from {recorded.rate_hz:.5g} a second; seen: {seen}", markup=False
+    )
+    return 0
 
 
 def _index(arguments: argparse.Namespace, console: Console) -> int:

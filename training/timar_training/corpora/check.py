@@ -13,12 +13,18 @@ from timar_common.motion_file import JAW, NECK, MotionTrack
 from timar_common.pcm import int16_to_float
 from timar_common.wav import SoundFile
 
-from .dyads import SPEAKERS, BadClipError, Clip, bad_clip, read_motion, require_folder
-from .levels import active_level_db
+from .dyads import SPEAKERS, BadClipError, Clip, FloatArray, bad_clip, require_folder
+from .levels import active_level_db, frame_level_db
+from .motion_forms import inspect_motion
 from .splits import SPLITS, check_splits
 
 MAX_LENGTH_DIFFERENCE_S = 0.2
 FLAT_LEVEL_DB = -60.0
+SAME_VOICE_CORRELATION = 0.3
+"""Two channels that hold one voice correlate more than this."""
+FOLLOWS_VOICE = 0.45
+"""What follows the loudness of a voice correlates more than this with it."""
+LEAST_FRAMES_OF_SPEECH = 5 * FRAMES_PER_SECOND
 SIGNALS = {"jaw_opening": JAW.start, "neck_pitch": NECK.start, "neck_yaw": NECK.start + 1, "neck_roll": 55}
 """Columns of the motion vector of which statistics are given."""
 
@@ -31,13 +37,16 @@ class Finding:
     """"error": the clip cannot be used; "warning": it can, but look at it."""
     clip: str
     message: str
+    is_fixable: bool = False
+    """Whether `timar data check --fix` converts it."""
 
 
 @dataclasses.dataclass
 class FolderReport:
     """What a folder holds and what is wrong with it."""
 
-    clips: int = 0
+    clips: list[str] = dataclasses.field(default_factory=list)
+    """Names."""
     hours: float = 0.0
     hours_of_motion: dict[int, float] = dataclasses.field(
         default_factory=lambda: dict.fromkeys(SPEAKERS.values(), 0.0)
@@ -52,13 +61,22 @@ class FolderReport:
         """Whether a clip cannot be used."""
         return any(finding.severity == "error" for finding in self.findings)
 
-    def error(self, clip: str, message: str) -> None:
-        """Add an error."""
-        self.findings.append(Finding("error", clip, message))
+    @property
+    def exit_status(self) -> int:
+        """0 for nothing worse than a remark, 1 where a clip cannot be used, 3 for warnings alone."""
+        return 1 if self.has_errors else 3 if self.findings else 0
 
-    def warn(self, clip: str, message: str) -> None:
+    def error(self, clip: str, message: str, *, is_fixable: bool = False) -> None:
+        """Add an error."""
+        self.findings.append(Finding("error", clip, message, is_fixable))
+
+    def warn(self, clip: str, message: str, *, is_fixable: bool = False) -> None:
         """Add a warning."""
-        self.findings.append(Finding("warning", clip, message))
+        self.findings.append(Finding("warning", clip, message, is_fixable))
+
+    def to_json(self) -> dict[str, object]:
+        """Return everything as plain data."""
+        return {**dataclasses.asdict(self), "exit_status": self.exit_status}
 
 
 def check_folder(
@@ -78,27 +96,28 @@ def check_folder(
     names = sorted({path.name[: -len(ends[0])] for path in folder.iterdir() if path.name.endswith(ends)})
     if not names:
         raise BadClipError(f"{folder} holds no NAME_speaker1.wav or NAME_speaker2.wav; see docs/training.md")
-    report = FolderReport(clips=len(names))
-    motion: list[np.ndarray] = []
+    report = FolderReport(clips=names)
+    statistics = _Statistics()
     seen_sounds: dict[str, str] = {}
     for done, name in enumerate(names, start=1):
-        motion += _check_clip(Clip(name, folder), report, seen_sounds)
+        _check_clip(Clip(name, folder), report, seen_sounds, statistics)
         advance(done, len(names))
     _check_lists(folder, set(names), report)
-    report.statistics = _statistics([vector for vector in motion if len(vector) > 1])
+    report.statistics = statistics.summary()
     return report
 
 
-def _check_clip(clip: Clip, report: FolderReport, seen_sounds: dict[str, str]) -> list[np.ndarray]:
-    """Check a clip's four files and return the motion of its sides, known frames alone."""
-    found, lengths_s = [], []
+def _check_clip(
+    clip: Clip, report: FolderReport, seen_sounds: dict[str, str], statistics: _Statistics
+) -> None:
+    lengths_s = []
     for speaker in SPEAKERS.values():
-        duration_s = _check_voice(clip, speaker, report, seen_sounds)
-        lengths_s += [] if duration_s is None else [duration_s]
-        motion = _check_motion(clip, speaker, duration_s, report)
+        samples = _check_voice(clip, speaker, report, seen_sounds)
+        lengths_s += [] if samples is None else [len(samples) / SAMPLE_RATE_HZ]
+        motion = _check_motion(clip, speaker, samples, report)
         if motion is not None:
             report.hours_of_motion[speaker] += len(motion.vector) / FRAMES_PER_SECOND / 3600
-            found.append(motion.vector[motion.valid[:, 1:].all(axis=1)])
+            statistics.add(motion.vector[motion.valid[:, 1:].all(axis=1)])
     if len(lengths_s) == 2:
         first, second = lengths_s
         report.hours += min(first, second) / 3600
@@ -107,27 +126,33 @@ def _check_clip(clip: Clip, report: FolderReport, seen_sounds: dict[str, str]) -
             report.warn(clip.name, message)
     if not any(clip.motion_path(speaker).is_file() for speaker in SPEAKERS.values()):
         report.error(clip.name, "no side has motion; there is nothing to learn from it")
-    return found
 
 
-def _check_voice(clip: Clip, speaker: int, report: FolderReport, seen_sounds: dict[str, str]) -> float | None:
-    """Check a voice and return how long it lasts [s]; None where it cannot be read."""
+def _check_voice(
+    clip: Clip, speaker: int, report: FolderReport, seen_sounds: dict[str, str]
+) -> FloatArray | None:
+    """Check a voice and return its samples at 16 kHz; None where it cannot be read."""
     path = clip.voice_path(speaker)
     if not path.is_file():
-        report.error(clip.name, f"{path.name} is missing; both voices are needed")
+        kind = "is a link that leads nowhere" if path.is_symlink() else "is missing"
+        report.error(clip.name, f"{path.name} {kind}; both voices are needed")
         return None
     try:
         with bad_clip(), SoundFile(path) as file:
-            rate_hz, duration_s, warnings = file.rate_hz, file.duration_s, file.warnings
+            rate_hz, warnings = file.rate_hz, file.warnings
             samples = int16_to_float(file.read_all())
+        has_two = holds_two_voices(path)
     except BadClipError as error:
         report.error(clip.name, str(error))
         return None
     for warning in warnings:
         report.warn(clip.name, warning)
+    if has_two:
+        message = f"{path.name} holds two voices, one a side, which would be mixed; expected one voice a file"
+        report.error(clip.name, message, is_fixable=True)
     if rate_hz != SAMPLE_RATE_HZ:
         message = f"{path.name} has {rate_hz} Hz and is resampled to {SAMPLE_RATE_HZ} Hz at every reading"
-        report.warn(clip.name, message)
+        report.warn(clip.name, message, is_fixable=True)
     level_db = active_level_db(samples)
     if level_db < FLAT_LEVEL_DB:
         report.warn(clip.name, f"{path.name} is flat: its loudest parts reach {level_db:.0f} dBFS")
@@ -135,29 +160,64 @@ def _check_voice(clip: Clip, speaker: int, report: FolderReport, seen_sounds: di
     if digest in seen_sounds and level_db >= FLAT_LEVEL_DB:
         report.error(clip.name, f"{path.name} is a duplicate of {seen_sounds[digest]}")
     seen_sounds.setdefault(digest, path.name)
-    return duration_s
+    return samples
+
+
+def holds_two_voices(path: Path) -> bool:
+    """Return whether a sound file has two channels in which different people speak."""
+    with SoundFile(path, is_judged=False) as file:
+        if file.channels != 2:
+            return False
+    sides = []
+    for channel in (0, 1):
+        with SoundFile(path, channel) as file:
+            sides.append(int16_to_float(file.read_all()))
+    if min(map(active_level_db, sides)) < FLAT_LEVEL_DB:
+        return False
+    return abs(_correlation(*sides)) < SAME_VOICE_CORRELATION
 
 
 def _check_motion(
-    clip: Clip, speaker: int, duration_s: float | None, report: FolderReport
+    clip: Clip, speaker: int, samples: FloatArray | None, report: FolderReport
 ) -> MotionTrack | None:
     """Check a side's motion and return it; None where there is none that can be used."""
     path = clip.motion_path(speaker)
     if not path.is_file():
+        if path.exists() or path.is_symlink():
+            report.error(clip.name, f"{path.name} is no file but a folder or a link that leads nowhere")
         return None
     try:
-        motion = read_motion(path)
-    except BadClipError as error:
+        recorded, remarks = inspect_motion(path, None if samples is None else len(samples) / SAMPLE_RATE_HZ)
+    except ValueError as error:
         report.error(clip.name, str(error))
         return None
-    length_s = len(motion.vector) / FRAMES_PER_SECOND
-    if duration_s is not None and abs(length_s - duration_s) > MAX_LENGTH_DIFFERENCE_S:
-        message = f"{path.name} holds {length_s:.2f} s of motion, its voice {duration_s:.2f} s; not 25 fps?"
-        report.warn(clip.name, message)
-    largest = np.abs(motion.vector[:, JAW.start :]).max(initial=0.0)
-    if largest > np.pi:
-        report.error(clip.name, f"{path.name} holds an angle of {largest:.1f}, expected radians within ±pi")
-    return motion
+    for remark in remarks:
+        report.findings.append(Finding(remark.severity, clip.name, remark.message, remark.is_fixable))
+    track = recorded.at_frame_rate()
+    if samples is not None and (message := _jaw_oddity(track, samples)):
+        report.warn(clip.name, f"{path.name}: {message}")
+    return track
+
+
+def _jaw_oddity(track: MotionTrack, samples: FloatArray) -> str:
+    """Return what a jaw does that no jaw does while its voice speaks; empty where nothing is odd."""
+    level_db = frame_level_db(samples)
+    frames = min(len(level_db), len(track.vector))
+    is_seen = track.valid[:frames, 1:].all(axis=1)
+    if is_seen.sum() < LEAST_FRAMES_OF_SPEECH or level_db[:frames].max(initial=-80.0) < FLAT_LEVEL_DB:
+        return ""
+    loud = level_db[:frames][is_seen]
+    jaw, neck = (_correlation(track.vector[:frames, part.start][is_seen], loud) for part in (JAW, NECK))
+    if jaw < -FOLLOWS_VOICE:
+        return f"the jaw closes when the voice is loud (r = {jaw:.2f}); is its angle of the other sign?"
+    if neck > FOLLOWS_VOICE and abs(jaw) < FOLLOWS_VOICE / 3:
+        return f"the neck opens with the voice (r = {neck:.2f}) and not the jaw; are they exchanged in pose?"
+    return ""
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    spread = float(a.std() * b.std())
+    return float(((a - a.mean()) * (b - b.mean())).mean() / spread) if spread > 0 else 0.0
 
 
 def _check_lists(folder: Path, names: set[str], report: FolderReport) -> None:
@@ -177,14 +237,32 @@ def _check_lists(folder: Path, names: set[str], report: FolderReport) -> None:
             report.error("lists", str(error))
 
 
-def _statistics(motion: list[np.ndarray]) -> dict[str, dict[str, float]]:
-    result = {}
-    for name, column in SIGNALS.items() if motion else ():
-        tracks = [vector[:, column] for vector in motion]
-        speeds = np.concatenate([np.diff(track) for track in tracks]) * FRAMES_PER_SECOND
-        result[name] = {
-            "mean_rad": float(np.mean(np.concatenate(tracks))),
-            "std_rad": float(np.sqrt(np.mean([track.var() for track in tracks]))),
-            "speed_std_rad_s": float(speeds.std()),
-        }
-    return result
+class _Statistics:
+    """Mean, spread within a clip and speed of some signals, clip after clip."""
+
+    def __init__(self) -> None:
+        # Per signal: frames, sum, clips, sum of variances, steps, sum and squared sum of speeds.
+        self._sums = {name: np.zeros(7) for name in SIGNALS}
+
+    def add(self, vector: np.ndarray) -> None:
+        """Take (T, 56) known frames of a side."""
+        if len(vector) < 2:
+            return
+        for name, column in SIGNALS.items():
+            track = vector[:, column].astype(np.float64)
+            speed = np.diff(track) * FRAMES_PER_SECOND
+            self._sums[name] += (
+                len(track), track.sum(), 1, track.var(), len(speed), speed.sum(), (speed**2).sum()
+            )  # fmt: skip
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Return the figures by signal; empty where there was no motion."""
+        found = {}
+        for name, (frames, total, clips, variances, steps, speeds, squares) in self._sums.items():
+            if clips:
+                found[name] = {
+                    "mean_rad": float(total / frames),
+                    "std_rad": float(np.sqrt(variances / clips)),
+                    "speed_std_rad_s": float(np.sqrt(max(0.0, squares / steps - (speeds / steps) ** 2))),
+                }
+        return found

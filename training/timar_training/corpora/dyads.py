@@ -14,10 +14,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from timar_common import motion_file
+from timar_common.clock import FRAMES_PER_SECOND, SAMPLE_RATE_HZ
 from timar_common.motion_file import MotionTrack, write_motion
 from timar_common.pcm import float_to_int16, int16_to_float
 from timar_common.units import Frames, Samples, frames_of, samples_of
 from timar_common.wav import read_wav, write_wav
+
+from .motion_forms import rate_by_length
 
 __all__ = ["Clip", "Dyad", "load_dyad", "read_motion", "read_voice", "write_motion", "write_voice"]
 
@@ -88,14 +91,40 @@ def load_dyad(clip: Clip, seconds: float | None = None) -> Dyad:
     Raises:
         BadClipError: A file cannot be read.
     """
-    voices = [read_voice(clip.voice_path(speaker)) for speaker in SPEAKERS.values()]
-    frames = frames_of(Samples(min(map(len, voices))))
+    user, agent = (read_voice(clip.voice_path(speaker)) for speaker in SPEAKERS.values())
+    seen, truth = (
+        _motion_beside(clip.motion_path(speaker), len(voice))
+        for speaker, voice in zip(SPEAKERS.values(), (user, agent), strict=True)
+    )
+    frames = frames_of(Samples(min(len(user), len(agent))))
     if seconds is not None:
-        frames = min(frames, frames_of(Samples(int(seconds * 16_000))))
-    user, agent = (voice[: samples_of(frames)] for voice in voices)
-    paths = [clip.motion_path(speaker) for speaker in SPEAKERS.values()]
-    seen, truth = (read_motion(path).fitted_to(frames) if path.is_file() else None for path in paths)
-    return Dyad(clip.name, user, agent, seen or MotionTrack.unseen(frames), truth)
+        frames = min(frames, frames_of(Samples(int(seconds * SAMPLE_RATE_HZ))))
+    return Dyad(
+        clip.name,
+        user[: samples_of(frames)],
+        agent[: samples_of(frames)],
+        MotionTrack.unseen(frames) if seen is None else seen.fitted_to(frames),
+        None if truth is None else truth.fitted_to(frames),
+    )
+
+
+def _motion_beside(path: Path, samples: int) -> MotionTrack | None:
+    """Read the motion beside a voice of so many samples; None where there is none.
+
+    Raises:
+        BadClipError: It cannot be read, or by its length it has another rate than 25 frames a second.
+    """
+    if not path.is_file():
+        return None
+    track = read_motion(path)
+    rate_hz = rate_by_length(len(track.vector), samples / SAMPLE_RATE_HZ)
+    if rate_hz != FRAMES_PER_SECOND:
+        raise BadClipError(
+            f"{path} holds {len(track.vector)} frames for {samples / SAMPLE_RATE_HZ:.2f} s of sound, as if "
+            f"there were {rate_hz:.5g} a second, expected {FRAMES_PER_SECOND}; "
+            "`timar data check FOLDER --fix NEW` converts a folder"
+        )
+    return track
 
 
 def require_folder(folder: Path) -> None:

@@ -4,6 +4,7 @@
 ``exp``    (T, 50)   FLAME expression coefficients
 ``pose``   (T, 6)    axis-angle [rad]; **neck in [0:3], jaw in [3:6]**: the other way round than in our vector
 ``valid``  (T, 3)    optional, ours: which of expression, jaw and neck were seen; absent means all of them
+``fps``    ()        optional: 25, the rate of every motion here; another one is refused
 =========  ========  =====================================================================================
 """
 
@@ -16,11 +17,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from timar_common.atomic import replacing_file
+from timar_common.clock import FRAMES_PER_SECOND
 from timar_common.user_motion import MOTION_CHANNELS, PARTS
 
 EXPRESSION, JAW, NECK = PARTS["expression"], PARTS["jaw"], PARTS["neck"]
 PART_SIZES = tuple(part.stop - part.start for part in PARTS.values())
 """Values of expression, jaw and neck."""
+_REMEDY = "`timar data check FOLDER --fix NEW` converts a folder"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +61,9 @@ def read_motion(path: Path) -> MotionTrack:
             arrays = {key: np.asarray(file[key]) for key in file.files}
     except (ValueError, OSError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} cannot be read as npz ({error}); expected arrays exp and pose") from error
+    rate = arrays.get("fps", np.array(FRAMES_PER_SECOND))
+    if rate.dtype.kind not in "fiu" or not np.all(rate == FRAMES_PER_SECOND):
+        raise ValueError(f"{path} says {rate} frames a second, expected {FRAMES_PER_SECOND}; {_REMEDY}")
     for key, width in (("exp", 50), ("pose", 6)):
         if key not in arrays:
             raise ValueError(
@@ -84,6 +91,7 @@ def read_motion(path: Path) -> MotionTrack:
 
 
 def write_motion(path: Path, track: MotionTrack) -> None:
-    """Write motion in DualTalk's order, with our `valid` array."""
+    """Write motion in DualTalk's order, with our `valid` array, whole or not at all."""
     pose = np.concatenate([track.vector[:, NECK], track.vector[:, JAW]], axis=1)
-    np.savez_compressed(path, exp=track.vector[:, EXPRESSION], pose=pose, valid=track.valid)
+    with replacing_file(path) as scratch, scratch.open("wb") as file:
+        np.savez_compressed(file, exp=track.vector[:, EXPRESSION], pose=pose, valid=track.valid)

@@ -84,6 +84,11 @@ class SoundFile:
         return int(self._file.samplerate)
 
     @property
+    def channels(self) -> int:
+        """How many channels the file has."""
+        return int(self._file.channels)
+
+    @property
     def duration_s(self) -> float:
         """How long the file plays [s]."""
         return self._frames / self._file.samplerate
