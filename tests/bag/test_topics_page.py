@@ -69,6 +69,8 @@ def variants_of(component: type[Component], monkeypatch: pytest.MonkeyPatch) -> 
     if component.NAME == "capture":
         monkeypatch.setattr("timar_audio.capture_component.WebRtcSuppressor", lambda *sizes: None)
         configs.append(component.Config(echo_suppression="webrtc"))
+    if component.NAME == "view":
+        configs.append(component.Config(page_microphone=True))
     if component.NAME == "motion_player":
         configs = [component.Config(file=str(MOTION))]
     return [component(config) for config in configs]

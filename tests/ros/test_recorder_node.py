@@ -21,7 +21,7 @@ from timar_bag.bag import BagReader  # noqa: E402
 from timar_bag.recorder_node import RecorderNode  # noqa: E402
 from timar_common.base_node import message_type, qos_of  # noqa: E402
 from timar_common.processes import RESTARTS_VARIABLE, START_REFUSED  # noqa: E402
-from timar_common.topics import TOPICS  # noqa: E402
+from timar_common.topics import RECORDED_TOPICS as TOPICS  # noqa: E402
 
 pytestmark = pytest.mark.ros
 

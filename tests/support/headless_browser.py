@@ -9,7 +9,9 @@ import subprocess
 import tempfile
 import time
 import types
+import urllib.parse
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +40,17 @@ class HeadlessBrowser:
     Args:
         size_px: Width and height of the window [px].
         timeout_s: How long the browser may take to start, or to answer [s].
+        switches: Further ones of its command line.
     """
 
-    def __init__(self, size_px: tuple[int, int] = (1280, 800), timeout_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        size_px: tuple[int, int] = (1280, 800),
+        timeout_s: float = 60.0,
+        switches: Sequence[str] = (),
+    ) -> None:
         self._size_px = size_px
+        self._switches = switches
         self._timeout_s = timeout_s
         self._calls = 0
 
@@ -68,6 +77,7 @@ class HeadlessBrowser:
                 "--remote-debugging-port=0",
                 f"--user-data-dir={self._profile.name}",
                 f"--window-size={self._size_px[0]},{self._size_px[1]}",
+                *self._switches,
                 "about:blank",
             ],
             stdout=subprocess.DEVNULL,
@@ -110,6 +120,16 @@ class HeadlessBrowser:
         # A token in the address becomes a cookie, and the address loses it.
         place = json.dumps(url.partition("?")[0])
         self.wait_for(f"location.href.startsWith({place}) && document.readyState === 'complete'")
+
+    def run_at_load(self, script: str) -> None:
+        """Run a script in every page that is opened from now on, before its own."""
+        self._call("Page.enable")
+        self._call("Page.addScriptToEvaluateOnNewDocument", source=script)
+
+    def deny(self, permission: str, url: str) -> None:
+        """Answer no to a permission that a page will ask for."""
+        origin = "{0.scheme}://{0.netloc}".format(urllib.parse.urlsplit(url))
+        self._call("Browser.setPermission", permission={"name": permission}, setting="denied", origin=origin)
 
     def evaluate(self, expression: str) -> Any:
         """Return the value of a JavaScript expression in the page.

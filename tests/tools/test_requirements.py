@@ -29,6 +29,7 @@ DISTRIBUTIONS = {
 }
 # rosdep key -> what pip would call it.
 BY_ROSDEP = {
+    "python3-cryptography": "cryptography",
     "python3-matplotlib": "matplotlib",
     "python3-numpy": "numpy",
     "python3-opencv": "opencv-python-headless",

@@ -106,7 +106,8 @@ def test_robot_and_history_count_and_the_rest_is_the_pages() -> None:
     assert set(other.robot.joints) != set(usual.robot.joints)
     assert len(other.state.traces().time_s) == 100
     assert len(usual.state.traces().time_s) == 300
-    of_the_page = {"host", "port", "open_browser", "rate_hz", "panel_rate_hz"}
+    of_the_page = {"host", "port", "tls", "open_browser", "rate_hz", "panel_rate_hz"}
+    of_the_page |= {"page_microphone", "page_loudspeaker", "echo_cancellation"}
     assert describe(ViewConfig).keys() == of_the_page | {"robot", "history_s"}
 
 

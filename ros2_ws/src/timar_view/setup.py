@@ -8,6 +8,7 @@ setup(
     description="Shows the head in a browser.",
     license="Apache-2.0",
     packages=find_packages(),
+    package_data={NAME: ["static/*.js"]},
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/" + NAME]),
         ("share/" + NAME, ["package.xml"]),

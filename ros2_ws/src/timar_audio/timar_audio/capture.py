@@ -18,8 +18,8 @@ class Capture:
     """Cut a source's sound into blocks on the conversation clock.
 
     The source's counter, observed against machine time, drives a `SampleClock`. Where the source lost sound
-    (it says so, or its counter stays behind by more than the clock's jump), the clock tells how much, and
-    silence takes its place: what follows keeps its true time.
+    (it says so, or its counter stays behind by more than the clock's jump), the clock tells how much unless
+    the source itself does, and silence takes its place: what follows keeps its true time.
 
     Args:
         block_samples: Length of a block [samples].
@@ -58,6 +58,7 @@ class Capture:
         if missing:
             self._fill(missing)
             self._offset += missing
+        self._fill(sound.lost_samples)
         self.clock.observe(round(sound.counter) + self._offset, sound.monotonic_ns)
         dropped = min(self._drop, sound.samples.size)
         self._drop -= dropped

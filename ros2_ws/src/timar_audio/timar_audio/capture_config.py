@@ -17,8 +17,9 @@ class CaptureConfig:
 
     source: str = option(
         "microphone",
-        "Where the user's sound comes from; topic: from another node, in messages of audio_common_msgs.",
-        choices=("microphone", "file", "topic"),
+        "Where the user's sound comes from; browser: the view's page; topic: another node, in messages of "
+        "audio_common_msgs.",
+        choices=("microphone", "file", "browser", "topic"),
     )
     device: str = option(
         "", "Microphone by name (a part of it is enough) or index; empty: the system's default."

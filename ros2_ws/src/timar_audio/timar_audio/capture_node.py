@@ -1,10 +1,11 @@
-"""Capture node: the capture component behind a microphone, a file or another node's audio topic."""
+"""Capture node: the capture component behind a microphone, a file, the browser's page or another topic."""
 
 from __future__ import annotations
 
 import functools
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from timar_common.base_node import run
 from timar_common.clock import NS_PER_S
@@ -15,6 +16,8 @@ from timar_audio.blocks import AudioBlock
 from timar_audio.capture_component import CaptureComponent
 from timar_audio.external_topic_node import ExternalTopic
 from timar_audio.microphone import MicrophoneSource
+from timar_audio.page_sound import PageSource
+from timar_audio.page_topic_node import read_page_sound
 from timar_audio.sources import FileSource, Sound, SoundSource
 from timar_audio.subscribers import StartCondition
 
@@ -41,6 +44,10 @@ class CaptureNode(ComponentNode):
         self._external: ExternalTopic | None = None
         if self.config.source == "topic":
             self._external = ExternalTopic(self, self.config)
+        self._page: PageSource | None = None
+        if self.config.source == "browser":
+            self._page = PageSource(self.config.vanished_after_ms, self.config.first_sound_within_ms)
+            self.create_topic_subscription("station/sound", self._take_page_sound)
 
     def start(self) -> None:
         """Open the source and begin to read it.
@@ -62,12 +69,18 @@ class CaptureNode(ComponentNode):
             self.run_in_thread(functools.partial(self._continue_clock, self.ending), "capture clock")
 
     def report(self) -> Report:
-        """Add what the external topic counts."""
+        """Add what the external topic or the page counts."""
         report = super().report()
-        if self._external is not None:
-            report.values["messages_dropped"] = self._external.source.dropped
-            report.values["odd_stamps"] = self._external.source.odd_stamps
+        source = self._page or (self._external.source if self._external is not None else None)
+        if source is not None:
+            report.values["messages_dropped"] = source.dropped
+            report.values["odd_stamps"] = source.odd_stamps
+        if self._page is not None:
+            report.values["page_dropped_frames"] = self._page.dropped_frames
         return report
+
+    def _take_page_sound(self, message: Any) -> None:
+        self._page.push_page(read_page_sound(self, message), self.now_ns())
 
     def _source(self) -> SoundSource:
         config = self.config
@@ -75,6 +88,8 @@ class CaptureNode(ComponentNode):
             return FileSource(config, self._log_info, self._log_warning)
         if self._external is not None:
             return self._external.source
+        if self._page is not None:
+            return self._page
         return MicrophoneSource(config)
 
     def _read(self, source: SoundSource, ending: threading.Event) -> None:

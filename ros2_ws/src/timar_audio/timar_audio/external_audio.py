@@ -68,6 +68,8 @@ class ExternalAudio:
     rate_hz: int
     first_ros_ns: int | None = None
     """ROS time of the first sample [ns]; None when the message has no stamp."""
+    lost_frames: int = 0
+    """How much its sender knows that was lost just before these samples [frames]."""
 
     @property
     def duration_s(self) -> float:

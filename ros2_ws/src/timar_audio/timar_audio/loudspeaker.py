@@ -113,6 +113,10 @@ class SpeakerDrive:
         """The device's counter leaped (an underrun, a new start): learn its clock again."""
         self._clock = SampleClock()
 
+    def skip_to(self, frame: int) -> None:
+        """Leave out what is before a frame and was not rendered: the device has passed it."""
+        self._written = max(self._written, frame)
+
     def render(self, frames: int, voice: Playback) -> npt.NDArray[np.float32]:
         """Return the next frames for the device, in [-1, 1]; silence as long as a clock is not known."""
         if not (self._clock.is_started and voice.clock.is_started):

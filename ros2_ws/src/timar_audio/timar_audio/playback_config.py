@@ -22,8 +22,9 @@ class PlaybackConfig:
     channel: int = number(-1, "Channel of the file, from 0; -1 mixes all.", -1, 63)
     sink: str = option(
         "null",
-        "Where the agent's audio goes; null: heard by nobody, and yet it keeps its time.",
-        choices=("null", "speaker", "file"),
+        "Where the agent's audio goes; browser: to the view's page; null: heard by nobody, and yet it keeps "
+        "its time.",
+        choices=("null", "speaker", "browser", "file"),
     )
     device: str = option(
         "", "Loudspeaker by name (a part of it is enough) or index; empty: the system's default."
@@ -33,6 +34,9 @@ class PlaybackConfig:
     )
     speaker_buffer_ms: int = number(
         60, "The loudspeaker's buffer: what is in it is heard even after a barge-in.", 10, 1000, "ms"
+    )
+    page_buffer_ms: int = number(
+        120, "How far ahead the browser's page is given the voice; longer where it came late.", 40, 600, "ms"
     )
     sink_file: str = option("", "WAV file that takes what is heard, when sink is file.")
     stop_on_barge_in: bool = option(
@@ -63,6 +67,9 @@ class PlaybackConfig:
     )
     wait_for_plan_subscribers: int = number(
         0, "The same for subscriptions to agent/audio_planned.", 0, 100, formerly=("wait_for_plan_listeners",)
+    )
+    wait_for_page: bool = option(
+        False, "With sink browser, a file joins only when a page plays; wait_timeout_s bounds that, too."
     )
     wait_timeout_s: float = number(
         8.0, "After so long it joins without them, with a warning.", 0.0, 300.0, "s"

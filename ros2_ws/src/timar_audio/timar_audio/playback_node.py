@@ -14,12 +14,15 @@ from timar_common.diagnostics import Level, Report
 from timar_msgs.action import Speak
 
 from timar_audio.loudspeaker import Loudspeaker
+from timar_audio.page_sound import PageLoudspeaker
+from timar_audio.page_topic_node import read_page_sound, voice_message
 from timar_audio.playback_component import PlaybackComponent
 from timar_audio.speech import SpeechOutcome, Spoken
 from timar_audio.subscribers import StartCondition
 
 _FEEDBACK_S = 0.1
 _REOPEN_S = 0.5
+_PAGE_WATCH_S = 0.2
 _CLOCK_TOPIC = "user/audio_raw"
 
 
@@ -33,12 +36,17 @@ class PlaybackNode(ComponentNode):
         """Make the component and offer the action, if utterances are what is said."""
         self._goals: dict[str, Any] = {}
         self._loudspeaker: Loudspeaker | None = None
+        self._page: PageLoudspeaker | None = None
         self._failure = ""
         self._has_joined = False
         super().build()
         self.component.on_spoken = self._finish_goal
         if self.component.queue is not None:
             self._offer_speech()
+        if self.config.sink == "browser":
+            self._voice_publisher = self.create_topic_publisher("station/voice")
+            self.create_topic_subscription("station/sound", self._play_on_page)
+            self.create_steady_timer(_PAGE_WATCH_S, self._watch_page)
 
     def subscribe_input(self, topic_name: str) -> None:
         """Leave out the clock's topic, which `start` joins."""
@@ -54,6 +62,8 @@ class PlaybackNode(ComponentNode):
         super().start()
         if self.config.sink == "speaker":
             self._open_loudspeaker()
+        if self.config.sink == "browser":
+            self._page = PageLoudspeaker(self.component.playback, self.config.page_buffer_ms)
         if self.config.source != "file":
             self._join()
             return
@@ -63,14 +73,16 @@ class PlaybackNode(ComponentNode):
                 self.publishers_by_topic["agent/audio_planned"], self.config.wait_for_plan_subscribers,
             ),
         }  # fmt: skip
+        if self._page is not None and self.config.wait_for_page:
+            wanted["station/voice"] = (self, 1)
         self._condition = StartCondition(wanted, self.config.wait_timeout_s, time.monotonic_ns())
         self.create_steady_timer(0.02, self._join_when_received)
 
     def report(self) -> Report:
         """Add what the loudspeaker reports."""
         report = super().report()
-        if self._loudspeaker is not None:
-            speaker = self._loudspeaker.report()
+        if self._loudspeaker is not None or self._page is not None:
+            speaker = self._loudspeaker.report() if self._loudspeaker else self._page.report(self.now_ns())
             report.values |= speaker.values
             report.worsen(speaker.level, speaker.message)
         if self._failure:
@@ -118,6 +130,26 @@ class PlaybackNode(ComponentNode):
             self._failure = ""
             self.get_logger().info(f"{said}; it is back")
             return
+
+    # The browser's page.
+
+    def _play_on_page(self, message: Any) -> None:
+        sound = read_page_sound(self, message)
+        with self.host.lock:
+            self.component.playback.has_loudspeaker = True
+            first_frame, samples = self._page.follow(sound, self.now_ns())
+        if samples.size:
+            self._voice_publisher.publish(voice_message(self, sound, first_frame, samples))
+
+    def get_subscription_count(self) -> int:
+        """Return how many pages play the voice, as a publisher does for `StartCondition`."""
+        return int(self._page.is_playing(self.now_ns()))
+
+    def _watch_page(self) -> None:
+        """While no page plays, nobody hears an utterance; a recording goes on as with sink null."""
+        with self.host.lock:
+            is_heard = self._page.is_playing(self.now_ns()) or self.component.queue is not None
+            self.component.playback.has_loudspeaker = is_heard
 
     # The action `speak`.
 

@@ -31,6 +31,8 @@ class Sound:
     """When its counter stood there, CLOCK_MONOTONIC [ns]."""
     has_overflowed: bool = False
     """Whether the source lost sound just before these samples, it cannot say how much."""
+    lost_samples: int = 0
+    """How much it knows that it lost just before these samples; `counter` counts it, too [samples]."""
 
 
 class SoundSource(Protocol):

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ, SAMPLES_PER_MS, SampleClock
 from timar_common.resample import ToConversationRate, pick_channel
 
@@ -52,7 +53,9 @@ class TopicSource:
         """Messages that were not read in time and dropped, the oldest first."""
         self.odd_stamps = 0
         """Messages whose stamp cannot be true; when they came counts instead."""
-        self._topic = topic
+        self.name = f"topic {topic!r}"
+        """As messages call it."""
+        self.remedy = "is its node running?"
         self._channel = channel
         self._vanished_after_ns = vanished_after_ms * 1_000_000
         self._first_sound_within_ns = first_sound_within_ms * 1_000_000
@@ -61,7 +64,7 @@ class TopicSource:
         """Messages, and when the last sample of each was heard or it came [ns]."""
         self._has_come = threading.Condition()
         self._heard_ns = 0
-        self._was_open = False
+        self._was_open = self._is_replaced = False
         self._rate_hz = 0
         self._resampler = ToConversationRate(SAMPLE_RATE_HZ)
         self._start_counting()
@@ -85,15 +88,21 @@ class TopicSource:
             self._waiting.append((sound, end_ns))
             self._has_come.notify()
 
+    def begin_anew(self) -> None:
+        """Take what comes now for the sound of another sender: `read` reports that the first one is gone."""
+        with self._has_come:
+            self._waiting.clear()
+            self._is_replaced = bool(self._frames)
+
     def open(self) -> str:
         """Begin to count; after sound has stopped, only when it comes again."""
         with self._has_come:
             if self._was_open and not self._waiting:
-                raise OSError(f"topic {self._topic!r} still brings no sound")
-        self._was_open = True
+                raise OSError(f"{self.name} still brings no sound")
+        self._was_open, self._is_replaced = True, False
         self._heard_ns = self._clock()
         self._start_counting()
-        return f"topic {self._topic!r} as microphone"
+        return f"{self.name} as microphone"
 
     def read(self) -> list[Sound]:
         """Wait for at most a tenth of a second and return what came.
@@ -106,6 +115,8 @@ class TopicSource:
             self._has_come.wait_for(lambda: bool(self._waiting), timeout=_READ_LIMIT_S)
             arrived = list(self._waiting)
             self._waiting.clear()
+            if self._is_replaced:
+                raise OSError(f"{self.name} was opened anew")
         now_ns = self._clock()
         if arrived:
             self._heard_ns = now_ns
@@ -113,8 +124,8 @@ class TopicSource:
         patience_ns = self._vanished_after_ns if self._frames else self._first_sound_within_ns
         if now_ns - self._heard_ns > patience_ns:
             raise OSError(
-                f"topic {self._topic!r} brought no sound for {(now_ns - self._heard_ns) / NS_PER_S:.1f} s; "
-                "is its node running?"
+                f"{self.name} brought no sound for {(now_ns - self._heard_ns) / NS_PER_S:.1f} s; "
+                f"{self.remedy}"
             )
         return []
 
@@ -125,6 +136,7 @@ class TopicSource:
 
     def _start_counting(self) -> None:
         self._frames = 0.0
+        self._given = 0
         self._late: collections.deque[tuple[float, int]] = collections.deque(maxlen=_PERSISTS)
         self._tracked = SampleClock()
         self._lost = 0.0
@@ -135,18 +147,32 @@ class TopicSource:
             self._rate_hz = sound.rate_hz
             self._resampler = ToConversationRate(sound.rate_hz)
         length = sound.samples.shape[0] * SAMPLE_RATE_HZ / sound.rate_hz
+        lost = 0
+        if sound.lost_frames:
+            tail = self._flush(sound.rate_hz)
+            sounds.append(Sound(tail, self._frames, heard_ns - round(sound.duration_s * NS_PER_S)))
+            self._frames += sound.lost_frames * SAMPLE_RATE_HZ / sound.rate_hz
+            lost = max(0, round(self._frames) - self._given)
+            self._given += lost
         has_lost = self._has_lost(length, heard_ns)
         end_ns = heard_ns
         if self._late:  # perhaps only held up: until that is known the sender's own clock is believed
             end_ns = self._tracked.monotonic_ns(round(self._frames + self._lost + length))
         if has_lost:
-            tail = self._resampler.push(np.zeros(0, np.float32), is_last=True)
-            self._resampler = ToConversationRate(sound.rate_hz)
+            tail = self._flush(sound.rate_hz)
             sounds.append(Sound(tail, self._frames, end_ns - round(length * NS_PER_S / SAMPLE_RATE_HZ)))
         self._frames += length
         samples = self._resampler.push(pick_channel(sound.samples, self._channel))
-        sounds.append(Sound(samples, self._frames, end_ns, has_overflowed=has_lost))
+        self._given += samples.size
+        sounds.append(Sound(samples, self._frames, end_ns, has_overflowed=has_lost, lost_samples=lost))
         return sounds
+
+    def _flush(self, rate_hz: int) -> npt.NDArray[np.int16]:
+        """Return what the resampler still holds of the sound before a hole, and begin again after it."""
+        tail = self._resampler.push(np.zeros(0, np.float32), is_last=True)
+        self._resampler = ToConversationRate(rate_hz)
+        self._given += tail.size
+        return tail
 
     def _has_lost(self, length: float, end_ns: int) -> bool:
         """Follow the sender's clock, and tell whether a message before this one was lost."""

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from timar_common.base_node import BaseNode, message_type, qos_of, run
 from timar_common.diagnostics import Level, Report
 from timar_common.processes import own_restarts
-from timar_common.topics import TOPICS, Topic
+from timar_common.topics import RECORDED_TOPICS, Topic
 
 from timar_bag.recorder import BagRecorder, RecorderConfig, next_part
 
@@ -33,11 +33,12 @@ class RecorderNode(BaseNode):
     def start(self) -> None:
         """Begin a bag of its own, then subscribe: who sees the subscription knows that it is recorded."""
         recorder = BagRecorder(self._next_path(), self.config)
-        recorder.open((self.resolve_topic_name(topic.name), topic) for topic in TOPICS.values())
+        topics = RECORDED_TOPICS.values()
+        recorder.open((self.resolve_topic_name(topic.name), topic) for topic in topics)
         self._recorder = recorder
         self._recordings += 1
-        self._recorded = [self._subscribe(topic, recorder) for topic in TOPICS.values()]
-        self.get_logger().info(f"recording {len(TOPICS)} topics to {recorder.path}")
+        self._recorded = [self._subscribe(topic, recorder) for topic in topics]
+        self.get_logger().info(f"recording {len(topics)} topics to {recorder.path}")
 
     def stop(self) -> None:
         """Close the bag, so that it has its index and metadata."""

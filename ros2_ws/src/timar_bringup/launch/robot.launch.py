@@ -11,11 +11,10 @@ from launch.events.process import ProcessExited, ProcessStarted
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from timar_bringup.composer import ChildRun, Ended, after_end
-from timar_bringup.files import network_environment, with_urdf
+from timar_bringup.files import network_environment, page_environment, with_urdf
 from timar_bringup.graph import (
     ARGUMENTS,
     OPTIONAL_NICENESS,
-    ROLES,
     STOP_WITHIN_S,
     Plan,
     PlannedNode,
@@ -66,7 +65,9 @@ class _Supervisor:
         self._heard = NotifySocket()
         self._environment = environment | self._heard.environment
         self._watch = Watch()
-        self._runs = {planned.node.name: ChildRun(ROLES[planned.node.process]) for planned in graph.nodes}
+        self._runs = {
+            planned.node.name: ChildRun(graph.role(planned.node.process)) for planned in graph.nodes
+        }
 
     def actions(self) -> list[Action]:
         """Return what starts the nodes and watches them."""
@@ -75,7 +76,7 @@ class _Supervisor:
 
     def _start(self, planned: PlannedNode) -> list[Action]:
         node = planned.node
-        is_essential = ROLES[node.process].is_essential
+        is_essential = self._graph.role(node.process).is_essential
         action = Node(
             package=node.package,
             executable=node.name,
@@ -132,4 +133,5 @@ def _nodes(context: LaunchContext) -> list[Action]:
     graph = plan(with_urdf(read_values(values)))
     if values["network"]:
         raise UsageError("network:= is for timar run; under ros2 launch the machine's settings count")
-    return [LogInfo(msg=_REACH), *_Supervisor(graph, network_environment(os.environ)).actions()]
+    environment = network_environment(os.environ) | page_environment(os.environ)
+    return [LogInfo(msg=_REACH), *_Supervisor(graph, environment).actions()]

@@ -1,6 +1,6 @@
 """Start and supervise the graph without `ros2 launch`: one process per group of nodes, and no orphan ever.
 
-A process that ends by itself is started again, after a wait that doubles, by its role in `graph.ROLES`.
+A process that ends by itself is started again, after a wait that doubles, by its role (`graph.Plan.role`).
 
 Every process leads a session of its own, so that Ctrl-C in a terminal reaches only the composer, which then
 ends them in order. If the composer itself is killed, the kernel sends each of them SIGTERM.
@@ -30,14 +30,13 @@ from timar_common.processes import (
     stop_signals,
 )
 
-from timar_bringup.files import middleware_environment, profile_variable, with_urdf
+from timar_bringup.files import middleware_environment, page_environment, profile_variable, with_urdf
 from timar_bringup.graph import (
     FIRST_BACKOFF_S,
     LAST_BACKOFF_S,
     MAX_RESTARTS,
     OPTIONAL_NICENESS,
     RESTARTS_WITHIN_S,
-    ROLES,
     STOP_WITHIN_S,
     STOPS_LAST,
     Plan,
@@ -239,7 +238,7 @@ class Composer:
             for line in lines(effective_values(self.plan, found)):
                 self._on_line("composer", line)
         for name, nodes in self.plan.processes().items():
-            self._runs[name] = ChildRun(ROLES[name])
+            self._runs[name] = ChildRun(self.plan.role(name))
             self._commands[name] = command_line(self.plan, nodes, path)
             self._start_process(name, self._commands[name])
 
@@ -328,7 +327,7 @@ class Composer:
 
     def _start_process(self, name: str, command: list[str]) -> None:
         # What nobody waits for gives way to what has a deadline.
-        politeness = [] if ROLES[name].is_essential else ["nice", "-n", str(OPTIONAL_NICENESS)]
+        politeness = [] if self.plan.role(name).is_essential else ["nice", "-n", str(OPTIONAL_NICENESS)]
         child = start_child(
             [*politeness, *command],
             env={**self._environment, RESTARTS_VARIABLE: str(self._runs[name].restarts)},
@@ -436,7 +435,7 @@ def command_line(graph: Plan, nodes: Iterable[PlannedNode], parameters: Path) ->
 
 def ros_environment(base: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of the graph's processes: what was set by hand stays."""
-    environment = {**base, **middleware_environment(base)}
+    environment = {**base, **middleware_environment(base), **page_environment(base)}
     environment.setdefault("RCUTILS_COLORIZED_OUTPUT", "0")
     environment.setdefault("RCUTILS_CONSOLE_OUTPUT_FORMAT", "{severity} {name}: {message}")
     environment.setdefault("PYTHONUNBUFFERED", "1")

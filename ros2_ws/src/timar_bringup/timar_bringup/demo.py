@@ -102,6 +102,12 @@ def read_options(argv: list[str]) -> DemoOptions:
         "--model", default="talking-head", help="a shipped or imported model, or a model folder"
     )
     parser.add_argument("--engine", default="auto", help="as `timar engines` lists (default: %(default)s)")
+    parser.add_argument(
+        "--audio",
+        choices=("browser", "device"),
+        help="where the head's voice is heard: on the page, after a click (default), or by the loudspeaker",
+    )
+    parser.add_argument("--mute", action="store_true", help="the voice is heard nowhere")
     parser.add_argument("--robot", default="timar_head", help="name of a shipped robot, or a robot YAML")
     parser.add_argument("--port", type=int, default=8080, help="of the browser view (default: 8080)")
     parser.add_argument("more", nargs="*", metavar="name:=value", help="further launch arguments")
@@ -112,6 +118,10 @@ def read_options(argv: list[str]) -> DemoOptions:
         raise UsageError("--user-file is given and --source is microphone; leave one of them out")
     if typed.source == "microphone" and typed.user_motion:
         raise UsageError("--user-motion is given and --source is microphone; leave one of them out")
+    if typed.mute and typed.audio:
+        raise UsageError(f"--mute and --audio {typed.audio} contradict each other; leave one of them out")
+    if typed.headless and typed.audio == "browser":
+        raise UsageError("--audio browser needs the page that --headless leaves out; leave one of them out")
     out = (typed.out or Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S")).expanduser().absolute()
     arguments = [
         f"source:={typed.source}",
@@ -119,6 +129,7 @@ def read_options(argv: list[str]) -> DemoOptions:
         f"model:={typed.model}",
         f"engine:={typed.engine}",
         f"robot:={typed.robot}",
+        f"sink:={_sink(typed)}",
         "record:=true",
         f"out:={out / 'bag'}",
         f"view:={str(not typed.headless).lower()}",
@@ -133,6 +144,13 @@ def read_options(argv: list[str]) -> DemoOptions:
     if typed.source == "file" or typed.agent_file:
         arguments.append(f"agent_file:={typed.agent_file or clip('speaker2')}")
     return DemoOptions(out, typed.duration, (*arguments, *typed.more), typed.robot)
+
+
+def _sink(typed: argparse.Namespace) -> str:
+    """Return where the voice is heard: on the page where there is one, unless something else is said."""
+    if typed.mute or (typed.headless and typed.audio is None):
+        return "null"
+    return "speaker" if typed.audio == "device" else "browser"
 
 
 def clip(speaker: str, suffix: str = ".wav") -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -60,6 +61,11 @@ def network_environment(base: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that let processes speak by UDP with whomever the machine's own settings allow."""
     chosen = ("FASTDDS_BUILTIN_TRANSPORTS", "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
     return {} if any(name in base for name in chosen) else {"FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"}
+
+
+def page_environment(base: Mapping[str, str]) -> dict[str, str]:
+    """Return what the view's tokens follow from: a page finds a view that was started again where it was."""
+    return {} if "TIMAR_PAGE_SECRET" in base else {"TIMAR_PAGE_SECRET": secrets.token_urlsafe(32)}
 
 
 def _folders(environment: Mapping[str, str]) -> Iterator[Path]:

@@ -96,7 +96,18 @@ class Node:
 
 
 ARGUMENTS: tuple[Argument, ...] = (
-    Argument("source", "microphone", "Where the user's voice comes from.", ("microphone", "file")),
+    Argument(
+        "source",
+        "microphone",
+        "Where the user's voice comes from; browser: the page of view.",
+        ("microphone", "file", "browser"),
+    ),
+    Argument(
+        "sink",
+        AUTO,
+        "Where the head's voice is heard; browser: on the page of view; auto leaves it to params.",
+        (AUTO, "null", "speaker", "browser"),
+    ),
     Argument("device", "", "Microphone by name or number; empty: the system's default."),
     Argument("user_file", "", "WAV file of the user's voice, for source:=file."),
     Argument(
@@ -169,6 +180,11 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument("out", "", "Folder of the bag; empty: recordings/DATE-TIME where it was started."),
     Argument("view", False, "Show the head in a browser."),
     Argument("view_port", 8080, "Port of the browser view."),
+    Argument(
+        "view_host",
+        "",
+        "Address the view listens on; 0.0.0.0: the network as well, by https; empty leaves it to params.",
+    ),
     Argument("open_browser", False, "Open that page on this machine."),
     Argument(
         "network", "", "Other machines that reach the graph, names or IPv4 addresses by commas; empty: none."
@@ -217,7 +233,12 @@ NODES: tuple[Node, ...] = (
         package="timar_view",
         config="timar_view.config:ViewConfig",
         process="view",
-        parameters={"robot": "urdf", "port": "view_port", "open_browser": "open_browser"},
+        parameters={
+            "robot": "urdf",
+            "port": "view_port",
+            "host": "view_host",
+            "open_browser": "open_browser",
+        },
         only_if="view",
     ),
     Node(
@@ -281,7 +302,7 @@ NODES: tuple[Node, ...] = (
         config="timar_audio.playback_config:PlaybackConfig",
         process="sound",
         listens=("user/audio_raw",),
-        parameters={"file": "agent_file"},
+        parameters={"file": "agent_file", "sink": "sink"},
         not_if="replay",
     ),
     Node(
@@ -319,7 +340,7 @@ ROLES: Mapping[str, ProcessRole] = {
     "perception": ProcessRole(False, "the head does not see its user"),
     "recorder": ProcessRole(False, "nothing is recorded; then the bag goes on in a new part of its folder"),
     "dialogue": ProcessRole(False, "the head listens and does not answer"),
-    "view": ProcessRole(False, "the page is not served; its address changes with the start"),
+    "view": ProcessRole(False, "the page is not served; it joins again by itself"),
 }
 """Role of each process; the launch file and the composer restart by it."""
 
@@ -366,6 +387,13 @@ class Plan:
             groups[planned.node.process] = (*groups.get(planned.node.process, ()), planned)
         return groups
 
+    def role(self, process: str) -> ProcessRole:
+        """Return what happens when a process ends; a view that carries the sound is essential."""
+        role = ROLES[process]
+        if process == "view" and "browser" in (self.arguments["source"], self.arguments["sink"]):
+            return ProcessRole(True, "the page is silent; it joins again by itself")
+        return role
+
     def full_name(self, node: Node) -> str:
         """Return a node's name with its namespace, such as /head1/turns."""
         return f"{self.namespace}/{node.name}"
@@ -399,12 +427,14 @@ def read_values(values: Mapping[str, str]) -> dict[str, ParameterValue]:
             read[argument.name] = argument.read(values[argument.name])
     if read["source"] == "file" and not read["user_file"]:
         raise UsageError("source is 'file' and user_file is empty; add user_file:=PATH of a WAV file")
-    if read["source"] == "microphone" and read["user_file"]:
-        raise UsageError(f"user_file is {read['user_file']!r} and source is 'microphone'; add source:=file")
-    if read["source"] == "microphone" and read["user_motion_file"]:
+    if read["source"] != "file" and read["user_file"]:
         raise UsageError(
-            f"user_motion_file is {read['user_motion_file']!r} and source is 'microphone'; recorded motion "
-            "goes with a recorded voice: add source:=file and user_file:=PATH"
+            f"user_file is {read['user_file']!r} and source is {read['source']!r}; add source:=file"
+        )
+    if read["source"] != "file" and read["user_motion_file"]:
+        raise UsageError(
+            f"user_motion_file is {read['user_motion_file']!r} and source is {read['source']!r}; recorded "
+            "motion goes with a recorded voice: add source:=file and user_file:=PATH"
         )
     if read["network"] and not read["keystore"]:
         raise UsageError(
@@ -421,17 +451,22 @@ def read_values(values: Mapping[str, str]) -> dict[str, ParameterValue]:
             raise UsageError(
                 f"{name} is {read[name]!r} with replay:=true, which hears a bag alone; leave it out"
             )
+    if read["replay"] and "browser" in (read["source"], read["sink"]):
+        raise UsageError(
+            "source or sink is 'browser' with replay:=true, which hears a bag alone; leave it out"
+        )
     _check_perception(read)
-    return read
+    # The page is served by the view.
+    return read | {"view": read["view"] or "browser" in (read["source"], read["sink"])}
 
 
 def _check_perception(read: Mapping[str, ParameterValue]) -> None:
     if read["user_video"] and not read["perception"]:
         raise UsageError(f"user_video is {read['user_video']!r} and nobody looks at it; add perception:=true")
-    if read["user_video"] and read["source"] == "microphone":
+    if read["user_video"] and read["source"] != "file":
         raise UsageError(
-            f"user_video is {read['user_video']!r} and source is 'microphone'; a recorded face goes with a "
-            "recorded voice: add source:=file and user_file:=PATH"
+            f"user_video is {read['user_video']!r} and source is {read['source']!r}; a recorded face goes "
+            "with a recorded voice: add source:=file and user_file:=PATH"
         )
     if read["perception"] and read["user_motion_file"]:
         raise UsageError(
@@ -472,12 +507,18 @@ def plan(arguments: Mapping[str, ParameterValue]) -> Plan:
             parameters["wait_for_nodes"] = len(chosen)
         if node.name == "playback" and arguments["agent_file"]:
             parameters["source"] = "file"
+            if arguments["sink"] == "browser" and arguments["open_browser"]:
+                # Whoever gets the page shown hears the file from its start. Capture waits a little longer.
+                parameters |= {"wait_for_page": True, "wait_timeout_s": 18.0}
             parameters["wait_for_subscribers"] = count_listeners(chosen, "agent/audio")
             parameters["wait_for_plan_subscribers"] = count_listeners(chosen, "agent/audio_planned")
         if node.name == "playback" and arguments["speaker"]:
             parameters["sink"] = "speaker"
             if arguments["speaker"] != "default":
                 parameters["device"] = arguments["speaker"]
+        if node.name == "view":
+            parameters["page_microphone"] = arguments["source"] == "browser"
+            parameters["page_loudspeaker"] = arguments["sink"] == "browser"
         if node.name == "perception":
             parameters |= _image_source(arguments)
         if not arguments["autostart"]:

@@ -16,11 +16,12 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def replacing_file(path: Path) -> Iterator[Path]:
+def replacing_file(path: Path, *, is_private: bool = False) -> Iterator[Path]:
     """Lend the name of a scratch file that takes the place of `path` when the block ends without an error.
 
     Args:
         path: The file; its folder is made if need be.
+        is_private: Let nobody but this user read it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -29,7 +30,8 @@ def replacing_file(path: Path) -> Iterator[Path]:
     try:
         yield scratch
         # mkstemp lets only its user read; a file that is written in the ordinary way obeys the umask.
-        scratch.chmod(0o666 & ~_umask())
+        if not is_private:
+            scratch.chmod(0o666 & ~_umask())
         os.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)

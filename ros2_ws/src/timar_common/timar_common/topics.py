@@ -16,6 +16,8 @@ class Topic:
     is_latched: bool = False
     """Whether a late joiner gets the last message (transient local)."""
     doc: str = ""
+    is_recorded: bool = True
+    """Whether a bag holds it; what others repeat (the sound of a page, on the way to its clock) is not."""
 
 
 _ALL = (
@@ -42,7 +44,22 @@ _ALL = (
     Topic("position_commands", "std_msgs/msg/Float64MultiArray", 10, doc="joint commands, one by one"),
     Topic("joint_states", "sensor_msgs/msg/JointState", 10, doc="where the joints are"),
     Topic("face", "sensor_msgs/msg/JointState", 10, doc="what a screen shows, by ARKit's names"),
+    Topic(
+        "station/sound",
+        "timar_msgs/msg/StationSound",
+        50,
+        doc="what the browser's microphone heard",
+        is_recorded=False,
+    ),
+    Topic(
+        "station/voice",
+        "timar_msgs/msg/StationVoice",
+        50,
+        doc="what the browser's loudspeaker plays",
+        is_recorded=False,
+    ),
     Topic("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", 10, doc="health of every node"),
 )
 
 TOPICS: dict[str, Topic] = {topic.name: topic for topic in _ALL}
+RECORDED_TOPICS: dict[str, Topic] = {name: topic for name, topic in TOPICS.items() if topic.is_recorded}

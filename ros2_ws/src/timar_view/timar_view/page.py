@@ -6,13 +6,17 @@ import contextlib
 import http
 import http.client
 import io
+import os
+import ssl
 
 import viser
 from timar_common.clock import NS_PER_S
 from timar_description.urdf import RobotModel
 
+from timar_view.certificate import certificate_file, ensure_certificate, own_addresses, server_context
 from timar_view.config import ViewConfig
 from timar_view.page_access import PageAccess
+from timar_view.page_station import MAIN_SCRIPT, SCRIPTS, SOCKET_PATH, PageStation
 from timar_view.panel import Panel
 from timar_view.scene import RobotScene, set_up_scene
 from timar_view.view_state import ViewState
@@ -24,12 +28,26 @@ class HeadPage:
     Args:
         config: Address and rates.
         robot: The robot to draw.
+        station: The page as microphone and loudspeaker, if it is to be that.
+
+    Raises:
+        OSError: The certificate for https cannot be written.
     """
 
-    def __init__(self, config: ViewConfig, robot: RobotModel) -> None:
+    def __init__(self, config: ViewConfig, robot: RobotModel, station: PageStation | None = None) -> None:
         self.config = config
         self.draws = 0
-        self.access = PageAccess(config.host)
+        self.fingerprint = ""
+        """SHA-256 of the certificate, as browsers show it; empty without https."""
+        self.station = station
+        tls = None
+        if config.has_tls:
+            path = certificate_file()
+            self.fingerprint = ensure_certificate(path, own_addresses())
+            tls = server_context(path)
+        files = {path: script.read_bytes() for path, script in SCRIPTS.items()} if station else {}
+        secret = os.environ.get("TIMAR_PAGE_SECRET", "")  # Of whoever starts this process again.
+        self.access = PageAccess(config.host, tls, secret, files, MAIN_SCRIPT if station else "")
         self._robot = robot
         self._server: viser.ViserServer | None = None
         self._panel_due_ns = 0
@@ -43,8 +61,9 @@ class HeadPage:
         """
         if self._server is not None:
             raise RuntimeError("the page is open already; close() it first")
+        sockets = {} if self.station is None else {SOCKET_PATH: self.station.serve}
         # The server prints its address in a box of its own; the node logs it instead.
-        with contextlib.redirect_stdout(io.StringIO()), self.access.guarding():
+        with contextlib.redirect_stdout(io.StringIO()), self.access.guarding(sockets):
             server = viser.ViserServer(self.config.host, self.config.port, label="TIMAR head", verbose=False)
         self._server, self._port = server, server.get_port()
         self._require_guard()
@@ -61,15 +80,25 @@ class HeadPage:
         return self._address(self.access.look_token)
 
     def _address(self, token: str) -> str:
-        return f"http://{self._shown_host}:{self._port}/?token={token}"
+        kind = "https" if self.fingerprint else "http"
+        return f"{kind}://{self._shown_host}:{self._port}/?token={token}"
 
     @property
     def _shown_host(self) -> str:
-        return "127.0.0.1" if self.config.host == "0.0.0.0" else self.config.host
+        if self.config.host != "0.0.0.0":
+            return self.config.host
+        return next(iter(own_addresses()), "127.0.0.1")
 
     def _require_guard(self) -> None:
         """Ask the server for the page as a stranger would, and close it unless it refuses."""
-        connection = http.client.HTTPConnection(self._shown_host, self._port, timeout=10.0)
+        host = "127.0.0.1" if self.config.host == "0.0.0.0" else self.config.host
+        connection: http.client.HTTPConnection
+        if self.fingerprint:
+            context = ssl.create_default_context(cafile=certificate_file())
+            context.check_hostname = False  # It is asked by its number; its key is what counts.
+            connection = http.client.HTTPSConnection(host, self._port, timeout=10.0, context=context)
+        else:
+            connection = http.client.HTTPConnection(host, self._port, timeout=10.0)
         with contextlib.closing(connection):
             connection.request("GET", "/")
             status = connection.getresponse().status

@@ -1,19 +1,21 @@
-"""Who may see the page and who may move joints on it: checks Host, Origin and token of every request.
+"""Who may see the page, and who may move joints, hear and speak on it: checks every request.
 
 Any page that is open in a browser can send requests to 127.0.0.1, and so can any program of this machine. So
 a request must carry a token made at this start. It stands in the address that the log prints, and becomes a
-cookie with the first request. There are two: one to look, and one to move joints as well.
+cookie with the first request. There are two: one to look, and one to move joints, hear and speak as well.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import hmac
 import http
 import secrets
+import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -33,6 +35,8 @@ MAX_MESSAGE_BYTES = 64 * 1024
 MAX_MESSAGES_PER_S = 500
 """A camera that is dragged sends one message a frame; so does each slider."""
 
+SocketHandler = Callable[[ServerConnection, str], Awaitable[None]]
+"""Serves a WebSocket; takes what its browser may do, too."""
 HttpAnswer = Callable[[ServerConnection, Request], Response | None]
 
 
@@ -41,19 +45,35 @@ class PageAccess:
 
     Args:
         host: The address that the server listens on.
+        tls: What the server needs to speak TLS; None: it does not.
+        secret: What tokens and cookie follow from, so that they outlast this process; empty: from chance.
+        files: What is served beside the server's own, by path: JavaScript.
+        add_script: One of the files that the page itself is to load; empty for none.
 
     Attributes:
         look_token: Lets a browser look.
-        move_token: Lets a browser look and move joints.
+        move_token: Lets a browser look, move joints, hear and speak.
         refused: How many requests were refused.
     """
 
-    def __init__(self, host: str) -> None:
-        self.look_token = secrets.token_urlsafe(16)
-        self.move_token = secrets.token_urlsafe(16)
+    def __init__(
+        self,
+        host: str,
+        tls: ssl.SSLContext | None = None,
+        secret: str = "",
+        files: Mapping[str, bytes] | None = None,
+        add_script: str = "",
+    ) -> None:
+        self._tls, self._files, self._add_script = tls, files or {}, add_script
+        key = (secret or secrets.token_urlsafe(32)).encode()
+
+        def derived(purpose: str) -> str:
+            return hmac.new(key, purpose.encode(), hashlib.sha256).hexdigest()[:32]
+
+        self.look_token, self.move_token = derived("look"), derived("move")
         self.refused = 0
         self._host = host
-        self._cookie = f"timar_view_{secrets.token_hex(4)}"
+        self._cookie = f"timar_view_{derived('cookie')[:8]}"
 
     def refusal(self, headers: Headers) -> str:
         """Return why a request with these headers is refused, whatever its token; empty when it is not."""
@@ -74,27 +94,45 @@ class PageAccess:
             response = self._refuse_or_redirect(request)
             if response is not None:
                 return response
+            path = urlsplit(request.path).path
+            if path in self._files:
+                return _without_frames(_script(self._files[path]))
+            if self._add_script and path == "/":
+                del request.headers["Accept-Encoding"]  # So that it can be written into.
             response = answer(connection, request)
-            return None if response is None else _without_frames(response)
+            if response is None:
+                return None
+            if self._add_script and path == "/":
+                _add_script(response, self._add_script)
+            return _without_frames(response)
 
         return checked
 
     @contextlib.contextmanager
-    def guarding(self) -> Iterator[None]:
+    def guarding(self, sockets: Mapping[str, SocketHandler] | None = None) -> Iterator[None]:
         """Let the servers that are started within go through this check.
 
         viser has no place for one (as of 1.1). `HeadPage.open` asks afterwards whether the check is in place.
+
+        Args:
+            sockets: WebSockets beside the server's own, by path; each is told what its browser may do.
         """
+        others = sockets or {}
         module: Any = websockets.asyncio.server
         serve = module.serve
 
         def guarded(handler: Any, host: str, port: int, **options: Any) -> Any:
+            async def routed(connection: ServerConnection) -> None:
+                path, role = _path_and_role(self, connection)
+                await (others[path](connection, role) if path in others else handler(connection))
+
             options |= {
                 "process_request": self.wrap(options["process_request"]),
-                "create_connection": functools.partial(CheckedConnection, access=self),
+                "create_connection": functools.partial(CheckedConnection, access=self, others=tuple(others)),
                 "max_size": MAX_MESSAGE_BYTES,
+                "ssl": self._tls,
             }
-            return serve(handler, host, port, **options)
+            return serve(routed, host, port, **options)
 
         module.serve = guarded
         try:
@@ -107,6 +145,7 @@ class PageAccess:
         token = parse_qs(urlsplit(request.path).query).get("token", [""])[0]
         if not reason and self._role_of(token):
             cookie = f"{self._cookie}={token}; HttpOnly; SameSite=Strict; Path=/"
+            cookie += "; Secure" if self._tls else ""
             headers = Headers({"Location": "/", "Set-Cookie": cookie, "Content-Length": "0"})
             return _without_frames(Response(http.HTTPStatus.SEE_OTHER, "See Other", headers))
         if not reason and not self.role(request.headers):
@@ -127,9 +166,11 @@ class PageAccess:
 class CheckedConnection(ServerConnection):
     """A browser's connection: drops what its cookie does not allow, and ends when it sends too much."""
 
-    def __init__(self, *arguments: Any, access: PageAccess, **options: Any) -> None:
+    def __init__(
+        self, *arguments: Any, access: PageAccess, others: tuple[str, ...] = (), **options: Any
+    ) -> None:
         super().__init__(*arguments, **options)
-        self._access = access
+        self._access, self._others = access, others
         self._budget = float(MAX_MESSAGES_PER_S)
         self._filled_ns = time.monotonic_ns()
 
@@ -150,12 +191,35 @@ class CheckedConnection(ServerConnection):
                 self._access.refused += 1
 
     def _may_count(self, data: Any) -> bool:
+        path, role = _path_and_role(self._access, self)
+        if path in self._others:
+            return True  # Its handler checks what came.
         try:
             kind = msgspec.msgpack.decode(data)["type"]
         except (msgspec.DecodeError, TypeError, KeyError, ValueError):
             return False
-        assert self.request is not None  # There was a handshake.
-        return self._access.role(self.request.headers) == "move" or kind in MESSAGES_OF_LOOKING
+        return role == "move" or kind in MESSAGES_OF_LOOKING
+
+
+def _path_and_role(access: PageAccess, connection: ServerConnection) -> tuple[str, str]:
+    """Return which path a connection asked for, and what its cookie allows."""
+    assert connection.request is not None  # There was a handshake.
+    return urlsplit(connection.request.path).path, access.role(connection.request.headers)
+
+
+def _script(content: bytes) -> Response:
+    headers = Headers({"Content-Type": "text/javascript; charset=utf-8", "Content-Length": str(len(content))})
+    headers["Cache-Control"] = "no-store"
+    return Response(http.HTTPStatus.OK, "OK", headers, content)
+
+
+def _add_script(response: Response, path: str) -> None:
+    """Let a page load a script of ours."""
+    before, end, after = (response.body or b"").rpartition(b"</body>")
+    if response.status_code == http.HTTPStatus.OK and end:
+        response.body = b"".join([before, f'<script src="{path}"></script>'.encode(), end, after])
+        del response.headers["Content-Length"]
+        response.headers["Content-Length"] = str(len(response.body))
 
 
 def _without_frames(response: Response) -> Response:

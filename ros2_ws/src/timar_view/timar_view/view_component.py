@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
+import numpy.typing as npt
 from timar_common.component import Component, Output, Publish
 from timar_common.diagnostics import Level, Report
 from timar_common.messages import Header, Message, new
@@ -12,6 +13,7 @@ from timar_description import find_urdf
 from timar_description.urdf import RobotModel, read_drawable_urdf
 
 from timar_view.config import ViewConfig
+from timar_view.station import StationBlock
 from timar_view.view_state import ViewState
 
 REPEAT_NS = 1_000_000_000
@@ -32,7 +34,7 @@ class ViewComponent(Component):
 
     NAME = "view"
     Config = ViewConfig
-    inputs = (
+    inputs: tuple[str, ...] = (
         "joint_states",
         "voice_activity",
         "turn_events",
@@ -41,11 +43,15 @@ class ViewComponent(Component):
         "face",
         "/diagnostics",
     )
-    outputs = ("joint_targets",)
+    outputs: tuple[str, ...] = ("joint_targets",)
 
     def __init__(self, config: ViewConfig, robot: RobotModel | None = None) -> None:
         self.config = config
         self.robot = robot or read_drawable_urdf(find_urdf(config.robot))
+        self.on_voice: Callable[[str, int, npt.NDArray[np.int16]], None] = lambda page, frame, samples: None
+        """Takes the voice for a page, and the frame of its counter at which it begins."""
+        if config.has_station:
+            self.inputs, self.outputs = (*self.inputs, "station/voice"), (*self.outputs, "station/sound")
         self.start(0)
 
     def start(self, now_ns: int) -> Iterable[Output]:
@@ -59,6 +65,9 @@ class ViewComponent(Component):
         """Keep what a message says."""
         if topic == "agent/motion":
             self.state.add_motion(message, now_ns)
+            return ()
+        if topic == "station/voice":
+            self.on_voice(message.page, message.first_frame, message.samples)
             return ()
         take = {
             "joint_states": self.state.add_joint_states,
@@ -88,6 +97,32 @@ class ViewComponent(Component):
             )
             yield Publish("joint_targets", message)
         self._targets = dict(positions)
+
+    def publish_sound(
+        self, page: str, rate_hz: int, block: StationBlock, end_ns: int, now_ns: int
+    ) -> Iterable[Output]:
+        """Hand on what a page heard.
+
+        Args:
+            page: Its name.
+            rate_hz: Of its counter [Hz].
+            block: What it sent.
+            end_ns: When its counter stood at the block's end, CLOCK_MONOTONIC [ns].
+            now_ns: Now [ns].
+        """
+        message = new(
+            "StationSound",
+            header=Header(end_ns, "station"),
+            page=page,
+            sample_rate=rate_hz,
+            first_frame=block.first_frame,
+            frames=block.frames,
+            output_latency_ms=block.output_latency_ms,
+            late_frames=block.late_frames,
+            dropped_frames=block.dropped_frames,
+            samples=block.samples,
+        )
+        yield Publish("station/sound", message)
 
     def report(self) -> Report:
         """Report whether the robot is the one described."""

@@ -1,0 +1,132 @@
+"""A conversation through the browser: its fake microphone interrupts the head, and the page falls silent."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import time
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from headless_browser import HeadlessBrowser
+from node_process import PATIENCE_S, running_nodes
+
+rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed; `make test` installs it")
+
+from rclpy.action import ActionClient  # noqa: E402
+from timar_common.base_node import message_type, qos_of  # noqa: E402
+from timar_common.topics import TOPICS  # noqa: E402
+from timar_msgs.action import Speak  # noqa: E402
+from timar_view.page_access import PageAccess  # noqa: E402
+
+pytestmark = [pytest.mark.ros, pytest.mark.browser]
+
+PORT = 18_140
+RATE_HZ = 16_000
+RECORDING = Path(__file__).parents[1] / "data" / "speech" / "two_speakers.wav"
+SILENCE_S, SPEAKING_S = 5.0, 3.0
+UTTERANCE_S = 40.0
+PATIENT_S = 2 * PATIENCE_S
+
+
+class Conversation:
+    """What the graph says meanwhile, and the action that makes the head speak."""
+
+    def __init__(self) -> None:
+        rclpy.init()
+        self.node = rclpy.create_node("dialogue")
+        self.user: list = []
+        self.agent: list = []
+        for name, taken in (("user/audio_raw", self.user), ("agent/audio", self.agent)):
+            topic = TOPICS[name]
+            self.node.create_subscription(message_type(topic.type_name), name, taken.append, qos_of(topic))
+        self.speak = ActionClient(self.node, Speak, "speak")
+
+    def spin_until(self, holds: object, what: str) -> None:
+        end = time.monotonic() + PATIENT_S
+        while not holds():
+            assert time.monotonic() < end, f"{what} did not happen within {PATIENT_S:.0f} s"
+            rclpy.spin_once(self.node, timeout_sec=0.02)
+
+    def close(self) -> None:
+        self.speak.destroy()
+        self.node.destroy_node()
+        rclpy.try_shutdown()
+
+
+@pytest.fixture
+def conversation() -> Iterator[Conversation]:
+    conversation = Conversation()
+    yield conversation
+    conversation.close()
+
+
+def is_served() -> bool:
+    """Tell whether the view listens; without a token it answers with a refusal."""
+    with (
+        contextlib.suppress(OSError),
+        contextlib.closing(http.client.HTTPConnection("127.0.0.1", PORT)) as page,
+    ):
+        page.request("GET", "/")
+        return page.getresponse().status == http.HTTPStatus.FORBIDDEN
+    return False
+
+
+def sound_of(messages: list) -> np.ndarray:
+    return np.concatenate([np.frombuffer(message.samples, np.int16) for message in messages])
+
+
+def test_a_user_who_interrupts_through_the_page_silences_the_head(
+    conversation: Conversation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speech, rate_hz = soundfile.read(RECORDING, dtype="float32", always_2d=True)
+    start = round(7.5 * rate_hz)  # where its labels have speech without a pause
+    words = speech[start : start + round(SPEAKING_S * rate_hz), 0]
+    quiet = np.random.default_rng(0).normal(0, 1e-4, round(SILENCE_S * rate_hz)).astype(np.float32)
+    user = tmp_path / "user.wav"
+    soundfile.write(user, np.concatenate([quiet, words / np.abs(words).max() * 0.5, quiet]), rate_hz)
+    monkeypatch.setenv("TIMAR_PAGE_SECRET", "of this test")
+    token = PageAccess("127.0.0.1", secret="of this test").move_token
+    said = (6000 * np.sin(np.arange(round(UTTERANCE_S * RATE_HZ)) * 0.2)).astype(np.int16)
+    sound_nodes = ["turns_node:TurnsNode", "playback_node:PlaybackNode", "capture_node:CaptureNode"]
+    switches = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    switches.append(f"--use-file-for-fake-audio-capture={user}%noloop")
+    page = {"port": PORT, "page_microphone": True, "page_loudspeaker": True, "echo_cancellation": False}
+    with (
+        running_nodes(["timar_view.view_node:ViewNode"], page),
+        running_nodes(
+            [f"timar_audio.{name}" for name in sound_nodes],
+            {"capture:source": "browser", "playback:sink": "browser"},
+        ),
+        HeadlessBrowser((320, 240), switches=switches) as browser,
+    ):
+        conversation.spin_until(conversation.speak.server_is_ready, "the action")
+        conversation.spin_until(is_served, "the page")
+        browser.go_to(f"http://127.0.0.1:{PORT}/?token={token}")
+        browser.wait_for("document.getElementById('station')?.dataset.state === 'idle'")
+        goal = Speak.Goal(utterance_id="long", sample_rate=RATE_HZ, samples=array("h", said.tobytes()))
+        sent = conversation.speak.send_goal_async(goal)
+        conversation.spin_until(sent.done, "the goal's acceptance")
+        assert sent.result().accepted
+        assert not conversation.user, "sound came before anybody pressed Start"
+        browser.click("Start")
+        conversation.spin_until(lambda: conversation.user, "the first sound")
+        result = sent.result().get_result_async()
+        conversation.spin_until(result.done, "the end of the utterance")
+        outcome = result.result().result
+        count = len(conversation.agent)
+        conversation.spin_until(lambda: len(conversation.agent) > count + 50, "a second after it")
+        heard, spoken = sound_of(conversation.user), sound_of(conversation.agent)
+    assert outcome.outcome == Speak.Result.INTERRUPTED
+    # The head spoke, into the user's silence, until he spoke, and not much longer.
+    assert 1.0 * RATE_HZ < outcome.samples_heard < (SILENCE_S + SPEAKING_S + 1.0) * RATE_HZ
+    begins = int(np.argmax(np.abs(heard.astype(int)) > 3000))
+    ends = int(np.nonzero(np.abs(spoken.astype(int)) > 1000)[0][-1])
+    first = conversation.agent[0].first_sample - conversation.user[0].first_sample
+    assert 0 < first + ends - begins < 2.0 * RATE_HZ
+    lost = sum(message.filled_samples for message in conversation.user)
+    assert lost < 0.2 * heard.size
