@@ -41,6 +41,19 @@ def test_a_counter_that_begins_anew_is_told_once_and_old_blocks_are_known_as_suc
     assert watch.restarts == 1
 
 
+def test_sound_that_was_lost_while_capture_was_away_is_measured_to_40_ms():
+    watch, rng, away_ns = ConversationWatch(), np.random.default_rng(1), 3_217_000_000
+    for first in range(0, 160_000, BLOCK):
+        observe(watch, first, late_ns=round(rng.normal(0, 2e6)))
+    last_ns = START_NS + 160_000 * SAMPLE_NS
+    # The first block of the new counter that arrives need not be its first one.
+    assert observe(watch, 10 * BLOCK, last_ns + away_ns) is Belongs.NEW
+    assert abs(watch.outage_ns - away_ns) < 40_000_000
+    first_ns = watch.outage_ns
+    assert observe(watch, 10 * BLOCK, last_ns + 3 * away_ns) is Belongs.NEW
+    assert watch.lost_ns == first_ns + watch.outage_ns > 2 * away_ns
+
+
 def test_a_clock_that_jumps_forward_is_no_new_conversation():
     watch = ConversationWatch()
     observe(watch, 0)

@@ -73,6 +73,11 @@ class BlockFilter:
         """How often the sample counter restarted."""
         return self._watch.restarts
 
+    @property
+    def outage_ns(self) -> int:
+        """Sound lost at the newest restart [ns]."""
+        return self._watch.outage_ns
+
     def accept(self, topic: str, message: Message) -> Belongs:
         """Check an AudioChunk and tell whether it is of this, a new or an old conversation.
 

@@ -144,7 +144,8 @@ class TurnsComponent(Component):
             return []
         outputs: list[Output] = []
         if belongs is Belongs.NEW:
-            text = "capture was started again: its sample counter restarted, every speech turn ends"
+            lost_s = self._filter.outage_ns / NS_PER_S
+            text = f"capture was started again, {lost_s:.2f} s of sound are lost: every speech turn ends"
             outputs += [Log(Level.WARN, text), *self._end_conversation()]
         decisions = self._turns.push(
             speaker,

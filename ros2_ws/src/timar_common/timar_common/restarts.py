@@ -32,6 +32,10 @@ class ConversationWatch:
     def __init__(self, tolerance_s: float = 0.5) -> None:
         self.restarts = 0
         """How often the counter restarted."""
+        self.outage_ns = 0
+        """Sound lost at the newest restart, from the old counter's last sample to the new one's 0 [ns]."""
+        self.lost_ns = 0
+        """Sound lost at all restarts [ns]."""
         self._tolerance_ns = round(tolerance_s * NS_PER_S)
         self._origin_ns: int | None = None
         self._end = 0
@@ -52,6 +56,9 @@ class ConversationWatch:
         moved_ns = origin_ns - self._origin_ns
         if moved_ns > self._tolerance_ns and first_sample < self._end:
             self.restarts += 1
+            end_ns = self._origin_ns + round(self._end * NOMINAL_NS_PER_SAMPLE)
+            self.outage_ns = max(0, origin_ns - end_ns)
+            self.lost_ns += self.outage_ns
             self._since_ns = first_ns
             self._end = 0
             self._follow(first_sample + samples, origin_ns)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import ClassVar
 
+from timar_common.clock import NS_PER_S
 from timar_common.component import Component, Job, Log, Output, ServiceReply, WorkClock
 from timar_common.diagnostics import Level, Report
 from timar_common.messages import Message, new, wire_time
@@ -80,7 +81,8 @@ class InferenceComponent(Component):
             if belongs is Belongs.OLD:
                 return ()
             if belongs is Belongs.NEW:
-                text = "capture was started again: its sample counter restarted, a new conversation begins"
+                lost_s = self.scheduler.outage_ns / NS_PER_S
+                text = f"capture was started again, {lost_s:.2f} s of sound are lost: new conversation"
                 outputs.append(Log(Level.WARN, text))
         elif topic == "agent/audio_planned":
             self.scheduler.push_plan(message, now_ns)
@@ -153,6 +155,7 @@ class InferenceComponent(Component):
                 **dataclasses.asdict(counters),
                 "samples_lost": inputs.samples_lost,
                 "samples_repeated": inputs.samples_repeated,
+                "lost_in_restarts_ms": scheduler.lost_in_restarts_ns / 1e6,
                 "user_motion_unused": inputs.motion_frames_unused,
                 "stale_plan_chunks": scheduler.inputs.plan.stale_chunks,
                 "plan_revision": scheduler.inputs.plan.revision,

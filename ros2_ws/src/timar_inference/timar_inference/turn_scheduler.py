@@ -84,6 +84,16 @@ class TurnScheduler:
         return f"{self._name}-{self._number}"
 
     @property
+    def outage_ns(self) -> int:
+        """Sound lost when capture was started again the last time [ns]."""
+        return self._watch.outage_ns
+
+    @property
+    def lost_in_restarts_ns(self) -> int:
+        """Sound lost whenever capture was started again [ns]."""
+        return self._watch.lost_ns
+
+    @property
     def seed(self) -> int:
         """Seed of this conversation's noise."""
         return self.config.seed + self._number
