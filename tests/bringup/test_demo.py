@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from timar_bringup import demo
+from timar_bringup import demo, talk
 from timar_bringup.graph import UsageError, plan, read_arguments
 from timar_bringup.progress import Progress
 from timar_bringup.usage import cpu_seconds
@@ -58,12 +58,42 @@ def test_further_launch_arguments_reach_the_graph():
     [
         (["--duration", "0"], "--duration is 0, expected 1 to 3600 seconds"),
         (["--source", "microphone", "--user-file", "a.wav"], "leave one of them out"),
+        (["--mute", "--audio", "device"], "--mute and --audio device contradict each other"),
+        (["--headless", "--audio", "browser"], "--audio browser needs the page"),
         (["--source", "microphone", "--user-motion", "a.npz"], "leave one of them out"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(argv, sentence):
     with pytest.raises(UsageError, match=sentence):
         demo.read_options(argv)
+
+
+@pytest.mark.parametrize(
+    ("argv", "sink"),
+    [
+        ([], "browser"),
+        (["--headless"], "null"),
+        (["--mute"], "null"),
+        (["--audio", "device"], "speaker"),
+        (["--headless", "--audio", "device"], "speaker"),
+    ],
+)
+def test_the_voice_is_heard_on_the_page_unless_something_else_is_said(argv, sink):
+    assert f"sink:={sink}" in demo.read_options(argv).arguments
+
+
+@pytest.mark.parametrize(
+    ("argv", "wanted"),
+    [
+        ([], {"speaker": "default"}),
+        (["--audio", "browser"], {"source": "browser", "sink": "browser", "speaker": ""}),
+        (["--audio", "browser", "--mute"], {"source": "browser", "sink": "null", "speaker": ""}),
+    ],
+)
+def test_a_talk_takes_this_machines_sound_or_the_pages(argv, wanted):
+    words = dict(word.split(":=", 1) for word in talk.launch_arguments(talk._parser().parse_args(argv)))
+    assert wanted.items() <= words.items()
+    assert read_arguments(f"{name}:={value}" for name, value in words.items())["view"]
 
 
 def test_folder_that_exists_is_never_written_over(tmp_path, capsys):

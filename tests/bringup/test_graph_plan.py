@@ -98,6 +98,8 @@ def test_autostart_false_reaches_every_node():
         (["source:=radio"], "source is 'radio', expected one of microphone, file"),
         (["source:=file"], "source is 'file' and user_file is empty"),
         (["user_file:=a.wav"], "add source:=file"),
+        (["replay:=true", "sink:=browser"], "source or sink is browser with replay:=true"),
+        (["speaker:=default", "sink:=browser"], "speaker is 'default' and sink is 'browser'"),
         (["replay:=true", "agent_file:=a.wav"], "agent_file is 'a.wav' with replay:=true"),
         (["user_motion_file:=a.npz"], "recorded motion goes with a recorded voice: add source:=file"),
     ],
@@ -142,3 +144,25 @@ def test_the_engines_settings_are_given_at_launch_or_left_by_auto():
     ):
         with pytest.raises(UsageError, match=expected):
             read_arguments([word])
+
+
+def test_the_page_is_served_and_essential_where_it_is_microphone_or_loudspeaker():
+    graph = plan(read_arguments(["source:=browser", "sink:=browser", "view_host:=0.0.0.0"]))
+    of = {planned.node.name: planned.parameters for planned in graph.nodes}
+    assert (of["capture"]["source"], of["playback"]["sink"]) == ("browser", "browser")
+    assert (of["view"]["page_microphone"], of["view"]["page_loudspeaker"]) == (True, True)
+    assert of["view"]["host"] == "0.0.0.0"
+    assert graph.role("view").is_essential
+    silent = plan(read_arguments(["view:=true"]))
+    of = {planned.node.name: planned.parameters for planned in silent.nodes}
+    assert not of["view"]["page_microphone"]
+    assert "sink" not in of["playback"]
+    assert not silent.role("view").is_essential
+
+
+def test_a_file_waits_for_the_press_on_start_only_where_the_page_is_opened():
+    words = ["source:=file", "user_file:=u.wav", "agent_file:=a.wav", "sink:=browser"]
+    for opened in (True, False):
+        graph = plan(read_arguments([*words, f"open_browser:={str(opened).lower()}"]))
+        playback = next(planned.parameters for planned in graph.nodes if planned.node.name == "playback")
+        assert playback.get("wait_for_page", False) is opened

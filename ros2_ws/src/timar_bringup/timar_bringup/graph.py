@@ -451,6 +451,11 @@ def read_values(values: Mapping[str, str]) -> dict[str, ParameterValue]:
             raise UsageError(
                 f"{name} is {read[name]!r} with replay:=true, which hears a bag alone; leave it out"
             )
+    if read["speaker"] and read["sink"] not in (AUTO, "speaker"):
+        raise UsageError(
+            f"speaker is {read['speaker']!r} and sink is {read['sink']!r}; leave one of them out "
+            "(timar talk has --audio browser)"
+        )
     if read["replay"] and "browser" in (read["source"], read["sink"]):
         raise UsageError(
             "source or sink is 'browser' with replay:=true, which hears a bag alone; leave it out"

@@ -65,6 +65,12 @@ def _parser() -> argparse.ArgumentParser:
         "--device", default="", help="microphone, by name or number; timar audio devices lists them"
     )
     parser.add_argument("--speaker", default="", help="loudspeaker, likewise")
+    parser.add_argument(
+        "--audio",
+        choices=("device", "browser"),
+        default="device",
+        help="microphone and loudspeaker: this machine's, or those of the page that shows the head",
+    )
     parser.add_argument("--mute", action="store_true", help="without the loudspeaker")
     parser.add_argument("--headless", action="store_true", help="without the browser view")
     parser.add_argument("--robot", default="", help="name of a shipped robot, or a robot YAML")
@@ -88,7 +94,11 @@ def launch_arguments(typed: argparse.Namespace) -> list[str]:
     values: dict[str, object] = dict(TALK_DEFAULTS)
     if typed.llm:
         values["dialogue"] = "realtime" if typed.llm.startswith(("ws://", "wss://")) else "chat"
-    if typed.mute:
+    if typed.audio == "browser":
+        if typed.headless or typed.speaker or typed.device:
+            raise UsageError("--audio browser is microphone and loudspeaker; leave the other option out")
+        values |= {"source": "browser", "sink": "null" if typed.mute else "browser", "speaker": ""}
+    elif typed.mute:
         values["speaker"] = ""
     if typed.headless:
         values["view"] = "false"
@@ -209,7 +219,8 @@ def run(graph: Plan, duration_s: float, console: Console) -> int:
             elapsed_s = time.monotonic() - began_s
             if duration_s and elapsed_s > duration_s:
                 return 0 if status.is_ready else 1
-            if not status.is_ready and elapsed_s > READY_WITHIN_S:
+            waits_for_page = graph.arguments["source"] == "browser"  # For somebody who presses Start there.
+            if not (status.is_ready or waits_for_page) and elapsed_s > READY_WITHIN_S:
                 console.print(f"the head was not ready within {READY_WITHIN_S:.0f} s", markup=False)
                 return 1
 
