@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from timar_model.engines import engine_names, find_engine, missing_package
+from timar_model.engines import find_engine
 from timar_model.engines.int8_kernels import INSTRUCTIONS
+from timar_model.engines.obstacles import is_installed, obstacles
 from timar_model.machine import cores, cpu_flags
 
 if TYPE_CHECKING:
     from timar_common.progress import ProgressBars
 
+    from timar_model.loading import LoadedModel
     from timar_model.model_folder import ModelFolder
 
 
@@ -61,6 +62,7 @@ def import_model(argv: list[str]) -> int:
     from timar_common.progress import progress_bars
 
     from timar_model import importing
+    from timar_model.loading import LoadedModel
 
     try:
         options = importing.ImportOptions(
@@ -77,6 +79,8 @@ def import_model(argv: list[str]) -> int:
     except (ValueError, OSError) as error:
         return _fail("import", error)
     log(f"{folder.path} holds {folder.manifest['parameters'] / 1e6:.1f} M parameters ({folder.sha256[:12]})")
+    if not arguments.no_export:
+        _measure_for_auto(LoadedModel.of(folder), log)
     sys.stdout.write("start it with:\n")
     for command in importing.start_commands(folder):
         sys.stdout.write(f"  {command}\n")
@@ -137,19 +141,21 @@ def engines(argv: list[str]) -> int:
 
 
 def _measure_engines(folder: ModelFolder) -> int:
-    """Print what each engine that runs costs, the exported float32 graph first."""
-    from timar_model.engines.measuring import measure, table
+    """Print what each engine that runs costs, the exported float32 graph first; and what auto takes."""
+    from timar_model.engines.measuring import measure, settings_to_compare, table
+    from timar_model.loading import LoadedModel
 
+    model = LoadedModel.of(folder)
     able = [name for name, why_not in obstacles(folder).items() if not why_not]
     able.sort(key=lambda name: name != "onnx")
     costs = []
-    for name in able:
-        for threads in sorted({1, cores()}):
-            sys.stderr.write(f"measuring {name} with {threads} threads\n")
-            try:
-                costs.append(measure(folder, name, threads))
-            except (OSError, ValueError, ImportError) as error:
-                sys.stderr.write(f"timar engines: {name} is left out: {error}\n")
+    for setting in settings_to_compare(folder.config, able, sorted({1, cores()})):
+        sys.stderr.write(f"measuring {setting}\n")
+        try:
+            costs.append(measure(model, setting))
+        except (OSError, ValueError, ImportError) as error:
+            sys.stderr.write(f"timar engines: {setting} is left out: {error}\n")
+    model.close_engines()
     if not costs:
         return _fail("engines", ValueError(f"no engine runs {folder.path} here"))
     for line in table(costs):
@@ -158,12 +164,27 @@ def _measure_engines(folder: ModelFolder) -> int:
         "window full; RTF: busy time of turns, previews and window moves per second of conversation; CPU: "
         "processor seconds likewise; the last column: largest difference of jaw and neck from the first row\n"
     )
+    _measure_for_auto(model, lambda line: sys.stdout.write(f"{line}\n"))
     return 0
+
+
+def _measure_for_auto(model: LoadedModel, log: Callable[[str], object]) -> None:
+    """Measure what `auto` takes on this machine, and say it; a start finds it kept."""
+    from timar_model.engines.choosing import choose
+
+    try:
+        choice = choose(model, log=log)
+    except ValueError as error:
+        log(f"nothing was measured: {error}")
+        return
+    log(f"engine:=auto takes {choice.sentence()}")
+    if not choice.picked.holds:
+        log(choice.trouble(model))
 
 
 def providers() -> list[str]:
     """Return lines on what the installed onnxruntime computes, and what it lacks."""
-    if not _is_installed("onnxruntime"):
+    if not is_installed("onnxruntime"):
         return []
     import onnxruntime
 
@@ -195,37 +216,6 @@ def describe(name: str) -> str:
         return (find_engine(name).__doc__ or "").strip().partition("\n")[0].rstrip(".")
     except ValueError:
         return ""
-
-
-def obstacles(folder: ModelFolder) -> dict[str, str]:
-    """Return for each engine why it cannot run a folder here, or ""; of one from outside, if it is found."""
-    from timar_model.engines.onnx_engine import BACKBONE, SPEECH, export_command, variant_file
-
-    needed, graphs = ["torch"], [BACKBONE]
-    if folder.config.speech_encoder == "wav2vec2":
-        needed.append("transformers")
-        graphs.append(SPEECH)
-    no_torch = "; ".join(missing_package(name) for name in needed if not _is_installed(name))
-    found = {"torch": no_torch, "torch-bf16": no_torch}
-    for name, variant in (("onnx", "float32"), ("onnx-int8", "int8")):
-        files = [variant_file(graph, variant) for graph in graphs]
-        lacking = [file for file in files if file not in folder.manifest["files"]]
-        found[name] = "" if _is_installed("onnxruntime") else missing_package("onnxruntime")
-        if lacking and not found[name]:
-            command = export_command(folder.path, variant)
-            found[name] = f"{folder.path} lacks {', '.join(lacking)} ({command})"
-    for name in engine_names():
-        if name not in found:
-            try:
-                find_engine(name)
-                found[name] = ""
-            except ValueError as error:
-                found[name] = str(error)
-    return found
-
-
-def _is_installed(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
 
 
 def _timed_log(bars: ProgressBars | None = None) -> Callable[[str], None]:

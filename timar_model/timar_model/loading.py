@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,6 +90,11 @@ class LoadedModel(ModelFolder):
                 )
             sampling = {**sampling, "window_frames": window_turns * self.config.turn_frames}
         return dataclasses.replace(self.config.sampling, **sampling)
+
+    def close_engines(self) -> None:
+        """Drop the engines, whose memory is free when no session holds them any more."""
+        self._engines.clear()
+        gc.collect()
 
     def _engine(self, name: str, threads: int) -> Engine:
         """Return an engine, built when first asked for."""

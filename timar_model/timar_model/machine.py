@@ -18,13 +18,19 @@ _in_memory: dict[Path | str, Any] = {}
 """What was found out in this process, where no folder can keep it."""
 
 
-def remembered(kind: str, key: dict[str, Any], find: Callable[[], Any]) -> Any:
+def remembered(
+    kind: str,
+    key: dict[str, Any],
+    find: Callable[[], Any],
+    is_final: Callable[[Any], bool] = lambda found: True,
+) -> Any:
     """Return what `find` finds out, which is asked once a machine for each key.
 
     Args:
         kind: What it is about, the beginning of the file's name.
         key: Everything it depends on besides this processor; JSON.
         find: Finds it out; what it returns is JSON.
+        is_final: Whether what was found is kept; else it is found out again the next time.
     """
     text = json.dumps({"processor": processor(), **key}, sort_keys=True)
     name = f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:20]}.json"
@@ -41,6 +47,8 @@ def remembered(kind: str, key: dict[str, Any], find: Callable[[], Any]) -> Any:
             # Not there, or half of it by whatever accident: it is found out again.
             pass
     found = find()
+    if not is_final(found):
+        return found
     if isinstance(path, Path):
         try:
             write_json(path, {"key": json.loads(text), "found": found})
@@ -75,6 +83,19 @@ def processor() -> str:
 def cores() -> int:
     """Return the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def busy_s() -> float:
+    """Return the time that all cores together have worked since the machine started [s]; 0 if not known.
+
+    Source: proc(5), /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal [clock ticks].
+    """
+    try:
+        first = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0].split()
+    except OSError:
+        return 0.0
+    ticks = [int(value) for value in first[1:9]]
+    return float(sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
 
 
 def cpu_flags() -> set[str]:

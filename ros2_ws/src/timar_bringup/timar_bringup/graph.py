@@ -20,7 +20,7 @@ class UsageError(ValueError):
 
 
 AUTO = "auto"
-"""What leaves an argument of the engine's to the parameters files, and by them to the model."""
+"""What leaves an argument of the engine's to the parameters files, and by them to what is measured."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Node:
     listens: tuple[str, ...] = ()
     """Topics it subscribes to that somebody waits for before starting."""
     parameters: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Parameter -> launch argument that sets it. Empty, or auto, leaves the parameter to the file."""
+    """Parameter -> launch argument that sets it. Empty, auto and false leave the parameter to the file."""
     only_if: str = ""
     """A launch argument; while it is false or empty the node is not started."""
     not_if: str = ""
@@ -143,12 +143,12 @@ ARGUMENTS: tuple[Argument, ...] = (
         "speaker", "", "Loudspeaker by name or number, or default; empty: as params say, by default none."
     ),
     Argument("model", "talking-head", "Name of a shipped or imported model, or a model folder."),
-    Argument("engine", "auto", "What computes the model, as `timar engines` lists; auto takes the best."),
-    Argument("threads", AUTO, "Threads of the engine; auto leaves them to params.", is_whole_or_auto=True),
+    Argument("engine", AUTO, "What computes the model, as `timar engines` lists; auto measures what holds."),
+    Argument("threads", AUTO, "Threads of the engine; auto measures.", is_whole_or_auto=True),
     Argument(
         "margin_frames",
         AUTO,
-        "How many frames before its first one a turn stops listening; auto leaves it to params or the model.",
+        "How many frames before its first one a turn stops listening; auto takes the model's, or measures.",
         is_whole_or_auto=True,
     ),
     Argument(
@@ -160,9 +160,10 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument(
         "when_full",
         AUTO,
-        "How a full window of absolute positions moves; auto leaves it to params or the model.",
+        "How a full window of absolute positions moves; auto measures what holds.",
         (AUTO, "recompute", "reanchor"),
     ),
+    Argument("allow_degraded", False, "Let auto shorten the model's window where nothing else holds."),
     Argument("robot", "timar_head", "Name of a shipped robot, or the path of a robot YAML."),
     Argument("urdf", "", "The robot's URDF by name or path; empty: the one that its YAML names."),
     Argument(
@@ -217,6 +218,7 @@ NODES: tuple[Node, ...] = (
             "margin_frames": "margin_frames",
             "window_frames": "window_frames",
             "when_full": "when_full",
+            "allow_degraded": "allow_degraded",
         },
     ),
     Node(
@@ -504,7 +506,7 @@ def plan(arguments: Mapping[str, ParameterValue]) -> Plan:
         parameters = {
             parameter: arguments[argument]
             for parameter, argument in node.parameters.items()
-            if arguments[argument] != "" and (parameter == "engine" or arguments[argument] != AUTO)
+            if arguments[argument] not in ("", AUTO) and arguments[argument] is not False
         }
         if node.name == "capture" and arguments["source"] == "file":
             parameters["wait_for_subscribers"] = count_listeners(chosen, "user/audio")

@@ -33,6 +33,7 @@ from rclpy.time import Time
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Header
 
+from timar_common.cancellation import Cancellation, WorkCancelledError
 from timar_common.clock import RosAnchor, SimClock
 from timar_common.config import Description, describe
 from timar_common.diagnostics import Level, Report
@@ -285,6 +286,9 @@ class BaseNode(LifecycleNode):
             self.get_logger().fatal(str(error))
             self._drop()
             return TransitionCallbackReturn.FAILURE
+        except WorkCancelledError:
+            self._drop()
+            return TransitionCallbackReturn.FAILURE
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -429,16 +433,17 @@ def run(node_types: Sequence[type[BaseNode]], args: Sequence[str] | None = None)
         RuntimeError
     ) as error:  # Of rcl: keys that are asked for and not there, a domain id that cannot be.
         return _refused_by_middleware(error)
-    wanted_end = threading.Event()
+    wanted_end, starting = threading.Event(), Cancellation()
 
     def end(*_: object) -> None:
         if not wanted_end.is_set():
             wanted_end.set()
+            starting.cancel()
             _end_soon()
 
     faulthandler.register(SHOW_STACKS, file=sys.__stderr__)
     end_with_parent(within_s=END_WITHIN_S + 1.0)
-    with stop_signals(end):
+    with stop_signals(end), starting.scope():
         return _spin(node_types, wanted_end)
 
 
@@ -455,7 +460,7 @@ def _spin(node_types: Sequence[type[BaseNode]], wanted_end: threading.Event) -> 
             except RuntimeError as error:
                 return _refused_by_middleware(error)
             if nodes[-1].get_parameter("autostart").value and not _autostart(nodes[-1]):
-                return START_REFUSED
+                return 0 if wanted_end.is_set() else START_REFUSED
         executor = _executor()
         for node in nodes:
             executor.add_node(node)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import contextvars
 import threading
 from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+R = TypeVar("R")
 
 
 class WorkCancelledError(Exception):
@@ -79,6 +83,30 @@ class Cancellation:
 
 CURRENT: contextvars.ContextVar[Cancellation | None] = contextvars.ContextVar("cancellation", default=None)
 """The cancellation of the work that this thread does; None: it cannot be cancelled."""
+
+
+def run_interruptibly(work: Callable[[], R]) -> R:
+    """Do work in a thread of its own while this one takes signals, whose handlers may cancel it.
+
+    A computation in the main thread would let no handler run before its end.
+
+    Raises:
+        Whatever `work` raises.
+    """
+    done: concurrent.futures.Future[R] = concurrent.futures.Future()
+    context = contextvars.copy_context()
+
+    def run() -> None:
+        try:
+            done.set_result(context.run(work))
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="interruptible", daemon=True).start()
+    while not done.done():
+        # A wait without an end would let no handler run either.
+        concurrent.futures.wait([done], timeout=0.05)
+    return done.result()
 
 
 def check_cancelled() -> None:

@@ -14,6 +14,7 @@ MODEL_DEFAULT = -1.0
 """A sampling option of this value is left to the model."""
 MARGIN_DEFAULT = -1
 WHOLE_TURN = -1
+AUTO = "auto"
 FLOAT_SAMPLING = ("temperature", "guidance", "noise_correlation_s")
 WHOLE_SAMPLING = ("steps", "iterations", "window_frames", "keep_turns")
 
@@ -68,11 +69,20 @@ class InferenceConfig(DialsConfig):
 
     model: str = option("talking-head", "Name of a shipped or imported model, or path of a model folder.")
     engine: str = option(
-        "auto",
-        "What computes: auto, torch, onnx or another engine of the model package; auto takes the best.",
+        AUTO,
+        "What computes: torch, onnx or another engine of the model package; auto takes the most exact one "
+        "that was measured to hold real time on this machine, in a replay onnx where the folder has graphs.",
     )
     threads: int = option(
-        1, "Threads the engine may use; more than one can starve the sound.", minimum=1, maximum=64
+        0,
+        "Threads the engine may use; more than one can starve the sound. 0 takes what was measured, in a "
+        "replay 1.",
+        minimum=0,
+        maximum=64,
+    )
+    allow_degraded: bool = option(
+        False,
+        "Whether a machine on which nothing holds real time may use a smaller window than the model's.",
     )
     warmup_turns: int = option(
         3,
@@ -86,7 +96,8 @@ class InferenceConfig(DialsConfig):
     )
     margin_frames: int = option(
         MARGIN_DEFAULT,
-        "How long before its first frame is seen a turn stops listening; -1 takes the model's.",
+        "How long before its first frame is seen a turn stops listening; -1 takes the model's, and for one "
+        "that was trained without a user lag what a turn was measured to need, in a replay 2.",
         unit="frames",
         minimum=MARGIN_DEFAULT,
         maximum=250,
@@ -147,14 +158,16 @@ class InferenceConfig(DialsConfig):
         maximum=100_000,
     )
     when_full: str = option(
-        "model",
+        AUTO,
         "How a full window of absolute positions moves: recompute, by one turn every turn, as the released "
-        "code does; reanchor, by several turns at once; model takes the model's.",
-        choices=("model", "recompute", "reanchor"),
+        "code does; reanchor, by several turns at once; model takes the model's; auto the most exact one "
+        "that was measured to hold real time, in a replay the model's.",
+        choices=(AUTO, "model", "recompute", "reanchor"),
     )
     keep_turns: int = option(
         0,
-        "How many turns a full window of absolute positions keeps when it moves; 0 takes the model's.",
+        "How many turns a full window of absolute positions keeps when it moves; 0 takes what was measured, "
+        "else the model's.",
         unit="turns",
         minimum=0,
         maximum=1000,
@@ -231,6 +244,6 @@ class InferenceConfig(DialsConfig):
             if getattr(self, name):
                 wanted[name] = getattr(self, name)
         for name in ("history", "when_full"):
-            if getattr(self, name) != "model":
+            if getattr(self, name) not in ("model", AUTO):
                 wanted[name] = getattr(self, name)
         return wanted

@@ -59,7 +59,8 @@ class InferenceComponent(Component):
 
     def start(self, now_ns: int) -> Iterable[Output]:
         """Say which model runs; the conversation begins with the user's next sound."""
-        return [Log(Level.OK, note) for note in self.runtime.notes]
+        notes = [Log(Level.OK, note) for note in self.runtime.notes]
+        return [*notes, *(Log(Level.WARN, warning) for warning in self.runtime.warnings)]
 
     def stop(self, now_ns: int) -> Iterable[Output]:
         """End the conversation; a later start begins a new one."""
@@ -145,6 +146,7 @@ class InferenceComponent(Component):
             values={
                 "engine": self.runtime.identity.engine,
                 "model": self.config.model,
+                "settings": " ".join(f"{name}:={value}" for name, value in self.runtime.settings.items()),
                 "model_sha256": self.runtime.identity.model_sha256,
                 "turn_frames": alignment.turn_frames,
                 "turn_fill_ms": alignment.turn_fill_ms,

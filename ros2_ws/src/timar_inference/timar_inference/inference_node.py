@@ -6,9 +6,11 @@ import sys
 import uuid
 
 from timar_common.base_node import run
+from timar_common.cancellation import run_interruptibly
 from timar_common.component_node import ComponentNode
 
 from timar_inference.inference_component import InferenceComponent
+from timar_inference.runtime import open_runtime
 
 
 class InferenceNode(ComponentNode):
@@ -17,8 +19,9 @@ class InferenceNode(ComponentNode):
     component_type = InferenceComponent
 
     def make_component(self) -> InferenceComponent:
-        """Load and warm the model; conversation ids differ from those of every other start."""
-        return InferenceComponent(self.config, name=f"{self.get_name()}-{uuid.uuid4().hex[:8]}")
+        """Load, measure and warm the model; conversation ids differ from those of every other start."""
+        runtime = run_interruptibly(lambda: open_runtime(self.config, self.get_logger().info))
+        return InferenceComponent(self.config, runtime, f"{self.get_name()}-{uuid.uuid4().hex[:8]}")
 
 
 def main() -> int:
