@@ -5,6 +5,7 @@ memory is measured in a process of its own. Writes a table and a plot.
 
 make bench-model                                          # everything, about 12 minutes
 make bench-model ARGS="--folder /tmp/large --only speed"  # one part; the page keeps the others as they were
+make bench-model ARGS="--only target"                     # what is asked, beside what was measured
 """
 
 from __future__ import annotations
@@ -19,13 +20,18 @@ import tempfile
 import time
 from pathlib import Path
 
+import bench_import
 import harness
 import model_rates
 import model_report
+import model_target
 import numpy as np
 from harness import RESULTS, Stopwatch, memory_mb
 from model_report import CACHED, FULL, WINDOW
 from timar_model.architecture.config import ModelConfig, SamplingConfig
+from timar_model.engines.choosing import choose
+from timar_model.engines.measuring import EngineSetting, measure
+from timar_model.machine import cpu_flags
 
 from timar_model import load_model
 
@@ -52,7 +58,7 @@ def main() -> None:
     found = harness.read_figures(kept)
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.folder or Path(scratch)
-        if {"memory", "speed", "long", "window"} & {*arguments.only}:
+        if {"memory", "speed", "long", "window", "target"} & {*arguments.only}:
             prepare(folder)
         for stage in (stage for stage in STAGES if stage in arguments.only):
             print(f"measuring: {stage}", file=sys.stderr)
@@ -60,7 +66,10 @@ def main() -> None:
             # A part is written when it is there: what follows may be cut off.
             found[stage] = {"when": f"{harness.when()}, {arguments.threads} threads", **measured}
             harness.write_figures(kept, found)
-    harness.write_page(arguments.out / "model_large.md", model_report.page(found))
+    page = model_report.page(found)
+    if "target" in found:
+        page[3:3] = model_target.lines(found["target"])
+    harness.write_page(arguments.out / "model_large.md", page)
     if {"speed", "long"} <= {*found}:
         model_report.plot(found, arguments.out / "model_large.png")
 
@@ -347,6 +356,45 @@ def measure_memory(folder: Path, engine: str, threads: int) -> dict[str, float]:
     return {"load_s": load_s, "peak_gb": memory_mb("VmHWM") / 1e3}
 
 
+def measure_target(folder: Path, arguments) -> dict:
+    """Measure what is asked of the published size, from the import of a checkpoint on."""
+    model, talk, threads = load_model(folder), MadeUpTalk(), arguments.threads
+    print("measuring: import", file=sys.stderr)
+    imported = bench_import.measure(folder.parent / "published", "large")
+    print("measuring: speed", file=sys.stderr)
+    speed = measure_speed(folder, argparse.Namespace(threads=threads, rounds=2))
+    choice = choose(model, log=lambda line: print(line, file=sys.stderr))
+    own = choice.picked.setting
+    settings = {
+        "auto": own,
+        "int8": EngineSetting("onnx-int8", threads, "reanchor"),
+        "float32": EngineSetting("onnx", threads, "reanchor"),
+    }
+    costs, cancelled = {}, {}
+    for name, setting in settings.items():
+        print(f"measuring: {setting}", file=sys.stderr)
+        costs[name] = model_target.cost(measure(model, setting))
+        options = setting.sampling()
+        session = model.session(setting.engine, threads=setting.threads, rollback_turns=1, **options)
+        if name == "auto":
+            paced = model_target.paced(session, talk)
+        else:
+            cancelled[name] = model_target.cancel_ms(session, talk)
+        del session
+        model.close_engines()
+    return {
+        "import": imported,
+        "speed": speed,
+        "costs": costs,
+        "paced": paced,
+        "cancel_ms": cancelled,
+        "memory": measure_memory_and_load(folder, arguments),
+        "int8_difference": model_target.int8_difference(),
+        "has_byte_products": model_target.has_byte_products(),
+        "has_amx": "amx_int8" in cpu_flags(),
+    }
+
+
 def flops_of_turn(config: ModelConfig) -> tuple[float, float]:
     """Return a turn's floating point operations in products with weights, and in attention to a full ring."""
     tokens, width = config.turn_tokens, config.width
@@ -362,6 +410,7 @@ STAGES = {
     "long": measure_long,
     "small": measure_small,
     "window": measure_window,
+    "target": measure_target,
 }
 
 

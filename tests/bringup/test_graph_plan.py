@@ -121,8 +121,10 @@ def test_every_node_of_the_graph_is_an_executable_of_its_package():
 
 def test_the_engines_settings_are_given_at_launch_or_left_by_auto():
     names = ("threads", "margin_frames", "window_frames", "when_full")
-    assert not {*names} & {*parameters("inference")}
-    assert not {*names} & {*parameters("inference", *(f"{name}:=auto" for name in names))}
+    left = {"engine", "allow_degraded", *names}
+    assert not left & {*parameters("inference")}
+    assert not left & {*parameters("inference", "engine:=auto", *(f"{name}:=auto" for name in names))}
+    assert parameters("inference", "allow_degraded:=true")["allow_degraded"] is True
     given = [
         "engine:=onnx-int8",
         "threads:=2",

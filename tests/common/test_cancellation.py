@@ -1,10 +1,18 @@
 """Long work that is not wanted any more ends at its next look; nothing else is cancelled with it."""
 
+import hashlib
+import signal
 import threading
 import time
 
 import pytest
-from timar_common.cancellation import CURRENT, Cancellation, WorkCancelledError, check_cancelled
+from timar_common.cancellation import (
+    CURRENT,
+    Cancellation,
+    WorkCancelledError,
+    check_cancelled,
+    run_interruptibly,
+)
 from timar_common.component import Component, Job
 from timar_common.jobs import JobWorker
 
@@ -129,3 +137,34 @@ def test_work_outside_any_scope_is_never_cancelled():
     with cancellation.scope(), pytest.raises(WorkCancelledError):
         check_cancelled()
     check_cancelled()
+
+
+def test_a_signal_is_taken_while_interruptible_work_computes_outside_python():
+    """A model that is measured at the start computes for seconds in one call; Ctrl-C came after it."""
+    cancellation, handled, ended = Cancellation(), [], []
+
+    def handle(*_):
+        handled.append(time.monotonic())
+        cancellation.cancel()
+
+    def compute():
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000)
+        ended.append(time.monotonic())
+        check_cancelled()
+
+    previous = signal.signal(signal.SIGALRM, handle)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        started = time.monotonic()
+        with cancellation.scope(), pytest.raises(WorkCancelledError):
+            run_interruptibly(compute)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, previous)
+    assert handled[0] - started < 0.7 * (ended[0] - started)
+
+
+def test_interruptible_work_gives_its_result_or_its_own_error():
+    assert run_interruptibly(lambda: 7) == 7
+    with pytest.raises(TimeoutError, match="mine"):
+        run_interruptibly(lambda: (_ for _ in ()).throw(TimeoutError("mine")))

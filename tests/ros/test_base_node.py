@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from node_process import PATIENCE_S
@@ -13,7 +18,8 @@ rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed; `make test`
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
-from timar_common.base_node import BaseNode, qos_of  # noqa: E402
+from timar_common.base_node import END_WITHIN_S, BaseNode, qos_of  # noqa: E402
+from timar_common.cancellation import check_cancelled, run_interruptibly  # noqa: E402
 from timar_common.config import check, option  # noqa: E402
 from timar_common.topics import TOPICS  # noqa: E402
 from timar_msgs.msg import FloorState  # noqa: E402
@@ -159,3 +165,35 @@ def test_what_runs_beside_a_node_ends_with_its_acting_and_begins_anew():
     assert node.running == 0
     node.close()
     node.destroy_node()
+
+
+class LongStartNode(ExampleNode):
+    """Builds until it is cancelled, as one that measures a large model does."""
+
+    NAME = "long_start"
+
+    def build(self) -> None:
+        def measure() -> None:
+            print("begun", file=sys.stderr, flush=True)
+            while True:
+                check_cancelled()
+                time.sleep(0.005)
+
+        run_interruptibly(measure)
+
+
+def test_a_process_that_is_told_to_end_during_a_long_start_ends_at_once_and_without_an_error():
+    """It measured to the end, was killed for it, and counted as one that refused to start."""
+    command = [sys.executable, "-m", "timar_common.base_node", "test_base_node:LongStartNode"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    try:
+        assert process.stderr is not None
+        assert any("begun" in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=END_WITHIN_S - 1.0)[1]
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0
+    assert "Traceback" not in said
