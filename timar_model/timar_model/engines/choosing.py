@@ -248,7 +248,11 @@ class _Search:
     def __init__(self, model: LoadedModel, wanted: Wanted, usage: Usage, log: Callable[[str], None]) -> None:
         self._model, self._wanted, self._usage, self._log = model, wanted, usage, log
         self._turn_s = (usage.turn_frames or model.config.turn_frames) / FRAMES_PER_SECOND
-        self._started = time.perf_counter()
+        self._started, self._cpu_before_s, self._busy_before_s = (
+            time.perf_counter(),
+            time.process_time(),
+            busy_s(),
+        )
         self._probes: dict[tuple[str, int, int], _Probe] = {}
         self._measured: dict[EngineSetting, Measured] = {}
         self._broken: dict[str, str] = {}
@@ -314,9 +318,9 @@ class _Search:
             least = self._factor_of_probe(setting)
         if least > BUSY_SHARE:
             return f"at least {least:.2f}"
-        if self._elapsed_s + self._expected_s(setting, least) > WITHIN_S:
-            return "not measured for want of time"
-        return self._measure(setting)
+        if self._elapsed_s + self._expected_s(setting, least) <= WITHIN_S:
+            return self._measure(setting)
+        return self._probed(setting, least) if least <= AMPLE_SHARE else "not measured for want of time"
 
     def _probe(self, setting: EngineSetting) -> None:
         """Learn from a few turns what an engine takes at least; what is hopeless ends early."""
@@ -379,10 +383,18 @@ class _Search:
         least = self._factor_of_probe(setting)
         if self._elapsed_s + self._expected_s(setting, least) <= WITHIN_S:
             return self._measure(setting)
+        return self._probed(setting, least)
+
+    def _probed(self, setting: EngineSetting, least: float) -> Measured:
+        """Return what a few turns showed, where there is no time for more: half of what would do must do."""
+        # Time that is short on a busy machine says nothing of the machine.
+        elapsed_s = self._elapsed_s
+        others_s = busy_s() - self._busy_before_s - (time.process_time() - self._cpu_before_s)
+        self._other_work = max(self._other_work, others_s / elapsed_s - OTHERS_CORES)
         probe = self._probes[_probe_key(setting)]
         turn_ms, whole_ms = 1e3 * probe.turn_s, 1e3 * least * self._turn_s
-        load = least * setting.threads
-        return Measured(setting, probe.label, turn_ms, turn_ms, whole_ms - turn_ms, least, load, False)
+        load, holds = least * setting.threads, least <= AMPLE_SHARE
+        return Measured(setting, probe.label, turn_ms, turn_ms, whole_ms - turn_ms, least, load, holds)
 
     def _smaller_window(self, setting: EngineSetting) -> Measured | None:
         """Return the largest smaller window with which a setting holds; else the fastest that was tried."""
