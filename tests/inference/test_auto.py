@@ -7,7 +7,7 @@ from timar_inference import runtime
 from timar_inference.config import InferenceConfig
 from timar_inference.inference_component import InferenceComponent
 from timar_inference.runtime import open_runtime
-from timar_model.engines.choosing import Choice, Measured, Wanted
+from timar_model.engines.choosing import AutoConfig, Choice, Measured
 from timar_model.engines.measuring import EngineSetting, Usage
 
 from timar_model import load_model
@@ -40,9 +40,7 @@ def measured(monkeypatch):
 
     def give(choice):
         asked = []
-        monkeypatch.setattr(
-            runtime, "choose", lambda model, wanted, usage, log: asked.append((wanted, usage)) or choice
-        )
+        monkeypatch.setattr(runtime, "choose", lambda model, wanted, log: asked.append(wanted) or choice)
         return asked
 
     return give
@@ -67,7 +65,7 @@ def test_a_live_host_runs_what_was_measured_and_reports_it(published, measured):
     asked = measured(chosen(EngineSetting("torch", 2, "reanchor", 1)))
     config = InferenceConfig(model=str(published), preview_frames=0, steps=3)
     opened = open_runtime(config, print)
-    assert asked == [(Wanted(), Usage(preview_frames=0, sampling={"steps": 3}))]
+    assert asked == [AutoConfig(usage=Usage(preview_frames=0, sampling={"steps": 3}))]
     # 500 ms a turn, 20 ms jitter: 13 frames, and one for the sound.
     assert opened.settings == {
         "engine": "torch",
@@ -98,18 +96,18 @@ def test_a_replay_with_the_reported_settings_computes_the_same(published, measur
 @pytest.mark.parametrize(
     ("given", "wanted"),
     [
-        ({"engine": "torch"}, Wanted("torch")),
-        ({"threads": 2}, Wanted(threads=2)),
-        ({"when_full": "reanchor", "keep_turns": 3}, Wanted(when_full="reanchor", keep_turns=3)),
-        ({"when_full": "model"}, Wanted(when_full="recompute")),
-        ({"window_frames": 75}, Wanted(window_frames=75)),
-        ({"engine": "torch", "threads": 1, "when_full": "recompute"}, Wanted("torch", 1, "recompute")),
+        ({"engine": "torch"}, AutoConfig("torch")),
+        ({"threads": 2}, AutoConfig(threads=2)),
+        ({"when_full": "reanchor", "keep_turns": 3}, AutoConfig(when_full="reanchor", keep_turns=3)),
+        ({"when_full": "model"}, AutoConfig(when_full="recompute")),
+        ({"window_frames": 75}, AutoConfig(window_frames=75)),
+        ({"engine": "torch", "threads": 1, "when_full": "recompute"}, AutoConfig("torch", 1, "recompute")),
     ],
 )
 def test_what_is_given_restricts_what_is_measured(published, measured, given, wanted):
     asked = measured(chosen(EngineSetting("torch", 1, "recompute")))
     open_runtime(InferenceConfig(model=str(published), **given), print)
-    assert [one for one, _ in asked] == [wanted]
+    assert asked == [wanted]
 
 
 def test_nothing_is_measured_where_everything_is_given(published, folder, measured):
@@ -137,7 +135,8 @@ def test_what_holds_no_real_time_is_shown_late_and_says_what_helps(published, me
     assert "nothing holds real time on this machine" in warning
     assert "1.40 s of work a second" in warning
     assert "2) " in warning
-    assert f"shown late, {25 + 1 + 33} frames behind the voice" in warning
+    assert warning.endswith("until then its motion comes late and turns are skipped")
+    assert any(f"shown late: its motion stands {25 + 1 + 33} frames" in note for note in opened.notes)
     logged = InferenceComponent(config, opened).start(0)
     assert [str(one.text) for one in logged if one.level.name == "WARN"] == [warning]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from timar_model.architecture.config import ModelConfig, SamplingConfig
 from timar_model.engines import choosing, measuring
-from timar_model.engines.choosing import Choice, Wanted, choose
+from timar_model.engines.choosing import AutoConfig, Choice, choose
 from timar_model.engines.measuring import EngineSetting, Usage
 
 from timar_model import load_model
@@ -200,7 +200,7 @@ def test_a_machine_so_busy_that_time_runs_out_is_not_called_slow_nor_remembered(
 
 def test_what_is_given_is_not_chosen(monkeypatch):
     machine = Machine(monkeypatch, {"onnx": 0.02, "onnx-int8": 0.02})
-    wanted = Wanted("onnx-int8", 2, "reanchor", 3, 100)
+    wanted = AutoConfig("onnx-int8", 2, "reanchor", 3, 100)
     choice = choose(machine, wanted)
     assert choice.picked.setting == EngineSetting("onnx-int8", 2, "reanchor", 3, 100)
     assert {name for name, _ in machine.opened} == {"onnx-int8"}
@@ -216,17 +216,17 @@ def test_an_engine_that_cannot_run_is_passed_over_and_named_when_it_is_the_only_
     open_session, machine.session = machine.session, refuse
     assert choose(machine).picked.setting.engine == "onnx-int8"
     with pytest.raises(ValueError, match="no engine runs 'model' here; onnx: onnx was exported"):
-        choose(machine, Wanted("onnx"))
+        choose(machine, AutoConfig("onnx"))
 
 
 def test_measured_once_for_a_folder_its_settings_and_a_quiet_machine(monkeypatch):
     """A second start opens nothing; other settings are measured; what was disturbed is measured again."""
     for expected, other_work, wanted in (
-        (True, 0.0, Wanted()),
-        (False, 0.0, Wanted()),
-        (True, 0.0, Wanted(threads=2)),
-        (True, 2.0, Wanted(threads=2, when_full="reanchor")),
-        (True, 2.0, Wanted(threads=2, when_full="reanchor")),
+        (True, 0.0, AutoConfig()),
+        (False, 0.0, AutoConfig()),
+        (True, 0.0, AutoConfig(threads=2)),
+        (True, 2.0, AutoConfig(threads=2, when_full="reanchor")),
+        (True, 2.0, AutoConfig(threads=2, when_full="reanchor")),
     ):
         machine = Machine(monkeypatch, {"onnx": 0.2, "onnx-int8": 0.2}, other_work=other_work)
         choice = choose(machine, wanted)
@@ -268,16 +268,16 @@ def test_the_shipped_model_is_measured_with_real_engines_in_a_moment():
 
 def test_two_ways_of_use_are_two_measurements():
     model = load_model("talking-head")
-    short = choose(model, Wanted("onnx", 1), Usage(turn_frames=2, preview_frames=0))
+    short = choose(model, AutoConfig("onnx", 1, usage=Usage(turn_frames=2, preview_frames=0)))
     assert short.picked.other_ms < short.picked.turn_p50_ms
-    assert choose(model, Wanted("onnx", 1)).picked.other_ms > short.picked.other_ms
+    assert choose(model, AutoConfig("onnx", 1)).picked.other_ms > short.picked.other_ms
 
 
 def test_sampling_that_is_asked_for_reaches_what_is_measured(monkeypatch):
     machine, seen = Machine(monkeypatch, {"onnx": 0.1}), []
     open_session = machine.session
     machine.session = lambda engine, **options: seen.append(options) or open_session(engine, **options)
-    choose(machine, usage=Usage(sampling={"steps": 3}))
+    choose(machine, AutoConfig(usage=Usage(sampling={"steps": 3})))
     assert seen
     assert all(options["steps"] == 3 for options in seen)
     assert SamplingConfig(steps=3).steps == 3

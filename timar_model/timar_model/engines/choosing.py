@@ -12,7 +12,7 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,7 @@ PASS_SHARE = 0.6
 """What a pass that moves the window takes at least of a turn's pass: it sees fewer turns (docs/model.md)."""
 FORMAT = 1
 """Of what is kept; what has another one is measured again."""
+_OF_THE_WINDOW = ("when_full", "keep_turns", "window_frames")
 _OTHERS = """
 import os, sys, time
 while os.getppid() == int(sys.argv[1]):
@@ -55,8 +56,8 @@ while os.getppid() == int(sys.argv[1]):
 
 
 @dataclasses.dataclass(frozen=True)
-class Wanted:
-    """What is given; the rest is chosen."""
+class AutoConfig:
+    """What is given, the rest is chosen; and how the conversation uses it, as far as that costs time."""
 
     engine: str = AUTO
     threads: int = 0
@@ -67,6 +68,16 @@ class Wanted:
     """Of "reanchor"; 0: chosen."""
     window_frames: int = 0
     """0: the model's."""
+    usage: Usage = dataclasses.field(default_factory=Usage)
+
+    @classmethod
+    def of(
+        cls, engine: str, threads: int, when_full: str, sampling: Mapping[str, Any], **usage: Any
+    ) -> AutoConfig:
+        """Return the configuration of a session's options, those of its window among them."""
+        rest = {name: value for name, value in sampling.items() if name not in _OF_THE_WINDOW}
+        window = {name: sampling.get(name, 0) for name in ("keep_turns", "window_frames")}
+        return cls(engine, threads, when_full, **window, usage=Usage(**usage, sampling=rest))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,35 +169,32 @@ class Choice:
 
 def choose(
     model: LoadedModel,
-    wanted: Wanted | None = None,
-    usage: Usage | None = None,
+    config: AutoConfig | None = None,
     log: Callable[[str], None] = lambda line: None,
 ) -> Choice:
     """Return how a model runs best on this machine; measured once, then remembered.
 
     Args:
         model: When it was measured, the engine that was picked is open if it was the last one.
-        wanted: What is not to be chosen.
-        usage: How the conversation uses it.
+        config: What is not to be chosen, and how the conversation uses it.
         log: Told what is being measured.
 
     Raises:
         ValueError: No engine runs this folder, or none of those wanted.
         WorkCancelledError: The work of this thread was cancelled.
     """
-    wanted, usage = wanted or Wanted(), usage or Usage()
+    config = config or AutoConfig()
     key = {
         "format": FORMAT,
         "model": model.sha256,
         "cores": cores(),
         "versions": {name: version_of(name) for name in ("numpy", "onnxruntime", "onnxruntime-gpu", "torch")},
-        "wanted": dataclasses.asdict(wanted),
-        "usage": dataclasses.asdict(usage),
+        "config": dataclasses.asdict(config),
     }
     found = remembered(
         "speed",
         key,
-        lambda: dataclasses.asdict(_Search(model, wanted, usage, log).run()),
+        lambda: dataclasses.asdict(_Search(model, config, log).run()),
         lambda found: found["other_work"] <= BUSY_CORES,
     )
     smaller = found["smaller_window"]
@@ -200,26 +208,26 @@ def choose(
     )
 
 
-def candidates(model: LoadedModel, wanted: Wanted) -> list[EngineSetting]:
+def candidates(model: LoadedModel, config: AutoConfig) -> list[EngineSetting]:
     """Return the settings that a folder and this machine allow, the most exact and least greedy ones first.
 
     A window that moves every turn comes before one that drops turns, float32 before int8, and few threads
     before many. torch is taken where a folder has no graphs: where it has, it was slower on every processor.
     """
     able = [name for name, why_not in obstacles(model).items() if not why_not]
-    engines = [wanted.engine]
-    if wanted.engine == AUTO:
+    engines = [config.engine]
+    if config.engine == AUTO:
         graphs = [name for name in ("onnx", "onnx-int8") if name in able]
         engines = graphs or [name for name in ("torch", "torch-bf16") if name in able]
-    threads = [wanted.threads] if wanted.threads else thread_counts()
+    threads = [config.threads] if config.threads else thread_counts()
     ways = [[(ROLLS, 0)]]
     if model.config.positions == "window":
-        window_turns = (wanted.window_frames or model.config.window_frames) // model.config.turn_frames
-        kept = [wanted.keep_turns] if wanted.keep_turns else range(window_turns // 2, 0, -1)
+        window_turns = (config.window_frames or model.config.window_frames) // model.config.turn_frames
+        kept = [config.keep_turns] if config.keep_turns else range(window_turns // 2, 0, -1)
         every = {"recompute": [("recompute", 0)], "reanchor": [("reanchor", keep) for keep in kept]}
-        ways = [way for name, way in every.items() if wanted.when_full in (AUTO, name)]
+        ways = [way for name, way in every.items() if config.when_full in (AUTO, name)]
     return [
-        EngineSetting(engine, count, when_full, keep, wanted.window_frames)
+        EngineSetting(engine, count, when_full, keep, config.window_frames)
         for group in ways
         for engine, (when_full, keep), count in itertools.product(engines, group, threads)
     ]
@@ -245,9 +253,9 @@ class _Probe:
 class _Search:
     """One measurement of a folder; arguments as of `choose`."""
 
-    def __init__(self, model: LoadedModel, wanted: Wanted, usage: Usage, log: Callable[[str], None]) -> None:
-        self._model, self._wanted, self._usage, self._log = model, wanted, usage, log
-        self._turn_s = (usage.turn_frames or model.config.turn_frames) / FRAMES_PER_SECOND
+    def __init__(self, model: LoadedModel, config: AutoConfig, log: Callable[[str], None]) -> None:
+        self._model, self._config, self._usage, self._log = model, config, config.usage, log
+        self._turn_s = (config.usage.turn_frames or model.config.turn_frames) / FRAMES_PER_SECOND
         self._started, self._cpu_before_s, self._busy_before_s = (
             time.perf_counter(),
             time.process_time(),
@@ -262,7 +270,7 @@ class _Search:
 
     def run(self) -> Choice:
         """Try settings until one holds, and the next best."""
-        settings, smaller = candidates(self._model, self._wanted), None
+        settings, smaller = candidates(self._model, self._config), None
         holding: list[Measured] = []
         too_slow: dict[str, str] = {}
         next_best = "none"

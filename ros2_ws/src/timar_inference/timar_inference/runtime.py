@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from timar_common.clock import FRAMES_PER_SECOND, SAMPLES_PER_FRAME
 from timar_common.user_motion import MOTION_CHANNELS, PARTS
 from timar_model.architecture.config import ModelConfig
-from timar_model.engines.choosing import Choice, Wanted, choose
-from timar_model.engines.measuring import EngineSetting, Usage
+from timar_model.engines.choosing import AutoConfig, choose
 from timar_model.gestures.drawing import GesturePredictor
 from timar_model.gestures.predictor import PeoplePredictor
 from timar_model.loading import LoadedModel, find_model, load_model
@@ -59,12 +59,12 @@ def open_runtime(config: InferenceConfig, log: Callable[[str], None] | None = No
     """
     started = time.perf_counter()
     model = load_model(find_model(config.model))
-    choice = None if log is None else _choose(config, model, log)
-    setting = _setting_without_measuring(config, model) if choice is None else choice.picked.setting
-    engine, options = setting.engine, config.sampling() | setting.sampling()
+    start = _measured_start(config, model, log) if log else None
+    start = start or _Start(_fixed_engine(config, model), config.threads or 1, config.sampling())
+    engine, threads = start.engine, start.threads
     try:
-        session = model.session(engine=engine, seed=config.seed, threads=setting.threads, **options)
-        alignment = _alignment(config, model.config, choice)
+        session = model.session(engine=engine, seed=config.seed, threads=threads, **start.options)
+        alignment = _alignment(config, model.config, start)
         slowest_ms = warm_up(session, alignment, config.warmup_turns, config.seed)
     except ImportError as error:
         raise RuntimeError(
@@ -77,13 +77,16 @@ def open_runtime(config: InferenceConfig, log: Callable[[str], None] | None = No
         f"{config.model} ({model.sha256[:12]}) on {session.engine_name}, "
         f"turns of {alignment.turn_frames} frames, ready after {ready_s:.1f} s"
     ]
-    notes += [] if choice is None else [f"chosen by measuring: {choice.sentence()}"]
+    notes += [f"chosen by measuring: {start.sentence}"] if start.sentence else []
     if model.config.user_lag == "none":
         notes.append(f"{config.model} was trained without a user lag; {_way_of_lag_zero(alignment)}")
     warnings = []
     margin_ms = 1e3 * alignment.margin_frames / FRAMES_PER_SECOND
-    if choice is not None and not choice.picked.holds:
-        warnings.append(_trouble(choice, model, alignment))
+    if start.trouble:
+        shown = (
+            "its motion comes late and turns are skipped" if alignment.is_shown_late else "turns come late"
+        )
+        warnings.append(f"{start.trouble}; until then {shown}")
     elif slowest_ms > margin_ms:
         warnings.append(
             f"a turn took {slowest_ms:.0f} ms to compute, but a margin of {alignment.margin_frames} frames "
@@ -91,7 +94,7 @@ def open_runtime(config: InferenceConfig, log: Callable[[str], None] | None = No
         )
     settings = {
         "engine": engine,
-        "threads": setting.threads,
+        "threads": threads,
         "margin_frames": alignment.margin_frames,
         "window_frames": session.window_frames,
         "when_full": session.sampling.when_full,
@@ -108,29 +111,56 @@ def open_runtime(config: InferenceConfig, log: Callable[[str], None] | None = No
     )
 
 
-def _choose(config: InferenceConfig, model: LoadedModel, log: Callable[[str], None]) -> Choice | None:
+@dataclasses.dataclass(frozen=True)
+class _Start:
+    """How a model is opened."""
+
+    engine: str
+    threads: int
+    options: Mapping[str, Any]
+    """Of its session."""
+    margin_frames: int = PUBLISHED_MARGIN_FRAMES
+    """Of a model that was trained without a user lag."""
+    sentence: str = ""
+    """What was measured; empty where nothing was."""
+    trouble: str = ""
+    """What to say where nothing holds real time."""
+
+
+def _fixed_engine(config: InferenceConfig, model: LoadedModel) -> str:
+    """Return the engine where nothing is measured: for "auto" the graph where there is one."""
+    graphs = any(model.path.glob("*.onnx"))
+    return config.engine if config.engine != AUTO else "onnx" if graphs else "torch"
+
+
+def _measured_start(config: InferenceConfig, model: LoadedModel, log: Callable[[str], None]) -> _Start | None:
     """Return what was measured for the settings that are left to auto; None where none is."""
     has_places = model.config.positions == "window"
     is_open = config.engine == AUTO or not config.threads or (has_places and config.when_full == AUTO)
     if not is_open and not (config.margin_frames == MARGIN_DEFAULT and model.config.user_lag == "none"):
         return None
     given = config.sampling()
-    ways = [given.pop(name, default) for name, default in (("when_full", None), ("keep_turns", 0))]
-    when_full = AUTO if config.when_full == AUTO else ways[0] or model.config.sampling.when_full
-    wanted = Wanted(config.engine, config.threads, when_full, ways[1], given.pop("window_frames", 0))
-    usage = Usage(config.turn_frames, config.preview_frames, config.preview_by, given)
-    choice = choose(model, wanted, usage, log)
-    return choice.degraded() if config.allow_degraded else choice
-
-
-def _trouble(choice: Choice, model: LoadedModel, alignment: Alignment) -> str:
-    """Say that nothing holds real time here, what helps, and how it runs until then."""
-    shown = (
-        f"until then it is shown late, {alignment.delay_frames} frames behind the voice, with turns skipped"
-        if alignment.is_shown_late
-        else "until then turns are late or skipped"
+    when_full = AUTO if config.when_full == AUTO else given.get("when_full", model.config.sampling.when_full)
+    wanted = AutoConfig.of(
+        config.engine,
+        config.threads,
+        when_full,
+        given,
+        turn_frames=config.turn_frames,
+        preview_frames=config.preview_frames,
+        preview_by=config.preview_by,
     )
-    return f"{choice.trouble(model)}; {shown}"
+    choice = choose(model, wanted, log)
+    choice = choice.degraded() if config.allow_degraded else choice
+    setting = choice.picked.setting
+    return _Start(
+        setting.engine,
+        setting.threads,
+        given | setting.sampling(),
+        min(choice.margin_frames, MAX_MARGIN_FRAMES),
+        choice.sentence(),
+        "" if choice.picked.holds else choice.trouble(model),
+    )
 
 
 def _predictor(config: InferenceConfig, model_config: ModelConfig) -> GesturePredictor | None:
@@ -145,20 +175,11 @@ def _way_of_lag_zero(alignment: Alignment) -> str:
     return f"{way} {frames} frames ({frames / FRAMES_PER_SECOND:.2f} s) behind the voice of the head"
 
 
-def _setting_without_measuring(config: InferenceConfig, model: LoadedModel) -> EngineSetting:
-    """Return what "auto" means in a replay: the graph where there is one, one thread, the model's window."""
-    graphs = any(model.path.glob("*.onnx"))
-    engine = config.engine if config.engine != AUTO else "onnx" if graphs else "torch"
-    return EngineSetting(engine, config.threads or 1)
-
-
-def _alignment(config: InferenceConfig, model_config: ModelConfig, choice: Choice | None) -> Alignment:
+def _alignment(config: InferenceConfig, model_config: ModelConfig, start: _Start) -> Alignment:
     margin = config.margin_frames
     is_simultaneous = model_config.user_lag == "none"
-    if margin == MARGIN_DEFAULT and not is_simultaneous:
-        margin = model_config.user_lag_margin_frames
-    elif margin == MARGIN_DEFAULT:
-        margin = PUBLISHED_MARGIN_FRAMES if choice is None else min(choice.margin_frames, MAX_MARGIN_FRAMES)
+    if margin == MARGIN_DEFAULT:
+        margin = start.margin_frames if is_simultaneous else model_config.user_lag_margin_frames
     turn_frames = config.turn_frames or model_config.turn_frames
     if model_config.has_fixed_turns and config.preview_frames not in (WHOLE_TURN, 0, turn_frames):
         raise ValueError(
@@ -166,7 +187,7 @@ def _alignment(config: InferenceConfig, model_config: ModelConfig, choice: Choic
             f"{turn_frames} frames; expected -1 for a whole turn, or 0 for no preview"
         )
     # What does not hold real time is nearer to its training when it hears the user of its own frames.
-    is_late = config.lag_zero == "shown_late" or (choice is not None and not choice.picked.holds)
+    is_late = config.lag_zero == "shown_late" or bool(start.trouble)
     return Alignment(turn_frames, margin, is_simultaneous and is_late)
 
 
