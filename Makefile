@@ -86,7 +86,7 @@ bench: setup ## Measure what issue texts and README promise; writes benchmarks/r
 soak: setup ## Ten million wild frames of motion against the limits (ARGS="--frames 100000"); a quarter of an hour
 	@$(env) && OPENBLAS_NUM_THREADS=1 exec python benchmarks/retargeting_soak.py $(ARGS)
 
-bench-model: setup-tests ## Measure the published size, large, on random weights, about 20 minutes (ARGS="--only target")
+bench-model: setup-tests ## Measure the published size, large, on random weights, about 20 minutes (ARGS="--only import target")
 	@$(env) && exec python benchmarks/bench_model.py $(ARGS)
 
 bench-import: setup-tests ## Measure the import of a published checkpoint, on random weights, three minutes (ARGS="--folder DIR")

@@ -5,7 +5,7 @@ memory is measured in a process of its own. Writes a table and a plot.
 
 make bench-model                                          # everything, about 12 minutes
 make bench-model ARGS="--folder /tmp/large --only speed"  # one part; the page keeps the others as they were
-make bench-model ARGS="--only target"                     # what is asked, beside what was measured
+make bench-model ARGS="--only import target"              # what is asked, beside what was measured
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def main() -> None:
     found = harness.read_figures(kept)
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.folder or Path(scratch)
-        if {"memory", "speed", "long", "window", "target"} & {*arguments.only}:
+        if {"memory", "speed", "long", "window"} & {*arguments.only}:
             prepare(folder)
         for stage in (stage for stage in STAGES if stage in arguments.only):
             print(f"measuring: {stage}", file=sys.stderr)
@@ -67,8 +67,8 @@ def main() -> None:
             found[stage] = {"when": f"{harness.when()}, {arguments.threads} threads", **measured}
             harness.write_figures(kept, found)
     page = model_report.page(found)
-    if "target" in found:
-        page[3:3] = model_target.lines(found["target"])
+    if {"import", "target"} <= {*found}:
+        page[3:3] = model_target.lines(found["import"], found["target"])
     harness.write_page(arguments.out / "model_large.md", page)
     if {"speed", "long"} <= {*found}:
         model_report.plot(found, arguments.out / "model_large.png")
@@ -126,7 +126,7 @@ def measure_speed(folder: Path, arguments) -> dict:
     threads = arguments.threads
     model, watch, talk = load_model(folder), Stopwatch(), MadeUpTalk()
     sessions = {
-        name: model.session(engine, threads=threads, rollback_turns=1, steps=5)
+        name: model.session(engine, threads=threads, rollback_turns=1, steps=5, when_full="reanchor")
         for name, engine in CACHED.items()
     }
     full = full_recompute(model, threads)
@@ -348,7 +348,7 @@ def memory_of(folder: Path, engine: str, threads: int) -> dict[str, float]:
 def measure_memory(folder: Path, engine: str, threads: int) -> dict[str, float]:
     """Load, talk past the first re-anchoring, and say what that took."""
     started = time.perf_counter()
-    session = load_model(folder).session(engine, threads=threads, rollback_turns=1)
+    session = load_model(folder).session(engine, threads=threads, rollback_turns=1, when_full="reanchor")
     load_s, talk = time.perf_counter() - started, MadeUpTalk()
     for _ in range(WINDOW + 2):
         session.step(*talk.turn())
@@ -356,39 +356,42 @@ def measure_memory(folder: Path, engine: str, threads: int) -> dict[str, float]:
     return {"load_s": load_s, "peak_gb": memory_mb("VmHWM") / 1e3}
 
 
+def measure_import(folder: Path, arguments) -> dict:
+    """Import the published size from a checkpoint, measuring for auto included, and start it twice."""
+    return bench_import.measure(folder.parent / "published", "large")
+
+
 def measure_target(folder: Path, arguments) -> dict:
-    """Measure what is asked of the published size, from the import of a checkpoint on."""
-    model, talk, threads = load_model(folder), MadeUpTalk(), arguments.threads
-    print("measuring: import", file=sys.stderr)
-    imported = bench_import.measure(folder.parent / "published", "large")
-    print("measuring: speed", file=sys.stderr)
-    speed = measure_speed(folder, argparse.Namespace(threads=threads, rounds=2))
+    """Measure what is asked of the published size, on the folder that was imported."""
+    imported, threads, talk = folder.parent / "published" / "imported", arguments.threads, MadeUpTalk()
+    if not imported.is_dir():
+        raise SystemExit(
+            f"{imported} is not there; add import to --only, or the --folder of a run that had it"
+        )
+    model = load_model(imported)
     choice = choose(model, log=lambda line: print(line, file=sys.stderr))
-    own = choice.picked.setting
     settings = {
-        "auto": own,
+        "auto": choice.picked.setting,
         "int8": EngineSetting("onnx-int8", threads, "reanchor"),
         "float32": EngineSetting("onnx", threads, "reanchor"),
     }
-    costs, cancelled = {}, {}
+    found: dict = {"costs": {}, "cancel_ms": {}, "choice": choice.sentence()}
     for name, setting in settings.items():
-        print(f"measuring: {setting}", file=sys.stderr)
-        costs[name] = model_target.cost(measure(model, setting))
-        options = setting.sampling()
-        session = model.session(setting.engine, threads=setting.threads, rollback_turns=1, **options)
+        print(f"measuring {setting}", file=sys.stderr)
+        found["costs"][name] = model_target.cost(measure(model, setting))
+        session = model.session(
+            setting.engine, threads=setting.threads, rollback_turns=1, **setting.sampling()
+        )
         if name == "auto":
-            paced = model_target.paced(session, talk)
+            found["paced"] = model_target.paced(session, talk)
         else:
-            cancelled[name] = model_target.cancel_ms(session, talk)
+            found["cancel_ms"][name] = model_target.cancel_ms(session, talk)
         del session
         model.close_engines()
     return {
-        "import": imported,
-        "speed": speed,
-        "costs": costs,
-        "paced": paced,
-        "cancel_ms": cancelled,
-        "memory": measure_memory_and_load(folder, arguments),
+        **found,
+        "speed": measure_speed(imported, argparse.Namespace(threads=threads, rounds=2)),
+        "memory": memory_of(imported, "onnx-int8", threads),
         "int8_difference": model_target.int8_difference(),
         "has_byte_products": model_target.has_byte_products(),
         "has_amx": "amx_int8" in cpu_flags(),
@@ -410,6 +413,7 @@ STAGES = {
     "long": measure_long,
     "small": measure_small,
     "window": measure_window,
+    "import": measure_import,
     "target": measure_target,
 }
 

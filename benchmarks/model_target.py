@@ -108,9 +108,9 @@ def has_byte_products() -> bool:
     return bool(cpu_flags() & {*INSTRUCTIONS})
 
 
-def lines(found: dict) -> list[str]:
-    """Return the table: what is asked, what was measured; the figures behind it below."""
-    speed, runs, costs, cancelled = found["speed"], found["import"], found["costs"], found["cancel_ms"]
+def lines(runs: dict, found: dict) -> list[str]:
+    """Return the table: what is asked, what was measured in the import and after; figures behind it below."""
+    speed, costs, cancelled = found["speed"], found["costs"], found["cancel_ms"]
     wall = {name: np.array(times) for name, times in speed["wall_ms"].items()}
     whole = {name: sum(wall[f"{name}/{part}"] for part in PARTS) for name in (FULL, *CACHED)}
     faster = {name: float(np.median(whole[FULL] / whole[name])) for name in CACHED}
@@ -133,7 +133,7 @@ def lines(found: dict) -> list[str]:
         _at_most("measuring for auto, in the import [s]", 90, measuring_s, ".0f"),
         _at_most("later start [s]", 8, runs["later start"]["wall_s"], ".1f"),
         _at_most("memory of the import [GB]", 5, runs["import"]["memory_gb"], ".1f"),
-        _at_most("memory at run time, int8 [GB]", 1.3, found["memory"]["cached int8"]["peak_gb"], ".2f"),
+        _at_most("memory at run time, int8 [GB]", 1.3, found["memory"]["peak_gb"], ".2f"),
     ]
     settings = [
         (
@@ -151,7 +151,8 @@ def lines(found: dict) -> list[str]:
         "",
         "## What is asked",
         "",
-        f"{found['when']}. Random weights. Ten live minutes: [published_live.md](published_live.md).",
+        f'{found["when"]}; the import: {runs["when"]}. Random weights. `make bench-model ARGS="--only import '
+        'target"`. Ten live minutes: [published_live.md](published_live.md).',
         *table(["", "asked", "measured", ""], rows),
         "Real-time factor: busy wall time of turns, previews and window moves per second of conversation, "
         "the window full:",
@@ -164,7 +165,7 @@ def lines(found: dict) -> list[str]:
         f"{paced_run['real_time_factor']:.2f}. A stall is what the window's move delayed a turn by: work "
         "that was not over when its sound was there, and what was left for the turn to do first.",
         "",
-        f"auto, in the import: {runs['import']['choice']}",
+        f"auto: {found['choice']}",
     ]
 
 
