@@ -30,8 +30,8 @@ def published(make_model_folder):
 
 def chosen(setting, p99_ms=500.0, holds=True, smaller=None):
     """Return a choice as if it had been measured."""
-    picked = Measured(setting, "torch-float32", 400.0, p99_ms, 50.0, 0.45 if holds else 1.4, 0.45, holds)
-    return Choice(picked, "", "none", (), smaller, 20.0, 3.0, 0.0)
+    picked = Measured(setting, "", 400.0, p99_ms, 50.0, 0.45 if holds else 1.4, 0.45, holds)
+    return Choice(picked, "none", (), smaller, 20.0, 3.0, 0.0)
 
 
 @pytest.fixture
@@ -143,7 +143,8 @@ def test_what_holds_no_real_time_is_shown_late_and_says_what_helps(published, me
 
 def test_a_smaller_window_is_taken_only_when_it_is_allowed(published, measured):
     smaller = dataclasses.replace(
-        chosen(EngineSetting("torch", 1, "reanchor", 1, window_frames=50)).picked, real_time_factor=0.8
+        chosen(EngineSetting("torch", 1, "reanchor", 1, window_frames=50)).picked,
+        changes="a window of 50 instead of 100 frames",
     )
     slow = chosen(EngineSetting("torch", 1, "reanchor", 1), holds=False, smaller=smaller)
     measured(slow)
@@ -153,7 +154,9 @@ def test_a_smaller_window_is_taken_only_when_it_is_allowed(published, measured):
         assert opened.session.window_frames == frames
         assert opened.alignment.is_shown_late is not is_allowed
         assert bool(opened.warnings) is not is_allowed
-    assert any("changes the model's numbers by a window of 50 frames" in note for note in opened.notes)
+    assert any(
+        "changes the model's numbers by a window of 50 instead of 100 frames" in note for note in opened.notes
+    )
 
 
 def test_a_real_folder_is_measured_live(published):

@@ -85,8 +85,8 @@ class Measured:
     """What a setting costs, in numbers that can be kept."""
 
     setting: EngineSetting
-    label: str
-    """The engine's."""
+    changes: str
+    """What it changes in the model's numbers; empty: nothing."""
     turn_p50_ms: float
     turn_p99_ms: float
     other_ms: float
@@ -109,8 +109,6 @@ class Choice:
 
     picked: Measured
     """The most exact setting that holds real time; the fastest one where none does."""
-    changes: str
-    """What it changes in the model's numbers; empty: nothing."""
     next_best: str
     """What would be taken without it."""
     too_slow: tuple[str, ...]
@@ -133,16 +131,13 @@ class Choice:
         """Take a smaller window, where none else holds."""
         if self.picked.holds or self.smaller_window is None:
             return self
-        setting = self.smaller_window.setting
-        changes = ", ".join(filter(None, [self.changes, f"a window of {setting.window_frames} frames"]))
-        return dataclasses.replace(
-            self, picked=self.smaller_window, changes=changes, next_best=str(self.picked)
-        )
+        return dataclasses.replace(self, picked=self.smaller_window, next_best=str(self.picked))
 
     def sentence(self) -> str:
         """Say what was picked, what was measured and what would be next, in one line."""
         parts = [str(self.picked), "" if self.picked.holds else "too slow for real time"]
-        parts += [f"changes the model's numbers by {self.changes}" if self.changes else ""]
+        changes = self.picked.changes
+        parts += [f"changes the model's numbers by {changes}" if changes else ""]
         parts += [f"more exact, but too slow: {', '.join(self.too_slow)}" if self.too_slow else ""]
         return "; ".join([*filter(None, parts), f"next best {self.next_best}"])
 
@@ -155,7 +150,7 @@ class Choice:
             )
             window = f"{smaller.setting.window_frames} of its {model.config.window_frames} frames"
             helps.append(f"allow_degraded:=true, which lets it see {window} ({factor})")
-        if "onnx-int8" not in self.picked.setting.engine:
+        if self.picked.setting.engine == "onnx":
             helps.append(f"int8 graphs ({export_command(model.path, 'int8')}), if they are not there")
         helps.append("more cores, or a processor that multiplies bytes (AVX-512 VNNI, AMX)")
         helps.append("a CUDA device, in this machine or on another host (docs/published-model.md)")
@@ -299,16 +294,7 @@ class _Search:
         if self._open != (picked.setting.engine, picked.setting.threads):
             self._model.close_engines()
         slow = tuple(f"{way} {reason}" for way, reason in too_slow.items())
-        return Choice(
-            picked,
-            self._changes(picked),
-            next_best,
-            slow,
-            smaller,
-            jitter_ms,
-            self._elapsed_s,
-            self._other_work,
-        )
+        return Choice(picked, next_best, slow, smaller, jitter_ms, self._elapsed_s, self._other_work)
 
     def _try(self, setting: EngineSetting) -> Measured | str:
         """Measure a setting, or say why not."""
@@ -360,7 +346,7 @@ class _Search:
         whole_ms = float(np.percentile(cost.turn_ms + cost.other_ms, 90))
         self._measured[setting] = Measured(
             setting=setting,
-            label=cost.label,
+            changes=self._changes(setting, cost.label),
             turn_p50_ms=float(p50),
             turn_p99_ms=float(p99),
             other_ms=float(cost.other_ms.mean()),
@@ -402,7 +388,8 @@ class _Search:
         probe = self._probes[_probe_key(setting)]
         turn_ms, whole_ms = 1e3 * probe.turn_s, 1e3 * least * self._turn_s
         load, holds = least * setting.threads, least <= AMPLE_SHARE
-        return Measured(setting, probe.label, turn_ms, turn_ms, whole_ms - turn_ms, least, load, holds)
+        changes = self._changes(setting, probe.label)
+        return Measured(setting, changes, turn_ms, turn_ms, whole_ms - turn_ms, least, load, holds)
 
     def _smaller_window(self, setting: EngineSetting) -> Measured | None:
         """Return the largest smaller window with which a setting holds; else the fastest that was tried."""
@@ -463,16 +450,19 @@ class _Search:
             check_cancelled()
         self._other_work = max(self._other_work, other_work)
 
-    def _changes(self, picked: Measured) -> str:
-        """Say what a setting changes in the model's numbers."""
-        found, setting, config = [], picked.setting, self._model.config
+    def _changes(self, setting: EngineSetting, label: str) -> str:
+        """Say what a setting changes in the model's numbers; an engine's label names the numbers it uses."""
+        found, config = [], self._model.config
         for numbers in ("int8", "float16", "bfloat16"):
-            if numbers in picked.label.split("-"):
+            if numbers in label.split("-"):
                 worst = self._model.manifest["engines"].get(setting.engine, {}).get("largest_error_int8")
                 found.append(numbers + (f" (a layer's output by up to {100 * worst:.1f} %)" if worst else ""))
+        frames = setting.window_frames or config.window_frames
+        turns = frames // config.turn_frames
         if setting.when_full == "reanchor":
-            turns = (setting.window_frames or config.window_frames) // config.turn_frames
             found.append(f"a window that sees {setting.keep_turns + 1} to {turns} turns instead of {turns}")
+        if frames < config.window_frames:
+            found.append(f"a window of {frames} instead of {config.window_frames} frames")
         return ", ".join(found)
 
     @property
