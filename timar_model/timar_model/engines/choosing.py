@@ -207,7 +207,7 @@ def candidates(model: LoadedModel, config: AutoConfig) -> list[EngineSetting]:
     """Return the settings that a folder and this machine allow, the most exact and least greedy ones first.
 
     A window that moves every turn comes before one that drops turns, float32 before int8, and few threads
-    before many. torch is taken where a folder has no graphs: where it has, it was slower on every processor.
+    before many. torch is taken where a folder has no graphs: on a CPU it was slower (docs/model.md).
     """
     able = [name for name, why_not in obstacles(model).items() if not why_not]
     engines = [config.engine]
