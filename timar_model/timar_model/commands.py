@@ -164,11 +164,11 @@ def _measure_engines(folder: ModelFolder) -> int:
         "window full; RTF: busy time of turns, previews and window moves per second of conversation; CPU: "
         "processor seconds likewise; the last column: largest difference of jaw and neck from the first row\n"
     )
-    _measure_for_auto(model, lambda line: sys.stdout.write(f"{line}\n"))
+    _measure_for_auto(model, _timed_log())
     return 0
 
 
-def _measure_for_auto(model: LoadedModel, log: Callable[[str], object]) -> None:
+def _measure_for_auto(model: LoadedModel, log: Callable[[str], None]) -> None:
     """Measure what `auto` takes on this machine, and say it; a start finds it kept."""
     from timar_model.engines.choosing import choose
 

@@ -212,8 +212,8 @@ def candidates(model: LoadedModel, config: AutoConfig) -> list[EngineSetting]:
     able = [name for name, why_not in obstacles(model).items() if not why_not]
     engines = [config.engine]
     if config.engine == AUTO:
-        graphs = [name for name in ("onnx", "onnx-int8") if name in able]
-        engines = graphs or [name for name in ("torch", "torch-bf16") if name in able]
+        kinds: tuple[tuple[str, ...], ...] = (("onnx", "onnx-int8"), ("torch", "torch-bf16"))
+        engines = next(filter(None, ([name for name in kind if name in able] for kind in kinds)), [])
     threads = [config.threads] if config.threads else thread_counts()
     ways = [[(ROLLS, 0)]]
     if model.config.positions == "window":

@@ -92,7 +92,7 @@ def open_runtime(config: InferenceConfig, log: Callable[[str], None] | None = No
             f"a turn took {slowest_ms:.0f} ms to compute, but a margin of {alignment.margin_frames} frames "
             f"leaves {margin_ms:.0f} ms: turns will be late; choose a faster engine or a larger margin_frames"
         )
-    settings = {
+    settings: dict[str, str | int] = {
         "engine": engine,
         "threads": threads,
         "margin_frames": alignment.margin_frames,
