@@ -21,7 +21,7 @@ from timar_bringup.files import with_urdf
 from timar_bringup.graph import TALK_DEFAULTS, Plan, UsageError, plan, read_arguments
 from timar_bringup.talk_status import TalkStatus
 
-READY_WITHIN_S = 90.0
+READY_WITHIN_S = 180.0
 """A head that is not ready after so long says what it waits for [s]."""
 _SHOWN_PROCESSES = ("view",)
 """Processes whose every line is shown: the page's address."""

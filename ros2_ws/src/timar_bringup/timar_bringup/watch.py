@@ -23,8 +23,9 @@ class WatchConfig:
 
     start_said_after_s: Positive = 10.0
     """A start that takes longer is said, with what it waits for [s]."""
-    start_within_s: Positive = 120.0
-    """A start that takes longer counts as hung: a large model is read within a minute [s]."""
+    start_within_s: Positive = 180.0
+    """A start that takes longer counts as hung: a large model is read within a minute, and measured for 90 s
+    where it never was [s]."""
     allowed_s: Positive = 5.0
     """Silence that is allowed until the process itself says how much [s]."""
     ask_s: Positive = 0.5

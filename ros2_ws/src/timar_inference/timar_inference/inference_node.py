@@ -8,6 +8,7 @@ import uuid
 from timar_common.base_node import run
 from timar_common.cancellation import run_interruptibly
 from timar_common.component_node import ComponentNode
+from timar_common.notify import notify
 
 from timar_inference.inference_component import InferenceComponent
 from timar_inference.runtime import open_runtime
@@ -20,7 +21,12 @@ class InferenceNode(ComponentNode):
 
     def make_component(self) -> InferenceComponent:
         """Load, measure and warm the model; conversation ids differ from those of every other start."""
-        runtime = run_interruptibly(lambda: open_runtime(self.config, self.get_logger().info))
+
+        def log(line: str) -> None:
+            self.get_logger().info(line)
+            notify(STATUS=line)
+
+        runtime = run_interruptibly(lambda: open_runtime(self.config, log))
         return InferenceComponent(self.config, runtime, f"{self.get_name()}-{uuid.uuid4().hex[:8]}")
 
 
