@@ -39,7 +39,7 @@ setup-tests: ## Set up what the tests need, without sound server and browser (ma
 	@$(prepare) tests
 
 setup-all-tests:
-	@$(prepare) tests sound browser
+	@$(prepare) tests sound browser voice-bots
 
 demo: setup ## Watch the head listen and talk through a real conversation (ARGS="--help")
 	@$(env) && exec python -m timar_common.cli demo $(ARGS)

@@ -15,10 +15,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import voice_bots
 
 pytest_plugins = ["virtual_sound", "leftovers"]  # tests/support
 
-COMPONENTS = ("ros", "sound", "browser", "reachy")
+COMPONENTS = ("ros", "sound", "browser", "bots", "reachy")
 REQUIRED = {name for name in os.environ.get("TIMAR_REQUIRE", "").split(",") if name}
 
 
@@ -36,6 +37,10 @@ def missing(component: str) -> str:
         map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
     ):
         return "no Chromium is installed"
+    if component == "bots" and not voice_bots.PYTHON.is_file():
+        return (
+            "Pipecat and LiveKit Agents are not installed (make setup-all-tests, with Python 3.11 or newer)"
+        )
     if component == "reachy" and not (
         os.environ.get("REACHY_MINI_DAEMON") or shutil.which("reachy-mini-daemon")
     ):

@@ -32,6 +32,9 @@ MAY_IMPORT = {
     "timar_driver": {"timar_common", "timar_description"},
     "timar_description": {"timar_common"},
     "timar_view": {"timar_common", "timar_description"},
+    "timar_websocket": {"timar_common"},
+    "timar_pipecat": {"timar_websocket"},
+    "timar_livekit": {"timar_websocket"},
     "timar_bag": {"timar_common", "timar_description", "timar_audio"},
     "timar_report": {
         "timar_common", "timar_description", "timar_model", "timar_bag", "timar_retargeting",

@@ -22,6 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 OLDEST, NEWEST = (3, 10), (3, 13)
+OLDEST_OF_VOICE_BOTS = (3, 11)
 CPU_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 # Group -> groups of uv.lock (pyproject.toml), beside what running the head needs.
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -31,6 +32,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "tests": ("training", "perception", "tests"),
     "sound": (),
     "browser": (),
+    # An environment of its own: see install_voice_bots.
+    "voice-bots": (),
 }
 
 # Paths of the machine that built the ROS 2 wheels, left in their CMake files.
@@ -216,9 +219,10 @@ class Environment:
         self.install_packages(uv_groups)
         self.repair_cmake_files()
         self.build_workspace()
+        has_bots = "voice-bots" in groups and self.install_voice_bots()
         record.write_text("\n".join({*tried, *unavailable}), encoding="utf-8")
         # What the tests can rely on (tests/conftest.py).
-        there = {"ros": True, "sound": "sound" in groups}
+        there = {"ros": True, "sound": "sound" in groups, "bots": has_bots}
         there["browser"] = "browser" in groups and "chromium" not in unavailable
         ready = [name for name, is_there in there.items() if is_there]
         (self.venv / "components").write_text(",".join(ready), encoding="utf-8")
@@ -247,6 +251,27 @@ class Environment:
         if not _succeeds([*sync, "--check"], self.root, environment):
             say("packages of uv.lock (some minutes the first time) ...")
             run(sync, self.root, environment)
+
+    def install_voice_bots(self) -> bool:
+        """Install Pipecat and LiveKit Agents into .venv/voice-bots, and tell whether that can be had.
+
+        They ask for other versions of some packages than the head, whose process they are never in.
+        """
+        if python_version(self.python) < OLDEST_OF_VOICE_BOTS:
+            say("going on without Pipecat and LiveKit Agents, which need Python 3.11; their tests say so")
+            return False
+        folder, pins = self.venv / "voice-bots", self.root / "requirements" / "voice-bots.txt"
+        stamp, wanted = folder / "pins", pins.read_text(encoding="utf-8")
+        if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
+            return True
+        say("Pipecat and LiveKit Agents, for the tests with genuine voice bots ...")
+        shutil.rmtree(folder, ignore_errors=True)
+        uv, environment = str(self.venv / "bin" / "uv"), uv_environment(os.environ, self.venv)
+        run([uv, "venv", "--quiet", "--python", self.python, str(folder)], self.root, environment)
+        install = [uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python")]
+        run([*install, "-r", str(pins)], self.root, environment)
+        stamp.write_text(wanted, encoding="utf-8")
+        return True
 
     def _install_torch(self, site: Path, pip: list[str]) -> None:
         """Install the CPU build, from the sources pip knows or PyTorch's index, else CUDA's from PyPI."""

@@ -170,7 +170,11 @@ def test_optional_processes_run_at_a_lower_priority(start):
 
 
 def test_every_process_of_the_graph_has_a_role():
-    everything = plan(read_arguments(["record:=true", "view:=true", "perception:=true"]))
+    everything = plan(
+        read_arguments(
+            ["record:=true", "view:=true", "perception:=true", "websocket:=true", "dialogue:=built-in"]
+        )
+    )
     assert set(everything.processes()) == set(ROLES)
 
 

@@ -19,6 +19,8 @@ DISTRIBUTIONS = {
     "dynamixel_sdk": "dynamixel-sdk",
     "faster_whisper": "faster-whisper",
     "huggingface_hub": "huggingface-hub",
+    "livekit": "livekit-agents",
+    "pipecat": "pipecat-ai",
     "pywebrtc_audio": "pywebrtc-audio",
     "serial": "pyserial",
     "skimage": "scikit-image",
@@ -65,7 +67,12 @@ def required(*groups: str) -> set[str]:
 
 
 def native() -> set[str]:
-    lines = (ROOT / "requirements" / "native.txt").read_text("utf-8").splitlines()
+    return listed_in("native.txt")
+
+
+def listed_in(name: str) -> set[str]:
+    """Return the distributions that a file of the folder requirements lists."""
+    lines = (ROOT / "requirements" / name).read_text("utf-8").splitlines()
     return names([line for line in lines if line and not line.startswith(("#", "-"))])
 
 
@@ -97,8 +104,13 @@ def third_party(paths: Iterator[Path]) -> dict[str, list[str]]:
     return found
 
 
+VOICE_BOTS = ("timar_pipecat", "timar_livekit")
+"""Packages that run beside a bot, in its environment."""
+
+
 def packages() -> list[Path]:
-    return [path for path in sorted(SOURCE.iterdir()) if not path.is_symlink()]
+    every = [path for path in sorted(SOURCE.iterdir()) if not path.is_symlink()]
+    return [path for path in every if path.name not in VOICE_BOTS]
 
 
 def test_packages_of_the_head_import_only_what_running_it_brings():
@@ -120,8 +132,20 @@ def test_model_and_training_import_only_what_training_brings():
 
 def test_tests_benchmarks_and_examples_import_only_what_is_listed():
     listed = required("run", "perception", "training", "tests", "cluster") | {"torch"}
+    listed |= listed_in("voice-bots.in")
     found = third_party(files(*(ROOT / name for name in ("tests", "benchmarks", "examples", "tools"))))
     assert {name: where for name, where in found.items() if name not in listed} == {}
+
+
+def test_packages_beside_a_bot_import_only_what_its_environment_holds():
+    found = third_party(files(*(SOURCE / name for name in VOICE_BOTS), SOURCE / "timar_websocket"))
+    client = {
+        file for where in found.values() for file in where if "server" not in file and "node" not in file
+    }
+    listed = listed_in("voice-bots.in")
+    assert {name: where for name, where in found.items() if name not in listed and client & set(where)} == {}
+    pinned = listed_in("voice-bots.txt")
+    assert listed <= pinned, "write requirements/voice-bots.txt again, as voice-bots.in says"
 
 
 def test_running_the_head_brings_no_torch():

@@ -193,6 +193,8 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument(
         "keystore", "", "With network: folder of keys that `timar keys` makes, or none to go without them."
     ),
+    Argument("websocket", False, "Let voice bots speak and listen through the head, on a WebSocket."),
+    Argument("websocket_port", 8765, "Port of that WebSocket."),
     Argument("namespace", "", "Namespace of the robot's topics and nodes."),
     Argument(
         "autostart", True, "Configure and activate the nodes; false leaves that to a lifecycle manager."
@@ -258,6 +260,15 @@ NODES: tuple[Node, ...] = (
             "language": "language",
         },
         only_if="dialogue",
+    ),
+    Node(
+        name="websocket",
+        package="timar_websocket",
+        config="timar_websocket.config:WebsocketConfig",
+        process="websocket",
+        listens=("user/audio",),
+        parameters={"port": "websocket_port"},
+        only_if="websocket",
     ),
     Node(
         name="driver",
@@ -343,6 +354,7 @@ ROLES: Mapping[str, ProcessRole] = {
     "recorder": ProcessRole(False, "nothing is recorded; then the bag goes on in a new part of its folder"),
     "dialogue": ProcessRole(False, "the head listens and does not answer"),
     "view": ProcessRole(False, "the page is not served; it joins again by itself"),
+    "websocket": ProcessRole(False, "what bots said is ended; they connect again"),
 }
 """Role of each process; the launch file and the composer restart by it."""
 

@@ -1,0 +1,1 @@
+"""The head on a WebSocket: server, client and their messages (docs/websocket.md)."""
