@@ -21,8 +21,9 @@ from rosbags.typesys.store import Typestore
 from timar_common.messages import standard_types
 
 from timar_bag.bag_writer import PART
+from timar_bag.clock_steps import ClockSteps
 from timar_bag.ground_truth import KNOWN_TOPICS
-from timar_bag.recovery import RawMessage, RecoveredFile, reason_of
+from timar_bag.recovery import RawMessage, RecoveredFile, reason_of, unfit_index
 
 # What rosbags may raise on a damaged file, beyond its own ReaderError.
 DAMAGE = (
@@ -31,6 +32,8 @@ DAMAGE = (
 )  # fmt: skip
 UNREADABLE = (SerdeError, TypesysError, KeyError, ValueError, IndexError)
 BAG_SUFFIXES = (".mcap", ".db3")
+CLOCK_TOPICS = ("user/audio", "user/audio_raw", "agent/audio")
+"""Sound with the conversation's counter; the first that a bag holds is its clock."""
 UNCOMPRESSED = re.compile(r"^ *compression_mode: *(''|\"\"|none)? *$", re.MULTILINE | re.IGNORECASE)
 """Line of a ``metadata.yaml`` whose messages are not compressed one by one."""
 
@@ -156,13 +159,34 @@ class BagReader:
             self.issues.append(f"{count} messages of {topic} could not be decoded ({why})")
 
     def raw_messages(self, topics: Collection[str] | None = None) -> Iterator[tuple[str, int, bytes]]:
-        """Yield (topic, ROS time of arrival [ns], serialized message) in the bag's order."""
-        names = {
-            topic.full_name: name for name, topic in self.topics.items() if topics is None or name in topics
-        }
-        for part in self._files:
-            for full_name, receive_ns, data in part.messages(set(names)):
-                yield names[full_name], receive_ns, data
+        """Yield (topic, ROS time of arrival [ns], serialized message) in the bag's order.
+
+        Steps of the recorder's clock are taken out, by the counter of the sound in the bag.
+        """
+        names = {topic.full_name: name for name, topic in self.topics.items()}
+        wanted = set(names.values()) if topics is None else set(topics)
+        # With whatever is read, a voice is: the same bag has the same times in each reading.
+        clock = next((name for name in CLOCK_TOPICS if self.has_messages(name)), "")
+        read = {full_name for full_name, name in names.items() if name in wanted or name == clock}
+        steps = ClockSteps(self._sound_range)
+        recorded = (
+            message._replace(topic=names[message.topic])
+            for part in self._files
+            for message in part.messages(read)
+        )
+        for message in steps.steady(recorded, lambda topic: topic == clock):
+            if message.topic in wanted:
+                yield message
+        self.issues.extend(issue for issue in steps.issues() if issue not in self.issues)
+
+    def _sound_range(self, message: RawMessage) -> tuple[int, int] | None:
+        try:
+            sound: Any = self._open_types().deserialize_cdr(
+                message.data, self.topics[message.topic].type_name
+            )
+        except UNREADABLE:
+            return None
+        return int(sound.first_sample), int(sound.first_sample) + len(sound.samples)
 
     def has_messages(self, topic: str) -> bool:
         """Return whether the bag holds messages of a topic."""
@@ -249,14 +273,22 @@ class _BagPart:
 
     def open(self) -> list[BagTopic]:
         """Open it and return its topics, each as often as it stands there."""
+        reason = unfit_index(self._path) if self._path.suffix == ".mcap" else ""
+        if reason:
+            self._issues.append(f"{self._path.name} {reason}; it was read in the order of the file")
+            self._recovered = [RecoveredFile(self._path, self._issues, is_sorted=False)]
+            return self._recovered_topics()
         try:
             reader = Reader(self._path)
             reader.open()
             self._reader = reader
         except DAMAGE as error:
             self._recover(error)
-            return [BagTopic(c.topic, *c) for file in self._recovered for c in file.channels()]
+            return self._recovered_topics()
         return [BagTopic(c.topic, c.topic, c.msgtype, c.msgdef.data, c.msgcount) for c in reader.connections]
+
+    def _recovered_topics(self) -> list[BagTopic]:
+        return [BagTopic(c.topic, *c) for file in self._recovered for c in file.channels()]
 
     def span_ns(self) -> tuple[int, int] | None:
         if self._reader is None or not self._reader.message_count:
@@ -265,16 +297,19 @@ class _BagPart:
 
     def messages(self, full_names: set[str]) -> Iterator[RawMessage]:
         last_ns, count_at_last = -1, 0
-        if self._reader is not None:
-            wanted = [c for c in self._reader.connections if c.topic in full_names]
-            try:
-                # Without a wanted connection rosbags would yield them all.
-                for connection, receive_ns, data in self._reader.messages(wanted) if wanted else ():
-                    count_at_last = count_at_last + 1 if receive_ns == last_ns else 1
-                    last_ns = receive_ns
-                    yield RawMessage(connection.topic, receive_ns, data)
-            except DAMAGE as error:
-                self._recover(error)
+        if self._reader is None:
+            for file in self._recovered:
+                yield from file.messages(full_names)
+            return
+        wanted = [c for c in self._reader.connections if c.topic in full_names]
+        try:
+            # Without a wanted connection rosbags would yield them all.
+            for connection, receive_ns, data in self._reader.messages(wanted) if wanted else ():
+                count_at_last = count_at_last + 1 if receive_ns == last_ns else 1
+                last_ns = receive_ns
+                yield RawMessage(connection.topic, receive_ns, data)
+        except DAMAGE as error:
+            self._recover(error)
         # What recovery finds beyond the messages already yielded.
         for file in self._recovered:
             for message in file.messages(full_names):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections import Counter
 from collections.abc import Iterator
@@ -12,12 +13,19 @@ from typing import BinaryIO, NamedTuple
 from mcap.data_stream import ReadDataStream
 from mcap.exceptions import McapError
 from mcap.opcode import Opcode
+from mcap.reader import make_reader
 from mcap.records import Channel, Chunk, McapRecord, Message, Schema
 from mcap.stream_reader import CRCValidationError, StreamReader, get_chunk_data_stream
 from zstandard import ZstdError
 
 RECORD_LIMIT_BYTES = 2**30
 """A record said to be longer than this is taken for damage."""
+MAX_TIME_NS = 2**63
+"""ROS time is a signed number of 64 bits [ns]."""
+STEPPED_NS = 1_000_000_000
+"""A chunk that begins so long before its predecessor was written after the clock was set back [ns]."""
+LONGEST_CHUNK_NS = 30_000_000_000
+"""A recorder's chunk of about a megabyte holds some seconds of a conversation [ns]."""
 RECORD_HEADER = struct.Struct("<BQ")
 CHUNK_HEADER = struct.Struct("<BQQQQIIQ")
 """Of an uncompressed chunk: opcode, length, times, size, checksum, length of the compression's name, size."""
@@ -50,11 +58,13 @@ class RecoveredFile:
     Args:
         path: The file.
         issues: Sentences about what was lost are added here, when the reading meets it.
+        is_sorted: Whether the messages of a chunk are put in order of arrival; else they stay as they stand.
     """
 
-    def __init__(self, path: Path, issues: list[str]) -> None:
+    def __init__(self, path: Path, issues: list[str], *, is_sorted: bool = True) -> None:
         self._path = path
         self._issues = issues
+        self._in_order = _in_order if is_sorted else _as_they_stand
 
     def channels(self) -> list[RecoveredChannel]:
         """Read the whole file for its topics."""
@@ -64,7 +74,7 @@ class RecoveredFile:
         return [channel._replace(messages=count) for channel, count in counts.items()]
 
     def messages(self, topics: set[str]) -> Iterator[RawMessage]:
-        """Yield the messages of some topics, chunk by chunk, in order of arrival within a chunk."""
+        """Yield the messages of some topics, chunk by chunk."""
         for channel, message in self._messages(self._issues):
             if message is not None and channel.topic in topics:
                 yield RawMessage(channel.topic, message.log_time, message.data)
@@ -93,7 +103,7 @@ class RecoveredFile:
                 try:
                     record = next(records, None)
                 except BROKEN_RECORD as error:
-                    yield from _in_order(_records_in(_unfinished_chunk(file, begin))[0])
+                    yield from self._in_order(_records_in(_unfinished_chunk(file, begin))[0])
                     issues.append(self._broken_off(begin, size, error))
                     return
                 if record is None:
@@ -115,7 +125,7 @@ class RecoveredFile:
                 f"{self._path.name}: a chunk of {seconds:.2f} s from {chunk.message_start_time} ns on is "
                 f"damaged, {len(records)} records of it were saved ({why})"
             )
-        return _in_order(records)
+        return self._in_order(records)
 
     def _broken_off(self, begin: int, size: int, error: BaseException) -> str:
         if begin >= size:
@@ -159,6 +169,38 @@ def _unfinished_chunk(file: BinaryIO, begin: int) -> bytes:
 def _in_order(records: list[McapRecord]) -> list[McapRecord]:
     """Order by arrival; schemas and channels come before every message."""
     return sorted(records, key=lambda record: record.log_time if isinstance(record, Message) else -1)
+
+
+def _as_they_stand(records: list[McapRecord]) -> list[McapRecord]:
+    return records
+
+
+def unfit_index(path: Path) -> str:
+    """Return why an MCAP file is better read without its index; empty when it is not, or has none at all.
+
+    A reader that trusts the index finds nothing where the chunks' messages are not indexed, and puts the
+    second half first where the clock was set back in between.
+    """
+    try:
+        with path.open("rb") as file:
+            summary = make_reader(file).get_summary()
+    except (*BROKEN_RECORD, OSError):
+        return ""
+    if summary is None:
+        return ""
+    chunks = sorted(summary.chunk_indexes, key=lambda chunk: chunk.chunk_start_offset)
+    statistics = summary.statistics
+    if not chunks:
+        return "lists none of its chunks" if statistics is not None and statistics.chunk_count else ""
+    if any(not chunk.message_index_offsets for chunk in chunks if chunk.message_start_time):
+        return "has chunks whose messages are not indexed"
+    if any(chunk.message_end_time >= MAX_TIME_NS for chunk in chunks):
+        return "holds times of arrival that cannot be true"
+    if any(b.message_start_time < a.message_start_time - STEPPED_NS for a, b in itertools.pairwise(chunks)):
+        return "goes back in time"
+    if any(chunk.message_end_time - chunk.message_start_time > LONGEST_CHUNK_NS for chunk in chunks):
+        return "holds chunks of such a length that the clock may have stepped in them"
+    return ""
 
 
 def reason_of(error: BaseException) -> str:

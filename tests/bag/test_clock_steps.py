@@ -1,0 +1,123 @@
+"""A recorder's clock that steps, stamps that cannot be true, indexes that lie: time follows the sound."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcap.reader import make_reader
+from mcap.writer import CompressionType, IndexType, Writer
+from timar_bag.bag import BagReader
+from timar_bag.clock_steps import ClockSteps
+from timar_bag.recovery import RawMessage
+
+S = 1_000_000_000
+DAY = 86_400 * S
+SECONDS = 6.0
+
+Stamp = Callable[[int, int], int]
+
+
+def rewritten(
+    bag: Path, target: Path, stamp: Stamp = lambda number, time_ns: time_ns, **options: Any
+) -> Path:
+    """Write a bag's messages in their order into one MCAP file, at other times or in another writer's way."""
+    (source,) = bag.glob("*.mcap")
+    with source.open("rb") as file, target.open("wb") as out:
+        writer = Writer(out, **options)
+        writer.start("ros2", "another recorder")
+        channels: dict[int, int] = {}
+        for number, (schema, channel, message) in enumerate(make_reader(file).iter_messages()):
+            if channel.id not in channels:
+                known = writer.register_schema(schema.name, schema.encoding, schema.data)
+                channels[channel.id] = writer.register_channel(channel.topic, "cdr", known)
+            time_ns = stamp(number, message.log_time)
+            writer.add_message(channels[channel.id], time_ns, message.data, time_ns)
+        writer.finish()
+    return target
+
+
+def counts_and_span(path: Path) -> tuple[Counter[str], float, list[str]]:
+    """Return how many messages each topic has, how long the bag lasts by their times [s], and the issues."""
+    with BagReader(path) as reader:
+        entries = list(reader.messages())
+        times = [entry.receive_ns for entry in entries]
+        return Counter(entry.topic for entry in entries), (max(times) - min(times)) / S, reader.issues
+
+
+STEPS: dict[str, Stamp] = {
+    "forward a day": lambda number, time_ns: time_ns + (DAY if number > 300 else 0),
+    "back a day": lambda number, time_ns: time_ns - (DAY if number > 300 else 0),
+    "back a minute": lambda number, time_ns: time_ns - (60 * S if number > 300 else 0),
+    "forward and back": lambda number, time_ns: time_ns + (3600 * S if 200 < number < 400 else 0),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("chunk_bytes", [4096, 1024 * 1024])
+def test_a_clock_that_steps_costs_no_time_and_is_named(
+    name: str, chunk_bytes: int, make_bag: Any, tmp_path: Path
+) -> None:
+    clean = make_bag(seconds=SECONDS)
+    expected, span_s, _ = counts_and_span(clean)
+    stepped = rewritten(clean, tmp_path / "stepped.mcap", STEPS[name], chunk_size=chunk_bytes)
+    counts, found_s, issues = counts_and_span(stepped)
+    assert counts == expected
+    assert found_s == pytest.approx(span_s, abs=0.2)
+    assert any("the recorder's clock stepped" in issue for issue in issues), issues
+
+
+def test_stamps_at_the_end_of_their_type_do_not_make_centuries(make_bag: Any, tmp_path: Path) -> None:
+    clean = make_bag(seconds=SECONDS)
+    expected, span_s, _ = counts_and_span(clean)
+    bag = rewritten(
+        clean, tmp_path / "end.mcap", lambda number, time_ns: time_ns if number % 50 else 2**64 - 1 - number
+    )
+    counts, found_s, issues = counts_and_span(bag)
+    assert counts == expected
+    assert found_s == pytest.approx(span_s, abs=0.2)
+    wrong = -(-sum(expected.values()) // 50)
+    assert any(f"{wrong} times of arrival cannot be true" in issue for issue in issues), issues
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"index_types": IndexType.ALL ^ IndexType.MESSAGE},
+        {"index_types": IndexType.ALL ^ IndexType.CHUNK},
+        {"index_types": IndexType.NONE},
+        {
+            "index_types": IndexType.NONE,
+            "use_statistics": False,
+            "repeat_schemas": False,
+            "repeat_channels": False,
+        },
+        {"use_chunking": False},
+        {"use_chunking": False, "index_types": IndexType.NONE, "use_statistics": False},
+        {"compression": CompressionType.LZ4},
+        {"compression": CompressionType.NONE},
+        {"compression": CompressionType.ZSTD, "enable_crcs": False, "enable_data_crcs": False},
+    ],
+    ids=str,
+)
+def test_whatever_index_a_file_has_everything_in_it_is_read(
+    options: dict[str, Any], make_bag: Any, tmp_path: Path
+) -> None:
+    """A file with an index of chunks and none of messages was read as empty, without a word."""
+    clean = make_bag(seconds=SECONDS)
+    counts, found_s, _ = counts_and_span(rewritten(clean, tmp_path / "bag.mcap", **options))
+    expected, span_s, _ = counts_and_span(clean)
+    assert counts == expected
+    assert found_s == pytest.approx(span_s)
+
+
+def test_a_pause_of_the_recording_that_the_sound_knows_stays_a_pause() -> None:
+    """The counter went on by a minute while nothing was recorded."""
+    messages = [RawMessage("user/audio", place * 20_000_000, b"%d" % place) for place in range(100)]
+    messages += [RawMessage("user/audio", place * 20_000_000, b"%d" % place) for place in range(3100, 3200)]
+    steps = ClockSteps(lambda message: (320 * int(message.data), 320 * int(message.data) + 320))
+    assert list(steps.steady(iter(messages), lambda topic: True)) == messages
+    assert steps.issues() == []
