@@ -107,7 +107,7 @@ bench-training: setup-training ## Measure training against a plain loop that enc
 bench-audio: setup ## Measure voice activity, turns and echo on labelled sound (ARGS="--minutes 4")
 	@$(env) && exec python benchmarks/bench_audio.py $(ARGS)
 
-bench-talk: setup-all-tests ## Measure talking with the head over a virtual microphone and loudspeaker (ARGS="--minutes 2")
+bench-talk: setup-all-tests ## Measure talking with the head over a virtual microphone and loudspeaker 
 	@$(env) && exec python benchmarks/bench_talk.py $(ARGS)
 
 soak-audio: setup ## Send an hour of coded sound through a virtual device and the nodes (ARGS="--seconds 600")
