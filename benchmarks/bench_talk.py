@@ -158,8 +158,7 @@ def converse(sound: VirtualSound, folder: Path, turns: int, arguments: list[str]
     command = [
         sys.executable,
         "-m",
-        "timar_common.cli",
-        "talk",
+        "timar_bringup.talk",
         "--headless",
         "device:=pulse",
         "speaker:=pulse",

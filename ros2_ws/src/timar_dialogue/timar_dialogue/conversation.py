@@ -470,6 +470,10 @@ class _Speaker:
         if self._question.turn >= 0:
             conversation._dialogue.was_heard(text, samples / SAMPLE_RATE_HZ, is_whole=is_whole)
         conversation._counts["answers"] += 1
+        if outcome is AnswerOutcome.FAILED:
+            conversation._fail(
+                "the answer was not heard to its end: playback failed or is gone; its log says why"
+            )
         conversation._head.report_own_words(text, samples)
 
     def heard_text(self, samples: int, *, is_whole: bool) -> str:
