@@ -59,7 +59,8 @@ class TalkStatus:
         """Take in a node's diagnostics."""
         if node == "dialogue":
             self._has_dialogue = values.get("is_ready") == "True"
-        if node in OF_SOUND:
+        # Before everybody is there, playback and dialogue wait for each other; a microphone is ill at once.
+        if node in OF_SOUND and (self.is_ready or node == "capture"):
             self._set_problem(node, message if level else "")
 
     def take_source(self, name: str) -> None:
