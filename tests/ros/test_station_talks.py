@@ -93,7 +93,7 @@ def test_a_user_who_interrupts_through_the_page_silences_the_head(
     token = PageAccess("127.0.0.1", secret="of this test").move_token
     said = (6000 * np.sin(np.arange(round(UTTERANCE_S * RATE_HZ)) * 0.2)).astype(np.int16)
     sound_nodes = ["turns_node:TurnsNode", "playback_node:PlaybackNode", "capture_node:CaptureNode"]
-    switches = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    switches = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--disable-3d-apis"]
     switches.append(f"--use-file-for-fake-audio-capture={user}%noloop")
     page = {"port": PORT, "page_microphone": True, "page_loudspeaker": True, "echo_cancellation": False}
     with (
@@ -102,7 +102,7 @@ def test_a_user_who_interrupts_through_the_page_silences_the_head(
             [f"timar_audio.{name}" for name in sound_nodes],
             {"capture:source": "browser", "playback:sink": "browser"},
         ),
-        HeadlessBrowser((320, 240), switches=switches) as browser,
+        HeadlessBrowser((320, 240), PATIENT_S, switches) as browser,
     ):
         conversation.spin_until(conversation.speak.server_is_ready, "the action")
         conversation.spin_until(is_served, "the page")

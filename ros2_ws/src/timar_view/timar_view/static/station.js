@@ -184,6 +184,10 @@
       stop();
       sessionStorage.removeItem(AGAIN_KEY);
       show(data.type === "taken" ? "taken" : "idle", data.text);
+    } else if (data.type === "refused") {
+      stop();
+      show("refused", data.text);
+      button.hidden = true;
     } else if (data.type === "disconnected" && hasBegun) {
       part("text").textContent = "The head does not answer. If it was started again, open its new address.";
     } else if (data.type === "level") {

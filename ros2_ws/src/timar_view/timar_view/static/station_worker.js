@@ -6,6 +6,7 @@
 const RECONNECT_MS = 1000;
 const MOST_WAITING_S = 1;
 const HEADER_BYTES = 40;
+const REFUSED = 1008; // the head's word for: do not come again
 
 let socket = null;
 let audio = null; // the audio thread's end of the channel
@@ -31,7 +32,8 @@ function connect() {
     if (message.type === "ended" || message.type === "taken") started = null;
     postMessage(message);
   };
-  socket.onclose = () => {
+  socket.onclose = ({ code, reason }) => {
+    if (code === REFUSED) return postMessage({ type: "refused", text: reason });
     postMessage({ type: "disconnected" });
     setTimeout(connect, RECONNECT_MS);
   };
