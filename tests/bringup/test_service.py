@@ -66,7 +66,7 @@ def test_composer_as_a_service_reports_ready_works_and_stops_as_systemd_asks(tmp
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
         systemd.settimeout(50.0)
-        command = [sys.executable, "-m", "timar_bringup.composer", "replay:=true"]
+        command = [sys.executable, "-m", "timar_bringup.composer", "replay:=true", "autostart:=false"]
         environment = os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify"), "ROS_DOMAIN_ID": "91"}
         composer = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
         try:
