@@ -12,7 +12,7 @@ from timar_audio.playback_component import PlaybackComponent
 from timar_audio.playback_config import PlaybackConfig
 from timar_audio.speech import SpeechOutcome, Spoken
 from timar_common.component import Log, Output
-from timar_common.messages import Message, new
+from timar_common.messages import Message, constants, new
 
 SILENCE = np.zeros(BLOCK, np.int16)
 INTERRUPTED = new("TurnEvent", speaker=0, kind=3)
@@ -184,3 +184,116 @@ def test_an_impossible_position_is_rejected_and_changes_nothing(first: int):
 def test_a_source_that_cannot_be_used_is_refused_with_the_remedy(config, words):
     with pytest.raises((ValueError, OSError), match=words):
         PlaybackComponent(PlaybackConfig(**config))
+
+
+def turn_event(kind: str) -> Message:
+    return new("TurnEvent", speaker=0, kind=constants("TurnEvent")[kind])
+
+
+def tone(samples: int) -> np.ndarray:
+    """Return a sound whose every sample tells where it is: it grows steadily."""
+    return (1000 + np.arange(samples) // 8).astype(np.int16)
+
+
+def say_into(events: dict[int, str], samples: int, words: tuple[int, ...] = (), **config: object):
+    """Say a sound while the user's speech has its effects, and return the conversation."""
+    talk = Conversation(**config)
+    talk.run(BLOCK)
+    talk.component.open_utterance("a", 16_000, tone(samples), talk.now_ns, words)
+    for at, kind in sorted(events.items()):
+        talk.run(at - talk.position)
+        talk.outputs += talk.component.handle("turn_events", turn_event(kind), talk.now_ns)
+    talk.run(3 * samples)
+    return talk
+
+
+def planned_at_the_end(talk: Conversation) -> np.ndarray:
+    """Return what a reader of agent/audio_planned has in hand who heard every message."""
+    plan, revision = np.zeros(talk.position, np.int16), 0
+    for message in published(talk.outputs, "agent/audio_planned"):
+        first, sound = message.first_sample, message.samples
+        if message.revision > revision:
+            plan[first:], revision = 0, message.revision
+        plan[first : first + sound.size] = sound[: max(0, plan.size - first)]
+    return plan
+
+
+def test_speech_is_lowered_by_twelve_decibels_and_raised_again_without_a_hole():
+    samples = 48_000
+    talk = say_into({16_000: "LOWERED", 32_000: "RESUMED"}, samples)
+    heard = talk.heard()
+    first = int(np.flatnonzero(heard)[0])
+    expected = tone(samples).astype(float)
+    gain = heard[first : first + samples] / expected
+    assert np.all(np.abs(gain[: 16_000 - first - BLOCK] - 1.0) < 1e-3)
+    lowered = gain[16_000 - first + 2 * BLOCK : 32_000 - first - BLOCK]
+    assert np.all(np.abs(20 * np.log10(lowered) + 12.0) < 0.05)
+    assert np.all(np.abs(gain[32_000 - first + 2 * BLOCK :] - 1.0) < 1e-3)
+    assert np.abs(np.diff(gain)).max() < 0.005, "a step is heard as a click"
+    np.testing.assert_array_equal(planned_at_the_end(talk)[: heard.size], heard)
+    assert talk.spoken == [Spoken("a", SpeechOutcome.FINISHED, samples)]
+
+
+def test_a_pause_skips_nothing_and_repeats_only_the_fade():
+    samples = 48_000
+    talk = say_into({16_000: "PAUSED", 24_000: "RESUMED"}, samples)
+    heard = talk.heard()
+    silence = heard[16_000 + 2 * BLOCK : 24_000]
+    assert not silence.any()
+    again = 24_000 + int(np.flatnonzero(heard[24_000:])[0])
+    assert again <= 24_000 + 320 * 16 + 2 * BLOCK
+    first = int(np.flatnonzero(heard)[0])
+    cut = 16_000 - first
+    np.testing.assert_array_equal(heard[first:16_000], tone(samples)[:cut])
+    np.testing.assert_array_equal(heard[again + 80 : again + samples - cut], tone(samples)[cut + 80 :])
+    assert not heard[again + samples - cut :].any()
+    np.testing.assert_array_equal(planned_at_the_end(talk)[: heard.size], heard)
+    assert talk.spoken == [Spoken("a", SpeechOutcome.FINISHED, samples)]
+
+
+def test_after_a_pause_the_word_that_was_cut_begins_again_and_counts_once():
+    samples, words = 48_000, (0, 4_000, 8_000, 12_000, 20_000)
+    talk = say_into({16_000: "PAUSED", 24_000: "RESUMED"}, samples, words)
+    heard = talk.heard()
+    again = 24_000 + int(np.flatnonzero(heard[24_000:])[0])
+    cut = 16_000 - int(np.flatnonzero(heard)[0])
+    word = max(start for start in words if start <= cut)
+    np.testing.assert_array_equal(heard[again + 80 : again + 8_000], tone(samples)[word + 80 : word + 8_000])
+    assert talk.spoken == [Spoken("a", SpeechOutcome.FINISHED, samples)]
+
+
+def test_an_interruption_in_a_pause_tells_what_was_heard():
+    talk = say_into({16_000: "PAUSED", 24_000: "INTERRUPTED"}, 48_000)
+    (spoken,) = talk.spoken
+    assert spoken.outcome is SpeechOutcome.INTERRUPTED
+    assert spoken.samples_heard == pytest.approx(np.count_nonzero(talk.heard()), abs=20 * 16)
+    (end,) = published(talk.outputs, "agent/utterance_ends")
+    assert (end.utterance_id, end.outcome, end.samples_heard) == ("a", 2, spoken.samples_heard)
+
+
+def test_a_pause_that_nobody_ends_is_over_after_its_longest_time():
+    talk = say_into({16_000: "PAUSED"}, 48_000, longest_pause_ms=1000)
+    assert talk.spoken == [Spoken("a", SpeechOutcome.FINISHED, 48_000)]
+    assert talk.component.report().values["pauses_expired"] == 1
+    np.testing.assert_array_equal(planned_at_the_end(talk)[: talk.heard().size], talk.heard())
+
+
+def test_what_was_wanted_may_still_be_sent_during_a_pause():
+    talk = Conversation(max_waiting_s=3.0)
+    talk.run(BLOCK)
+    talk.say("a", tone(48_000), False)
+    talk.run(16_000)
+    wanted = talk.component.queue.samples_wanted
+    talk.outputs += talk.component.handle("turn_events", turn_event("PAUSED"), talk.now_ns)
+    talk.say("a", tone(wanted), True)
+    talk.outputs += talk.component.handle("turn_events", turn_event("RESUMED"), talk.now_ns)
+    talk.run(160_000)
+    assert talk.spoken == [Spoken("a", SpeechOutcome.FINISHED, 48_000 + wanted)]
+
+
+def test_words_that_begin_nowhere_are_refused():
+    talk = Conversation()
+    talk.run(BLOCK)
+    for words in ((5, 3), (0, 100)):
+        with pytest.raises(ValueError, match="word_starts"):
+            talk.component.open_utterance("a", 16_000, tone(100), talk.now_ns, words)

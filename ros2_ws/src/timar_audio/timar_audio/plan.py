@@ -66,6 +66,11 @@ class SpeechPlan:
             self._chunks.append((first_sample, fading))
         return PlannedChunk(first_sample, self.revision, fading)
 
+    def replace(self, first_sample: int, samples: npt.NDArray[np.int16]) -> PlannedChunk:
+        """Withdraw everything at and after a sample, plan other sound there and return what to announce."""
+        self.cut(first_sample)
+        return self.add(first_sample, samples)
+
     def read(self, first_sample: int, end_sample: int) -> npt.NDArray[np.int16]:
         """Return the sound of [first_sample, end_sample) as it is planned now."""
         out = np.zeros(end_sample - first_sample, np.int16)

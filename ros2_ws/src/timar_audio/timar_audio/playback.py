@@ -7,6 +7,8 @@ given sound before it is heard, by so much as its buffer holds; any other sink h
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import numpy.typing as npt
 from timar_common.clock import SAMPLE_RATE_HZ, SAMPLES_PER_MS, SampleClock
@@ -17,6 +19,27 @@ from timar_audio.levels import level_dbfs
 from timar_audio.plan import PlannedChunk, SpeechPlan
 from timar_audio.playback_config import PlaybackConfig
 from timar_audio.speech import SpeechQueue, SpeechSource, Spoken
+
+FADE_IN_SAMPLES = 5 * SAMPLES_PER_MS
+"""How speech goes on after a pause: short, so that no consonant is lost, and without a click."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Fade:
+    """Gain that changes from a sample on, as a straight line over some length, and stays."""
+
+    first_sample: int = 0
+    samples: int = 1
+    before: float = 1.0
+    after: float = 1.0
+
+    def apply(self, first_sample: int, sound: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
+        """Return sound that begins at a sample with its gain."""
+        if self.before == self.after == 1.0:
+            return sound
+        share = (np.arange(first_sample, first_sample + sound.size) - self.first_sample + 0.5) / self.samples
+        gain = self.before + (self.after - self.before) * np.clip(share, 0.0, 1.0)
+        return np.rint(sound * gain).astype(np.int16)
 
 
 class Playback:
@@ -38,9 +61,16 @@ class Playback:
         """Samples that could not be played because the clock jumped over them [samples]."""
         self.samples_missed = 0
         """Speech that the loudspeaker did not ask for in time [samples]."""
+        self.pauses_expired = 0
+        """How often speech went on because nobody said within `longest_pause_ms` what to do."""
         self._source = source
         self._queue = source if isinstance(source, SpeechQueue) else None
         self._given = SpeechPlan()
+        self._fade = Fade()
+        self._fades_in = False
+        """Whether what is planned next goes on in the middle of a sound."""
+        self._paused_ns: int | None = None
+        """Since when speech is paused; None: it is not [ns]."""
         self._heard_end = 0
         self._given_end = 0
         self._planned_end = 0
@@ -80,12 +110,18 @@ class Playback:
         self.clock = SampleClock()
         self._given = SpeechPlan()
         self._user_end = 0
+        self._fade, self._paused_ns = Fade(), None
         return [self.plan.cut(0)]
 
     def advance(self, monotonic_ns: int) -> tuple[list[PlannedChunk], list[AudioBlock]]:
         """Return what is to be announced and what was heard since the last call."""
         if self._queue is not None:
             self._queue.expire(monotonic_ns)
+        if self._paused_ns is not None:
+            paused_ms = (monotonic_ns - self._paused_ns) / 1_000_000
+            if paused_ms > self.config.longest_pause_ms:
+                self.pauses_expired += 1
+                self._go_on()
         if not self.clock.is_started:
             return [], []
         planned = self._plan_ahead()
@@ -108,6 +144,38 @@ class Playback:
             self.samples_missed += int(np.count_nonzero(missed))
             self._given_end = first_sample
 
+    def lower(self) -> list[PlannedChunk]:
+        """Lower what is said, as soon as it can be; a file goes on as it is.
+
+        Returns:
+            What to announce.
+        """
+        return self._change_level(10.0 ** (-self.config.lowered_db / 20.0))
+
+    def pause(self, monotonic_ns: int) -> list[PlannedChunk]:
+        """Fade out what is said, as soon as it can be, and keep it to go on with.
+
+        Returns:
+            What to announce.
+        """
+        if self._queue is None or self._queue.is_empty or self._paused_ns is not None:
+            return []
+        self._paused_ns = monotonic_ns
+        chunk = self._fade_out(self._given_end)
+        self._queue.pause(self._given_end)
+        return [chunk]
+
+    def resume(self) -> list[PlannedChunk]:
+        """Go on at full level: with the word that was cut, else with the first sample that was faded.
+
+        Returns:
+            What to announce.
+        """
+        if self._paused_ns is None:
+            return self._change_level(1.0)
+        self._go_on()
+        return self._plan_ahead()
+
     def interrupt(self) -> list[PlannedChunk]:
         """End what is said and what waits, with a fade, as soon as it can be; a file goes on.
 
@@ -118,6 +186,7 @@ class Playback:
             return []
         chunk = self._fade_out(self._given_end)
         self._queue.interrupt(self._planned_end)
+        self._go_on()
         return [chunk]
 
     def cancel(self, utterance_id: str) -> list[PlannedChunk]:
@@ -152,11 +221,31 @@ class Playback:
         if self._queue is not None:
             report.values["underruns"] = self._queue.underruns
             report.values["late_chunks"] = self._queue.late_chunks
+            report.values["pauses_expired"] = self.pauses_expired
         if not self.clock.is_started:
             report.worsen(Level.WARN, "waiting for user/audio_raw, whose samples are the clock")
         if self.samples_skipped:
             report.worsen(Level.WARN, f"{self.samples_skipped} samples skipped where the clock jumped")
         return report
+
+    def _go_on(self) -> None:
+        """What is planned next is heard at full level, a pause is over."""
+        self._fades_in = self._paused_ns is not None
+        self._fade, self._paused_ns = Fade(), None
+        if self._queue is not None:
+            self._queue.resume()
+
+    def _change_level(self, gain: float) -> list[PlannedChunk]:
+        """Let speech from now on have another gain, and announce again what is planned already."""
+        before = self._fade.after
+        if self._queue is None or self._paused_ns is not None or gain == before:
+            return []
+        first, end = self._given_end, self._planned_end
+        self._fade = Fade(first, self.config.fade_ms * SAMPLES_PER_MS, before, gain)
+        if end <= first:
+            return []
+        sound = self._fade.apply(first, self._queue.planned_sound(first, end))
+        return [self.plan.replace(first, sound)]
 
     def _fade_out(self, first_sample: int, fade_samples: int | None = None) -> PlannedChunk:
         fade = self.config.fade_ms * SAMPLES_PER_MS if fade_samples is None else fade_samples
@@ -181,7 +270,9 @@ class Playback:
             )
             if speech is None:
                 break
-            first, samples = speech
+            if self._fades_in:
+                self._fade, self._fades_in = Fade(speech[0], FADE_IN_SAMPLES, 0.0, 1.0), False
+            first, samples = speech[0], self._fade.apply(*speech)
             chunks.append(self.plan.add(first, samples))
             self._planned_end = first + samples.size
         return chunks

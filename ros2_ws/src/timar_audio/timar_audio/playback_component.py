@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -116,7 +116,12 @@ class PlaybackComponent(Component):
     # Utterances, with `source: speech`.
 
     def open_utterance(
-        self, utterance_id: str, rate_hz: int, samples: npt.NDArray[np.int16], now_ns: int
+        self,
+        utterance_id: str,
+        rate_hz: int,
+        samples: npt.NDArray[np.int16],
+        now_ns: int,
+        word_starts: Sequence[int] = (),
     ) -> None:
         """Take a whole utterance; without samples, wait for its chunks on agent/speech.
 
@@ -126,7 +131,7 @@ class PlaybackComponent(Component):
         assert self.queue is not None
         if samples.size:
             self.queue.require_new(utterance_id)
-            self.queue.add(utterance_id, rate_hz, samples, is_last=True, now_ns=now_ns)
+            self.queue.add(utterance_id, rate_hz, samples, word_starts, is_last=True, now_ns=now_ns)
         elif not self.queue.knows(utterance_id):
             self.queue.open(utterance_id, now_ns)
 
@@ -140,16 +145,26 @@ class PlaybackComponent(Component):
             message.utterance_id,
             message.sample_rate,
             message.samples,
+            [int(start) for start in message.word_starts],
             is_last=message.is_last,
             now_ns=now_ns,
         )
         return self.tick(now_ns)
 
     def _on_turn_event(self, message: Message, now_ns: int) -> list[Output]:
-        is_interruption = message.kind == _EVENT["INTERRUPTED"] and message.speaker == _EVENT["USER"]
-        if not (is_interruption and self.config.stop_on_barge_in):
+        if message.speaker != _EVENT["USER"] or not self.config.stop_on_barge_in:
             return []
-        return self._planned_messages(self.playback.interrupt(), now_ns) + self.tick(now_ns)
+        if message.kind == _EVENT["INTERRUPTED"]:
+            chunks = self.playback.interrupt()
+        elif message.kind == _EVENT["LOWERED"]:
+            chunks = self.playback.lower()
+        elif message.kind == _EVENT["PAUSED"]:
+            chunks = self.playback.pause(now_ns)
+        elif message.kind in (_EVENT["RESUMED"], _EVENT["END"]):
+            chunks = self.playback.resume()
+        else:
+            return []
+        return self._planned_messages(chunks, now_ns) + self.tick(now_ns)
 
     def _report_spoken(self, now_ns: int) -> list[Output]:
         outputs: list[Output] = []

@@ -42,7 +42,13 @@ class PlaybackConfig:
     stop_on_barge_in: bool = option(
         True, "Whether the user's speech lowers, pauses and ends what is said (turn events)."
     )
-    fade_ms: int = number(20, "How long speech fades out when it is cut.", 1, 200, "ms")
+    fade_ms: int = number(20, "How long speech fades when it is lowered, paused or cut.", 1, 200, "ms")
+    lowered_db: float = number(
+        12.0, "By how much speech is lowered while the user speaks into it.", 0.0, 60.0, "dB"
+    )
+    longest_pause_ms: int = number(
+        5000, "Speech that is paused goes on after so long when no turn event says how.", 100, 60_000, "ms"
+    )
     start_lead_ms: int = number(
         320, "How far ahead an utterance begins, so that the face can be made for it.", 20, 2000, "ms"
     )

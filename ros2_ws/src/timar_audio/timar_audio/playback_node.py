@@ -175,7 +175,7 @@ class PlaybackNode(ComponentNode):
             samples = np.frombuffer(goal.samples, np.int16)
             with self.host.lock:
                 self.component.open_utterance(
-                    goal.utterance_id, goal.sample_rate, samples, time.monotonic_ns()
+                    goal.utterance_id, goal.sample_rate, samples, time.monotonic_ns(), list(goal.word_starts)
                 )
         except ValueError as error:
             self.host.bad_messages += 1

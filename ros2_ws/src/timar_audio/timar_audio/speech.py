@@ -6,9 +6,11 @@ than real time; how much more is wanted is always known, and what comes beyond i
 
 from __future__ import annotations
 
+import bisect
 import collections
 import dataclasses
 import enum
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -25,6 +27,8 @@ from timar_audio.playback_config import PlaybackConfig
 
 MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 192_000
 _REMEMBERED = 256
+_KEPT_AFTER_HEARD = 2 * SAMPLE_RATE_HZ
+"""How much of what was heard is kept to be repeated after a pause: a word is no longer [samples]."""
 
 
 class SpeechSource:
@@ -123,21 +127,34 @@ class _Utterance:
         """Whether it has begun and has not run dry since."""
         self.samples_heard = 0
         self.cursor = 0
-        """How much of it was planned [samples]."""
+        """From where on it is to be planned [samples]."""
+        self.planned = 0
+        """How much of it was planned once; the cursor goes back when it pauses [samples]."""
+        self.word_starts: list[int] = []
+        """Where its words begin, in order, as far as it is known [samples at 16 kHz]."""
         self.end = 0
         """How much of it has come [samples]."""
         self._rate_hz = 0
         self._resampler: ToConversationRate | None = None
+        self._samples_in = 0
         self._sound = np.zeros(0, np.int16)
-        """What was not heard yet, from `_first` on [samples]."""
+        """What was not heard yet and a little of what was, from `_first` on."""
         self._first = 0
+        self._heard_end = 0
 
     @property
     def waiting(self) -> int:
-        """How much has come and was not planned yet [samples]."""
+        """How much has come and waits to be planned [samples]."""
         return self.end - self.cursor
 
-    def add(self, rate_hz: int, samples: npt.NDArray[np.int16], *, is_last: bool) -> None:
+    def add(
+        self,
+        rate_hz: int,
+        samples: npt.NDArray[np.int16],
+        word_starts: Sequence[int] = (),
+        *,
+        is_last: bool,
+    ) -> None:
         """Resample and keep more of it."""
         if self._resampler is None:
             self._rate_hz, self._resampler = rate_hz, ToConversationRate(rate_hz)
@@ -146,6 +163,10 @@ class _Utterance:
                 f"utterance {self.id!r} began at {self._rate_hz} Hz and goes on at {rate_hz} Hz; "
                 "one utterance has one rate"
             )
+        self.word_starts += [
+            round((self._samples_in + start) * SAMPLE_RATE_HZ / rate_hz) for start in word_starts
+        ]
+        self._samples_in += samples.size
         sound = self._resampler.push(int16_to_float(samples), is_last=is_last)
         self._sound = np.concatenate([self._sound, sound])
         self.end += sound.size
@@ -155,10 +176,24 @@ class _Utterance:
         """Return up to so many samples from a position in the utterance on."""
         return self._sound[first - self._first :][:samples]
 
-    def forget_before(self, position: int) -> None:
-        """Release what can no longer be asked for."""
+    def heard(self, first: int, end: int) -> None:
+        """Count [first, end) as heard, what is repeated once only, and release what is not needed again."""
+        self.samples_heard += self.newly_heard(first, end)
+        self._heard_end = max(end, self._heard_end)
+        position = max(self._first, self._heard_end - _KEPT_AFTER_HEARD)
         self._sound = self._sound[position - self._first :]
         self._first = position
+
+    def newly_heard(self, first: int, end: int) -> int:
+        """Return how much of [first, end) was not heard before [samples]."""
+        return max(0, end - max(first, self._heard_end))
+
+    def go_back(self, position: int) -> None:
+        """Plan again from a position on, or from the start of the word that lies there."""
+        number = bisect.bisect_right(self.word_starts, position)
+        word = self.word_starts[number - 1] if number else position
+        self.cursor = min(self.cursor, word if word >= self._first else position)
+        self.is_running = False
 
 
 @dataclasses.dataclass
@@ -197,11 +232,20 @@ class SpeechQueue(SpeechSource):
         self._segments: collections.deque[_PlannedRun] = collections.deque()
         self._over: collections.deque[str] = collections.deque(maxlen=_REMEMBERED)
         self._spoken: list[Spoken] = []
+        self._is_paused = False
 
     @property
     def samples_wanted(self) -> int:
-        """How much more may come now, at 16 kHz [samples]."""
-        return max(0, self._capacity - sum(utterance.waiting for utterance in self._queue))
+        """How much more may come now, at 16 kHz [samples].
+
+        What is planned a second time does not count: a client may have sent by what was wanted before.
+        """
+        return max(0, self._capacity - sum(utterance.end - utterance.planned for utterance in self._queue))
+
+    @property
+    def unfinished(self) -> list[tuple[str, int]]:
+        """Utterances that wait or are being said: id and samples heard."""
+        return [(utterance.id, utterance.samples_heard) for utterance in self._queue]
 
     @property
     def is_empty(self) -> bool:
@@ -244,9 +288,24 @@ class SpeechQueue(SpeechSource):
         return utterance
 
     def add(
-        self, utterance_id: str, rate_hz: int, samples: npt.NDArray[np.int16], *, is_last: bool, now_ns: int
+        self,
+        utterance_id: str,
+        rate_hz: int,
+        samples: npt.NDArray[np.int16],
+        word_starts: Sequence[int] = (),
+        *,
+        is_last: bool,
+        now_ns: int,
     ) -> None:
         """Take more of an utterance in; one that is not known is opened by its first chunk.
+
+        Args:
+            utterance_id: Which.
+            rate_hz: Rate of the samples.
+            samples: (n,) mono.
+            word_starts: Where words begin, counted from samples[0] [samples], ascending; may be empty.
+            is_last: Whether the utterance ends with these samples.
+            now_ns: Now, CLOCK_MONOTONIC.
 
         Raises:
             ValueError: The chunk is impossible, its utterance has ended already, or more came than
@@ -256,6 +315,11 @@ class SpeechQueue(SpeechSource):
             raise ValueError(f"sample_rate is {rate_hz} Hz, expected {MIN_RATE_HZ}..{MAX_RATE_HZ}")
         if not samples.size and not is_last:
             raise ValueError(f"a chunk of utterance {utterance_id!r} is empty and not its last")
+        if any(not low <= high < samples.size for low, high in itertools.pairwise((0, *word_starts))):
+            raise ValueError(
+                f"word_starts of utterance {utterance_id!r} are {list(word_starts)[:20]}, expected ascending "
+                f"positions in its {samples.size} samples"
+            )
         if utterance_id in self._over:
             self.late_chunks += 1  # a synthesiser need not know at once that it was interrupted
             return
@@ -269,14 +333,14 @@ class SpeechQueue(SpeechSource):
             )
             self.fail(utterance_id, sentence)
             raise ValueError(sentence)
-        utterance.add(rate_hz, samples, is_last=is_last)
+        utterance.add(rate_hz, samples, word_starts, is_last=is_last)
         utterance.touched_ns = now_ns
 
     def next_chunk(
         self, planned_end: int, earliest_sample: int, samples: int
     ) -> tuple[int, npt.NDArray[np.int16]] | None:
         """Return the next speech and its place; an utterance begins as early as it may."""
-        for utterance in self._queue:
+        for utterance in () if self._is_paused else self._queue:
             if utterance.is_complete and not utterance.waiting:
                 continue  # all of it is planned
             has_enough = utterance.is_complete or utterance.waiting >= self._prebuffer
@@ -292,6 +356,7 @@ class SpeechQueue(SpeechSource):
             chunk = utterance.read(utterance.cursor, samples)
             self._segments.append(_PlannedRun(first, chunk.size, utterance.cursor, utterance))
             utterance.cursor += chunk.size
+            utterance.planned = max(utterance.planned, utterance.cursor)
             utterance.is_running = True
             return first, chunk
         return None
@@ -301,19 +366,38 @@ class SpeechQueue(SpeechSource):
         while self._segments and self._segments[0].first_sample < until_sample:
             segment = self._segments[0]
             part = min(segment.samples, until_sample - segment.first_sample)
+            if is_heard:
+                segment.utterance.heard(segment.offset, segment.offset + part)
             segment.first_sample += part
             segment.offset += part
             segment.samples -= part
-            if is_heard:
-                segment.utterance.samples_heard += part
-                segment.utterance.forget_before(segment.offset)
             if segment.samples:
                 break
             self._segments.popleft()
         self._finish_heard()
 
+    def pause(self, from_sample: int) -> None:
+        """Say nothing from a sample on until `resume`; then the word that is cut there begins again."""
+        self._is_paused = True
+        self._take_back(from_sample)
+
+    def resume(self) -> None:
+        """Go on with what was paused."""
+        self._is_paused = False
+
+    def planned_sound(self, first_sample: int, end_sample: int) -> npt.NDArray[np.int16]:
+        """Return what is planned in [first_sample, end_sample), at full level."""
+        out = np.zeros(end_sample - first_sample, np.int16)
+        for run in self._segments:
+            low, high = max(run.first_sample, first_sample), min(run.first_sample + run.samples, end_sample)
+            if low < high:
+                sound = run.utterance.read(run.offset + low - run.first_sample, high - low)
+                out[low - first_sample : high - first_sample] = sound
+        return out
+
     def interrupt(self, from_sample: int) -> None:
         """End everything that is said or waits; what is planned before the sample will still be heard."""
+        self._is_paused = False
         for utterance in list(self._queue):
             self._end(utterance, SpeechOutcome.INTERRUPTED, from_sample)
 
@@ -372,7 +456,8 @@ class SpeechQueue(SpeechSource):
         heard = utterance.samples_heard
         for segment in self._segments:
             if segment.utterance is utterance:
-                heard += max(0, min(segment.samples, from_sample - segment.first_sample))
+                part = max(0, min(segment.samples, from_sample - segment.first_sample))
+                heard += utterance.newly_heard(segment.offset, segment.offset + part)
         self._segments = collections.deque(s for s in self._segments if s.utterance is not utterance)
         self._close(utterance, outcome, heard, message)
 
@@ -387,9 +472,7 @@ class SpeechQueue(SpeechSource):
         for segment in self._segments:
             stays = max(0, min(segment.samples, from_sample - segment.first_sample))
             if stays < segment.samples:
-                utterance = segment.utterance
-                utterance.cursor = min(utterance.cursor, segment.offset + stays)
-                utterance.is_running = False
+                segment.utterance.go_back(segment.offset + stays)
             if stays:
                 kept.append(dataclasses.replace(segment, samples=stays))
         self._segments = kept
