@@ -11,6 +11,7 @@ from audio_messages import BEGAN_NS, BLOCK, NS_PER_SAMPLE, audio_chunk, publishe
 from timar_audio.playback_component import PlaybackComponent
 from timar_audio.playback_config import PlaybackConfig
 from timar_audio.speech import SpeechOutcome, Spoken
+from timar_audio.utterance_journal import UtteranceJournal
 from timar_common.component import Log, Output
 from timar_common.messages import Message, constants, new
 
@@ -297,3 +298,25 @@ def test_words_that_begin_nowhere_are_refused():
     for words in ((5, 3), (0, 100)):
         with pytest.raises(ValueError, match="word_starts"):
             talk.component.open_utterance("a", 16_000, tone(100), talk.now_ns, words)
+
+
+def test_a_restarted_component_reports_what_was_being_said_as_failed(tmp_path: Path):
+    talk = Conversation()
+    talk.component.journal = UtteranceJournal(tmp_path / "journal")
+    talk.run(320)
+    talk.say("a", tone(48_000), True)
+    talk.say("b", tone(16_000), True)
+    talk.run(20_000)
+    heard = int(np.count_nonzero(talk.heard()))
+    talk.component.journal.close()  # as the kernel does for a process that was killed
+    after = PlaybackComponent(PlaybackConfig())
+    after.journal = UtteranceJournal(tmp_path / "journal")
+    ends = published(after.start(0), "agent/utterance_ends")
+    assert [(end.utterance_id, end.outcome, end.samples_heard) for end in ends] == [
+        ("a", 3, heard), ("b", 3, 0),
+    ]  # fmt: skip
+    assert "ended while utterance 'a'" in ends[0].message
+    with pytest.raises(ValueError, match="used before"):
+        after.open_utterance("a", 16_000, tone(100), 0)
+    after.stop(0)
+    assert after.journal.read() == []

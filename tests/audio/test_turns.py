@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from timar_audio.activity import SpeakerActivity
 from timar_audio.end_of_turn import load_end_of_turn
-from timar_audio.floor import Floor, Kind, Speaker
+from timar_audio.floor import Floor, Kind, Speaker, TurnRules, UserWords
+from timar_audio.interruption_judge import UserSound
 from timar_audio.turns import Decisions, Turns
 from timar_audio.turns_config import TurnsConfig
 
@@ -39,12 +40,31 @@ class Judge:
         return next(self._answers)
 
 
-def turns_by_level(model: Judge | None = None, **options: int) -> Turns:
-    """Turns whose detector only tells sound from silence, so that the rules alone are asked."""
-    turns = Turns(TurnsConfig(**options), model)
+def turns_by_level(model: Judge | None = None, wants_floor: float | None = None, **options: float) -> Turns:
+    """Turns whose detector only tells sound from silence, so that the rules alone are asked.
+
+    Args:
+        model: Judges whether the user's turn is complete.
+        wants_floor: How likely every sound over the agent's voice is an interruption; None: unchecked.
+    """
+    turns = Turns(TurnsConfig(interruption_check=False, barge_in_ms=280, **options), model)
+    if wants_floor is not None:
+        turns.rules = TurnRules(turns.config, hear=heard_as(turns, wants_floor))
     for speaker in Speaker:
         turns.voices[speaker] = SpeakerActivity(LevelDetector(), turns.config)
     return turns
+
+
+def heard_as(turns: Turns, wants_floor: float):
+    """Return what describes sounds by their length, as an `InterruptionJudge` of one opinion would."""
+
+    def hear(first_sample: int, end_sample: int, louder_db: float, quiet_s: float) -> UserSound:
+        samples = turns.voices[USER].read(first_sample, end_sample, 64_000)
+        length_s = (int(np.flatnonzero(samples)[-1]) + 1) / 16_000
+        is_judged = length_s >= 0.3 or quiet_s >= 0.16
+        return UserSound(length_s, quiet_s, wants_floor if is_judged else -1.0)
+
+    return hear
 
 
 def voice(seconds: float, *spoken: tuple[float, float]) -> np.ndarray:
@@ -120,15 +140,17 @@ def test_noise_that_never_becomes_speech_holds_no_turn_open_beyond_the_longest_p
     assert end.decision_delay_s <= 1.2
 
 
-@pytest.mark.parametrize(("answer", "delay_s"), [(0.9, 0.3), (0.1, 2.0)])
+@pytest.mark.parametrize(("answer", "delay_s"), [(0.9, 0.24), (0.1, 2.0)])
 def test_a_model_ends_a_complete_turn_sooner_and_waits_longer_for_one_that_is_not(answer, delay_s):
     judge = Judge(answer)
     found = decided(turns_by_level(judge), voice(6, (1, 2)), voice(6))
-    assert [event.kind for event in found.events] == [Kind.START, Kind.END]
-    assert found.events[1].event_sample == 32_000
-    assert found.events[1].decision_delay_s == pytest.approx(delay_s)
+    _, judged, end = found.events
+    assert (judged.kind, judged.probability) == (Kind.JUDGED, answer)
+    assert judged.decision_delay_s == pytest.approx(0.2)
+    assert (end.kind, end.event_sample) == (Kind.END, 32_000)
+    assert end.decision_delay_s == pytest.approx(delay_s)
     (heard,) = judge.heard  # asked once: the turn and its pause
-    assert heard.size == round(1.3 * 16_000)
+    assert heard.size == round(1.2 * 16_000)
     assert heard[:16_000].all()
     assert not heard[16_000:].any()
 
@@ -136,9 +158,11 @@ def test_a_model_ends_a_complete_turn_sooner_and_waits_longer_for_one_that_is_no
 def test_a_model_is_asked_again_in_the_next_pause_and_hears_the_turn_so_far():
     judge = Judge(0.1, 0.9)
     found = decided(turns_by_level(judge), voice(16, (1, 2), (3.5, 13)), voice(16))
-    assert story(found) == [("USER", "START", 1.0), ("USER", "END", 13.0)]
-    assert found.events[1].decision_delay_s == pytest.approx(0.3)
-    assert [sound.size for sound in judge.heard] == [round(1.3 * 16_000), 8 * 16_000]
+    assert story(found) == [
+        ("USER", "START", 1.0), ("USER", "JUDGED", 2.0), ("USER", "JUDGED", 13.0), ("USER", "END", 13.0),
+    ]  # fmt: skip
+    assert found.events[-1].decision_delay_s == pytest.approx(0.24)
+    assert [sound.size for sound in judge.heard] == [round(1.2 * 16_000), 8 * 16_000]
 
 
 def test_a_model_judges_the_user_only():
@@ -273,3 +297,103 @@ def test_a_configuration_that_no_detector_takes_is_refused():
         TurnsConfig(max_pause_ms=400)
     with pytest.raises(ValueError, match=r"TurnsConfig\.hang_ms is -1, expected a number from 20 to 3000"):
         TurnsConfig(hang_ms=-1)
+
+
+def effects(decisions: Decisions) -> list[tuple[str, float]]:
+    """Return what the user's speech did to the agent's voice, and how long after it began [s]."""
+    names = ("LOWERED", "PAUSED", "RESUMED", "INTERRUPTED", "BACKCHANNEL")
+    return [
+        (e.kind.name, round((e.decided_sample - e.first_sample) / 16_000, 2))
+        for e in decisions.events
+        if e.kind.name in names
+    ]
+
+
+def test_a_short_backchannel_only_lowers_the_voice():
+    found = decided(turns_by_level(wants_floor=0.1), voice(6, (2, 2.4)), voice(6, (1, 5)))
+    assert effects(found) == [("LOWERED", 0.14), ("RESUMED", 0.56), ("BACKCHANNEL", 0.9)]
+    assert floors(found) == [("AGENT", 1.0), ("IDLE", 5.0)]
+
+
+def test_a_sure_interruption_pauses_the_voice_at_once_and_ends_it_when_it_goes_on():
+    found = decided(turns_by_level(wants_floor=0.99), voice(6, (2, 4)), voice(6, (1, 2.6)))
+    assert effects(found) == [("LOWERED", 0.14), ("PAUSED", 0.3), ("INTERRUPTED", 0.8)]
+    assert ("BOTH", 2.0) in floors(found)
+
+
+def test_a_likely_interruption_pauses_the_voice_later_and_ends_it_when_it_is_over():
+    found = decided(turns_by_level(wants_floor=0.6), voice(6, (2, 2.7)), voice(6, (1, 5)))
+    assert effects(found) == [("LOWERED", 0.14), ("PAUSED", 0.46), ("INTERRUPTED", 0.86)]
+
+
+def test_an_unlikely_one_that_does_not_end_takes_the_floor_after_twice_the_longest_backchannel():
+    found = decided(turns_by_level(wants_floor=0.1), voice(9, (2, 8)), voice(9, (1, 8)))
+    assert effects(found) == [("LOWERED", 0.14), ("INTERRUPTED", 3.0)]
+
+
+def test_a_pause_of_the_agents_voice_ends_no_turn_of_the_agent_until_it_is_decided():
+    """The agent's own silence while it is paused once looked like the end of what it said."""
+    turns = turns_by_level(wants_floor=0.55, interrupt_probability=0.9)
+    found = decided(turns, voice(6, (2, 3.2)), voice(6, (1, 2.5), (3.7, 5)))
+    assert effects(found) == [("LOWERED", 0.14), ("PAUSED", 0.46), ("RESUMED", 1.36), ("BACKCHANNEL", 1.7)]
+    assert [(e.kind.name, e.event_sample / 16_000) for e in found.events if e.speaker is AGENT] == [
+        ("START", 1.0), ("END", 5.0),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "is_final", "kind"),
+    [
+        ("Wait!", False, "INTERRUPTED"), ("no, stop", False, "INTERRUPTED"),
+        ("the other one", False, "INTERRUPTED"), ("Mhm. Yeah.", False, "RESUMED"),
+        ("That's right", False, "RESUMED"), ("", True, "RESUMED"),
+    ],
+)  # fmt: skip
+def test_words_decide_against_the_sound(text: str, is_final: bool, kind: str):
+    against = 0.1 if kind == "INTERRUPTED" else 0.99
+    turns = turns_by_level(wants_floor=against, sure_probability=1.0, pause_probability=1.0)
+    total = Decisions()
+    user, agent = voice(6, (2, 2.6)), voice(6, (1, 5))
+    for place in range(0, user.size, FRAME):
+        if place == 40_000:
+            turns.rules.add_words(UserWords(32_000, 40_000, text, is_final))
+        for speaker, samples in ((USER, user), (AGENT, agent)):
+            add(total, turns.push(speaker, place, samples[place : place + FRAME]))
+    add(total, turns.finish())
+    assert kind in [name for name, _ in effects(total)]
+    assert {"INTERRUPTED": "RESUMED", "RESUMED": "INTERRUPTED"}[kind] not in [
+        name for name, _ in effects(total)
+    ]
+
+
+def test_words_that_come_after_the_sound_still_interrupt_and_the_turn_waits_for_them():
+    turns = turns_by_level(wants_floor=0.1)
+    turns.rules.add_words(UserWords(0, 8_000, "hello", True))  # there is a recogniser
+    total = Decisions()
+    user, agent = voice(6, (2, 2.4)), voice(6, (1, 5))
+    for place in range(0, user.size, FRAME):
+        if place == 50_560:
+            turns.rules.add_words(UserWords(32_000, 38_400, "stop", True))
+        for speaker, samples in ((USER, user), (AGENT, agent)):
+            add(total, turns.push(speaker, place, samples[place : place + FRAME]))
+    assert [name for name, _ in effects(total)] == ["LOWERED", "RESUMED", "INTERRUPTED"]
+    assert total.events[-1].kind is Kind.END or any(e.kind is Kind.END for e in total.events)
+
+
+def test_an_answer_of_the_model_that_comes_later_counts_and_is_published():
+    asked: list[tuple[int, int]] = []
+    turns = Turns(
+        TurnsConfig(interruption_check=False), ask=lambda number, at, samples: asked.append((number, at))
+    )
+    for speaker in Speaker:
+        turns.voices[speaker] = SpeakerActivity(LevelDetector(), turns.config)
+    total = Decisions()
+    user = voice(4, (1, 2))
+    for place in range(0, user.size, FRAME):
+        if place == 36_480:
+            turns.rules.answer(*asked[0], 0.9, place)
+        for speaker in (USER, AGENT):
+            add(total, turns.push(speaker, place, user[place : place + FRAME] * (speaker is USER)))
+    assert asked == [(0, 35_200)]
+    kinds = [(e.kind.name, round(e.decision_delay_s, 2), e.probability) for e in total.events]
+    assert kinds == [("START", 0.14, -1.0), ("JUDGED", 0.28, 0.9), ("END", 0.3, -1.0)]

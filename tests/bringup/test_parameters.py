@@ -67,7 +67,7 @@ def test_the_command_shows_every_parameter_of_every_node_and_what_set_it(
     assert main(["--json", f"params:={path}"]) == 0
     table = json.loads(capsys.readouterr().out)
     assert table["/turns"]["pause_ms"] == {"value": 400, "origin": f"{path}, line 1"}
-    assert table["/turns"]["barge_in_ms"]["origin"] == "config/robot.yaml"
+    assert table["/turns"]["interruption_check"]["origin"] == "config/robot.yaml"
     assert table["/turns"]["resume_ms"]["origin"] == "default"
     assert {name for name in table} == {f"/{one.node.name}" for one in plan(read_arguments([])).nodes}
     assert main([f"params:={tmp_path}/none.yaml"]) == 2

@@ -222,6 +222,23 @@ def test_gaze_turns_aside_to_think_and_back_when_the_partner_speaks_again():
     assert averted_share(life, 11.6, 13.0) == 0.0
 
 
+def test_the_head_breathes_in_to_think_and_looks_back_before_it_speaks():
+    life, plain = IdleBehavior(POLICY), IdleBehavior(POLICY)
+    for intent, speech_s, time_s in (
+        ("THINKING", 0.0, 10.0),
+        ("ABOUT_TO_SPEAK", 0.0, 11.0),
+        ("SPEAKING", 4.0, 11.6),
+    ):
+        life.intend(intent, speech_s, time_s)
+    assert averted_share(life, 10.6, 11.0) == 1.0
+    assert averted_share(life, 11.6, 13.0) == 0.0, "it has looked aside for this turn already"
+    times = np.arange(9.0, 16.0, 0.02)
+    breath, usual = (one.signals(times)["breath"] for one in (life, plain))
+    assert np.all(breath[(times > 10.8) & (times < 11.5)] > 0.95)
+    np.testing.assert_allclose(breath[times > 13.5], usual[times > 13.5], atol=1e-3)
+    assert np.abs(breath).max() <= 1.0 + 1e-9
+
+
 def test_sway_and_posture_stand_still_for_a_gesture_and_go_on_from_there():
     config = IdleConfig(gaze_weight=0.0, sway_weight=2.0)
     life, plain = IdleBehavior(config, 3), IdleBehavior(config, 3)

@@ -8,6 +8,7 @@ setup(
     description="Audio of the head: capture, playback, voice activity detection and turn taking.",
     license="Apache-2.0",
     packages=find_packages(),
+    package_data={NAME: ["*.npz"]},
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/" + NAME]),
         ("share/" + NAME, ["package.xml"]),

@@ -51,9 +51,16 @@ class CaptureComponent(Component):
         self._health = InputHealth(HealthConfig())
         self._filter = BlockFilter()
         self._echo: EchoStage | None = None
-        if config.echo_suppression == "webrtc":
-            suppressor = WebRtcSuppressor(config.block_samples, config.echo_tail_ms)
-            self._echo = EchoStage(suppressor, config.echo_wait_ms)
+        self._echo_missing = ""
+        is_auto = config.echo_suppression == "auto" and config.source != "file"
+        if is_auto or config.echo_suppression == "webrtc":
+            try:
+                suppressor = WebRtcSuppressor(config.block_samples, config.echo_tail_ms)
+                self._echo = EchoStage(suppressor, config.echo_wait_ms, is_on=not is_auto)
+            except (OSError, ValueError) as error:
+                if not is_auto:
+                    raise
+                self._echo_missing = f"the head hears itself when a loudspeaker plays its voice: {error}"
 
     def start(self, now_ns: int) -> Iterable[Output]:
         """Begin a conversation."""
@@ -97,6 +104,8 @@ class CaptureComponent(Component):
             return ()
         if belongs is Belongs.NEW:
             self._echo.restart()
+        if message.header.frame_id == "loudspeaker":
+            self._echo.is_on = True
         return self._clean(self._echo.push_agent(message.first_sample, message.samples, now_ns))
 
     def report(self) -> Report:
@@ -111,6 +120,8 @@ class CaptureComponent(Component):
         for part in parts + ([self._echo.report()] if self._echo is not None else []):
             report.values |= part.values
             report.worsen(part.level, part.message)
+        if self._echo_missing:
+            report.worsen(Level.WARN, self._echo_missing)
         if self.failure:
             report.worsen(Level.ERROR, self.failure)
         return report

@@ -74,19 +74,20 @@ class CaptureConfig:
         0.0, "From sound to device counter, taken off every stamp; see `timar audio check`.", 0.0, 500.0, "ms"
     )
     echo_suppression: str = option(
-        "none",
-        "How the head's own speech is taken out of user/audio; hardware: the microphone does it itself.",
-        choices=("none", "webrtc", "hardware"),
+        "auto",
+        "How the head's own speech is taken out of user/audio; auto: webrtc once a loudspeaker plays it, "
+        "but not out of a file; hardware: the microphone does it itself.",
+        choices=("auto", "none", "webrtc", "hardware"),
     )
     echo_tail_ms: int = number(
-        320,
+        500,
         "Echo that is modelled, from the loudspeaker's buffer to the reverberation's end.",
         20,
         2000,
         "ms",
     )
     echo_wait_ms: int = number(
-        40, "How long a block of user/audio waits for agent/audio of its place.", 0, 500, "ms"
+        120, "How long a block of user/audio waits for agent/audio of its place.", 0, 500, "ms"
     )
 
     def __post_init__(self) -> None:

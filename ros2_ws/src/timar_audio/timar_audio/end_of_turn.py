@@ -6,6 +6,7 @@ a turn that is ends sooner than by the pause alone, one that is not is waited fo
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import Protocol
 
@@ -24,8 +25,8 @@ class EndOfTurn(Protocol):
     def probability(self, samples: npt.NDArray[np.int16]) -> float:
         """Return how likely the turn is complete, 0..1.
 
-        It is asked once in every pause of the user's turn, `min_pause_ms` after the last speech, in the
-        thread that follows both speakers: an answer should take less than 50 ms.
+        It is asked once in every pause of the user's turn, `min_pause_ms` after the last speech, in a thread
+        of its own: an answer that takes longer than `pause_ms` less that comes too late.
 
         Args:
             samples: (n,) int16 at 16 kHz, the turn's last `LONGEST_HEARD_S`, its pause included.
@@ -46,17 +47,22 @@ class TimedEndOfTurn:
         return probability
 
 
-def load_end_of_turn(name: str) -> EndOfTurn:
+def load_end_of_turn(name: str, file: str = "") -> EndOfTurn:
     """Make the model that a parameter names.
 
     Args:
-        name: Of an installed model (entry point group ``timar.end_of_turn``), or ``module:Class``.
+        name: ``smart_turn``, the name of an installed model (entry point group ``timar.end_of_turn``), or
+            ``module:Class``.
+        file: Of smart_turn; empty: that of the installed package.
 
     Raises:
         ValueError: There is no such model; the message says which are installed.
         OSError: The model cannot be made; its own message is in this one.
     """
-    make = load_extension("timar.end_of_turn", name, what="end_of_turn")
+    from timar_audio.smart_turn import SmartTurn
+
+    built_in = {"smart_turn": functools.partial(SmartTurn, file)}
+    make = load_extension("timar.end_of_turn", name, built_in, "end_of_turn")
     try:
         model: EndOfTurn = make()
     except Exception as error:

@@ -2,8 +2,8 @@
 
 A speech turn is what one person says until the floor changes; pauses shorter than `pause_ms` belong to it.
 Each turn has one START and one END, in order. A model may say that a turn is complete, or that it is not:
-then a shorter or a longer pause ends it. Who begins to speak while the other holds the floor takes it after
-`barge_in_ms` of speaking at once (INTERRUPTED when the user does), and who ends before that has only given a
+then a shorter or a longer pause ends it. While the user speaks into the agent's turn, the agent's voice is
+LOWERED, PAUSED, RESUMED or INTERRUPTED (`interruption.py`); who ends without the floor has only given a
 BACKCHANNEL.
 """
 
@@ -16,6 +16,8 @@ from collections.abc import Callable
 from timar_common.clock import SAMPLE_RATE_HZ, SAMPLES_PER_MS
 
 from timar_audio.activity import Activity, Started, State, Stopped
+from timar_audio.interruption import Effect, Interruption, Verdict, verdict_of
+from timar_audio.interruption_judge import UserSound
 from timar_audio.turns_config import TurnsConfig
 
 
@@ -98,25 +100,59 @@ class _Turn:
     is_speaking: bool = True
     """False during a pause."""
     has_floor: bool = False
+    asked_at: int = -1
+    """End of the speech after which the model was asked last [samples]."""
     is_complete: bool | None = None
-    """What the model said in this pause; None while it was not asked."""
+    """What it said; None while it has not answered."""
+
+
+@dataclasses.dataclass(frozen=True)
+class UserWords:
+    """What a recogniser made of a run of the user's sound."""
+
+    first_sample: int
+    end_sample: int
+    text: str
+    is_final: bool
 
 
 class TurnRules:
     """Speech turns and floor from both voices' activity, frame by frame in the order of the clock.
 
     Args:
-        judge: Says how likely the user's turn is complete, from its first sample and how far the sound has
-            come; None leaves every end to the pause.
+        ask: Asks how likely the user's turn is complete, from its number, its first sample and how far the
+            sound has come: returns that, or None when `answer` brings it later. None leaves every end to the
+            pause.
+        hear: Describes the user's sound over the agent's voice, from where it began, how far it came, by how
+            much it is louder than his speech elsewhere [dB] and for how long it was quiet [s]. None:
+            speaking for `barge_in_ms` into the agent's speech ends it.
+        is_planned: Tells whether the agent will speak after a sample.
     """
 
-    def __init__(self, config: TurnsConfig, judge: Callable[[int, int], float] | None = None) -> None:
-        self._judge = judge
+    def __init__(
+        self,
+        config: TurnsConfig,
+        ask: Callable[[int, int, int], float | None] | None = None,
+        hear: Callable[[int, int, float, float], UserSound] | None = None,
+        is_planned: Callable[[int], bool] = lambda sample: False,
+    ) -> None:
+        self._config = config
+        self._ask, self._hear, self._is_planned = ask, hear, is_planned
+        self._interruption: Interruption | None = None
+        self._words: UserWords | None = None
+        self._usual_dbfs: float | None = None
+        """Level of the user's speech while the agent is silent."""
+        self._loud_dbfs: list[float] = []
+        """Levels of his speech over the agent's."""
+        self._agent_stays_until = 0
+        """A pause of the agent before this sample ends no turn: its voice is about to go on."""
+        self._judged: list[TurnEvent] = []
         self._end_threshold = config.end_threshold
         self._pause, self._min_pause, self._max_pause = (
             ms * SAMPLES_PER_MS for ms in (config.pause_ms, config.min_pause_ms, config.max_pause_ms)
         )
         self._barge_in = config.barge_in_ms * SAMPLES_PER_MS
+        self._words_wait = config.words_wait_ms * SAMPLES_PER_MS
         self._turns: dict[Speaker, _Turn | None] = {speaker: None for speaker in Speaker}
         self._counts = {speaker: 0 for speaker in Speaker}
         self._speech_end = {speaker: 0 for speaker in Speaker}
@@ -135,17 +171,51 @@ class TurnRules:
         """Take one frame of one voice in and return what it changed."""
         now = frame.end_sample
         before = self._floor
-        events: list[TurnEvent] = []
+        events, self._judged = self._judged, []
         self._speech_end[speaker] = frame.speech_end
         if isinstance(frame.change, Started):
             events += self._started(speaker, frame.change.first_sample, now)
         elif isinstance(frame.change, Stopped):
             self._paused(speaker, frame.change.end_sample)
+        if speaker is Speaker.USER and self._hear is not None:
+            events += self._follow_interruption(frame)
         for who in (speaker, speaker.other):
             events += self._take_floor(who, now)
         if self._is_over(speaker, frame):
-            events += self._end(speaker, now)
+            events += self._judged + self._end(speaker, now)
+            self._judged = []
         return events, [] if self._floor == before else [self._floor]
+
+    def answer(self, number: int, asked_at: int, probability: float, now_sample: int) -> None:
+        """Take the model's answer; one to a turn that is over or goes on counts no more.
+
+        Args:
+            number: Of the user's turn.
+            asked_at: How far the sound had come when it was asked [samples].
+            probability: That the turn is complete.
+            now_sample: How far it has come now [samples].
+        """
+        turn = self._turns[Speaker.USER]
+        if turn is None or turn.number != number or self._speech_end[Speaker.USER] > asked_at:
+            return
+        turn.is_complete = probability >= self._end_threshold
+        end = self._speech_end[Speaker.USER]
+        self._judged.append(
+            TurnEvent(
+                Speaker.USER,
+                Kind.JUDGED,
+                number,
+                turn.first_sample,
+                end,
+                end,
+                max(now_sample, end),
+                probability,
+            )
+        )
+
+    def add_words(self, words: UserWords) -> None:
+        """Take what a recogniser heard; it counts from the next frame of the user on."""
+        self._words = words
 
     def finish(self, now_sample: int) -> list[TurnEvent]:
         """End every turn that is still going on, where its speech ended."""
@@ -161,6 +231,8 @@ class TurnRules:
     def _is_over(self, speaker: Speaker, frame: Activity) -> bool:
         """Whether a pause has lasted long enough to end its turn."""
         turn = self._turns[speaker]
+        if turn is not None and speaker is Speaker.USER:
+            self._ask_in_pause(turn, frame)
         if turn is None or turn.is_speaking:
             return False
         pause = frame.end_sample - turn.end_sample
@@ -168,11 +240,100 @@ class TurnRules:
             return True
         if frame.state is State.STARTING:  # it may be speech again, of a pause that was short enough
             return False
-        if speaker is Speaker.AGENT or self._judge is None:
-            return pause >= self._pause
-        if turn.is_complete is None and pause >= self._min_pause:
-            turn.is_complete = self._judge(turn.first_sample, frame.end_sample) >= self._end_threshold
-        return bool(turn.is_complete)
+        if speaker is Speaker.AGENT:
+            is_held = self._effect is Effect.PAUSED or frame.end_sample < self._agent_stays_until
+            return pause >= self._pause and not is_held
+        if self._waits_for_words(turn, pause):
+            return False
+        if turn.is_complete is not None:
+            return turn.is_complete
+        return pause >= self._pause
+
+    def _ask_in_pause(self, turn: _Turn, frame: Activity) -> None:
+        """Ask the model once in every pause of the user, as soon as it is long enough."""
+        if self._ask is None or (frame.end_sample - frame.speech_end) < self._min_pause:
+            return
+        if turn.asked_at != frame.speech_end:
+            turn.asked_at, turn.is_complete = frame.speech_end, None
+            probability = self._ask(turn.number, turn.first_sample, frame.end_sample)
+            if probability is not None:
+                self.answer(turn.number, frame.end_sample, probability, frame.end_sample)
+
+    def _waits_for_words(self, turn: _Turn, pause: int) -> bool:
+        """Whether a turn that took no floor stays open, for a recogniser may make an interruption of it."""
+        if turn.has_floor or self._interruption is None or self._words is None:
+            return False
+        return self._verdict(self._interruption) is None and pause < self._words_wait
+
+    @property
+    def _effect(self) -> Effect | None:
+        return None if self._interruption is None else self._interruption.effect
+
+    def _follow_interruption(self, frame: Activity) -> list[TurnEvent]:
+        """Say what the user's speech does to the agent's voice."""
+        user, agent, now = self._turns[Speaker.USER], self._turns[Speaker.AGENT], frame.end_sample
+        if user is None:
+            return []
+        events: list[TurnEvent] = []
+        if isinstance(frame.change, Started):
+            is_into_agents = agent is not None and agent.first_sample <= user.stretch_first
+            if agent is not None and is_into_agents and (agent.is_speaking or self._is_planned(now)):
+                self._interruption = Interruption(self._config, user.stretch_first)
+                self._loud_dbfs = []
+                events.append(self._effect_event(user, Kind.LOWERED, now))
+            elif self._effect is not Effect.PAUSED:
+                self._interruption = None
+        current = self._interruption
+        if frame.state is State.SPEAKING:
+            self._learn_level(frame.level_dbfs, is_over_agent=current is not None)
+        if current is None or current.effect is Effect.INTERRUPTED:
+            return events
+        sound = self._sound(current, frame)
+        was_paused = current.effect is Effect.PAUSED
+        effect = current.step(sound, self._verdict(current))
+        if effect is None:
+            return events
+        if effect is Effect.INTERRUPTED:
+            self._give_floor(user, current.first_sample)
+        elif was_paused:
+            self._agent_stays_until = now + SAMPLE_RATE_HZ
+        return [*events, self._effect_event(user, Kind[effect.name], now)]
+
+    def _sound(self, current: Interruption, frame: Activity) -> UserSound:
+        quiet_s = (frame.end_sample - frame.speech_end) / SAMPLE_RATE_HZ
+        if current.effect is Effect.RESUMED and frame.state is State.QUIET:
+            return UserSound(0.0, quiet_s, -1.0)  # only words may change that
+        assert self._hear is not None
+        louder_db = 0.0
+        if self._usual_dbfs is not None and self._loud_dbfs:
+            louder_db = sum(self._loud_dbfs) / len(self._loud_dbfs) - self._usual_dbfs
+        return self._hear(current.first_sample, frame.end_sample, louder_db, quiet_s)
+
+    def _learn_level(self, level_dbfs: float, *, is_over_agent: bool) -> None:
+        if is_over_agent:
+            self._loud_dbfs.append(level_dbfs)
+        elif self._usual_dbfs is None:
+            self._usual_dbfs = level_dbfs
+        else:
+            self._usual_dbfs += 0.02 * (level_dbfs - self._usual_dbfs)
+
+    def _verdict(self, current: Interruption) -> Verdict | None:
+        """Return what the newest words say about a sound; words of other sound say nothing."""
+        words, slack = self._words, SAMPLE_RATE_HZ // 2
+        if words is None or words.end_sample <= current.first_sample:
+            return None
+        if words.first_sample < current.first_sample - slack:
+            return None
+        verdict = verdict_of(words.text, words.is_final, self._config)
+        goes_on = self._speech_end[Speaker.USER] > words.end_sample + slack
+        return None if verdict is Verdict.BACKCHANNEL and goes_on else verdict
+
+    def _effect_event(self, user: _Turn, kind: Kind, now: int) -> TurnEvent:
+        current = self._interruption
+        assert current is not None
+        first = current.first_sample
+        end = max(first, self._speech_end[Speaker.USER]) if kind is Kind.RESUMED else first
+        return TurnEvent(Speaker.USER, kind, user.number, first, end, end, max(now, end), current.probability)
 
     def _started(self, speaker: Speaker, first_sample: int, now: int) -> list[TurnEvent]:
         turn = self._turns[speaker]
@@ -191,7 +352,7 @@ class TurnRules:
     def _paused(self, speaker: Speaker, end_sample: int) -> None:
         turn = self._turns[speaker]
         if turn is not None:
-            turn.is_speaking, turn.end_sample, turn.is_complete = False, end_sample, None
+            turn.is_speaking, turn.end_sample = False, end_sample
 
     def _take_floor(self, speaker: Speaker, now: int) -> list[TurnEvent]:
         """Give the floor to who has spoken long enough beside the other, or after the other fell silent."""
@@ -201,6 +362,11 @@ class TurnRules:
         spoken_until = self._speech_end[speaker]  # what follows is only the hang of its detector
         if spoken_until - turn.stretch_first < self._barge_in:
             return []
+        if speaker is Speaker.USER and self._hear is not None:
+            is_held = self._effect is Effect.PAUSED or now < self._agent_stays_until
+            goes_on = other.is_speaking or is_held or self._is_planned(now)
+            if self._interruption is not None and goes_on:
+                return []
         if not other.is_speaking:
             events = self._end(speaker.other, now)
             self._give_floor(turn, max(turn.stretch_first, other.end_sample))
@@ -219,6 +385,10 @@ class TurnRules:
             return []
         self._turns[speaker] = None
         events = []
+        if speaker is Speaker.USER:
+            if self._effect in (Effect.LOWERED, Effect.PAUSED):
+                events.append(self._effect_event(turn, Kind.RESUMED, now))
+            self._interruption = None
         if not turn.has_floor:
             events.append(self._event(speaker, Kind.BACKCHANNEL, turn, turn.first_sample, now))
         events.append(self._event(speaker, Kind.END, turn, turn.end_sample, now))

@@ -18,6 +18,7 @@ from timar_audio.plan import PlannedChunk
 from timar_audio.playback import Playback
 from timar_audio.playback_config import PlaybackConfig
 from timar_audio.speech import SpeechOutcome, SpeechQueue, Spoken, make_speech_source
+from timar_audio.utterance_journal import UtteranceJournal
 
 
 class PlaybackComponent(Component):
@@ -40,6 +41,8 @@ class PlaybackComponent(Component):
         self.tick_s = config.free_run_after_ms / 1000
         self.on_spoken: Callable[[Spoken], None] = lambda spoken: None
         """Called with every utterance that is over; the action `speak` answers then."""
+        self.journal: UtteranceJournal | None = None
+        """Where a host remembers across a crash what is being said; None: nowhere."""
         self._writer: SoundWriter | None = None
         self._reset()
         self.inputs = ("user/audio_raw", "agent/speech", "turn_events")[: None if self.queue else 1]
@@ -64,11 +67,13 @@ class PlaybackComponent(Component):
         self._is_used = True
         if self.config.sink == "file":
             self._writer = SoundWriter(self.config.sink_file)
-        return self._source.notes
+        return [*self._source.notes, *self._report_lost(now_ns)]
 
     def stop(self, now_ns: int) -> Iterable[Output]:
         """Interrupt what is said and waits, and close the files."""
         outputs = self._planned_messages(self.playback.interrupt(), now_ns) + self._report_spoken(now_ns)
+        if self.journal is not None:
+            self.journal.write([])
         self._source.close()
         writer, self._writer = self._writer, None
         if writer is not None:
@@ -96,11 +101,14 @@ class PlaybackComponent(Component):
         """Plan ahead and report what was heard by now."""
         planned, heard = self.playback.advance(now_ns)
         outputs = self._planned_messages(planned, now_ns)
+        frame_id = "loudspeaker" if self.playback.has_loudspeaker else ""
         for block in heard:
             if self._writer is not None:
                 self._writer.write(block.samples)
-            outputs.append(Publish("agent/audio", block.message("loudspeaker")))
+            outputs.append(Publish("agent/audio", block.message(frame_id)))
         outputs += self._report_spoken(now_ns)
+        if self.journal is not None and self.queue is not None:
+            self.journal.write(self.queue.unfinished)
         if self._source.has_ended and not self._has_reported_end:
             self._has_reported_end = True
             name = self.config.file or self.config.source
@@ -166,10 +174,25 @@ class PlaybackComponent(Component):
             return []
         return self._planned_messages(chunks, now_ns) + self.tick(now_ns)
 
+    def _report_lost(self, now_ns: int) -> list[Output]:
+        """Report what was being said when the process before this one ended without a word."""
+        lost = [] if self.journal is None else self.journal.read()
+        if self.queue is not None:
+            self.queue.forget(name for name, _ in lost)
+        message = "the sound process ended while utterance {!r} was said or waited"
+        return self._end_messages(
+            [Spoken(name, SpeechOutcome.FAILED, heard, message.format(name)) for name, heard in lost], now_ns
+        )
+
     def _report_spoken(self, now_ns: int) -> list[Output]:
-        outputs: list[Output] = []
-        for spoken in self.playback.take_spoken():
+        ended = self.playback.take_spoken()
+        for spoken in ended:
             self.on_spoken(spoken)
+        return self._end_messages(ended, now_ns)
+
+    def _end_messages(self, ended: Iterable[Spoken], now_ns: int) -> list[Output]:
+        outputs: list[Output] = []
+        for spoken in ended:
             end = new(
                 "UtteranceEnd",
                 header=Header(now_ns, "loudspeaker"),

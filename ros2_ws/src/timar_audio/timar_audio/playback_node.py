@@ -19,6 +19,7 @@ from timar_audio.page_topic_node import read_page_sound, voice_message
 from timar_audio.playback_component import PlaybackComponent
 from timar_audio.speech import SpeechOutcome, Spoken
 from timar_audio.subscribers import StartCondition
+from timar_audio.utterance_journal import UtteranceJournal, journal_path
 
 _FEEDBACK_S = 0.1
 _REOPEN_S = 0.5
@@ -42,6 +43,7 @@ class PlaybackNode(ComponentNode):
         super().build()
         self.component.on_spoken = self._finish_goal
         if self.component.queue is not None:
+            self._remember_utterances()
             self._offer_speech()
         if self.config.sink == "browser":
             self._voice_publisher = self.create_topic_publisher("station/voice")
@@ -153,6 +155,15 @@ class PlaybackNode(ComponentNode):
 
     # The action `speak`.
 
+    def _remember_utterances(self) -> None:
+        try:
+            journal = UtteranceJournal(journal_path(self.get_namespace()))
+        except OSError as error:
+            self.get_logger().warning(f"utterances are not remembered across a crash: {error}")
+            return
+        self.component.journal = journal
+        self._owned.append((_close_journal, journal))
+
     def _offer_speech(self) -> None:
         server = ActionServer(
             self,
@@ -219,6 +230,11 @@ def _end_goal(spoken: Spoken, handle: Any) -> Any:
     return Speak.Result(
         outcome=int(spoken.outcome), samples_heard=spoken.samples_heard, message=spoken.message
     )
+
+
+def _close_journal(journal: UtteranceJournal) -> bool:
+    journal.close()
+    return True
 
 
 def _destroy_action_server(server: ActionServer) -> bool:

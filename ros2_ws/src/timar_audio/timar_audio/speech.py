@@ -11,7 +11,7 @@ import collections
 import dataclasses
 import enum
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -430,6 +430,10 @@ class SpeechQueue(SpeechSource):
                     f"nothing came for utterance {utterance.id!r} in {silence_ns / NS_PER_S:.1f} s and it "
                     "has no last chunk; end every utterance with is_last",
                 )
+
+    def forget(self, utterance_ids: Iterable[str]) -> None:
+        """Refuse ids that were used before this queue was made."""
+        self._over.extend(utterance_ids)
 
     def take_spoken(self) -> list[Spoken]:
         """Return the utterances that ended since the last call."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,8 @@ from timar_common.clock import SAMPLE_RATE_HZ, SAMPLES_PER_MS
 from timar_audio.activity import Activity, SpeakerActivity
 from timar_audio.end_of_turn import LONGEST_HEARD_S, EndOfTurn
 from timar_audio.floor import FloorDecision, Speaker, TurnEvent, TurnRules
+from timar_audio.interruption_features import LONGEST as LONGEST_SOUND
+from timar_audio.interruption_judge import InterruptionJudge, UserSound
 from timar_audio.levels import SILENCE_DBFS
 from timar_audio.turns_config import TurnsConfig
 
@@ -32,14 +35,31 @@ class Turns:
     `max_skew_ms`, one that never came is not waited for.
 
     Args:
-        model: What judges whether the user's turn is complete; None leaves every end to the pause.
+        model: What judges at once whether the user's turn is complete; None leaves every end to the pause.
+        ask: In place of a model: takes the turn's number, how far the sound has come and (n,) int16, and
+            answers later by `rules.answer`.
+        is_planned: Tells whether the agent will speak after a sample.
     """
 
-    def __init__(self, config: TurnsConfig, model: EndOfTurn | None = None) -> None:
+    def __init__(
+        self,
+        config: TurnsConfig,
+        model: EndOfTurn | None = None,
+        ask: Callable[[int, int, npt.NDArray[np.int16]], None] | None = None,
+        is_planned: Callable[[int], bool] = lambda sample: False,
+    ) -> None:
         self.voices = {speaker: SpeakerActivity(config.make_detector(), config) for speaker in Speaker}
         self.config = config
-        self._model = model
-        self.rules = TurnRules(config, None if model is None else self._judge)
+        self._model, self._ask, self._is_planned = model, ask, is_planned
+        self._judge: InterruptionJudge | None = None
+        if config.interruption_check:
+            self._judge = InterruptionJudge(config.resume_after_ms / 1000)
+        self.rules = TurnRules(
+            config,
+            self._ask_model if model is not None or ask is not None else None,
+            self._hear_user if self._judge is not None else None,
+            is_planned,
+        )
         self._skew = config.max_skew_ms * SAMPLES_PER_MS
         self._waiting: dict[Speaker, collections.deque[Activity]] = {
             speaker: collections.deque() for speaker in Speaker
@@ -87,14 +107,22 @@ class Turns:
 
     def restarted(self) -> Turns:
         """Return new ears for a counter that restarts; speech turns are counted on."""
-        turns = Turns(self.config, self._model)
+        turns = Turns(self.config, self._model, self._ask, self._is_planned)
         turns.rules.count_on_from(self.rules)
         return turns
 
-    def _judge(self, first_sample: int, end_sample: int) -> float:
-        assert self._model is not None
+    def _ask_model(self, number: int, first_sample: int, end_sample: int) -> float | None:
         heard = self.voices[Speaker.USER].read(first_sample, end_sample, LONGEST_HEARD_S * SAMPLE_RATE_HZ)
-        return self._model.probability(heard)
+        if self._model is not None:
+            return self._model.probability(heard)
+        assert self._ask is not None
+        self._ask(number, end_sample, heard)
+        return None
+
+    def _hear_user(self, first_sample: int, end_sample: int, louder_db: float, quiet_s: float) -> UserSound:
+        assert self._judge is not None
+        heard = self.voices[Speaker.USER].read(first_sample, end_sample, LONGEST_SOUND)
+        return self._judge.hear(first_sample, heard, louder_db, quiet_s)
 
     def _watermark(self) -> int:
         ends = [self._ends[speaker] for speaker, voice in self.voices.items() if voice.is_started]

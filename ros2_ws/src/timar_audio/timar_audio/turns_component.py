@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from timar_common.clock import NS_PER_S, SAMPLE_RATE_HZ
-from timar_common.component import Component, Log, Output, Publish
+from timar_common.component import Component, Job, Log, Output, Publish, WorkClock
 from timar_common.diagnostics import Level, Percentiles, Report
 from timar_common.messages import Header, Message, new
 from timar_common.restarts import Belongs
@@ -16,7 +18,7 @@ from timar_common.restarts import Belongs
 from timar_audio.activity import Activity
 from timar_audio.blocks import BlockFilter, check_block
 from timar_audio.end_of_turn import EndOfTurn, TimedEndOfTurn, load_end_of_turn
-from timar_audio.floor import FloorDecision, Kind, Speaker, TurnEvent
+from timar_audio.floor import FloorDecision, Kind, Speaker, TurnEvent, UserWords
 from timar_audio.intent import IntentRules
 from timar_audio.levels import SILENCE_DBFS
 from timar_audio.motion_noise import MotionGate, read_motion_noise, speeds_of
@@ -27,6 +29,23 @@ NS_PER_SAMPLE = NS_PER_S // SAMPLE_RATE_HZ
 """Exact: 62,500 ns."""
 _FRAME_IDS = {Speaker.USER: "microphone", Speaker.AGENT: "loudspeaker"}
 _SPEAKERS = {"user/audio": Speaker.USER, "agent/audio": Speaker.AGENT}
+
+
+@dataclasses.dataclass(frozen=True)
+class EndOfTurnJob(Job):
+    """A question to the end-of-turn model; it is computed beside the thread that follows the sound."""
+
+    number: int
+    """Of the user's speech turn."""
+    asked_at: int
+    """How far the sound had come [samples]."""
+    samples: npt.NDArray[np.int16]
+    is_urgent = True
+    is_reset = True
+
+    def withdraws(self, waiting: Job) -> bool:
+        """Tell that nobody waits for an older question's answer."""
+        return True
 
 
 class TurnsComponent(Component):
@@ -52,8 +71,16 @@ class TurnsComponent(Component):
         if config.motion_noise_file:
             self._gate = MotionGate(read_motion_noise(Path(config.motion_noise_file)))
             self.inputs = (*self.inputs, "joint_states")
-        self._turns = Turns(config, self._make_model())
+        self._model = self._make_model()
+        self.queue_capacity = 0 if self._model is None else 1
+        self._question: EndOfTurnJob | None = None
+        self._answers: collections.deque[tuple[EndOfTurnJob, float]] = collections.deque(maxlen=8)
         self._intent = IntentRules(config)
+        self._turns = Turns(
+            config,
+            ask=None if self._model is None else self._ask_model,
+            is_planned=lambda sample: self._intent.plan.next_speech(sample) is not None,
+        )
         self._backchannel: int | None = None
         """The user's newest speech turn that was a mere back-channel."""
         self._filter = BlockFilter()
@@ -68,9 +95,25 @@ class TurnsComponent(Component):
         self._delays_s = {kind: Percentiles() for kind in Kind}
 
     def _make_model(self) -> EndOfTurn | None:
-        if not self.config.end_of_turn:
+        name = self.config.end_of_turn
+        if not name:
             return None
-        return TimedEndOfTurn(load_end_of_turn(self.config.end_of_turn), self._model_s)
+        return TimedEndOfTurn(load_end_of_turn(name, self.config.end_of_turn_file), self._model_s)
+
+    def _ask_model(self, number: int, asked_at: int, samples: npt.NDArray[np.int16]) -> None:
+        self._question = EndOfTurnJob(number, asked_at, samples)
+
+    def next_job(self, now_ns: int) -> Job | None:
+        """Return the newest question to the end-of-turn model."""
+        question, self._question = self._question, None
+        return question
+
+    def work(self, job: Job, clock: WorkClock, is_busy: Callable[[], bool]) -> Iterator[Output]:
+        """Ask the end-of-turn model; its answer is taken with the next block of sound."""
+        assert isinstance(job, EndOfTurnJob)
+        assert self._model is not None
+        self._answers.append((job, clock.call(self._model.probability, job.samples)))
+        return iter(())
 
     def stop(self, now_ns: int) -> Iterable[Output]:
         """End every speech turn that is still going on, so that each START has its END."""
@@ -94,6 +137,10 @@ class TurnsComponent(Component):
             self._intent.plan.add(int(message.first_sample), message.samples, int(message.revision))
             return ()
         if topic == "user/words":
+            first, end = int(message.first_sample), int(message.end_sample)
+            if not 0 <= first <= end:
+                raise ValueError(f"words are of samples [{first}, {end}), expected 0 <= first <= end")
+            self._turns.rules.add_words(UserWords(first, end, str(message.text), bool(message.is_final)))
             return ()
         if topic == "agent/intent_request":
             self._intent.request(int(message.intent), float(message.hold_s), self._user_end)
@@ -147,6 +194,9 @@ class TurnsComponent(Component):
             lost_s = self._filter.outage_ns / NS_PER_S
             text = f"capture was started again, {lost_s:.2f} s of sound are lost: every speech turn ends"
             outputs += [Log(Level.WARN, text), *self._end_conversation()]
+        while self._answers:
+            job, probability = self._answers.popleft()
+            self._turns.rules.answer(job.number, job.asked_at, probability, self._user_end)
         decisions = self._turns.push(
             speaker,
             message.first_sample,

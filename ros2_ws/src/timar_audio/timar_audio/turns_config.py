@@ -39,12 +39,15 @@ class TurnsConfig(ActivityConfig):
     )
     end_of_turn: str = option(
         "",
-        "Model that judges whether the user's turn is complete: its installed name or module:Class; "
-        "empty: pause_ms alone.",
+        "Model that judges whether the user's turn is complete: smart_turn, an installed name or "
+        "module:Class; empty: pause_ms alone.",
+    )
+    end_of_turn_file: str = option(
+        "", "File of smart_turn (ONNX); empty: that of the installed package pipecat-ai."
     )
     end_threshold: float = number(0.5, "Probability from which the model's word is that it is.", 0.0, 1.0)
     min_pause_ms: int = number(
-        300, "With a model: it is asked after so long a pause; a complete turn ends then.", 20, 5000, "ms"
+        200, "With a model: it is asked after so long a pause; a complete turn ends then.", 20, 5000, "ms"
     )
     max_pause_ms: int = number(
         2000,
@@ -54,7 +57,48 @@ class TurnsConfig(ActivityConfig):
         "ms",
     )
     barge_in_ms: int = number(
-        280, "Speaking so long into the other's turn takes the floor; less is a back-channel.", 60, 5000, "ms"
+        160,
+        "Who speaks so long into a pause has the floor; without interruption_check, into the agent's speech.",
+        60,
+        5000,
+        "ms",
+    )
+    interruption_check: bool = option(
+        True, "Whether the user's speech into the agent's is told from back-channels, coughs and laughs."
+    )
+    sure_probability: float = number(
+        0.95, "Probability of an interruption from which the agent's voice pauses before 0.45 s.", 0.0, 1.0
+    )
+    pause_probability: float = number(0.5, "And from which it pauses at 0.45 s or later.", 0.0, 1.0)
+    interrupt_probability: float = number(
+        0.5, "And from which a sound that is over was an interruption.", 0.0, 1.0
+    )
+    interrupt_after_ms: int = number(
+        800, "A sure interruption that goes on so long ends what the agent says.", 100, 10_000, "ms"
+    )
+    longest_backchannel_ms: int = number(
+        1500, "No back-channel is longer; laughter and coughs may last twice as long.", 300, 10_000, "ms"
+    )
+    resume_after_ms: int = number(
+        160, "The user's sound is over when it was quiet for so long; the voice goes on.", 40, 2000, "ms"
+    )
+    words_wait_ms: int = number(
+        1200,
+        "With a recogniser, how long the end of a turn that took no floor waits for its words.",
+        0,
+        5000,
+        "ms",
+    )
+    backchannel_words: str = option(
+        "a ha,aha,ah,absolutely,alright,cool,exactly,fine,good,got it,great,ha,haha,hm,hmm,huh,i see,"
+        "indeed,mhm,mm,mm hm,mm hmm,mmm,nice,of course,oh,ok,okay,really,right,so,sure,thank you,"
+        "thanks,that's right,true,uh huh,uh,um,very,well,wow,ya,yeah,yep,yes,yup,you",
+        "Words and phrases that take no floor, by commas; recognisers make 'you' and 'thank you' of coughs.",
+    )
+    interruption_words: str = option(
+        "but,excuse me,hang on,hey,hold on,how,no,pardon,quiet,shut up,sorry,stop,wait,what,when,"
+        "where,who,why",
+        "Words and phrases that take the floor at once, separated by commas.",
     )
     planned_speech_dbfs: float = number(
         -50.0, "Planned sound from this level on is speech.", -120.0, 0.0, "dBFS"

@@ -114,6 +114,8 @@ TURN_START_S = 1.0
 """So long after a turn began gaze may still turn aside, for its plan may come bit by bit [s]."""
 THINK_S = 2.5
 """Gaze that turned aside to think comes back after so long at the latest [s]."""
+INHALE_S = 0.6
+"""How long it takes to breathe in to speak [s]."""
 GIVE_WAY_S = 0.2
 """Sway and posture come to a stand in this time, and go on as gently [s]."""
 GAPS_KEPT = 16
@@ -157,6 +159,10 @@ class IdleBehavior:
             TargetInterpolator(2, LOOK_HEAD_S),
         )
         self._intent, self._may_avert_until_s = "LISTENING", -np.inf
+        self._has_thought = False
+        """Whether it has looked aside for the turn that is to come."""
+        self._inhaled = TargetInterpolator(1, INHALE_S)
+        """0: breath as it comes .. 1: breathed in, to speak."""
         self._back_at_s: float | None = None
         """When averted gaze comes back; None: it is not averted."""
         self._stay_until_s = 0.0
@@ -192,6 +198,9 @@ class IdleBehavior:
         # Two sines that never meet again: between -1 and 1.
         slow = 0.5 * (waves[:, 1:6] + waves[:, 6:])  # (K, 5)
         rows[:, _COLUMN["breath"]] = cfg.breath_weight * waves[:, 0]
+        if not self._inhaled.is_unused:
+            inhaled = self._inhaled.at(times)[:, 0]
+            rows[:, _COLUMN["breath"]] += cfg.breath_weight * inhaled * (1.0 - waves[:, 0])
         rows[:, SWAY] = cfg.sway_weight * cfg.sway_rad * SWAY_SHAPE * slow[:, :3]
         rows[:, _COLUMN["brow_raise"]] = cfg.face_weight * (0.5 + 0.5 * slow[:, 3])
         rows[:, _COLUMN["smile"]] = cfg.face_weight * (0.35 + 0.25 * slow[:, 4])
@@ -252,7 +261,9 @@ class IdleBehavior:
         self._back_at_s = self._stay_until_s = end_s - LOOK_HEAD_S
 
     def intend(self, intent: str, speech_s: float, time_s: float) -> None:
-        """Turn gaze aside to think and at the start of a longer turn, and back to the partner before its end.
+        """Turn gaze aside and breathe in to think, look back before speaking, and before a longer turn's end.
+
+        Gaze turns aside at the start of a longer turn, too, unless it did so just before, to think.
 
         Args:
             intent: LISTENING, THINKING, ABOUT_TO_SPEAK or SPEAKING.
@@ -264,15 +275,24 @@ class IdleBehavior:
         if intent == "SPEAKING":
             if was != "SPEAKING":
                 self._may_avert_until_s = time_s + TURN_START_S
-            if time_s <= self._may_avert_until_s and speech_s >= cfg.long_turn_s:
+            may_avert = time_s <= self._may_avert_until_s and not self._has_thought
+            if may_avert and speech_s >= cfg.long_turn_s:
                 self._may_avert_until_s = -np.inf
                 self._avert(time_s, cfg.avert_s)
             if self._back_at_s is not None:
                 self._back_at_s = min(self._stay_until_s, time_s + max(0.0, speech_s - cfg.back_before_s))
         elif intent == "THINKING" and was != "THINKING":
             self._avert(time_s, THINK_S)
-        elif intent == "LISTENING" and was != "LISTENING":
+            self._has_thought = True
+        elif intent in ("LISTENING", "ABOUT_TO_SPEAK") and was != intent:
             self._look_back(time_s)
+        if intent == "LISTENING":
+            self._has_thought = False
+        self._breathe_in(float(intent in ("THINKING", "ABOUT_TO_SPEAK")), was != intent, time_s)
+
+    def _breathe_in(self, share: float, is_new: bool, time_s: float) -> None:
+        if is_new and not (share == 0.0 and self._inhaled.is_unused):
+            self._inhaled.set_target(np.array([share]), time_s)
 
     def let_pass(self, time_s: float) -> None:
         """Let gaze come back when it is time to; call it some twenty times a second."""
