@@ -80,7 +80,7 @@ class CaptureConfig:
         choices=("auto", "none", "webrtc", "hardware"),
     )
     echo_tail_ms: int = number(
-        500,
+        320,
         "Echo that is modelled, from the loudspeaker's buffer to the reverberation's end.",
         20,
         2000,

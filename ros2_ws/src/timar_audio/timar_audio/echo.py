@@ -14,90 +14,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from timar_common.clock import SAMPLE_RATE_HZ, SAMPLES_PER_MS
-from timar_common.config import check, number
 from timar_common.diagnostics import Level, Report
 from timar_common.pcm import FULL_SCALE, float_to_int16
 from timar_common.stream import SampleStream
 
 from timar_audio.blocks import AudioBlock
 from timar_audio.echo_filter import EchoFilter, EchoFilterConfig
-from timar_audio.levels import SILENCE_DBFS, level_dbfs
+from timar_audio.levels import level_dbfs
 
 FRAME = SAMPLE_RATE_HZ // 100
 """WebRTC works on 10 ms [samples]."""
 _KEPT = 4 * SAMPLE_RATE_HZ
 
 
-@dataclasses.dataclass(frozen=True)
-class ResidualGateConfig:
-    """What is let pass of that which echo cancellation leaves."""
-
-    below_echo_db: float = number(
-        18.0, "What is so far below the echo that was taken out is the rest of it.", 0.0, 60.0, "dB"
-    )
-    decay_db_s: float = number(
-        60.0,
-        "How fast the echo is believed to die away: 60 dB/s is a reverberation of 1 s.",
-        1.0,
-        1e3,
-        "dB/s",
-    )
-    hold_s: float = number(0.2, "What follows something louder passes for so long.", 0.0, 5.0, "s")
-    learn_s: float = number(
-        2.0,
-        "Nothing passes beside the head's first so many seconds of speech: the room is learned.",
-        0.0,
-        60.0,
-        "s",
-    )
-    far_dbfs: float = number(-60.0, "From this level on the head speaks.", -120.0, 0.0, "dBFS")
-
-    def __post_init__(self) -> None:
-        check(self)
-
-
-class ResidualGate:
-    """Take down to the room's noise, block by block, what is only the rest of the echo.
-
-    Args:
-        block_s: Length of a block [s].
-    """
-
-    def __init__(self, block_s: float, config: ResidualGateConfig | None = None) -> None:
-        self.config = config or ResidualGateConfig()
-        self._block_s = block_s
-        self._echo_dbfs = self._far_dbfs = SILENCE_DBFS
-        self._learned_s = self._open_s = 0.0
-        self._noise_dbfs = SILENCE_DBFS
-
-    def gain(self, left_dbfs: float, echo_dbfs: float, far_dbfs: float) -> float:
-        """Take a block's levels in and return its gain, 0..1.
-
-        Args:
-            left_dbfs: Of what cancellation left.
-            echo_dbfs: Of the echo that the linear filter took out.
-            far_dbfs: Of what the loudspeaker played.
-        """
-        cfg = self.config
-        decay_db = cfg.decay_db_s * self._block_s
-        self._echo_dbfs = max(self._echo_dbfs - decay_db, echo_dbfs)
-        self._far_dbfs = max(self._far_dbfs - decay_db, far_dbfs)
-        if self._far_dbfs < cfg.far_dbfs:  # nobody is heard but the room and who is in it
-            rise = 0.02 if left_dbfs > self._noise_dbfs else 0.5
-            self._noise_dbfs += rise * (left_dbfs - self._noise_dbfs)
-            self._open_s = 0.0
-            return 1.0
-        is_learning = self._learned_s < cfg.learn_s
-        self._learned_s += self._block_s * (far_dbfs >= cfg.far_dbfs)
-        if not is_learning and left_dbfs > self._echo_dbfs - cfg.below_echo_db:
-            self._open_s = cfg.hold_s
-        else:
-            self._open_s -= self._block_s
-        return 1.0 if self._open_s > 0.0 else 10.0 ** (min(0.0, self._noise_dbfs - left_dbfs) / 20.0)
-
-
 class WebRtcSuppressor:
-    """A linear filter, then WebRTC's echo canceller (AEC3), then a gate on what is left.
+    """A linear filter, then WebRTC's echo canceller (AEC3).
 
     AEC3 alone took a user 10 dB below the head's own voice away with the echo (see docs/audio.md).
 
@@ -110,14 +41,13 @@ class WebRtcSuppressor:
         ValueError: The block is no multiple of 10 ms.
     """
 
-    def __init__(self, block: int = 2 * FRAME, tail_ms: int = 500) -> None:
+    def __init__(self, block: int = 2 * FRAME, tail_ms: int = 320) -> None:
         if block % FRAME:
             raise ValueError(
                 f"a block has {block} samples, expected a multiple of {FRAME} (10 ms) for webrtc"
             )
         partitions = max(1, math.ceil(tail_ms * SAMPLES_PER_MS / block))
         self._filter = EchoFilter(EchoFilterConfig(block=block, partitions=partitions))
-        self._gate = ResidualGate(block / SAMPLE_RATE_HZ)
         try:
             from pywebrtc_audio import AudioProcessor
         except ImportError as error:
@@ -137,14 +67,11 @@ class WebRtcSuppressor:
         """
         # A filter that diverges must not end the capture thread: what is not finite reads as silence.
         less = float_to_int16(np.nan_to_num(self._filter.process(near / FULL_SCALE, far / FULL_SCALE)))
-        echo = (near.astype(np.int32) - less).clip(-32_768, 32_767).astype(np.int16)
         out = [
             self._processor.process(less[i : i + FRAME], far[i : i + FRAME])
             for i in range(0, near.size, FRAME)
         ]
-        left = np.concatenate(out)
-        gain = self._gate.gain(level_dbfs(left), level_dbfs(echo), level_dbfs(far))
-        return left if gain == 1.0 else np.rint(left * gain).astype(np.int16)
+        return np.concatenate(out)
 
 
 class EchoStage:
