@@ -40,7 +40,7 @@ from timar_common.units import Samples, frames_of
 from timar_common.user_motion import MOTION_CHANNELS
 
 from .dyads import SPEAKERS, Clip, read_voice, write_voice
-from .motion_forms import Array, RecordedMotion
+from .motion_forms import Array, CapturedMotion
 
 CAPTURE_RATE_HZ = 30.0
 SMPL_NECK, SMPL_HEAD = 11, 14
@@ -52,7 +52,7 @@ Z_UP_TO_Y_UP = Rotation.from_rotvec([-np.pi / 2, 0.0, 0.0])
 """From z up and -y ahead to y up and z ahead."""
 
 
-def read_capture(path: Path, kind: str = "") -> RecordedMotion:
+def read_capture(path: Path, kind: str = "") -> CapturedMotion:
     """Read a motion file of another project.
 
     Args:
@@ -131,7 +131,7 @@ def _convert_conversation(clip: Clip, voices: list[Path]) -> None:
 
 def _recorded(
     rate_hz: float, neck: Array | None, jaw: Array | None = None, expression: Array | None = None
-) -> RecordedMotion:
+) -> CapturedMotion:
     """Join parts (T, 3), (T, 3) and (T, 50); what is None, and frames that are not finite, are unseen."""
     parts = ((EXPRESSION, expression), (JAW, jaw), (NECK, neck))
     frames = next(len(part) for _, part in parts if part is not None)
@@ -143,10 +143,10 @@ def _recorded(
             vector[valid[:, number], columns] = part[valid[:, number]]
     if not frames:
         raise ValueError("it holds no frame")
-    return RecordedMotion(rate_hz, vector, valid)
+    return CapturedMotion(rate_hz, vector, valid)
 
 
-def _read_seamless(path: Path) -> RecordedMotion:
+def _read_seamless(path: Path) -> CapturedMotion:
     with np.load(path, allow_pickle=False) as file:
         pose = np.asarray(file["smplh:body_pose"], np.float64)
         is_valid = np.asarray(file["smplh:is_valid"] if "smplh:is_valid" in file else np.ones(len(pose)))
@@ -159,7 +159,7 @@ def _read_seamless(path: Path) -> RecordedMotion:
     return _recorded(CAPTURE_RATE_HZ, angles)
 
 
-def _read_l2l(path: Path) -> RecordedMotion:
+def _read_l2l(path: Path) -> CapturedMotion:
     array = np.load(path, allow_pickle=False)
     if array.ndim != 3 or array.shape[0] != 1 or array.shape[2] not in (56, 184):
         raise ValueError(
@@ -170,14 +170,14 @@ def _read_l2l(path: Path) -> RecordedMotion:
     return _recorded(CAPTURE_RATE_HZ, values[:, 50:53], values[:, 53:56], values[:, :50])
 
 
-def _read_vico(path: Path) -> RecordedMotion:
+def _read_vico(path: Path) -> CapturedMotion:
     values = np.asarray(scipy.io.loadmat(path)["coeff"], np.float64)
     if values.ndim != 2 or values.shape[1] != VICO_WIDTH:
         raise ValueError(f"coeff has the shape {values.shape}, expected (T, {VICO_WIDTH})")
     return _recorded(CAPTURE_RATE_HZ, Rotation.from_euler("xyz", values[:, VICO_ANGLES]).as_rotvec())
 
 
-def _read_livelink(path: Path) -> RecordedMotion:
+def _read_livelink(path: Path) -> CapturedMotion:
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     if not rows:
@@ -209,7 +209,7 @@ def _rate_of_timecodes(codes: list[str]) -> float:
     return (starts[-1] - starts[0]) / elapsed_s
 
 
-def _read_bvh(path: Path) -> RecordedMotion:
+def _read_bvh(path: Path) -> CapturedMotion:
     words = iter(path.read_text(encoding="utf-8", errors="replace").split())
     joints: list[_Joint] = []
     column = 0
@@ -278,7 +278,7 @@ def _neck_to_head(joints: list[_Joint]) -> list[_Joint]:
     return chain
 
 
-READERS: dict[str, Callable[[Path], RecordedMotion]] = {
+READERS: dict[str, Callable[[Path], CapturedMotion]] = {
     "seamless": _read_seamless,
     "l2l": _read_l2l,
     "vico": _read_vico,

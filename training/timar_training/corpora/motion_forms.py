@@ -46,7 +46,7 @@ class Remark:
 
 
 @dataclasses.dataclass(frozen=True)
-class RecordedMotion:
+class CapturedMotion:
     """The motion of one person at the rate at which it was recorded."""
 
     rate_hz: float
@@ -111,7 +111,7 @@ def rate_by_length(frames: int, duration_s: float) -> float:
     return float(FRAMES_PER_SECOND)
 
 
-def inspect_motion(path: Path, duration_s: float | None) -> tuple[RecordedMotion, list[Remark]]:
+def inspect_motion(path: Path, duration_s: float | None) -> tuple[CapturedMotion, list[Remark]]:
     """Read a motion file in any form that can be understood.
 
     Args:
@@ -144,7 +144,7 @@ def inspect_motion(path: Path, duration_s: float | None) -> tuple[RecordedMotion
     if duration_s is not None and abs(length_s - duration_s) > 1.0 / FRAMES_PER_SECOND:
         message = f"{path.name} holds {length_s:.2f} s of motion, its voice {duration_s:.2f} s"
         remarks.append(Remark("warning", f"{message}; what one side lacks is unseen", is_fixable=True))
-    return RecordedMotion(rate_hz, vector, valid), remarks
+    return CapturedMotion(rate_hz, vector, valid), remarks
 
 
 def _arrays(path: Path) -> dict[str, npt.NDArray[np.generic]]:
