@@ -78,6 +78,22 @@ def test_sound_and_driver_share_their_process_with_no_other_room():
     assert packages["driver"] == {"timar_driver"}
 
 
+def test_two_machines_run_each_node_once_and_still_wait_for_each_other():
+    here = {one.node.name for one in plan(read_arguments(FILES)).nodes}
+    head = plan(read_arguments([*FILES, "inference_host:=192.168.1.20", "keystore:=none"]))
+    box = plan(
+        read_arguments(["head_host:=192.168.1.10", "keystore:=none", "namespace:=head1", "engine:=onnx"])
+    )
+    assert {one.node.name for one in head.nodes} == here - {"inference"} | {"time_server"}
+    assert [one.node.name for one in box.nodes] == ["inference"]
+    assert (head.other_host, box.other_host, box.namespace) == ("192.168.1.20", "192.168.1.10", "/head1")
+    assert box.nodes[0].parameters["clock_of_head"] is True
+    assert "clock_of_head" not in parameters("inference", *FILES)
+    waits = parameters("capture", *FILES, "inference_host:=192.168.1.20", "keystore:=none")
+    assert waits["wait_for_subscribers"] == parameters("capture", *FILES)["wait_for_subscribers"]
+    assert waits["wait_for_nodes"] == len(head.nodes) + len(box.nodes)
+
+
 def test_empty_argument_leaves_the_parameter_to_the_file():
     assert "device" not in parameters("capture")
     assert parameters("capture", "device:=usb")["device"] == "usb"
@@ -101,6 +117,20 @@ def test_autostart_false_reaches_every_node():
         (["replay:=true", "sink:=browser"], "source or sink is browser with replay:=true"),
         (["speaker:=default", "sink:=browser"], "speaker is 'default' and sink is 'browser'"),
         (["replay:=true", "agent_file:=a.wav"], "agent_file is 'a.wav' with replay:=true"),
+        (
+            ["inference_host:=b", "head_host:=a", "keystore:=none"],
+            "inference_host and head_host are both given",
+        ),
+        (
+            ["inference_host:=b", "keystore:=none", "model:=TIMAR"],
+            "model is 'TIMAR' with inference_host:=b; it counts on the other",
+        ),
+        (["head_host:=a"], "head_host is 'a' and keystore is empty"),
+        (
+            ["head_host:=a", "keystore:=none", "view:=true"],
+            "view is True with head_host:=a; it counts on the other machine",
+        ),
+        (["inference_host:=b", "keystore:=none", "replay:=true"], "a bag is heard on one machine"),
         (["user_motion_file:=a.npz"], "recorded motion goes with a recorded voice: add source:=file"),
     ],
 )

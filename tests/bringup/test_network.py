@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from pathlib import Path
 
 import pytest
-from timar_bringup.files import PROFILE, middleware_environment, shared_file
+from timar_bringup.files import PROFILE, shared_file
 from timar_bringup.graph import UsageError
-from timar_bringup.network import address_of, open_to, own_address, profile
+from timar_bringup.network import address_of, own_address, profile
 
 NAMESPACE = "{http://www.eprosima.com}"
 
@@ -29,21 +28,6 @@ def test_a_profile_adds_addresses_to_the_shipped_one_and_keeps_the_rest():
     )
     assert opened - shipped == {"non_blocking_send"}
     assert shipped <= opened
-
-
-def test_a_profile_set_by_hand_stays_and_the_shipped_one_gives_way(tmp_path: Path):
-    shipped = middleware_environment({})
-    variables, line = open_to(["127.0.0.1"], True, tmp_path, shipped)
-    assert variables == {"FASTDDS_DEFAULT_PROFILES_FILE": str(tmp_path / "fastdds.xml")}
-    assert "unencrypted" in line
-    mine = tmp_path / "mine.xml"
-    mine.write_text("<dds/>")
-    variables, line = open_to(["127.0.0.1"], True, tmp_path, {"FASTDDS_DEFAULT_PROFILES_FILE": str(mine)})
-    assert variables == {}
-    assert f"set by hand ({mine}); it must let 127.0.0.1 in" in line
-    assert set(open_to(["127.0.0.1"], True, tmp_path, {"ROS_DISTRO": "jazzy"})[0]) == {
-        "FASTRTPS_DEFAULT_PROFILES_FILE"
-    }
 
 
 def test_a_machine_that_is_not_known_is_named():

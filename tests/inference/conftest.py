@@ -12,7 +12,7 @@ from timar_common.jobs import JobWorker
 from timar_common.messages import Header, new
 from timar_common.user_motion import PARTS
 from timar_inference.alignment import Alignment
-from timar_inference.config import InferenceConfig
+from timar_inference.config import MARGIN_DEFAULT, InferenceConfig
 from timar_inference.runtime import open_runtime
 from timar_inference.turn_jobs import ModelIdentity, TurnRequest
 from timar_inference.turn_runner import TurnRunner
@@ -287,8 +287,11 @@ def make_runner(identity):
 
 @pytest.fixture(scope="session")
 def make_stage():
-    def make(turn_frames: int = 5, margin_frames: int = 2, **changes) -> Stage:
+    def make(
+        turn_frames: int = 5, margin_frames: int = 2, config_margin: int = MARGIN_DEFAULT, **changes
+    ) -> Stage:
         alignment = Alignment(turn_frames, margin_frames)
+        changes["margin_frames"] = config_margin
         return Stage(TurnScheduler(InferenceConfig(**changes), alignment, "test"), SimulatedClock())
 
     return make

@@ -127,7 +127,8 @@ def test_numbers_of_the_future_change_nothing_in_a_turn(make_stage):
     assert mine.user_speech.tobytes() == other.user_speech.tobytes()
 
 
-def test_backlog_is_handed_out_in_order_after_a_long_silence_of_the_microphone(stage):
+def test_backlog_is_handed_out_in_order_after_a_long_silence_of_the_microphone(make_stage):
+    stage = make_stage(max_gap_s=60.0)
     before = turns_of(stage.hear_until(0, 16_000))
     stage.clock.move_to_sample(16_000 * 21)
     stage.hear(16_000 * 21 - BLOCK, np.ones(BLOCK))
@@ -233,6 +234,51 @@ def test_counter_that_starts_anew_begins_a_new_conversation_by_itself(stage):
     end = stage.scheduler.inputs.user.end_sample
     stage.hear(16_000 * 5, np.ones(BLOCK), stamp_ns=old_stamp_ns)
     assert stage.scheduler.inputs.user.end_sample == end
+
+
+def test_sound_that_was_lost_for_long_begins_a_new_conversation_and_is_not_made_up(make_stage):
+    """A link to another machine that was away for a minute silenced the head until somebody reset it."""
+    stage = make_stage(max_gap_s=10.0)
+    stage.hear_until(0, 16_000 * 2)
+    name = stage.scheduler.conversation_id
+    jobs = stage.hear_until(16_000 * 11, 16_000 * 12)
+    assert stage.scheduler.conversation_id == name, "a gap of 9 s is filled"
+    assert sum(turn.user_samples_filled for turn in turns_of(jobs)) > 16_000 * 8
+    hour = 16_000 * 3600
+    start, *turns = stage.hear_until(hour, hour + 16_000)
+    assert isinstance(start, StartConversation)
+    assert start.conversation_id == stage.scheduler.conversation_id != name
+    assert 0 < len(turns) <= 5
+    assert sum(turn.user_samples_filled for turn in turns) == 0
+
+
+def test_index_that_jumps_while_time_does_not_is_refused(stage):
+    stage.hear_until(0, 16_000)
+    name = stage.scheduler.conversation_id
+    with pytest.raises(ValueError, match="max_gap_s"):
+        stage.hear(16_000 * 3600, np.ones(BLOCK), stamp_ns=stage.clock())
+    assert stage.scheduler.conversation_id == name
+
+
+@pytest.mark.parametrize(("way_ms", "frames"), [(0.0, 2), (3.0, 3), (40.0, 3), (41.0, 4)])
+def test_way_to_another_machine_is_added_to_the_margin_of_the_next_conversation(make_stage, way_ms, frames):
+    stage = make_stage()
+    stage.hear_until(0, 6400)
+    stage.scheduler.way_ms = way_ms
+    (running, *_) = turns_of(stage.hear_until(6400, 16_000))
+    assert running.first_frame - running.user_end_frame == 2
+    stage.scheduler.restart()
+    turn = turns_of(stage.hear_until(16_000, 32_000))[0]
+    assert turn.first_frame - turn.user_end_frame == frames
+    # What is made must still go back: half of the way.
+    assert turn.due_ns - turn.deadline_ns == pytest.approx(2e6 + way_ms * 0.5e6)
+
+
+def test_margin_that_was_asked_for_stays_whatever_the_way(make_stage):
+    stage = make_stage(margin_frames=2, config_margin=2)
+    stage.scheduler.way_ms = 200.0
+    turn = turns_of(stage.hear_until(0, 16_000))[0]
+    assert turn.first_frame - turn.user_end_frame == 2
 
 
 def test_conversation_that_was_reset_by_hand_begins_once(stage):

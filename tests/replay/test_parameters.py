@@ -183,6 +183,7 @@ ELSEWHERE: dict[tuple[str, str], str] = {
     ("turns", "detector"): "Silero's package is not part of the set-up (tests/audio/test_silero.py)",
     ("turns", "motion_noise_file"): "tests/audio/test_motion_noise.py, with a calibration",
     ("turns", "motion_wait_ms"): "only with motion_noise_file: tests/audio/test_motion_noise.py",
+    ("inference", "clock_of_head"): "of a node on another machine: tests/ros/test_inference_host.py",
     ("inference", "model"): "other weights: tests/replay/test_replaying.py",
     ("inference", "engine"): "engines agree to rounding by promise: tests/timar_model/test_engines.py",
     ("inference", "lag_zero"): "of models trained without a user lag: tests/inference/test_lag_zero.py",

@@ -18,6 +18,7 @@ setup(
             "capture = timar_audio.capture_node:main",
             "playback = timar_audio.playback_node:main",
             "turns = timar_audio.turns_node:main",
+            "time_server = timar_audio.time_server_node:main",
             "audio_common = timar_audio.audio_common_node:main",
             "ros4hri = timar_audio.ros4hri_node:main",
         ],

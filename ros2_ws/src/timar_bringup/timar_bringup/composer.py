@@ -243,9 +243,9 @@ class Composer:
             self._start_process(name, self._commands[name])
 
     def _open_network(self) -> None:
-        """Let the machines in that `network` names, with keys unless declined; say who reaches it."""
+        """Let the machines in that the arguments name, with keys unless declined; say who reaches it."""
         arguments = self.plan.arguments
-        hosts = [host for host in str(arguments["network"]).split(",") if host]
+        hosts = [host for host in (*str(arguments["network"]).split(","), self.plan.other_host) if host]
         if not hosts:
             return
         if arguments["keystore"] != "none":
@@ -258,7 +258,7 @@ class Composer:
         who = "whoever holds its keys"
         if arguments["keystore"] == "none":
             who = "whoever reaches that address, unencrypted"
-        self._log(f"WARN the graph listens at {', '.join(own)} to {who}; leave network:= out to close it")
+        self._log(f"WARN the graph listens at {', '.join(own)} to {who}; name no other machine to close it")
 
     @property
     def restarts(self) -> dict[str, int]:

@@ -164,6 +164,17 @@ ARGUMENTS: tuple[Argument, ...] = (
         (AUTO, "recompute", "reanchor"),
     ),
     Argument("allow_degraded", False, "Let auto shorten the model's window where nothing else holds."),
+    Argument(
+        "inference_host",
+        "",
+        "The machine that computes the model, started there with head_host:=; empty: this one.",
+    ),
+    Argument(
+        "head_host",
+        "",
+        "Compute the model here, and only that, for the head on that machine, started there with "
+        "inference_host:=.",
+    ),
     Argument("robot", "timar_head", "Name of a shipped robot, or the path of a robot YAML."),
     Argument("urdf", "", "The robot's URDF by name or path; empty: the one that its YAML names."),
     Argument(
@@ -205,24 +216,28 @@ ARGUMENTS: tuple[Argument, ...] = (
 TALK_DEFAULTS: Mapping[str, str] = {"dialogue": "built-in", "speaker": "default", "view": "true"}
 """What `timar talk` and talk.launch.py start beside the head, unless it is typed otherwise."""
 
+INFERENCE = Node(
+    name="inference",
+    package="timar_inference",
+    config="timar_inference.config:InferenceConfig",
+    process="inference",
+    listens=("user/audio", "agent/audio_planned"),
+    parameters={
+        "model": "model",
+        "engine": "engine",
+        "threads": "threads",
+        "margin_frames": "margin_frames",
+        "window_frames": "window_frames",
+        "when_full": "when_full",
+        "allow_degraded": "allow_degraded",
+    },
+    not_if="inference_host",
+)
+"""The one node that may run on another machine."""
+
 # In the order of starting: what takes longest comes first.
 NODES: tuple[Node, ...] = (
-    Node(
-        name="inference",
-        package="timar_inference",
-        config="timar_inference.config:InferenceConfig",
-        process="inference",
-        listens=("user/audio", "agent/audio_planned"),
-        parameters={
-            "model": "model",
-            "engine": "engine",
-            "threads": "threads",
-            "margin_frames": "margin_frames",
-            "window_frames": "window_frames",
-            "when_full": "when_full",
-            "allow_degraded": "allow_degraded",
-        },
-    ),
+    INFERENCE,
     Node(
         name="recorder",
         package="timar_bag",
@@ -319,6 +334,13 @@ NODES: tuple[Node, ...] = (
         not_if="replay",
     ),
     Node(
+        name="time_server",
+        package="timar_audio",
+        config="timar_audio.time_server:TimeServerConfig",
+        process="sound",
+        only_if="inference_host",
+    ),
+    Node(
         name="capture",
         package="timar_audio",
         config="timar_audio.capture_config:CaptureConfig",
@@ -389,6 +411,11 @@ class Plan:
     arguments: Mapping[str, ParameterValue]
 
     @property
+    def other_host(self) -> str:
+        """Return the machine that runs the other part of the graph; empty where this one runs all of it."""
+        return str(self.arguments["inference_host"] or self.arguments["head_host"])
+
+    @property
     def namespace(self) -> str:
         """Return the namespace with its leading slash; empty for none."""
         name = str(self.arguments["namespace"]).strip("/")
@@ -450,13 +477,14 @@ def read_values(values: Mapping[str, str]) -> dict[str, ParameterValue]:
             f"user_motion_file is {read['user_motion_file']!r} and source is {read['source']!r}; recorded "
             "motion goes with a recorded voice: add source:=file and user_file:=PATH"
         )
-    if read["network"] and not read["keystore"]:
+    reach = next((name for name in ("network", "inference_host", "head_host") if read[name]), "")
+    if reach and not read["keystore"]:
         raise UsageError(
-            f"network is {read['network']!r} and keystore is empty: whoever reaches this machine would hear "
+            f"{reach} is {read[reach]!r} and keystore is empty: whoever reaches this machine would hear "
             "the microphone and could move the head; make keys by `timar keys FOLDER` and add "
             "keystore:=FOLDER, or say keystore:=none"
         )
-    if read["keystore"] and not read["network"]:
+    if read["keystore"] and not reach:
         raise UsageError(
             f"keystore is {read['keystore']!r} and nobody else reaches the graph; add network:=HOST"
         )
@@ -475,8 +503,34 @@ def read_values(values: Mapping[str, str]) -> dict[str, ParameterValue]:
             "source or sink is 'browser' with replay:=true, which hears a bag alone; leave it out"
         )
     _check_perception(read)
+    _check_hosts(read)
     # The page is served by the view.
     return read | {"view": read["view"] or "browser" in (read["source"], read["sink"])}
+
+
+def _check_hosts(read: Mapping[str, ParameterValue]) -> None:
+    """Refuse what counts only on the other of two machines; nobody would hear of it there."""
+    models = set(INFERENCE.parameters.values())
+    if read["inference_host"] and read["head_host"]:
+        raise UsageError(
+            "inference_host and head_host are both given; start the head with inference_host:=, and the "
+            "machine that computes for it with head_host:="
+        )
+    if read["inference_host"] and read["replay"]:
+        raise UsageError("replay is true with inference_host; a bag is heard on one machine: leave one out")
+    if read["inference_host"]:
+        host, refused = "inference_host", models
+    elif read["head_host"]:
+        shared = {"head_host", "network", "keystore", "params", "namespace", "autostart", "log_level"}
+        host, refused = "head_host", {argument.name for argument in ARGUMENTS} - models - shared
+    else:
+        return
+    for argument in ARGUMENTS:
+        if argument.name in refused and read[argument.name] != argument.default:
+            raise UsageError(
+                f"{argument.name} is {read[argument.name]!r} with {host}:={read[host]}; it counts on the "
+                "other machine: give it there"
+            )
 
 
 def _check_perception(read: Mapping[str, ParameterValue]) -> None:
@@ -513,6 +567,9 @@ def plan(arguments: Mapping[str, ParameterValue]) -> Plan:
         for node in NODES
         if (not node.only_if or arguments[node.only_if]) and not (node.not_if and arguments[node.not_if])
     ]
+    awaited = [*chosen, INFERENCE] if arguments["inference_host"] else chosen
+    if arguments["head_host"]:
+        chosen = [INFERENCE]
     planned = []
     for node in chosen:
         parameters = {
@@ -521,16 +578,16 @@ def plan(arguments: Mapping[str, ParameterValue]) -> Plan:
             if arguments[argument] not in ("", AUTO) and arguments[argument] is not False
         }
         if node.name == "capture" and arguments["source"] == "file":
-            parameters["wait_for_subscribers"] = count_listeners(chosen, "user/audio")
-            parameters["wait_for_raw_subscribers"] = count_listeners(chosen, "user/audio_raw")
-            parameters["wait_for_nodes"] = len(chosen)
+            parameters["wait_for_subscribers"] = count_listeners(awaited, "user/audio")
+            parameters["wait_for_raw_subscribers"] = count_listeners(awaited, "user/audio_raw")
+            parameters["wait_for_nodes"] = len(awaited)
         if node.name == "playback" and arguments["agent_file"]:
             parameters["source"] = "file"
             if arguments["sink"] == "browser" and arguments["open_browser"]:
                 # Whoever gets the page shown hears the file from its start. Capture waits a little longer.
                 parameters |= {"wait_for_page": True, "wait_timeout_s": 18.0}
-            parameters["wait_for_subscribers"] = count_listeners(chosen, "agent/audio")
-            parameters["wait_for_plan_subscribers"] = count_listeners(chosen, "agent/audio_planned")
+            parameters["wait_for_subscribers"] = count_listeners(awaited, "agent/audio")
+            parameters["wait_for_plan_subscribers"] = count_listeners(awaited, "agent/audio_planned")
         if node.name == "playback" and arguments["speaker"]:
             parameters["sink"] = "speaker"
             if arguments["speaker"] != "default":
@@ -538,6 +595,8 @@ def plan(arguments: Mapping[str, ParameterValue]) -> Plan:
         if node.name == "view":
             parameters["page_microphone"] = arguments["source"] == "browser"
             parameters["page_loudspeaker"] = arguments["sink"] == "browser"
+        if arguments["head_host"]:
+            parameters["clock_of_head"] = True
         if node.name == "perception":
             parameters |= _image_source(arguments)
         if not arguments["autostart"]:

@@ -7,7 +7,6 @@ address; everything else of the shipped profile stays.
 from __future__ import annotations
 
 import argparse
-import os
 import socket
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from timar_bringup.files import PROFILE, profile_variable, shared_file
+from timar_bringup.files import PROFILE, shared_file
 from timar_bringup.graph import UsageError
 
 ENCLAVE = "/timar"
@@ -47,37 +46,6 @@ def profile(listen: Iterable[str], ask: Iterable[str], base: Mapping[str, str] |
         _add(_add(_add(peers, "locator"), "udpv4"), "address").text = address
     ET.indent(root)
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
-
-
-def open_to(
-    hosts: Iterable[str], ask: bool, folder: Path, base: Mapping[str, str]
-) -> tuple[dict[str, str], str]:
-    """Write a profile that lets processes here speak with some machines.
-
-    Args:
-        hosts: Names or IPv4 addresses of the other machines.
-        ask: Whether to look for them; else they look for this one.
-        folder: Where the profile is written.
-        base: The environment so far.
-
-    Returns:
-        The variables that name the profile, and a line for the log. A profile that was set by hand stays.
-
-    Raises:
-        UsageError: A machine's name is not known, or there is no way to it.
-    """
-    hosts = tuple(hosts)
-    text, own = opened_profile(hosts, ask, base)
-    variable = profile_variable(base)
-    mine = base.get(variable)
-    if mine and not _is_shipped(Path(mine), base):
-        return {}, f"{variable} is set by hand ({mine}); it must let {', '.join(hosts)} in"
-    path = folder / "fastdds.xml"
-    path.write_text(text, encoding="utf-8")
-    return {variable: str(path)}, (
-        f"open to {', '.join(hosts)}: listening at {', '.join(own) or LOOPBACK}, unencrypted and to whoever "
-        "reaches that address"
-    )
 
 
 def opened_profile(hosts: Iterable[str], ask: bool, base: Mapping[str, str]) -> tuple[str, list[str]]:
@@ -166,11 +134,6 @@ def own_address(other: str) -> str:
                 f"there is no way from here to {other} ({error.strerror}); is the network up?"
             ) from error
         return str(probe.getsockname()[0])
-
-
-def _is_shipped(path: Path, base: Mapping[str, str]) -> bool:
-    shipped = shared_file(PROFILE, base)
-    return path.exists() and os.path.samefile(path, shipped)
 
 
 def _found(root: ET.Element, name: str) -> ET.Element:

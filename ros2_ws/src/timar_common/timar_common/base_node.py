@@ -34,7 +34,7 @@ from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Header
 
 from timar_common.cancellation import Cancellation, WorkCancelledError
-from timar_common.clock import RosAnchor, SimClock
+from timar_common.clock import RosAnchor, RosClock, SimClock
 from timar_common.config import Description, describe
 from timar_common.diagnostics import Level, Report
 from timar_common.heartbeat import Heartbeat
@@ -137,7 +137,10 @@ class BaseNode(LifecycleNode):
         """Set while the node does not act; what `run_in_thread` started looks at it, or waits by it."""
         self.bad_messages = 0
         self.anchor = RosAnchor()
-        self._sim_clock: SimClock | None = None
+        self.ros_clock: RosClock | None = None
+        """What gives ROS time instead of this machine's clock."""
+        self.is_time_known = True
+        """Whether stamps of messages can be read; while not, a node of a component leaves them out."""
         self.config: Any = None
         self._owned: list[tuple[Callable[[Any], bool], Any]] = []
         self._threads: list[threading.Thread] = []
@@ -146,6 +149,19 @@ class BaseNode(LifecycleNode):
 
     def build(self) -> None:
         """Make the core, publishers and subscriptions from `self.config`."""
+
+    def follow_clock(self) -> None:
+        """Set `ros_clock`: with use_sim_time, ROS time comes from /clock, also between its messages."""
+        self.ros_clock = None
+        if not self.get_parameter("use_sim_time").value:
+            return
+        self.ros_clock = clock = SimClock()
+
+        def tick(message: Any) -> None:
+            clock.tick(time.monotonic_ns(), Time.from_msg(message.clock).nanoseconds)
+
+        qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        self._owned.append((self.destroy_subscription, self.create_subscription(Clock, "/clock", tick, qos)))
 
     def start(self) -> None:
         """Begin to act; messages are delivered from now on."""
@@ -241,8 +257,8 @@ class BaseNode(LifecycleNode):
 
     def ros_now_ns(self) -> int:
         """Return ROS time now [ns]; with use_sim_time 0 until the first message of /clock."""
-        if self._sim_clock is not None:
-            return self._sim_clock.ros_ns(time.monotonic_ns()) if self._sim_clock.is_started else 0
+        if self.ros_clock is not None:
+            return self.ros_clock.ros_ns(time.monotonic_ns()) if self.ros_clock.is_started else 0
         return int(self.get_clock().now().nanoseconds)
 
     def update_anchor(self) -> None:
@@ -256,9 +272,9 @@ class BaseNode(LifecycleNode):
         On a busy machine the process can be put aside between two readings, which would move a stamp by
         milliseconds; then it is read again, and the closest pair counts.
         """
-        if self._sim_clock is not None:
+        if self.ros_clock is not None:
             now_ns = time.monotonic_ns()
-            return now_ns, self._sim_clock.ros_ns(now_ns)
+            return now_ns, self.ros_clock.ros_ns(now_ns)
         closest: tuple[int, int, int] | None = None
         for _ in range(_ANCHOR_READINGS):
             before_ns = time.monotonic_ns()
@@ -277,7 +293,7 @@ class BaseNode(LifecycleNode):
         try:
             self.config = declare_config(self, self.Config)
             self._refuse_unknown_parameters()
-            self._follow_clock()
+            self.follow_clock()
             self.update_anchor()
             self.build()
             self._follow_live_parameters()
@@ -339,18 +355,6 @@ class BaseNode(LifecycleNode):
             destroy(handle)
         self._owned.clear()
         self.release()
-
-    def _follow_clock(self) -> None:
-        """With use_sim_time, take ROS time from /clock, also between its messages."""
-        self._sim_clock = SimClock() if self.get_parameter("use_sim_time").value else None
-        if (clock := self._sim_clock) is None:
-            return
-
-        def tick(message: Any) -> None:
-            clock.tick(time.monotonic_ns(), Time.from_msg(message.clock).nanoseconds)
-
-        qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-        self._owned.append((self.destroy_subscription, self.create_subscription(Clock, "/clock", tick, qos)))
 
     def _refuse_unknown_parameters(self) -> None:
         """ROS ignores a misspelt parameter; a robot must not.

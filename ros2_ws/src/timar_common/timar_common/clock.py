@@ -7,6 +7,7 @@ addressed by these counters; machine time enters only where something must happe
 from __future__ import annotations
 
 import dataclasses
+from typing import Protocol
 
 from timar_common.config import Positive, check
 
@@ -127,6 +128,17 @@ class SampleClock:
     def _require_start(self) -> None:
         if not self._started:
             raise RuntimeError("the sample clock has no observation yet; call observe() with the first block")
+
+
+class RosClock(Protocol):
+    """ROS time where this machine's own clock does not give it."""
+
+    @property
+    def is_started(self) -> bool:
+        """Whether the time is known."""
+
+    def ros_ns(self, monotonic_ns: int) -> int:
+        """Return the ROS time of an instant of CLOCK_MONOTONIC [ns]."""
 
 
 class SimClock:

@@ -98,7 +98,7 @@ class ComponentNode(BaseNode):
         topic = TOPICS[topic_name]
 
         def deliver(data: bytes) -> None:
-            if self.is_active:
+            if self.is_active and self.is_time_known:
                 self.host.receive(topic_name, data)
 
         subscription = self.create_subscription(

@@ -17,6 +17,8 @@ class Belongs(enum.Enum):
     THIS = "this"
     NEW = "new"
     OLD = "old"
+    LATER = "later"
+    """Of this counter, after so long a gap that it counts as a new conversation."""
 
 
 class ConversationWatch:
@@ -40,6 +42,19 @@ class ConversationWatch:
         self._origin_ns: int | None = None
         self._end = 0
         self._since_ns = 0
+
+    def agrees(self, first_sample: int, first_ns: int) -> bool:
+        """Tell whether a block far ahead came when its counter must have got there: then sound was lost.
+
+        Args:
+            first_sample: Place of its first sample on the conversation clock [samples].
+            first_ns: When its first sample was heard, CLOCK_MONOTONIC [ns].
+        """
+        if self._origin_ns is None:
+            return False
+        gap_ns = (first_sample - self._end) * NOMINAL_NS_PER_SAMPLE
+        origin_ns = first_ns - round(first_sample * NOMINAL_NS_PER_SAMPLE)
+        return abs(origin_ns - self._origin_ns) <= self._tolerance_ns + 1e-3 * max(0.0, gap_ns)
 
     def observe(self, first_sample: int, samples: int, first_ns: int) -> Belongs:
         """Take a block's place and time in, and say where it belongs; NEW is the first of its conversation.

@@ -64,6 +64,8 @@ _ALL = (
         doc="what the browser's loudspeaker plays",
         is_recorded=False,
     ),
+    Topic("clock/request", "sensor_msgs/msg/TimeReference", 1, doc="another machine asks for the time"),
+    Topic("clock/reply", "sensor_msgs/msg/TimeReference", 1, doc="ROS time of the head, for who asked"),
     Topic("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", 10, doc="health of every node"),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from timar_common.clock import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 
@@ -49,6 +50,10 @@ class Alignment:
     def reaction_floor_ms(self) -> float:
         """The longest that a sample waits to be seen, however fast the computer [ms]."""
         return MS_PER_FRAME * (self.turn_frames + self.margin_frames)
+
+    def with_way(self, way_ms: float) -> Alignment:
+        """Return the same with a margin that leaves so much more time [ms], in whole frames."""
+        return dataclasses.replace(self, margin_frames=self.margin_frames + math.ceil(way_ms / MS_PER_FRAME))
 
     def first_turn(self, first_sample: int) -> int:
         """Return the first frame of the first turn of a user first heard at `first_sample`.

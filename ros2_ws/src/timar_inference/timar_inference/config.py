@@ -196,10 +196,16 @@ class InferenceConfig(DialsConfig):
         2.0, "Time a finished turn needs to reach the joints' node.", unit="ms", minimum=0.0, maximum=100.0
     )
 
+    clock_of_head: bool = option(
+        False,
+        "Whether the head is another machine: its clock is asked for, and the way there and back is added to "
+        "the margin that the model has. Set by the launch argument head_host.",
+    )
+
     queue_turns: int = option(8, "Turns that may wait for the engine.", minimum=1, maximum=1000)
     max_gap_s: float = option(
-        60.0,
-        "A jump of the microphone's counter beyond this is refused.",
+        10.0,
+        "Sound that was lost for longer is not filled with silence: a new conversation begins.",
         unit="s",
         minimum=1.0,
         maximum=600.0,

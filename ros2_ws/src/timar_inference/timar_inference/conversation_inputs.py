@@ -96,12 +96,15 @@ class ConversationInputs:
                 f"{message.filled_samples} of {samples.size} samples are said to be filled, expected a part"
             )
         self._require_near_now(message.header.stamp, now_ns)
-        ahead = first_sample - self.user.end_sample
-        if self.user.is_started and ahead > self.max_gap:
+        if self.is_far_ahead(first_sample):
             raise ValueError(
                 f"a block of sound starts at sample {first_sample} while {self.user.end_sample} was "
                 "expected, more than max_gap_s ahead; reset_conversation accepts it"
             )
+
+    def is_far_ahead(self, first_sample: int) -> bool:
+        """Tell whether a block starts too far after the newest one for the gap to be filled."""
+        return self.user.is_started and first_sample - self.user.end_sample > self.max_gap
 
     def push_user(self, message: Message, now_ns: int) -> None:
         """Take a block of the user's sound (timar_msgs/AudioChunk).

@@ -81,6 +81,9 @@ class InferenceComponent(Component):
             belongs = self.scheduler.push_user(message, now_ns)
             if belongs is Belongs.OLD:
                 return ()
+            if belongs is Belongs.LATER:
+                text = "no sound came for longer than max_gap_s: a new conversation begins"
+                outputs.append(Log(Level.WARN, text))
             if belongs is Belongs.NEW:
                 lost_s = self.scheduler.outage_ns / NS_PER_S
                 text = f"capture was started again, {lost_s:.2f} s of sound are lost: new conversation"
@@ -95,6 +98,11 @@ class InferenceComponent(Component):
     def reconfigure(self, config: InferenceConfig, now_ns: int) -> Iterable[Output]:
         """Turn the dials, from the next turn on."""
         self.config = self.scheduler.config = config
+        return ()
+
+    def allow_for_way(self, way_ms: float, now_ns: int) -> Iterable[Output]:
+        """Leave time for the way to another machine and back, from the next conversation on [ms]."""
+        self.scheduler.way_ms = way_ms
         return ()
 
     def next_job(self, now_ns: int) -> Job | None:
@@ -141,7 +149,7 @@ class InferenceComponent(Component):
     def report(self) -> Report:
         """Report what was computed, how fast, and what went wrong since the last time."""
         scheduler, counters = self.scheduler, self.runner.counters
-        inputs, alignment = scheduler.inputs.counters(), self.runtime.alignment
+        inputs, alignment = scheduler.inputs.counters(), scheduler.alignment
         report = Report(
             values={
                 "engine": self.runtime.identity.engine,
@@ -149,6 +157,7 @@ class InferenceComponent(Component):
                 "settings": " ".join(f"{name}:={value}" for name, value in self.runtime.settings.items()),
                 "model_sha256": self.runtime.identity.model_sha256,
                 "turn_frames": alignment.turn_frames,
+                "margin_frames": alignment.margin_frames,
                 "turn_fill_ms": alignment.turn_fill_ms,
                 "reaction_floor_ms": alignment.reaction_floor_ms,
                 "conversation_id": scheduler.conversation_id,

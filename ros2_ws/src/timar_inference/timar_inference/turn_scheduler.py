@@ -15,7 +15,7 @@ from timar_model.gestures.dials import HeadDials
 from timar_model.gestures.gesture_layer import AHEAD_FRAMES, LayerInputs, RequestedGesture
 
 from timar_inference.alignment import Alignment
-from timar_inference.config import WHOLE_TURN, InferenceConfig
+from timar_inference.config import MARGIN_DEFAULT, WHOLE_TURN, InferenceConfig
 from timar_inference.conversation_inputs import ConversationInputs
 from timar_inference.gesture_requests import GestureRequests
 from timar_inference.turn_jobs import PreviewRequest, Rollback, StartConversation, TurnJob, TurnRequest
@@ -56,7 +56,10 @@ class TurnScheduler:
 
     def __init__(self, config: InferenceConfig, alignment: Alignment, name: str) -> None:
         self.config = config
-        self.alignment = alignment
+        self.alignment = self._alignment = alignment
+        self.way_ms = 0.0
+        """To another machine's sound and joints and back [ms]; the next conversation leaves time for it."""
+        self._adds_way = config.margin_frames == MARGIN_DEFAULT
         self.inputs = ConversationInputs(config)
         self._gestures = GestureRequests()
         self._name = name
@@ -108,9 +111,15 @@ class TurnScheduler:
     def push_user(self, message: Message, now_ns: int) -> Belongs:
         """Take a block of the user's sound that arrives now; see `ConversationInputs.push_user`.
 
-        A block of a counter that restarted begins a new conversation; one of the old counter is left out.
+        A block of a counter that restarted begins a new conversation; one of the old counter is left out. So
+        does one after a gap too long to fill, if it came when it must: a bad index alone is refused.
         """
         first_sample = int(message.first_sample)
+        is_later = self.inputs.is_far_ahead(first_sample) and self._watch.agrees(
+            first_sample, message.header.stamp
+        )
+        if is_later:
+            self.restart()
         self.inputs.check_user(message, now_ns)
         belongs = self._watch.observe(first_sample, message.samples.size, message.header.stamp)
         if belongs is Belongs.OLD:
@@ -125,9 +134,10 @@ class TurnScheduler:
         self._observe(first_sample, message.header.stamp)
         self._arrivals.append((user.end_sample, now_ns))
         if is_first:
+            self.alignment = self._alignment.with_way(self.way_ms if self._adds_way else 0.0)
             self._next_frame = self.alignment.first_turn(first_sample)
             self._start = StartConversation(self.conversation_id, self.seed, self._next_frame)
-        return belongs
+        return Belongs.LATER if is_later else belongs
 
     def push_plan(self, message: Message, now_ns: int) -> None:
         """Take a chunk of planned speech that arrives now; see `ConversationInputs.push_plan`.
@@ -185,7 +195,7 @@ class TurnScheduler:
         self._issued.append(_Issued(first_frame, frames, user_first, self._previous_frames, due_ns))
         self._next_frame = first_frame + frames
         self._previous_frames = frames
-        publication_ns = round(self.config.publication_ms * 1e6)
+        publication_ns = round((self.config.publication_ms + self.way_ms / 2) * 1e6)
         is_partial = self.config.late_policy == "partial"
         return turn_request(
             self.inputs,
