@@ -363,7 +363,7 @@ def suppressed(near: np.ndarray, far: np.ndarray) -> np.ndarray:
 
 
 def barge_ins(user: np.ndarray, agent: np.ndarray) -> list[float]:
-    turns, events = Turns(TurnsConfig()), []
+    turns, events = Turns(TurnsConfig(interruption_check=False, barge_in_ms=280)), []
     for place in range(0, agent.size, FRAME):
         for speaker, sound in ((Speaker.USER, user), (Speaker.AGENT, agent)):
             events += turns.push(speaker, place, sound[place : place + FRAME]).events
