@@ -326,14 +326,19 @@ def test_a_likely_interruption_pauses_the_voice_later_and_ends_it_when_it_is_ove
     assert effects(found) == [("LOWERED", 0.14), ("PAUSED", 0.46), ("INTERRUPTED", 0.86)]
 
 
-def test_an_unlikely_one_that_does_not_end_takes_the_floor_after_twice_the_longest_backchannel():
-    found = decided(turns_by_level(wants_floor=0.1), voice(9, (2, 8)), voice(9, (1, 8)))
+def test_a_sound_that_is_longer_than_a_backchannel_needs_little_probability():
+    found = decided(turns_by_level(wants_floor=0.1), voice(6, (2, 3.2)), voice(6, (1, 5)))
+    assert effects(found) == [("LOWERED", 0.14), ("INTERRUPTED", 1.0)]
+
+
+def test_an_unlikely_one_that_does_not_end_takes_the_floor_after_thrice_the_longest_backchannel():
+    found = decided(turns_by_level(wants_floor=0.05), voice(9, (2, 8)), voice(9, (1, 8)))
     assert effects(found) == [("LOWERED", 0.14), ("INTERRUPTED", 3.0)]
 
 
 def test_a_pause_of_the_agents_voice_ends_no_turn_of_the_agent_until_it_is_decided():
     """The agent's own silence while it is paused once looked like the end of what it said."""
-    turns = turns_by_level(wants_floor=0.55, interrupt_probability=0.9)
+    turns = turns_by_level(wants_floor=0.55, interrupt_probability=0.9, longest_backchannel_ms=1500)
     found = decided(turns, voice(6, (2, 3.2)), voice(6, (1, 2.5), (3.7, 5)))
     assert effects(found) == [("LOWERED", 0.14), ("PAUSED", 0.46), ("RESUMED", 1.36), ("BACKCHANNEL", 1.7)]
     assert [(e.kind.name, e.event_sample / 16_000) for e in found.events if e.speaker is AGENT] == [

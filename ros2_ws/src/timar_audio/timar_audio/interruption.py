@@ -66,21 +66,27 @@ class Interruption:
         if verdict is Verdict.INTERRUPTION:
             return Effect.INTERRUPTED
         if 1000 * sound.quiet_s >= cfg.resume_after_ms:
-            if self.effect is Effect.RESUMED or self.probability < cfg.interrupt_probability:
+            if self.effect is Effect.RESUMED or self.probability < self._least(sound.length_s):
                 return Effect.RESUMED
             return Effect.INTERRUPTED
         if self.effect is Effect.RESUMED:
             return Effect.LOWERED
         length_ms = 1000 * sound.length_s
-        if length_ms >= 2 * cfg.longest_backchannel_ms:
+        if length_ms >= 3 * cfg.longest_backchannel_ms:
             return Effect.INTERRUPTED
-        if length_ms >= cfg.longest_backchannel_ms and self.probability >= cfg.interrupt_probability:
+        if length_ms >= cfg.longest_backchannel_ms and self.probability >= cfg.long_probability:
             return Effect.INTERRUPTED
         is_sure = self.probability >= cfg.sure_probability
         if self.effect is Effect.PAUSED:
             return Effect.INTERRUPTED if is_sure and length_ms >= cfg.interrupt_after_ms else Effect.PAUSED
         is_long = sound.length_s >= STAGES_S["middle"] and self.probability >= cfg.pause_probability
         return Effect.PAUSED if is_sure or is_long else self.effect
+
+    def _least(self, length_s: float) -> float:
+        """Return from which probability a sound of some length was an interruption."""
+        cfg = self._config
+        is_long = 1000 * length_s >= cfg.longest_backchannel_ms
+        return min(cfg.long_probability, cfg.interrupt_probability) if is_long else cfg.interrupt_probability
 
 
 def verdict_of(text: str, is_final: bool, config: TurnsConfig) -> Verdict | None:

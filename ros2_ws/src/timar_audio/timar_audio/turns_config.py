@@ -77,7 +77,14 @@ class TurnsConfig(ActivityConfig):
         800, "A sure interruption that goes on so long ends what the agent says.", 100, 10_000, "ms"
     )
     longest_backchannel_ms: int = number(
-        1500, "No back-channel is longer; laughter and coughs may last twice as long.", 300, 10_000, "ms"
+        1000,
+        "No back-channel is longer; laughter and coughs may last three times as long.",
+        300,
+        10_000,
+        "ms",
+    )
+    long_probability: float = number(
+        0.08, "Probability from which a longer sound was an interruption: laughter has less.", 0.0, 1.0
     )
     resume_after_ms: int = number(
         160, "The user's sound is over when it was quiet for so long; the voice goes on.", 40, 2000, "ms"
