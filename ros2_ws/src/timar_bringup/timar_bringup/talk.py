@@ -190,10 +190,17 @@ def run(graph: Plan, duration_s: float, console: Console) -> int:
     ):
         status.take_source(chosen_source(os.environ))
 
+    failing: set[str] = set()
+
     def on_line(process: str, line: str) -> None:
-        is_bad = line.startswith(("ERROR", "FATAL", "Traceback")) or (
-            process in ("composer", "dialogue") and line.startswith("WARN")
-        )
+        # Of a traceback the last line says what it was: the first that is not indented.
+        is_last = process in failing and not line.startswith((" ", "Traceback"))
+        if is_last:
+            failing.discard(process)
+        elif line.startswith("Traceback"):
+            failing.add(process)
+        is_bad = is_last or line.startswith(("ERROR", "FATAL"))
+        is_bad |= process in ("composer", "dialogue") and line.startswith("WARN")
         if is_bad or process in _SHOWN_PROCESSES:
             console.print(f"[{process}] {line}", markup=False, soft_wrap=True)
 
