@@ -29,6 +29,20 @@ def test_turn_length_and_margin_are_the_models_unless_told(open_small):
     assert (told.turn_frames, told.margin_frames) == (10, 3)
 
 
+def test_a_model_that_draws_turns_runs_turns_of_two_frames_with_cheap_previews_unless_told():
+    opened = open_runtime(InferenceConfig(engine="onnx"))
+    assert opened.session.config.draws == "turns"
+    assert (opened.alignment.turn_frames, opened.alignment.reaction_floor_ms) == (2, 160)
+    told = open_runtime(InferenceConfig(engine="onnx", turn_frames=5))
+    assert (told.alignment.turn_frames, told.alignment.reaction_floor_ms) == (5, 280)
+    rng = np.random.default_rng(1)
+    speech = rng.normal(0, 0.1, 640 * 5).astype(np.float32)
+    opened.session.step(speech[:1280], None, speech[:1280])
+    for frames, by in ((2, "head"), (5, "turn")):
+        planned = speech[: 640 * frames]
+        np.testing.assert_array_equal(opened.session.preview(planned), opened.session.preview(planned, by))
+
+
 def test_sampling_options_reach_the_session(open_small):
     session = open_small(temperature=0.0, steps=2, guidance=1.5, noise_correlation_s=0.0).session
     assert session.sampling.temperature == 0.0

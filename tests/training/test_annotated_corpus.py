@@ -20,7 +20,7 @@ from timar_training.synthesis.annotated_corpus import (
     splits_by_series,
 )
 from timar_training.synthesis.posture import POSTURE_SHARE, posture
-from timar_training.synthesis.speakers import Speaker
+from timar_training.synthesis.speakers import PhraseSpeaker
 
 pytestmark = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
 CONFIG = AnnotatedCorpusConfig(clip_s=20.0, hours=5 * 20 / 3600)
@@ -169,7 +169,7 @@ def test_a_speaker_says_a_phrase_in_the_time_it_took(program):
     prompts = tuple(
         (3000 * rng.standard_normal(round(16_000 * seconds))).astype(np.int16) for seconds in (0.4, 0.9, 1.7)
     )
-    speaker = Speaker(
+    speaker = PhraseSpeaker(
         "one", "", is_female=True, is_unseen=False, program=program, prompts=prompts,
         voice={"espeak-ng": "en-us+f2", "flite": "slt", "recorded": ""}[program],
     )  # fmt: skip

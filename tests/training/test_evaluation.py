@@ -9,7 +9,13 @@ import torch
 from timar_model.architecture.config import ModelConfig, SamplingConfig
 from timar_model.architecture.model import TimarModel
 from timar_model.metrics import clip_metrics
-from timar_model.metrics.movement import as_shown, event_timing, jerk_by_phase, movement_scores
+from timar_model.metrics.movement import (
+    as_shown,
+    event_timing,
+    jerk_by_phase,
+    movement_scores,
+    stroke_frames,
+)
 from timar_model.model_folder import save_model
 from timar_training.corpora import dyads
 from timar_training.corpora.dyads import load_dyad
@@ -213,6 +219,36 @@ def test_more_samples_lower_the_energy_score_of_a_model_that_varies_rightly(corp
         for samples in (1, 2)
     )
     assert two < one
+
+
+def test_draws_are_judged_by_their_mean_and_by_how_much_each_moves(corpus):
+    dyad = dyad_of(corpus)
+    wave = np.zeros_like(dyad.agent_motion.vector)
+    wave[:, 53] = 0.1 * np.sin(2 * np.pi * 0.1 * np.arange(len(wave)) / 25)
+
+    class Varying(Recorded):
+        def predict(self, given, seed):
+            return self.motion + (1 if seed % 2 else -1) * wave
+
+    scores, _ = score_clip(Varying(dyad.agent_motion.vector), dyad, EvaluationConfig(samples=2))
+    assert scores["mse_of_mean_pose"] == pytest.approx(0.0, abs=1e-9)
+    assert scores["mse_pose"] > 1e-3
+    true = dyad.agent_motion.vector[:, 53:].var(axis=0).sum()
+    assert scores["variance_ratio_pose"] == pytest.approx(1 + wave[:, 53].var() / true, rel=0.05)
+    assert scores["variance_ratio_jaw"] == pytest.approx(1.0, rel=1e-5)
+
+
+def test_nod_strokes_are_counted_and_slow_posture_is_none():
+    seconds, rng = 60, np.random.default_rng(0)
+    motion = np.zeros((25 * seconds, 56))
+    motion[:, 53] = 0.1 * np.sin(2 * np.pi * 0.3 * np.arange(len(motion)) / 25)
+    assert len(stroke_frames(motion)) == 0
+    for first in (100, 400, 900):
+        motion[first : first + 12, 53] += 0.08 * np.sin(np.pi * np.arange(12) / 12) ** 2
+    motion[:, 53] += 1e-3 * rng.standard_normal(len(motion))
+    found = stroke_frames(motion)
+    assert len(found) == 3
+    assert np.abs(found - np.array([106, 406, 906])).max() <= 2
 
 
 def test_an_interval_holds_the_mean_and_narrows_with_clips():

@@ -226,7 +226,8 @@ class Session:
             agent_speech: (640 F,) float32 in [-1, 1]; F may differ from the turn to come.
             by: "turn", a whole pass, which differs from the turn to come by what the user did alone; "head",
                 the head alone on the newest turn's last frame, at its small cost and deaf to the speech to
-                come; "auto", "head" where the model knows only turns of one length and has made one.
+                come; "auto", "head" where the model knows only turns of one length, or F is less than that,
+                and it has made one.
 
         Returns:
             (F, 56) float32 motion.
@@ -235,9 +236,9 @@ class Session:
             ValueError: The speech has a wrong shape or is not finite.
             FloatingPointError: The model's own output is not finite.
         """
-        is_cheap = by == "head" or (by == "auto" and self.config.has_fixed_turns)
-        if is_cheap and self._state.conditions is not None:
-            frames = np.asarray(agent_speech).size // SAMPLES_PER_FRAME
+        frames = np.asarray(agent_speech).size // SAMPLES_PER_FRAME
+        is_dear = self.config.has_fixed_turns or frames < self.config.turn_frames
+        if (by == "head" or (by == "auto" and is_dear)) and self._state.conditions is not None:
             return self._statistics.restore(run(self._engine, self._extrapolate(frames))).astype(np.float32)
         prepared = self.prepare(None, None, agent_speech, None)
         motion = run(self._engine, self.sample(prepared, None, with_next=False)).motion

@@ -13,15 +13,17 @@ import numpy.typing as npt
 from timar_common.clock import FRAMES_PER_SECOND
 from timar_common.config import Count, CountOrZero, check
 from timar_common.correlation import correlation
-from timar_common.motion_file import NECK, MotionTrack
+from timar_common.motion_file import JAW, NECK, MotionTrack
 from timar_model.metrics import clip_metrics, energy_score
 from timar_model.metrics.movement import (
+    PARTS,
     as_shown,
     dips,
     event_timing,
     jerk_by_phase,
     movement_scores,
     quick_pitch,
+    stroke_frames,
 )
 
 from ..corpora.dyads import Clip, Dyad, FloatArray, load_dyad
@@ -171,6 +173,7 @@ def _score(predictor: Predictor, dyad: Dyad, made: _Predicted) -> tuple[Scores, 
             scores |= _gestures(shown, truth.vector, dyad)
             drawn = [as_shown(track, delay)[frames] for track in made.samples]
             scores |= _of_known_groups(energy_score(drawn, truth.vector[frames]), truth)
+            scores |= _of_draws(drawn, truth.vector[frames])
     if made.shifted is not None:
         # What the user's voice does to the neck, against the neck's own spread.
         difference = (shown - as_shown(made.shifted, delay))[:, NECK]
@@ -219,17 +222,39 @@ def _scores_alone(shown: FloatArray, dyad: Dyad, predictor: Predictor) -> Scores
     }
     if follows.best > 0:
         scores["lip_lag_ms"] = follows.lag_ms
+    scores["nod_strokes_per_min"] = len(stroke_frames(shown)) / (len(shown) / FRAMES_PER_SECOND / 60)
+    silent = ~_speaks(dyad, len(shown))
+    if silent.sum() > FEWEST_FRAMES:
+        scores["jaw_in_silence_p95_rad"] = float(np.percentile(np.abs(shown[silent, JAW.start]), 95))
     if predictor.turn_frames > 1:
         unseen = shown[predictor.delay_frames :]
         scores["seam_jerk_ratio"] = quality.seam_ratio(unseen, predictor.turn_frames)
     return scores
 
 
+def _of_draws(drawn: Sequence[FloatArray], truth: FloatArray) -> Scores:
+    """Return how far the mean of all draws lies from the truth, and how much a draw moves, of the truth."""
+    scores: Scores = {}
+    for name, part in PARTS.items():
+        error = np.mean(drawn, axis=0)[:, part] - truth[:, part]
+        scores[f"mse_of_mean_{name}"] = float(np.square(error).mean())
+        true_variance = float(truth[:, part].var(axis=0).sum())
+        if true_variance > 0:
+            own = float(np.mean([track[:, part].var(axis=0).sum() for track in drawn]))
+            scores[f"variance_ratio_{name}"] = own / true_variance
+    return scores
+
+
+def _speaks(dyad: Dyad, frames: int) -> npt.NDArray[np.bool_]:
+    """Return (frames,) whether the agent speaks."""
+    speaking = is_speaking(dyad.agent_voice)
+    steps = np.arange(frames) * (FINE_RATE_HZ // FRAMES_PER_SECOND)
+    return np.asarray(speaking[np.minimum(steps, len(speaking) - 1)])
+
+
 def _gestures(shown: FloatArray, truth: FloatArray, dyad: Dyad) -> Scores:
     """Return how nods (while listening) and beats (while speaking) fall on the true ones."""
-    speaking = is_speaking(dyad.agent_voice)
-    steps = np.arange(len(shown)) * (FINE_RATE_HZ // FRAMES_PER_SECOND)
-    speaks = speaking[np.minimum(steps, len(speaking) - 1)]
+    speaks = _speaks(dyad, len(shown))
     scores: Scores = {}
     for name, during in (("nod", ~speaks), ("beat", speaks)):
         true = dips(truth, during)

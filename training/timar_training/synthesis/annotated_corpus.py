@@ -37,7 +37,7 @@ from ..corpora.levels import active_level_db
 from ..corpora.splits import RECORDINGS_FILE, SPLITS
 from .conversation import RoomConfig, SyntheticConversation, record
 from .gestures import GestureConfig, MotionStyle, move_head
-from .speakers import Speaker, available_speakers, draw_speaker
+from .speakers import PhraseSpeaker, available_speakers, draw_speaker
 from .synthesize import AGENT_ROOM, draw_seen
 from .voices import WANTED_LEVEL_DB
 
@@ -227,7 +227,7 @@ def _make_clip(job: _Job) -> None:
 
 
 @functools.lru_cache(maxsize=1)
-def _speakers() -> tuple[Speaker, ...]:
+def _speakers() -> tuple[PhraseSpeaker, ...]:
     return available_speakers()
 
 
@@ -236,7 +236,7 @@ def _as_seen(motion: MotionTrack, seen: npt.NDArray[np.bool_]) -> MotionTrack:
     return MotionTrack(np.where(np.repeat(valid, PART_SIZES, axis=1), motion.vector, np.float32(0.0)), valid)
 
 
-def speak_words(words: Sequence[Word], speaker: Speaker, start_s: float, samples: int) -> FloatArray:
+def speak_words(words: Sequence[Word], speaker: PhraseSpeaker, start_s: float, samples: int) -> FloatArray:
     """Return (samples,) a person's words from a time on, each phrase at its time and of its length.
 
     Args:

@@ -38,7 +38,7 @@ NEAREST = 8
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Speaker:
+class PhraseSpeaker:
     """Somebody who can say a phrase in a given time."""
 
     name: str
@@ -89,7 +89,7 @@ class Speaker:
         return np.concatenate(said)[:samples]
 
 
-def available_speakers(log: Callable[[str], None] = lambda message: None) -> tuple[Speaker, ...]:
+def available_speakers(log: Callable[[str], None] = lambda message: None) -> tuple[PhraseSpeaker, ...]:
     """Return every speaker that this machine can provide.
 
     Args:
@@ -98,10 +98,10 @@ def available_speakers(log: Callable[[str], None] = lambda message: None) -> tup
     Raises:
         RuntimeError: There is none that both a man's and a woman's words could be said by.
     """
-    found: list[Speaker] = []
+    found: list[PhraseSpeaker] = []
     if shutil.which("espeak-ng"):
         found += [
-            Speaker(
+            PhraseSpeaker(
                 f"espeak-{accent}+{variant}", "output of espeak-ng", variant.startswith("f"),
                 variant in UNSEEN, "espeak-ng", f"{accent}+{variant}",
             )
@@ -112,7 +112,7 @@ def available_speakers(log: Callable[[str], None] = lambda message: None) -> tup
         log("no voices of espeak-ng: it is not installed")
     if shutil.which("flite"):
         found += [
-            Speaker(f"flite-{voice}", "output of flite", is_female, voice in UNSEEN, "flite", voice)
+            PhraseSpeaker(f"flite-{voice}", "output of flite", is_female, voice in UNSEEN, "flite", voice)
             for voice, is_female in FLITE.items()
         ]
     else:
@@ -124,15 +124,15 @@ def available_speakers(log: Callable[[str], None] = lambda message: None) -> tup
     return tuple(found)
 
 
-def _recorded(voice: SpeakerVoice) -> Speaker:
+def _recorded(voice: SpeakerVoice) -> PhraseSpeaker:
     name = voice.name
     is_female, is_unseen = name not in RECORDED_MEN, name in UNSEEN
-    return Speaker(name, voice.licence, is_female, is_unseen, "recorded", prompts=voice.utterances)
+    return PhraseSpeaker(name, voice.licence, is_female, is_unseen, "recorded", prompts=voice.utterances)
 
 
 def draw_speaker(
-    speakers: Sequence[Speaker], *, is_female: bool, is_unseen: bool, rng: np.random.Generator
-) -> Speaker:
+    speakers: Sequence[PhraseSpeaker], *, is_female: bool, is_unseen: bool, rng: np.random.Generator
+) -> PhraseSpeaker:
     """Draw a speaker of a sex and its pitch; each program weighs alike.
 
     Args:

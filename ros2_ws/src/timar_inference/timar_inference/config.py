@@ -92,7 +92,11 @@ class InferenceConfig(DialsConfig):
     )
 
     turn_frames: int = option(
-        0, "Length of a turn; 0 takes the model's.", unit="frames", minimum=0, maximum=250
+        0,
+        "Length of a turn; 0 takes 2 for a model that draws turns of any length, else the model's.",
+        unit="frames",
+        minimum=0,
+        maximum=250,
     )
     margin_frames: int = option(
         MARGIN_DEFAULT,
@@ -113,7 +117,8 @@ class InferenceConfig(DialsConfig):
     preview_by: str = option(
         "auto",
         "What predicts the frames after a turn: turn, a whole pass with the speech planned; head, the "
-        "diffusion head alone on the turn's last frame; auto, head where a model knows only whole turns.",
+        "diffusion head alone on the turn's last frame; auto, head where a model knows only whole turns or a "
+        "turn is shorter than the model's.",
         choices=("auto", "turn", "head"),
     )
     gestures: str = option(

@@ -24,6 +24,8 @@ from timar_inference.turn_runner import ModelSession
 PUBLISHED_MARGIN_FRAMES = 2
 """For a model that was trained without a user lag and is not measured: for sound on its way and computing."""
 MAX_MARGIN_FRAMES = 250
+SHORT_TURN_FRAMES = 2
+"""Where nobody says so, of a model that draws turns."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +148,7 @@ def _measured_start(config: InferenceConfig, model: LoadedModel, log: Callable[[
         config.threads,
         when_full,
         given,
-        turn_frames=config.turn_frames,
+        turn_frames=_turn_frames(config, model.config),
         preview_frames=config.preview_frames,
         preview_by=config.preview_by,
     )
@@ -180,7 +182,7 @@ def _alignment(config: InferenceConfig, model_config: ModelConfig, start: _Start
     is_simultaneous = model_config.user_lag == "none"
     if margin == MARGIN_DEFAULT:
         margin = start.margin_frames if is_simultaneous else model_config.user_lag_margin_frames
-    turn_frames = config.turn_frames or model_config.turn_frames
+    turn_frames = _turn_frames(config, model_config) or model_config.turn_frames
     if model_config.has_fixed_turns and config.preview_frames not in (WHOLE_TURN, 0, turn_frames):
         raise ValueError(
             f"preview_frames is {config.preview_frames}, but {config.model} knows only turns of "
@@ -189,6 +191,16 @@ def _alignment(config: InferenceConfig, model_config: ModelConfig, start: _Start
     # What does not hold real time is nearer to its training when it hears the user of its own frames.
     is_late = config.lag_zero == "shown_late" or bool(start.trouble)
     return Alignment(turn_frames, margin, is_simultaneous and is_late)
+
+
+def _turn_frames(config: InferenceConfig, model_config: ModelConfig) -> int:
+    """Return how long a turn is; 0 for the model's own [frames].
+
+    A head that draws turns goes on from the frames shown before it, so that short turns are as smooth as long
+    ones and are seen sooner; other models run turns of the length they were made for.
+    """
+    is_short = not config.turn_frames and model_config.draws == "turns"
+    return min(SHORT_TURN_FRAMES, model_config.turn_frames) if is_short else config.turn_frames
 
 
 def warm_up(session: ModelSession, alignment: Alignment, turns: int, seed: int) -> float:
