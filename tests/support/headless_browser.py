@@ -121,11 +121,6 @@ class HeadlessBrowser:
         place = json.dumps(url.partition("?")[0])
         self.wait_for(f"location.href.startsWith({place}) && document.readyState === 'complete'")
 
-    def run_at_load(self, script: str) -> None:
-        """Run a script in every page that is opened from now on, before its own."""
-        self._call("Page.enable")
-        self._call("Page.addScriptToEvaluateOnNewDocument", source=script)
-
     def deny(self, permission: str, url: str) -> None:
         """Answer no to a permission that a page will ask for."""
         origin = "{0.scheme}://{0.netloc}".format(urllib.parse.urlsplit(url))
