@@ -77,8 +77,13 @@ class ConversationInputs:
 
     # What comes in.
 
-    def check_user(self, message: Message, now_ns: int) -> None:
+    def check_user(self, message: Message, now_ns: int, *, may_leap: bool = False) -> None:
         """Check a block of the user's sound (timar_msgs/AudioChunk).
+
+        Args:
+            message: The block.
+            now_ns: When it arrives, CLOCK_MONOTONIC [ns].
+            may_leap: Accept one after a gap too long to fill: it begins a new conversation.
 
         Raises:
             ValueError: The block cannot be true; the message says what and why.
@@ -96,7 +101,7 @@ class ConversationInputs:
                 f"{message.filled_samples} of {samples.size} samples are said to be filled, expected a part"
             )
         self._require_near_now(message.header.stamp, now_ns)
-        if self.is_far_ahead(first_sample):
+        if not may_leap and self.is_far_ahead(first_sample):
             raise ValueError(
                 f"a block of sound starts at sample {first_sample} while {self.user.end_sample} was "
                 "expected, more than max_gap_s ahead; reset_conversation accepts it"

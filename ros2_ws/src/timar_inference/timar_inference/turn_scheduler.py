@@ -118,9 +118,9 @@ class TurnScheduler:
         is_later = self.inputs.is_far_ahead(first_sample) and self._watch.agrees(
             first_sample, message.header.stamp
         )
+        self.inputs.check_user(message, now_ns, may_leap=is_later)
         if is_later:
             self.restart()
-        self.inputs.check_user(message, now_ns)
         belongs = self._watch.observe(first_sample, message.samples.size, message.header.stamp)
         if belongs is Belongs.OLD:
             return belongs
