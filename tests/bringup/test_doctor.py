@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from timar_bringup import doctor
-from timar_bringup.doctor import GraphProcesses, Verdict
+from timar_bringup.doctor import CheckVerdict, GraphProcesses
 
 
 def verdicts(findings) -> list[str]:
@@ -29,7 +29,7 @@ def verdicts(findings) -> list[str]:
 )
 def test_variable_by_which_nodes_miss_each_other_is_named_with_what_to_do(variables, word):
     findings = list(doctor.middleware(variables))
-    assert any(word in finding.line() and finding.verdict is not Verdict.OK for finding in findings)
+    assert any(word in finding.line() and finding.verdict is not CheckVerdict.OK for finding in findings)
     assert verdicts(doctor.middleware({})) == ["ok"]
 
 
@@ -39,7 +39,7 @@ def test_serial_port_that_may_not_be_opened_names_the_group(tmp_path: Path):
     if os.access(tmp_path / "ttyUSB0", os.W_OK):
         pytest.skip("root may open everything")
     serial, _ = doctor.devices(tmp_path)
-    assert serial.verdict is Verdict.PROBLEM
+    assert serial.verdict is CheckVerdict.PROBLEM
     assert "usermod -aG" in serial.remedy
 
 
@@ -48,7 +48,7 @@ def test_port_of_the_view_that_is_taken_is_said():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         (finding,) = doctor.ports(taken.getsockname()[1])
-    assert finding.verdict is Verdict.WARNING
+    assert finding.verdict is CheckVerdict.WARNING
     assert "view_port:=" in finding.remedy
 
 
@@ -65,7 +65,7 @@ def test_processes_of_a_graph_that_is_gone_are_found(tmp_path: Path):
     found = doctor.graph_processes(tmp_path)
     assert found == GraphProcesses((), (7, 8), (7,))
     (finding,) = doctor.leftovers(found)
-    assert finding.verdict is Verdict.PROBLEM
+    assert finding.verdict is CheckVerdict.PROBLEM
     assert finding.remedy == "kill 7"
 
 
@@ -76,7 +76,7 @@ def test_running_graph_is_judged_by_its_diagnostics_and_by_who_publishes():
     health["/head/driver"] = (2, "servo 3 is hot")
     del health["/head/inference"]
     findings = list(doctor.graph(health, {"/head/joint_states": ["/head/driver", "/head/old"]}))
-    said = [finding.line() for finding in findings if finding.verdict is Verdict.PROBLEM]
+    said = [finding.line() for finding in findings if finding.verdict is CheckVerdict.PROBLEM]
     assert len(said) == 3
     assert "/head/driver: servo 3 is hot" in said[0]
     assert "inference of /head are not heard" in said[1]

@@ -43,7 +43,7 @@ _TIME_ERROR = 5
 _TIMEX_BYTES = 512
 
 
-class Verdict(str, enum.Enum):
+class CheckVerdict(str, enum.Enum):
     """How a check came out."""
 
     OK = "ok"
@@ -56,7 +56,7 @@ class DoctorFinding:
     """One line of the report."""
 
     check: str
-    verdict: Verdict
+    verdict: CheckVerdict
     text: str
     remedy: str = ""
     """What to do about it."""
@@ -69,15 +69,15 @@ class DoctorFinding:
 
 
 def _ok(check: str, text: str) -> DoctorFinding:
-    return DoctorFinding(check, Verdict.OK, text)
+    return DoctorFinding(check, CheckVerdict.OK, text)
 
 
 def _warning(check: str, text: str, remedy: str) -> DoctorFinding:
-    return DoctorFinding(check, Verdict.WARNING, text, remedy)
+    return DoctorFinding(check, CheckVerdict.WARNING, text, remedy)
 
 
 def _problem(check: str, text: str, remedy: str) -> DoctorFinding:
-    return DoctorFinding(check, Verdict.PROBLEM, text, remedy)
+    return DoctorFinding(check, CheckVerdict.PROBLEM, text, remedy)
 
 
 def machine() -> Iterator[DoctorFinding]:
@@ -325,7 +325,9 @@ def graph(
         yield _warning("graph", "a graph runs but none is heard", "is ROS_DOMAIN_ID the same here and there?")
         return
     for name, (level, message) in sorted(health.items()):
-        verdict = (Verdict.OK, Verdict.WARNING, Verdict.PROBLEM, Verdict.PROBLEM)[min(level, 3)]
+        verdict = (CheckVerdict.OK, CheckVerdict.WARNING, CheckVerdict.PROBLEM, CheckVerdict.PROBLEM)[
+            min(level, 3)
+        ]
         yield DoctorFinding("graph", verdict, f"{name}: {message}", "its log says more" if level else "")
     for space in sorted({name.rpartition("/")[0] for name in health}):
         essential = {node.name for node in NODES if ROLES[node.process].is_essential and not node.only_if}
@@ -389,7 +391,7 @@ def main(argv: list[str] | None = None) -> int:
             sys.stdout.flush()
     if arguments.json:
         sys.stdout.write(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2) + "\n")
-    return int(any(finding.verdict is Verdict.PROBLEM for finding in findings))
+    return int(any(finding.verdict is CheckVerdict.PROBLEM for finding in findings))
 
 
 if __name__ == "__main__":
