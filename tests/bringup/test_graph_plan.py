@@ -114,7 +114,7 @@ def test_autostart_false_reaches_every_node():
         (["source:=radio"], "source is 'radio', expected one of microphone, file"),
         (["source:=file"], "source is 'file' and user_file is empty"),
         (["user_file:=a.wav"], "add source:=file"),
-        (["replay:=true", "sink:=browser"], "source or sink is browser with replay:=true"),
+        (["replay:=true", "sink:=browser"], "source or sink is 'browser' with replay:=true"),
         (["speaker:=default", "sink:=browser"], "speaker is 'default' and sink is 'browser'"),
         (["replay:=true", "agent_file:=a.wav"], "agent_file is 'a.wav' with replay:=true"),
         (
