@@ -207,7 +207,7 @@ def _group_of(path: Path) -> str:
 
 def model(name: str) -> Iterator[DoctorFinding]:
     """Read a model folder against its manifest, and ask which engines run it."""
-    from timar_model.commands import obstacles
+    from timar_model.engines.obstacles import obstacles
     from timar_model.loading import find_model
     from timar_model.model_folder import read_model
 
