@@ -26,12 +26,15 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import scipy.io
+import numpy.typing as npt
 from scipy.spatial.transform import Rotation
 from timar_common.arkit import JAW_OPEN_RAD
 from timar_common.motion_file import EXPRESSION, JAW, NECK, write_motion
@@ -171,10 +174,26 @@ def _read_l2l(path: Path) -> CapturedMotion:
 
 
 def _read_vico(path: Path) -> CapturedMotion:
-    values = np.asarray(scipy.io.loadmat(path)["coeff"], np.float64)
+    values = np.asarray(_load_mat(path, "coeff"), np.float64)
     if values.ndim != 2 or values.shape[1] != VICO_WIDTH:
         raise ValueError(f"coeff has the shape {values.shape}, expected (T, {VICO_WIDTH})")
     return _recorded(CAPTURE_RATE_HZ, Rotation.from_euler("xyz", values[:, VICO_ANGLES]).as_rotvec())
+
+
+def _load_mat(path: Path, name: str) -> npt.NDArray[np.generic]:
+    """Read an array of a MATLAB file in a process of its own: scipy crashes over some damaged files (1.17)."""
+    code = (
+        "import sys, numpy, scipy.io; "
+        "numpy.save(sys.stdout.buffer, scipy.io.loadmat(sys.argv[1])[sys.argv[2]], allow_pickle=False)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path), name], capture_output=True, check=False, timeout=60
+    )
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").split("\n")
+        reason = next((line for line in reversed(lines) if line.strip()), "")
+        raise ValueError(reason if done.returncode > 0 else "it is damaged")
+    return np.load(io.BytesIO(done.stdout), allow_pickle=False)
 
 
 def _read_livelink(path: Path) -> CapturedMotion:

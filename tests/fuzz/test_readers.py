@@ -1,0 +1,279 @@
+"""Whatever a file holds, its reader returns finite numbers or raises the error that it documents.
+
+`make fuzz` gives each reader 100,000 mutated files, or as many as TIMAR_FUZZ_INPUTS says; the tests 200. No
+file may take longer than HANG_S, and a reader no more than MEMORY_MB. What is found becomes a test beside
+the reader's own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import resource
+import shutil
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+import soundfile
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from made_archive import write_archive
+from mutations import Edit, Mutate, mutate_bytes, mutate_npz, mutate_text, mutate_zip_of_text
+from scripted_bag import BagMaker, Script, add_turns, add_voices
+from timar_bag.bag import BagReader
+from timar_common.messages import standard_types
+from timar_common.motion_file import MotionTrack, read_motion, write_motion
+from timar_common.parameter_file import read_parameters
+from timar_common.wav import read_wav
+from timar_description.urdf import read_drawable_urdf
+from timar_driver.driver import read_driven_joints
+from timar_driver.hardware_file import read_hardware
+from timar_driver.packets import DynamixelFormat, FeetechFormat, Packet, PacketReader
+from timar_model.architecture.config import ModelConfig
+from timar_retargeting.robot import load_robot
+from timar_training.corpora.ami import read_meetings
+from timar_training.corpora.capture_readers import read_capture
+from timar_training.corpora.motion_forms import inspect_motion
+
+INPUTS = int(os.environ.get("TIMAR_FUZZ_INPUTS", "200"))
+HANG_S = 20
+MEMORY_MB = 1500
+PARAMETERS = b"""/**:
+  ros__parameters: {a: 1.5, b: [1, 2]}
+/x/turns:
+  ros__parameters:
+    c: yes
+"""
+URDF = Path(__file__).parents[2] / "urdf"
+Arrays = Iterable[np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """A reader and files that it reads."""
+
+    name: str
+    seeds: Callable[[Path], Sequence[bytes]]
+    """Makes good files in a folder; returns their bytes."""
+    mutate: Mutate
+    read: Callable[[Path], Arrays]
+    """Returns the numbers that must be finite."""
+    suffix: str
+    allowed: tuple[type[Exception], ...] = (ValueError, OSError)
+    """What the reader documents."""
+    share: float = 1.0
+    """Of the inputs: fewer for one that starts a process for each file."""
+
+
+def sounds(folder: Path) -> list[bytes]:
+    tone = 0.3 * np.sin(np.arange(1600) / 5)
+    made = []
+    for subtype, channels in (("PCM_16", 1), ("FLOAT", 2), ("ULAW", 1), ("PCM_24", 2)):
+        path = folder / f"{subtype}.wav"
+        soundfile.write(path, np.tile(tone[:, None], (1, channels)), 16_000, subtype=subtype)
+        made.append(path.read_bytes())
+    soundfile.write(folder / "a.flac", tone, 22_050)
+    return [*made, (folder / "a.flac").read_bytes()]
+
+
+def motions(folder: Path) -> list[bytes]:
+    random = np.random.default_rng(0)
+    track = MotionTrack(random.normal(0, 0.1, (50, 56)).astype(np.float32), np.ones((50, 3), bool))
+    write_motion(folder / "a.npz", track)
+    np.savez(folder / "b.npz", exp=np.zeros((60, 100)), pose=random.normal(0, 0.1, (60, 6)), fps=30.0)
+    np.savez(folder / "c.npz", exp=np.zeros((50, 50)), pose=np.tile([1.0, 0, 0, 0], (50, 2)))
+    return [(folder / f"{name}.npz").read_bytes() for name in "abc"]
+
+
+def our_motions(folder: Path) -> list[bytes]:
+    return motions(folder)[:1]
+
+
+def seamless(folder: Path) -> list[bytes]:
+    arrays = {"smplh:body_pose": np.zeros((40, 63), np.float32), "smplh:is_valid": np.ones(40, bool)}
+    np.savez(folder / "a.npz", **arrays)
+    return [(folder / "a.npz").read_bytes()]
+
+
+def l2l(folder: Path) -> list[bytes]:
+    np.save(folder / "a.npy", np.zeros((1, 40, 56), np.float32))
+    return [(folder / "a.npy").read_bytes()]
+
+
+def vico(folder: Path) -> list[bytes]:
+    scipy.io.savemat(folder / "a.mat", {"coeff": np.zeros((20, 257))})
+    return [(folder / "a.mat").read_bytes()]
+
+
+def livelink(folder: Path) -> list[bytes]:
+    rows = [f"10:00:{n // 60:02d}:{n % 60:02d}.000,61,0.1,0.2,0.1,0.0" for n in range(180)]
+    text = "\n".join(["Timecode,BlendshapeCount,JawOpen,HeadYaw,HeadPitch,HeadRoll", *rows])
+    return [text.encode()]
+
+
+def bvh(folder: Path) -> list[bytes]:
+    rotations = "CHANNELS 3 Zrotation Xrotation Yrotation"
+    text = (
+        f"""HIERARCHY
+ROOT Neck
+{{
+ OFFSET 0 10 0
+ {rotations}
+ JOINT Head
+ {{
+  OFFSET 0 10 0
+  {rotations}
+  End Site
+  {{
+   OFFSET 0 5 0
+  }}
+ }}
+}}
+MOTION
+Frames: 20
+Frame Time: 0.0333
+"""
+        + "1 2 3 4 5 6\n" * 20
+    )
+    return [text.encode()]
+
+
+def archives(folder: Path) -> list[bytes]:
+    return [write_archive(folder / "a.zip", meetings=1, seconds=30.0).read_bytes()]
+
+
+def bags(folder: Path) -> list[bytes]:
+    bag = BagMaker(Script(seconds=1.0), standard_types())
+    add_voices(bag)
+    add_turns(bag)
+    return [next(bag.write(folder / "bag").glob("*.mcap")).read_bytes()]
+
+
+def texts(*paths: Path) -> Callable[[Path], list[bytes]]:
+    return lambda folder: [path.read_bytes() for path in paths]
+
+
+def packets(folder: Path) -> list[bytes]:
+    found = []
+    for packet_format in (DynamixelFormat(), FeetechFormat()):
+        replies = [Packet(number, 0, b"\x84\3\0\0", is_reply=True) for number in range(1, 6)]
+        found.append(b"".join(map(packet_format.encode, replies)))
+    return found
+
+
+def read_packets(path: Path) -> Arrays:
+    data = path.read_bytes()
+    for packet_format in (DynamixelFormat(), FeetechFormat()):
+        reader, fed = PacketReader(packet_format), 0
+        for at in range(0, len(data), 7):
+            for packet in reader.feed(data[at : at + 7]):
+                fed += len(packet.parameters)
+        assert fed <= len(data)
+    return ()
+
+
+def read_bag(path: Path) -> Arrays:
+    with BagReader(path) as bag:
+        for _ in bag.messages():
+            pass
+    return ()
+
+
+def read_robot(path: Path) -> Arrays:
+    robot = load_robot(path)
+    return [vars(robot.limits)[name] for name in ("lower", "upper", "velocity", "acceleration")]
+
+
+def read_urdf(path: Path) -> Arrays:
+    model = read_drawable_urdf(path)
+    return [
+        np.array([joint.lower, joint.upper]) for joint in model.joints.values() if joint.lower is not None
+    ]
+
+
+def read_hardware_of_head(path: Path) -> Arrays:
+    hardware = read_hardware(path, *read_driven_joints(URDF / "timar_head.urdf"))
+    return [hardware.park_rad]
+
+
+def read_any_motion(path: Path) -> Arrays:
+    track = inspect_motion(path, 2.0)[0].at_frame_rate()
+    assert np.abs(track.vector[:, 50:]).max(initial=0.0) <= 3.2
+    return [track.vector]
+
+
+READERS = [
+    Reader("WAV", sounds, mutate_bytes, lambda path: [read_wav(path).astype(float)], ".wav"),
+    Reader("motion", our_motions, mutate_npz, lambda path: [read_motion(path).vector], ".npz"),
+    Reader("motion of any form", motions, mutate_npz, read_any_motion, ".npz"),
+    Reader("Seamless", seamless, mutate_npz, lambda path: [read_capture(path).vector], ".npz"),
+    Reader("L2L", l2l, mutate_bytes, lambda path: [read_capture(path).vector], ".npy"),
+    Reader("ViCo", vico, mutate_bytes, lambda path: [read_capture(path).vector], ".mat", share=0.02),
+    Reader("Live Link", livelink, mutate_text, lambda path: [read_capture(path).vector], ".csv"),
+    Reader("BVH", bvh, mutate_text, lambda path: [read_capture(path).vector], ".bvh"),
+    Reader("AMI", archives, mutate_zip_of_text, lambda path: read_meetings(path) and (), ".zip"),
+    Reader("bag", bags, mutate_bytes, read_bag, ".mcap"),
+    Reader("robot", texts(URDF / "timar_head.yaml"), mutate_text, read_robot, ".yaml"),
+    Reader("hardware", texts(URDF / "timar_head.hardware.yaml"), mutate_text, read_hardware_of_head, ".yaml"),
+    Reader("URDF", texts(URDF / "timar_head.urdf"), mutate_text, read_urdf, ".urdf"),
+    Reader(
+        "parameters",
+        lambda folder: [
+            b"/**:\n  ros__parameters: {a: 1.5, b: [1, 2]}\n/x/turns:\n  ros__parameters:\n    c: yes\n"
+        ],
+        mutate_text,
+        lambda path: read_parameters(path) and (),
+        ".yaml",
+    ),
+    Reader(
+        "model configuration",
+        lambda folder: [ModelConfig.of_size("tiny").to_json().encode()],
+        mutate_text,
+        lambda path: ModelConfig.from_json(path.read_text(encoding="utf-8")) and (),
+        ".json",
+    ),
+    Reader("servo packets", packets, mutate_bytes, read_packets, ".bin", ()),
+]
+edits = st.lists(st.tuples(*[st.integers(0, 2**32 - 1)] * 3), min_size=1, max_size=5)
+
+
+@pytest.mark.parametrize("reader", READERS, ids=[reader.name for reader in READERS])
+def test_a_mutated_file_is_read_right_or_refused_by_the_documented_error(reader, tmp_path):
+    for name in ("timar_head.urdf", "timar_head.hardware.yaml"):
+        shutil.copy(URDF / name, tmp_path / name)
+    seeds = reader.seeds(tmp_path)
+    path = tmp_path / f"mutated{reader.suffix}"
+    before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    outcomes = {"read": 0, "refused": 0}
+    for seed in seeds:
+        path.write_bytes(seed)
+        list(reader.read(path))  # What is mutated is good.
+
+    @settings(
+        max_examples=max(1, round(INPUTS * reader.share)), deadline=None, derandomize=True, database=None,
+        suppress_health_check=list(HealthCheck), phases=(Phase.generate, Phase.shrink),
+    )  # fmt: skip
+    @given(seed=st.sampled_from(seeds), edits=edits)
+    def check(seed: bytes, edits: list[Edit]) -> None:
+        path.write_bytes(reader.mutate(seed, edits))
+        began_s = time.monotonic()
+        try:
+            numbers, sentence = list(reader.read(path)), "read"
+            outcomes["read"] += 1
+        except reader.allowed as error:
+            outcomes["refused"] += 1
+            numbers, sentence = [], str(error).strip()
+        assert time.monotonic() - began_s < HANG_S
+        assert sentence, "an error without a sentence"
+        for array in numbers:
+            assert np.isfinite(array).all()
+
+    check()
+    grown_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb) / 1024
+    print(f"{reader.name}: {outcomes['read']} read, {outcomes['refused']} refused, {grown_mb:.0f} MB more")
+    assert grown_mb < MEMORY_MB
+    assert outcomes["refused"] or not reader.allowed
