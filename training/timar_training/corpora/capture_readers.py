@@ -181,7 +181,7 @@ def _read_vico(path: Path) -> CapturedMotion:
 
 
 def _load_mat(path: Path, name: str) -> npt.NDArray[np.generic]:
-    """Read an array of a MATLAB file in a process of its own: scipy crashes over some damaged files (1.17)."""
+    """Read an array of a MATLAB file in a process of its own: scipy 1.17 crashes over some damaged ones."""
     code = (
         "import sys, numpy, scipy.io; "
         "numpy.save(sys.stdout.buffer, scipy.io.loadmat(sys.argv[1])[sys.argv[2]], allow_pickle=False)"
