@@ -14,9 +14,9 @@ PACKAGES = sorted(path.parent for path in SOURCE.glob("*/package.xml"))
 RESOLVED = {
     "action_msgs", "ament_cmake", "builtin_interfaces", "diagnostic_msgs", "geometry_msgs",
     "joint_state_publisher_gui", "launch", "launch_ros", "lifecycle_msgs", "portaudio19-dev",
-    "python3-matplotlib", "python3-numpy", "python3-opencv", "python3-pil",
+    "python3-cryptography", "python3-matplotlib", "python3-numpy", "python3-opencv", "python3-pil",
     "python3-rich", "python3-scipy", "python3-sounddevice-pip", "python3-soundfile", "python3-torch",
-    "python3-yaml", "rclpy", "robot_state_publisher", "rosidl_default_generators",
+    "python3-websockets", "python3-yaml", "rclpy", "robot_state_publisher", "rosidl_default_generators",
     "rosgraph_msgs", "rosidl_default_runtime", "rosidl_interface_packages", "rviz2", "sensor_msgs",
     "std_msgs", "std_srvs", "tf2_ros", "trajectory_msgs", "xacro",
 }  # fmt: skip
