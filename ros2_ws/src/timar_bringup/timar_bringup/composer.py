@@ -46,7 +46,7 @@ from timar_bringup.graph import (
     plan,
     read_arguments,
 )
-from timar_bringup.network import ENCLAVE, opened_profile, security
+from timar_bringup.network import ENCLAVE, kept_profile, opened_profile, security
 from timar_bringup.parameters import effective_values, graph_parameters, lines
 from timar_bringup.watch import Watch, WatchConfig, carry_out, kernel_view, send_to_group
 
@@ -186,7 +186,6 @@ class Composer:
         self._watch = Watch(self.config.watch)
         self._heard: NotifySocket | None = None
         self._parameters: int | None = None
-        self._profile: int | None = None
         self._children: dict[str, subprocess.Popen[str]] = {}
         self._runs: dict[str, ChildRun] = {}
         self._commands: dict[str, list[str]] = {}
@@ -251,10 +250,7 @@ class Composer:
         if arguments["keystore"] != "none":
             self._environment |= security(Path(str(arguments["keystore"])))
         text, own = opened_profile(hosts, ask=True, base=self._environment)
-        self._profile = os.memfd_create("timar-profile")
-        path = Path(f"/proc/self/fd/{self._profile}")
-        path.write_text(text, encoding="utf-8")
-        self._environment[profile_variable(self._environment)] = str(path)
+        self._environment[profile_variable(self._environment)] = str(kept_profile(text, self._environment))
         who = "whoever holds its keys"
         if arguments["keystore"] == "none":
             who = "whoever reaches that address, unencrypted"
@@ -320,9 +316,9 @@ class Composer:
             reader.join(timeout=2.0)
         if self._heard is not None:
             self._heard.close()
-        for number in self._files():
-            os.close(number)
-        self._parameters = self._profile = None
+        if self._parameters is not None:
+            os.close(self._parameters)
+        self._parameters = None
         return {name: child.wait() for name, child in self._children.items()}
 
     def _start_process(self, name: str, command: list[str]) -> None:
@@ -338,17 +334,13 @@ class Composer:
             errors="replace",
             bufsize=1,
             start_new_session=True,
-            pass_fds=self._files(),
+            pass_fds=() if self._parameters is None else (self._parameters,),
         )
         self._watch.begin(name, child.pid, time.monotonic())
         self._children[name] = child
         reader = threading.Thread(target=self._read, args=(name, child), name=f"read-{name}", daemon=True)
         reader.start()
         self._readers.append(reader)
-
-    def _files(self) -> tuple[int, ...]:
-        """Return the files without a name that every process inherits."""
-        return tuple(number for number in (self._parameters, self._profile) if number is not None)
 
     def _read(self, name: str, child: subprocess.Popen[str]) -> None:
         if child.stdout is None:

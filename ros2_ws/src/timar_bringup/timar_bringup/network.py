@@ -7,12 +7,15 @@ address; everything else of the shipped profile stays.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import socket
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from timar_common.atomic import write_text
 
 from timar_bringup.files import PROFILE, shared_file
 from timar_bringup.graph import UsageError
@@ -62,6 +65,28 @@ def opened_profile(hosts: Iterable[str], ask: bool, base: Mapping[str, str]) -> 
     addresses = {address_of(host) for host in hosts} - {LOOPBACK}
     own = sorted({own_address(address) for address in addresses} - {LOOPBACK})
     return profile(own, sorted(addresses) if ask else [], base), own
+
+
+def kept_profile(text: str, environment: Mapping[str, str]) -> Path:
+    """Write a profile beside ROS 2's log, once for each content, and return its path.
+
+    Fast DDS resolves the path: it cannot read a file without a name ("realpath failed"), and then goes
+    without any profile.
+
+    Raises:
+        UsageError: It cannot be written.
+    """
+    home = environment.get("ROS_HOME") or Path(environment.get("HOME") or "/", ".ros")
+    folder = Path(environment.get("ROS_LOG_DIR") or Path(home, "log"))
+    path = folder / f"timar-network-{hashlib.sha256(text.encode()).hexdigest()[:12]}.xml"
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise UsageError(
+            f"the network profile {path} cannot be written ({error.strerror}); "
+            "set ROS_LOG_DIR to a folder of yours"
+        ) from error
+    return path
 
 
 def security(keystore: Path) -> dict[str, str]:
