@@ -192,7 +192,8 @@ def unfit_index(path: Path) -> str:
     statistics = summary.statistics
     if not chunks:
         return "lists none of its chunks" if statistics is not None and statistics.chunk_count else ""
-    if any(not chunk.message_index_offsets for chunk in chunks if chunk.message_start_time):
+    has_messages = statistics is None or statistics.message_count > 0
+    if has_messages and any(not c.message_index_offsets for c in chunks if c.message_start_time):
         return "has chunks whose messages are not indexed"
     if any(chunk.message_end_time >= MAX_TIME_NS for chunk in chunks):
         return "holds times of arrival that cannot be true"
