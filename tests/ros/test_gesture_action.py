@@ -34,7 +34,8 @@ class Stage:
     """A head that listens to a silent microphone, and a dialogue that asks it for gestures."""
 
     def __init__(self) -> None:
-        quiet = {"gestures": "none", "expressiveness": 0.0, "warmup_turns": 1}
+        # One thread does all of it: turns of two frames leave a slow processor no room.
+        quiet = {"gestures": "none", "expressiveness": 0.0, "warmup_turns": 1, "turn_frames": 5}
         still = {"output": "joint_states", "idle_behavior": False, "neutral_time_constant_s": 0.0}
         self.inference, self.retargeting = (
             kind(parameter_overrides=[Parameter(name, value=value) for name, value in values.items()])
