@@ -141,7 +141,7 @@ def _check_voice(
         with bad_clip(), SoundFile(path) as file:
             rate_hz, warnings = file.rate_hz, file.warnings
             samples = int16_to_float(file.read_all())
-        has_two = holds_two_voices(path)
+            has_two = file.channels == 2 and holds_two_voices(path)
     except BadClipError as error:
         report.error(clip.name, str(error))
         return None
