@@ -336,6 +336,50 @@ def test_an_unlikely_one_that_does_not_end_takes_the_floor_after_thrice_the_long
     assert effects(found) == [("LOWERED", 0.14), ("INTERRUPTED", 3.0)]
 
 
+@pytest.mark.parametrize(
+    ("others", "wants_floor", "user_until", "expected"),
+    [
+        ({"interrupt_probability": 0.7}, 0.6, 2.7, ["LOWERED", "PAUSED", "RESUMED", "BACKCHANNEL"]),
+        ({"interrupt_after_ms": 400}, 0.99, 2.45, ["LOWERED", "PAUSED", "INTERRUPTED"]),
+        ({"long_probability": 0.2}, 0.1, 3.2, ["LOWERED", "RESUMED", "BACKCHANNEL"]),
+    ],
+)
+def test_each_threshold_of_the_check_counts(others, wants_floor, user_until, expected):
+    usual = decided(turns_by_level(wants_floor=wants_floor), voice(6, (2, user_until)), voice(6, (1, 5)))
+    turns = turns_by_level(wants_floor=wants_floor, **others)
+    found = effects(decided(turns, voice(6, (2, user_until)), voice(6, (1, 5))))
+    assert [name for name, _ in found] == expected
+    assert found != effects(usual)
+
+
+def test_the_voice_resumes_after_the_silence_that_is_asked_for():
+    for resume_after_ms, resumed_s in ((160, 0.56), (300, 0.70)):
+        turns = turns_by_level(wants_floor=0.1, resume_after_ms=resume_after_ms)
+        found = decided(turns, voice(6, (2, 2.4)), voice(6, (1, 5)))
+        assert ("RESUMED", resumed_s) in effects(found)
+
+
+def test_the_lists_of_words_and_the_wait_for_them_count():
+    def names(at: int, text: str, **others: object) -> list[str]:
+        turns = turns_by_level(wants_floor=0.1, **others)
+        turns.rules.add_words(UserWords(0, 8_000, "hello", True))  # there is a recogniser
+        total, user, agent = Decisions(), voice(6, (2, 2.4)), voice(6, (1, 5))
+        for place in range(0, user.size, FRAME):
+            if place == at:
+                turns.rules.add_words(UserWords(32_000, 38_400, text, False))
+            for speaker, samples in ((USER, user), (AGENT, agent)):
+                add(total, turns.push(speaker, place, samples[place : place + FRAME]))
+        add(total, turns.finish())
+        return [name for name, _ in effects(total)]
+
+    assert "INTERRUPTED" not in names(48_000, "genau")
+    assert "INTERRUPTED" in names(48_000, "genau", interruption_words="genau")
+    assert "INTERRUPTED" in names(48_000, "that is a lot")
+    assert "INTERRUPTED" not in names(48_000, "that is a lot", backchannel_words="that is a lot")
+    assert "INTERRUPTED" not in names(60_000, "stop", words_wait_ms=0)
+    assert "INTERRUPTED" in names(50_560, "stop")
+
+
 def test_a_pause_of_the_agents_voice_ends_no_turn_of_the_agent_until_it_is_decided():
     """The agent's own silence while it is paused once looked like the end of what it said."""
     turns = turns_by_level(wants_floor=0.55, interrupt_probability=0.9, longest_backchannel_ms=1500)

@@ -150,6 +150,7 @@ CASES: dict[tuple[str, str], Case] = {
     ("turns", "max_pause_ms"): Case(
         700, {"end_of_turn": "component_scenarios:UndecidedModel", "end_threshold": 0.9}, alone
     ),
+    ("turns", "pause_ms"): Case(250, change=user_falls_silent),
     ("turns", "thinking_ms"): Case(200, change=user_falls_silent),
     ("retargeting", "avert_weight"): Case(0.3, {"avert_probability": 1.0}, speaks_at_length),
     ("retargeting", "avert_probability"): Case(0.0, {"avert_probability": 1.0}, speaks_at_length),
@@ -178,9 +179,19 @@ CASES: dict[tuple[str, str], Case] = {
     ("inference", "plan_horizon_s"): Case(1.0, change=planned_at_once),
 }
 
+INTERRUPTION = "needs sounds of chosen likelihood: tests/audio/test_turns.py"
+
 ELSEWHERE: dict[tuple[str, str], str] = {
     ("turns", "threshold"): "webrtcvad says 0 or 1; counts with detector=silero (tests/audio/test_silero.py)",
     ("turns", "detector"): "Silero's package is not part of the set-up (tests/audio/test_silero.py)",
+    ("turns", "end_of_turn_file"): "only with smart_turn: tests/audio/test_smart_turn.py",
+    ("turns", "interrupt_probability"): INTERRUPTION,
+    ("turns", "interrupt_after_ms"): INTERRUPTION,
+    ("turns", "long_probability"): INTERRUPTION,
+    ("turns", "resume_after_ms"): INTERRUPTION,
+    ("turns", "words_wait_ms"): INTERRUPTION,
+    ("turns", "backchannel_words"): INTERRUPTION,
+    ("turns", "interruption_words"): INTERRUPTION,
     ("turns", "motion_noise_file"): "tests/audio/test_motion_noise.py, with a calibration",
     ("turns", "motion_wait_ms"): "only with motion_noise_file: tests/audio/test_motion_noise.py",
     ("inference", "clock_of_head"): "of a node on another machine: tests/ros/test_inference_host.py",
@@ -191,6 +202,7 @@ ELSEWHERE: dict[tuple[str, str], str] = {
     ("inference", "keep_turns"): "of models with window positions: tests/timar_model/test_window_moves.py",
     ("inference", "gestures"): "the stand-in here foresees always: tests/inference/test_gesture_requests.py",
     ("inference", "threads"): "changes speed only",
+    ("inference", "allow_degraded"): "of what auto may choose: tests/inference/test_auto.py",
     ("retargeting", "expression_map"): "a file of the user's: tests/retargeting/test_face.py",
     ("inference", "warmup_turns"): "changes the speed of the first turn only",
     ("inference", "history"): "this small model sees past frames, which only masked history allows",

@@ -22,9 +22,12 @@ def motion_of(session, make_talk):
     return np.concatenate([session.step(**talk.turn(session, int(frames))) for frames in lengths])
 
 
-@pytest.mark.parametrize(("engine", "tolerance"), [("torch", 5e-5), ("onnx", 5e-5), ("onnx-int8", 0.05)])
+@pytest.mark.parametrize(("engine", "tolerance"), [("torch", 5e-5), ("onnx", 5e-5), ("onnx-int8", 0.1)])
 def test_a_folder_of_the_version_before_draws_what_it_drew(engine, tolerance, make_talk):
-    """An int8 product's last bits hang on the processor, and rounding to steps makes more of them."""
+    """An int8 product's last bits hang on the processor, and rounding to steps makes more of them.
+
+    Kept with VNNI; 0.070 away with the kernels of AVX2, where the motion's own spread is 1.8.
+    """
     found = motion_of(load_model(FOLDER).session(engine, seed=3), make_talk)
     difference = np.abs(found - np.load(MOTION)[engine])
     assert (difference.max() if tolerance < 1e-3 else difference.mean()) <= tolerance
