@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from timar_audio.activity import SpeakerActivity
 from timar_audio.end_of_turn import load_end_of_turn
 from timar_audio.floor import Floor, Kind, Speaker, TurnRules, UserWords
+from timar_audio.interruption_features import loud_part, power_of
 from timar_audio.interruption_judge import UserSound
 from timar_audio.turns import Decisions, Turns
 from timar_audio.turns_config import TurnsConfig
@@ -311,29 +312,72 @@ def effects(decisions: Decisions) -> list[tuple[str, float]]:
 
 def test_a_short_backchannel_only_lowers_the_voice():
     found = decided(turns_by_level(wants_floor=0.1), voice(6, (2, 2.4)), voice(6, (1, 5)))
-    assert effects(found) == [("LOWERED", 0.14), ("RESUMED", 0.56), ("BACKCHANNEL", 0.9)]
+    assert effects(found) == [("LOWERED", 0.08), ("RESUMED", 0.56), ("BACKCHANNEL", 0.9)]
     assert floors(found) == [("AGENT", 1.0), ("IDLE", 5.0)]
+
+
+def test_what_may_become_speech_lowers_the_voice_and_begins_no_turn_when_it_does_not():
+    found = decided(turns_by_level(wants_floor=0.9), voice(6, (2, 2.12)), voice(6, (1, 5)))
+    assert effects(found) == [("LOWERED", 0.08), ("RESUMED", 0.46)]
+    later = turns_by_level(lower_after_ms=140, wants_floor=0.9)
+    assert effects(decided(later, voice(6, (2, 2.12)), voice(6, (1, 5)))) == []
+    assert not [e for e in found.events if e.speaker is USER and e.kind in (Kind.START, Kind.END)]
+
+
+def test_speech_that_comes_and_goes_before_its_start_lowers_the_voice_once():
+    """A plosive after a short vowel once lowered the voice, let it go on and lowered it again."""
+    spoken = ((2, 2.1), (2.2, 2.3), (2.4, 2.7))
+    found = decided(turns_by_level(wants_floor=0.9), voice(6, *spoken), voice(6, (1, 5)))
+    assert [name for name, _ in effects(found)] == ["LOWERED", "INTERRUPTED"]
+
+
+@pytest.mark.parametrize(("join_ms", "begins"), [(400, {32_000, 59_200}), (0, {32_000, 41_600, 59_200})])
+def test_sounds_with_a_short_pause_between_them_are_judged_as_one(join_ms: int, begins: set[int]):
+    """ "No, stop" was judged as "no" and as "stop", and neither alone was an interruption."""
+    turns, firsts = turns_by_level(wants_floor=0.1, join_ms=join_ms), set()
+    hear = heard_as(turns, 0.1)
+
+    def note(first_sample: int, end_sample: int, louder_db: float, quiet_s: float) -> UserSound:
+        firsts.add(first_sample)
+        return hear(first_sample, end_sample, louder_db, quiet_s)
+
+    turns.rules = TurnRules(turns.config, hear=note)
+    decided(turns, voice(6, (2, 2.3), (2.6, 2.9), (3.7, 4.1)), voice(6, (1, 5)))
+    assert firsts == begins
+
+
+def test_what_the_detector_missed_at_a_sounds_beginning_belongs_to_it():
+    """A detector begins "stop it" at its second vowel; by that alone it was a back-channel."""
+    noise = np.random.default_rng(0).standard_normal(16_000)
+    sound = 10.0 * noise
+    sound[4_000:8_000] *= 100  # then 60 ms of closure, and the part that was found
+    sound[8_960:13_000] *= 100
+    power = power_of(sound.astype(np.int16))
+    first, end = loud_part(power, 56)
+    assert (first, end) == (pytest.approx(25, abs=3), pytest.approx(81, abs=3))
+    assert loud_part(power[24:], 32)[0] == pytest.approx(0, abs=3)
+    assert loud_part(power_of(noise.astype(np.int16)), 10)[1] <= power.shape[0]
 
 
 def test_a_sure_interruption_pauses_the_voice_at_once_and_ends_it_when_it_goes_on():
     found = decided(turns_by_level(wants_floor=0.99), voice(6, (2, 4)), voice(6, (1, 2.6)))
-    assert effects(found) == [("LOWERED", 0.14), ("PAUSED", 0.3), ("INTERRUPTED", 0.8)]
+    assert effects(found) == [("LOWERED", 0.08), ("PAUSED", 0.3), ("INTERRUPTED", 0.8)]
     assert ("BOTH", 2.0) in floors(found)
 
 
 def test_a_likely_interruption_pauses_the_voice_later_and_ends_it_when_it_is_over():
     found = decided(turns_by_level(wants_floor=0.6), voice(6, (2, 2.7)), voice(6, (1, 5)))
-    assert effects(found) == [("LOWERED", 0.14), ("PAUSED", 0.46), ("INTERRUPTED", 0.86)]
+    assert effects(found) == [("LOWERED", 0.08), ("PAUSED", 0.46), ("INTERRUPTED", 0.86)]
 
 
 def test_a_sound_that_is_longer_than_a_backchannel_needs_little_probability():
     found = decided(turns_by_level(wants_floor=0.1), voice(6, (2, 3.2)), voice(6, (1, 5)))
-    assert effects(found) == [("LOWERED", 0.14), ("INTERRUPTED", 1.0)]
+    assert effects(found) == [("LOWERED", 0.08), ("INTERRUPTED", 1.0)]
 
 
 def test_an_unlikely_one_that_does_not_end_takes_the_floor_after_thrice_the_longest_backchannel():
     found = decided(turns_by_level(wants_floor=0.05), voice(9, (2, 8)), voice(9, (1, 8)))
-    assert effects(found) == [("LOWERED", 0.14), ("INTERRUPTED", 3.0)]
+    assert effects(found) == [("LOWERED", 0.08), ("INTERRUPTED", 3.0)]
 
 
 @pytest.mark.parametrize(
@@ -384,7 +428,7 @@ def test_a_pause_of_the_agents_voice_ends_no_turn_of_the_agent_until_it_is_decid
     """The agent's own silence while it is paused once looked like the end of what it said."""
     turns = turns_by_level(wants_floor=0.55, interrupt_probability=0.9, longest_backchannel_ms=1500)
     found = decided(turns, voice(6, (2, 3.2)), voice(6, (1, 2.5), (3.7, 5)))
-    assert effects(found) == [("LOWERED", 0.14), ("PAUSED", 0.46), ("RESUMED", 1.36), ("BACKCHANNEL", 1.7)]
+    assert effects(found) == [("LOWERED", 0.08), ("PAUSED", 0.46), ("RESUMED", 1.36), ("BACKCHANNEL", 1.7)]
     assert [(e.kind.name, e.event_sample / 16_000) for e in found.events if e.speaker is AGENT] == [
         ("START", 1.0), ("END", 5.0),
     ]  # fmt: skip

@@ -188,6 +188,8 @@ ELSEWHERE: dict[tuple[str, str], str] = {
     ("turns", "interrupt_probability"): INTERRUPTION,
     ("turns", "interrupt_after_ms"): INTERRUPTION,
     ("turns", "long_probability"): INTERRUPTION,
+    ("turns", "lower_after_ms"): INTERRUPTION,
+    ("turns", "join_ms"): INTERRUPTION,
     ("turns", "resume_after_ms"): INTERRUPTION,
     ("turns", "words_wait_ms"): INTERRUPTION,
     ("turns", "backchannel_words"): INTERRUPTION,

@@ -74,6 +74,10 @@ class Activity:
     speech_end: int
     """One past the last speech of the stretch that is going on, or of the last one [samples]."""
     change: Started | Stopped | None = None
+    starting: int = 0
+    """In STARTING: how much speech there was, less the pauses in it [samples]."""
+    starting_first: int = 0
+    """And where it began [samples]."""
 
     @property
     def is_speaking(self) -> bool:
@@ -92,6 +96,11 @@ class VoiceState:
         self._resume = config.resume_ms * SAMPLES_PER_MS
         self._first = 0
         self._evidence = 0
+
+    @property
+    def starting(self) -> tuple[int, int]:
+        """How much speech there was in STARTING, and where it began [samples]; (0, 0) in other states."""
+        return (self._evidence, self._first) if self.state is State.STARTING else (0, 0)
 
     def step(self, first_sample: int, end_sample: int, is_speech: bool) -> Started | Stopped | None:
         """Take the next frame in and return the change it brought, if any."""
@@ -207,7 +216,10 @@ class SpeakerActivity:
         least_dbfs = max(self._config.min_level_dbfs, noise_floor_dbfs)
         is_speech = probability >= self._config.threshold and level >= least_dbfs
         change = self._machine.step(first, end, is_speech)
-        return Activity(first, end, probability, level, self._machine.state, self._machine.speech_end, change)
+        machine = self._machine
+        return Activity(
+            first, end, probability, level, machine.state, machine.speech_end, change, *machine.starting
+        )
 
 
 _KEPT_SAMPLES = 10 * SAMPLE_RATE_HZ

@@ -152,7 +152,14 @@ class TurnRules:
             ms * SAMPLES_PER_MS for ms in (config.pause_ms, config.min_pause_ms, config.max_pause_ms)
         )
         self._barge_in = config.barge_in_ms * SAMPLES_PER_MS
-        self._words_wait = config.words_wait_ms * SAMPLES_PER_MS
+        self._words_wait, self._lower_after, self._join, self._hang = (
+            ms * SAMPLES_PER_MS
+            for ms in (config.words_wait_ms, config.lower_after_ms, config.join_ms, config.hang_ms)
+        )
+        self._is_lowered_early = False
+        """Whether the agent's voice is lowered for what is no speech yet."""
+        self._lowered_first = self._lowered_until = 0
+        """Where that began, and how long the voice stays lowered without more of it [samples]."""
         self._turns: dict[Speaker, _Turn | None] = {speaker: None for speaker in Speaker}
         self._counts = {speaker: 0 for speaker in Speaker}
         self._speech_end = {speaker: 0 for speaker in Speaker}
@@ -172,13 +179,13 @@ class TurnRules:
         now = frame.end_sample
         before = self._floor
         events, self._judged = self._judged, []
-        self._speech_end[speaker] = frame.speech_end
+        spoken_until, self._speech_end[speaker] = self._speech_end[speaker], frame.speech_end
         if isinstance(frame.change, Started):
             events += self._started(speaker, frame.change.first_sample, now)
         elif isinstance(frame.change, Stopped):
             self._paused(speaker, frame.change.end_sample)
         if speaker is Speaker.USER and self._hear is not None:
-            events += self._follow_interruption(frame)
+            events += self._lower_early(frame) + self._follow_interruption(frame, spoken_until)
         for who in (speaker, speaker.other):
             events += self._take_floor(who, now)
         if self._is_over(speaker, frame):
@@ -220,6 +227,9 @@ class TurnRules:
     def finish(self, now_sample: int) -> list[TurnEvent]:
         """End every turn that is still going on, where its speech ended."""
         events: list[TurnEvent] = []
+        if self._is_lowered_early:
+            self._is_lowered_early = False
+            events.append(self._early_event(Kind.RESUMED, max(now_sample, self._lowered_first)))
         for speaker in Speaker:
             turn = self._turns[speaker]
             if turn is not None:
@@ -269,18 +279,55 @@ class TurnRules:
     def _effect(self) -> Effect | None:
         return None if self._interruption is None else self._interruption.effect
 
-    def _follow_interruption(self, frame: Activity) -> list[TurnEvent]:
-        """Say what the user's speech does to the agent's voice."""
-        user, agent, now = self._turns[Speaker.USER], self._turns[Speaker.AGENT], frame.end_sample
+    def _lower_early(self, frame: Activity) -> list[TurnEvent]:
+        """Lower the agent's voice for what may become speech of the user, and let it go on if it does not."""
+        if self._is_lowered_early:
+            if frame.state is not State.QUIET:
+                self._lowered_until = frame.end_sample + self._hang
+            if frame.end_sample < self._lowered_until:
+                return []
+            self._is_lowered_early = False
+            return [self._early_event(Kind.RESUMED, frame.end_sample)]
+        if frame.starting < self._lower_after or self._effect not in (None, Effect.RESUMED):
+            return []
+        if not self._is_into_agents(frame.starting_first, frame.end_sample):
+            return []
+        self._is_lowered_early, self._lowered_first = True, frame.starting_first
+        self._lowered_until = frame.end_sample + self._hang
+        return [self._early_event(Kind.LOWERED, frame.end_sample)]
+
+    def _early_event(self, kind: Kind, now: int) -> TurnEvent:
+        user, first = self._turns[Speaker.USER], self._lowered_first
+        number = self._counts[Speaker.USER] if user is None else user.number
+        return TurnEvent(Speaker.USER, kind, number, first, first, first, now)
+
+    def _is_into_agents(self, first_sample: int, now: int) -> bool:
+        """Tell whether speech that began at a sample lies over the agent's."""
+        agent = self._turns[Speaker.AGENT]
+        return (
+            agent is not None
+            and agent.first_sample <= first_sample
+            and (agent.is_speaking or self._is_planned(now))
+        )
+
+    def _follow_interruption(self, frame: Activity, spoken_until: int) -> list[TurnEvent]:
+        """Say what the user's speech does to the agent's voice.
+
+        Args:
+            frame: The user's newest.
+            spoken_until: One past the speech before it [samples].
+        """
+        user, now = self._turns[Speaker.USER], frame.end_sample
         if user is None:
             return []
         events: list[TurnEvent] = []
         if isinstance(frame.change, Started):
-            is_into_agents = agent is not None and agent.first_sample <= user.stretch_first
-            if agent is not None and is_into_agents and (agent.is_speaking or self._is_planned(now)):
-                self._interruption = Interruption(self._config, user.stretch_first)
+            if self._is_into_agents(user.stretch_first, now):
+                is_lowered, self._is_lowered_early = self._is_lowered_early, False
+                self._interruption = Interruption(self._config, self._sound_first(user, spoken_until))
                 self._loud_dbfs = []
-                events.append(self._effect_event(user, Kind.LOWERED, now))
+                if not is_lowered:
+                    events.append(self._effect_event(user, Kind.LOWERED, now))
             elif self._effect is not Effect.PAUSED:
                 self._interruption = None
         current = self._interruption
@@ -298,6 +345,15 @@ class TurnRules:
         elif was_paused:
             self._agent_stays_until = now + SAMPLE_RATE_HZ
         return [*events, self._effect_event(user, Kind[effect.name], now)]
+
+    def _sound_first(self, user: _Turn, spoken_until: int) -> int:
+        """Return where a sound began: with the one before it if that has just ended ("no, stop")."""
+        earlier = self._interruption
+        if earlier is None or earlier.effect is not Effect.RESUMED:
+            return user.stretch_first
+        if user.stretch_first - spoken_until > self._join or self._verdict(earlier) is not None:
+            return user.stretch_first
+        return earlier.first_sample
 
     def _sound(self, current: Interruption, frame: Activity) -> UserSound:
         quiet_s = (frame.end_sample - frame.speech_end) / SAMPLE_RATE_HZ

@@ -21,6 +21,10 @@ SCALARS = ("length", "voiced_share", "pitch_spread", "pitch_movement", "burst", 
 COUNT = BANDS * STEPS + len(SCALARS)
 LONGEST = 4 * SAMPLE_RATE_HZ
 """Of a longer sound the newest part is described [samples]."""
+BEFORE = SAMPLE_RATE_HZ // 2
+"""So much before the start that the detector found is looked at for the true one [samples]."""
+_LONGEST_CLOSURE = 12
+"""A sound belongs to one that begins no more than so many frames later: the stop in "stop"."""
 _SPECTRUM = 1024
 LOWEST_PITCH_HZ, HIGHEST_PITCH_HZ = 70.0, 400.0
 _VOICED = 0.55
@@ -44,11 +48,24 @@ def power_of(samples: npt.NDArray[np.int16]) -> Floats:
     return np.asarray(np.abs(np.fft.rfft(frames * np.hanning(FRAME), _SPECTRUM, axis=1)) ** 2)
 
 
-def loud_part(power: Floats) -> tuple[int, int]:
-    """Return [first, end) of the frames from the first to the last that is within 30 dB of the loudest."""
+def loud_part(power: Floats, begins: int = 0) -> tuple[int, int]:
+    """Return [first, end) of a sound's frames: within 30 dB of its loudest, and above what was before it.
+
+    Args:
+        power: (frames, _SPECTRUM / 2 + 1).
+        begins: Frame at which a detector found its start; what leads up to it without a pause belongs to it.
+    """
     level = power.sum(axis=1)
-    loud = np.flatnonzero(level > level.max() * 1e-3)
-    return (int(loud[0]), int(loud[-1]) + 1) if loud.size else (0, 0)
+    least = level.max() * 1e-3
+    if begins:
+        least = max(least, 4.0 * float(np.percentile(level[:begins], 20)))
+    loud = np.flatnonzero(level > least)
+    start = int(np.searchsorted(loud, begins))
+    if start == loud.size:
+        return 0, 0
+    while start and loud[start] - loud[start - 1] <= _LONGEST_CLOSURE:
+        start -= 1
+    return int(loud[start]), int(loud[-1]) + 1
 
 
 def describe(power: Floats, warp: float = 1.0) -> Floats:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from timar_audio.interruption_features import COUNT, HOP_S, Floats, describe, loud_part, power_of
+from timar_audio.interruption_features import COUNT, HOP, HOP_S, Floats, describe, loud_part, power_of
 
 MODEL = Path(__file__).with_name("interruption_model.npz")
 STAGES_S = {"early": 0.30, "middle": 0.45, "whole": 0.0}
@@ -90,18 +90,24 @@ class InterruptionJudge:
         self._probability = -1.0
 
     def hear(
-        self, first_sample: int, samples: npt.NDArray[np.int16], louder_db: float, quiet_s: float
+        self,
+        first_sample: int,
+        samples: npt.NDArray[np.int16],
+        begins: int,
+        louder_db: float,
+        quiet_s: float,
     ) -> UserSound:
         """Return what a sound is by now.
 
         Args:
-            first_sample: Where it began; one that begins elsewhere is another.
-            samples: (n,) from there to now.
+            first_sample: Where the detector found its start; one that begins elsewhere is another.
+            samples: (n,) from `begins` before there to now.
+            begins: How much of what was before is in `samples` [samples].
             louder_db: By how much it is louder than the user's speech elsewhere; 0 where that is unknown.
             quiet_s: For how long the detector has found no speech.
         """
         power = power_of(samples)
-        first, end = loud_part(power)
+        first, end = loud_part(power, min(begins // HOP, power.shape[0] - 1))
         length_s, quiet_s = (end - first) * HOP_S, max(quiet_s, (power.shape[0] - end) * HOP_S)
         stage = "whole"
         if quiet_s < self._over_after_s:

@@ -13,6 +13,7 @@ from timar_common.clock import SAMPLE_RATE_HZ, SAMPLES_PER_MS
 from timar_audio.activity import Activity, SpeakerActivity
 from timar_audio.end_of_turn import LONGEST_HEARD_S, EndOfTurn
 from timar_audio.floor import FloorDecision, Speaker, TurnEvent, TurnRules
+from timar_audio.interruption_features import BEFORE
 from timar_audio.interruption_features import LONGEST as LONGEST_SOUND
 from timar_audio.interruption_judge import InterruptionJudge, UserSound
 from timar_audio.levels import SILENCE_DBFS
@@ -121,8 +122,10 @@ class Turns:
 
     def _hear_user(self, first_sample: int, end_sample: int, louder_db: float, quiet_s: float) -> UserSound:
         assert self._judge is not None
-        heard = self.voices[Speaker.USER].read(first_sample, end_sample, LONGEST_SOUND)
-        return self._judge.hear(first_sample, heard, louder_db, quiet_s)
+        before = max(0, first_sample - BEFORE)
+        heard = self.voices[Speaker.USER].read(before, end_sample, LONGEST_SOUND)
+        begins = max(0, heard.size - (end_sample - first_sample))
+        return self._judge.hear(first_sample, heard, begins, louder_db, quiet_s)
 
     def _watermark(self) -> int:
         ends = [self._ends[speaker] for speaker, voice in self.voices.items() if voice.is_started]

@@ -66,6 +66,16 @@ class TurnsConfig(ActivityConfig):
     interruption_check: bool = option(
         True, "Whether the user's speech into the agent's is told from back-channels, coughs and laughs."
     )
+    lower_after_ms: int = number(
+        80,
+        "So much speech of the user lowers the agent's voice; it goes on when no start comes.",
+        20,
+        1000,
+        "ms",
+    )
+    join_ms: int = number(
+        400, "Sounds of the user that are no further apart are judged as one: 'no, stop'.", 0, 2000, "ms"
+    )
     sure_probability: float = number(
         0.95, "Probability of an interruption from which the agent's voice pauses before 0.45 s.", 0.0, 1.0
     )
