@@ -23,7 +23,7 @@ OURS = set(PACKAGES) | {"timar_msgs"}
 MAY_IMPORT = {
     "timar_common": set(),
     "timar_model": {"timar_common"},
-    "timar_training": {"timar_common", "timar_model"},
+    "timar_training": {"timar_common", "timar_model", "timar_perception"},
     "timar_audio": {"timar_common"},
     "timar_dialogue": {"timar_common"},
     "timar_inference": {"timar_common", "timar_model"},

@@ -12,15 +12,17 @@ from rich.console import Console
 from rich.table import Table
 from timar_common.atomic import write_json, write_text
 from timar_common.clock import FRAMES_PER_SECOND
+from timar_common.config import describe
 from timar_common.folder_lock import folder_lock
 from timar_common.motion_file import write_motion
 from timar_common.progress import progress_bars
 from timar_common.user_motion import PARTS
+from timar_perception.config import PerceptionConfig
 
 from .corpora.ami import read_meetings
 from .corpora.capture_readers import READERS, convert_seamless, read_capture
 from .corpora.check import check_folder
-from .corpora.dyads import SPEAKERS
+from .corpora.dyads import SPEAKERS, Clip
 from .corpora.gaze_policy import fit_gaze
 from .corpora.head_capture import fit_kinematics
 from .corpora.index import CACHE_FOLDER, index_corpus
@@ -65,6 +67,21 @@ def main(argv: list[str]) -> int:
     convert.add_argument("target", type=Path, help="NAME_speakerN.npz, or the folder of dyads to write")
     convert.add_argument("--format", choices=sorted(READERS), default="", help="by default by the ending")
     convert.set_defaults(run=_convert)
+
+    video = commands.add_parser(
+        "from-video",
+        help="make a dyad of your own recording: faces and voices of two people",
+        epilog="Two videos start at the same instant, one person in each. One video shows a person in its "
+        "left and one in its right half, and has a voice in each of two channels.",
+    )
+    video.add_argument("files", type=Path, nargs="+", metavar="FILE", help="one video, or one a person")
+    video.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="of dyads, to add to")
+    video.add_argument("--name", default="", help="of the clip (that of the first file)")
+    described = describe(PerceptionConfig)
+    for name, kind in (("field_of_view_deg", float), ("expression_map", str)):
+        default, flag = getattr(PerceptionConfig(), name), f"--{name.replace('_', '-')}"
+        video.add_argument(flag, type=kind, default=default, help=described[name].text())
+    video.set_defaults(run=_from_video)
 
     make = commands.add_parser("synthesize", help="make SYNTHETIC conversations by stated rules")
     make.add_argument("folder", type=Path, help="where to write; must not hold a corpus yet")
@@ -196,6 +213,29 @@ def _index(arguments: argparse.Namespace, console: Console) -> int:
     sys.stdout.write(
         f"{len(index.clips)} clips, {index.hours:.2f} h of dyads; motion {motion}; "
         f"lists without leaks: {found}\n"
+    )
+    return 0
+
+
+def _from_video(arguments: argparse.Namespace, console: Console) -> int:
+    # Only here: it needs OpenCV, which comes with face tracking.
+    from .corpora.from_video import convert_video
+
+    config = PerceptionConfig(
+        field_of_view_deg=arguments.field_of_view_deg, expression_map=arguments.expression_map
+    )
+    clip = Clip(arguments.name or arguments.files[0].stem, arguments.out)
+    with progress_bars(console) as bars:
+        seconds = convert_video(
+            arguments.files,
+            clip,
+            config,
+            lambda message: console.print(message, style="yellow", markup=False),
+            bars.add,
+        )
+    console.print(
+        f"{seconds:.1f} s of {clip.name} in {clip.folder}; look at it by: timar data check {clip.folder}",
+        markup=False,
     )
     return 0
 

@@ -161,6 +161,11 @@ class VideoFile:
         self.has_ended = False
 
     @property
+    def frames(self) -> int:
+        """How many frames the file says it has; 0 where it does not."""
+        return max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+
+    @property
     def next_s(self) -> float:
         """When the next frame is taken, from the start [s]."""
         return self._next / self.rate_hz
@@ -184,6 +189,19 @@ class VideoFile:
         is_read, frame = self._capture.retrieve()
         self.has_ended = not is_read
         return (taken_s, rgb_of_camera(np.asarray(frame))) if is_read else None
+
+    def read_stamped(self) -> tuple[float, Pixels] | None:
+        """Read the next frame at the time that the file itself states, for its rate may vary.
+
+        Returns:
+            When it is shown, from the start [s], and (height, width, 3) RGB; None at the end.
+        """
+        is_read, frame = self._capture.read()
+        self.has_ended = not is_read
+        if not is_read:
+            return None
+        self._next += 1
+        return self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0, rgb_of_camera(np.asarray(frame))
 
     def rewind(self) -> None:
         """Start from the first frame again."""
