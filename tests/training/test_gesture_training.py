@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from made_archive import write_archive
 from scipy import special
+from timar_common.motion_file import MotionTrack, write_motion
 from timar_model.gestures.predictor import read_weights
+from timar_model.loading import DEFAULT_MODEL
 from timar_training import evaluate_command, train_gestures_command
 from timar_training.corpora.ami import Participant, series_of
+from timar_training.corpora.dyads import write_voice
 from timar_training.evaluation.event_scores import (
     bootstrap_weights,
     f1_above_chance,
@@ -106,6 +109,34 @@ def test_fewer_series_than_folds_are_refused_in_one_sentence(tmp_path, capsys):
     archive = write_archive(tmp_path / "made.zip", meetings=2, seconds=60)
     assert train_gestures_command.main([str(archive), str(tmp_path / "out"), "--folds", "5"]) == 1
     assert "expected at least 5" in " ".join(capsys.readouterr().err.split())
+
+
+def test_dyads_are_judged_as_well_and_beside_them_the_models_own_motion(trained, tmp_path, capsys):
+    _, weights = trained
+    t = np.arange(25 * 30) / 25
+    for number in range(3):
+        rng = np.random.default_rng(number)
+        for speaker, spoken in ((1, t < 25), (2, t > 26)):
+            voice = np.repeat(spoken, 640) * 0.1 * rng.standard_normal(640 * len(t))
+            write_voice(tmp_path / f"c{number}_speaker{speaker}.wav", voice.astype(np.float32))
+        motion = np.zeros((len(t), 56), np.float32)
+        for start_s in (12, 15 + number, 21):
+            motion[:, 53] += (
+                0.1 * np.sin(2 * np.pi * (t - start_s)) ** 2 * ((t > start_s) & (t < start_s + 1))
+            )
+        track = MotionTrack(motion, np.ones((len(t), 3), bool))
+        write_motion(tmp_path / f"c{number}_speaker2.npz", track)
+    file = tmp_path / "events.json"
+    arguments = [DEFAULT_MODEL, "--events", str(tmp_path), "--gestures", str(weights / "fold_1.safetensors")]
+    assert evaluate_command.main([*arguments, "--json", str(file)]) == 0
+    judged = json.loads(file.read_text())
+    listening = judged["states"]["listening"]
+    assert listening["annotated"]["f1_above_chance"] > 0.4
+    assert 0 < listening["motion"]["auc"] < 1
+    assert "calibration_slope" not in listening["motion"]
+    assert {"model", "timing_plan", "random"} <= set(listening)
+    assert "motion" in capsys.readouterr().out
+    assert evaluate_command.main([DEFAULT_MODEL, "--events", str(tmp_path / "missing")]) == 1
 
 
 @pytest.mark.parametrize("arguments", [["talking-head"], ["talking-head", "data", "--events", "x.zip"]])

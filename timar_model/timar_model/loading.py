@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 SHIPPED = Path(__file__).parent / "models"
+DEFAULT_MODEL = "talking-head"
+"""The shipped model."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -46,8 +46,13 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("model", help="a model folder, a shipped name (talking-head), mean-pose, nearest-clip or energy-rule")
     add("data", type=Path, nargs="?", help="folder of dyads (docs/training.md)")
-    text = "judge gestures by AMI's manual annotations, zip or folder; the model may be gesture weights"
+    text = (
+        "judge gestures by AMI's manual annotations, zip or folder, or by a folder of dyads; the model may "
+        "be gesture weights"
+    )
     add("--events", type=Path, metavar="ARCHIVE", help=text)
+    text = "gesture weights of --events in place of the model's own, such as folds of timar train-gestures"
+    add("--gestures", default="", metavar="WEIGHTS", help=text)
     add("--json", type=Path, metavar="FILE", help="every figure of --events")
     text = "how far the newest known frame of the user stands behind, of --events [frames] (%(default)s)"
     add("--lag-frames", type=int, default=4, metavar="FRAMES", help=text)
@@ -84,7 +89,9 @@ def _judge_events(arguments: argparse.Namespace, console: Console) -> int:
         result = judge_events(
             arguments.events,
             arguments.model,
+            gestures=arguments.gestures,
             lag_frames=arguments.lag_frames,
+            turn_frames=next(iter(arguments.turn_frames), None),
             seed=arguments.seed,
             log=lambda message: console.print(message, style="yellow", markup=False),
             progress=bars.add,

@@ -121,10 +121,36 @@ def stroke_frames(motion: Array) -> FrameIndices:
     Args:
         motion: (T, 56).
     """
+    swing = _swing(motion)
+    peaks, _ = signal.find_peaks(swing, prominence=STROKE_PROMINENCE_RAD)
+    return np.asarray(peaks, np.intp)
+
+
+def nod_spans(motion: Array, join_s: float = 0.2) -> list[tuple[int, int]]:
+    """Return first frame and end of each nod: its strokes from turning point to turning point, joined.
+
+    Args:
+        motion: (T, 56).
+        join_s: Strokes closer than this are one nod [s].
+    """
+    swing = _swing(motion)
+    tops, _ = signal.find_peaks(-swing)
+    spans: list[tuple[int, int]] = []
+    for bottom in stroke_frames(motion):
+        after = int(np.searchsorted(tops, bottom))
+        first = int(tops[after - 1]) if after > 0 else 0
+        end = int(tops[after]) if after < len(tops) else len(swing)
+        if spans and first - spans[-1][1] < join_s * FRAMES_PER_SECOND:
+            first = spans.pop()[0]
+        spans.append((first, end))
+    return spans
+
+
+def _swing(motion: Array) -> npt.NDArray[np.float64]:
+    """Return the neck's pitch between 0.7 and 6 Hz, (T,) [rad]."""
     pitch = np.asarray(motion[:, MOTION_GROUPS["neck"].start], np.float64)
     sos = signal.butter(2, STROKE_BAND_HZ, "bandpass", fs=FRAMES_PER_SECOND, output="sos")
-    peaks, _ = signal.find_peaks(signal.sosfiltfilt(sos, pitch), prominence=STROKE_PROMINENCE_RAD)
-    return np.asarray(peaks, np.intp)
+    return np.asarray(signal.sosfiltfilt(sos, pitch))
 
 
 def quick_pitch(motion: Array) -> npt.NDArray[np.float64]:

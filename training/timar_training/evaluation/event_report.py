@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-METHODS = ("model", "model_seen", "timing", "timing_plan", "random", "annotated")
+METHODS = ("model", "model_seen", "timing", "timing_plan", "random", "motion", "annotated")
 ROWS = (
     ("auc", "AUC pooled"), ("auc_within", "AUC within recordings"), ("lift", "lift in the best 3 %"),
     ("brier_skill", "Brier skill"), ("calibration_slope", "calibration slope"),

@@ -5,6 +5,9 @@ half second". Does it move like people? Gestures drawn in a free run: rates, dur
 chance. All time of the archive counts in which people are annotated, less each recording's first ten seconds.
 
 Timing is genuine: AMI's words and gestures. Nothing is heard: prosody plays no part.
+
+A folder of dyads is judged in the same way. There a model's own motion is judged besides, by the nods in it:
+that is the old way of a head to nod, without a probability.
 """
 
 from __future__ import annotations
@@ -18,13 +21,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from timar_model.gestures.features import LISTENING, NEITHER, RATE_HZ, SPEAKING, STATES
+from timar_model.gestures.gesture import GestureKind
 from timar_model.gestures.predictor import GestureNetwork, read_weights
-from timar_model.loading import find_model
+from timar_model.gestures.rendering import FASTEST_HZ
+from timar_model.loading import DEFAULT_MODEL, find_model
+from timar_model.metrics.movement import nod_spans
 
 from ..corpora.ami import BadArchiveError, read_meetings, series_of
+from ..corpora.dyads import Clip, load_dyad
 from ..prediction.free_running import LAG_FRAMES, ContextForecast, context_forecast, draw_events
+from ..prediction.predictor import predict_all
+from ..prediction.predictors import open_predictors
 from ..prediction.timing_regression import PLANS, TimingRegression, timing_features
 from ..preparation.annotated import AnnotatedTracks, BoolArray, annotated_tracks, begins_soon, frame_of
+from ..preparation.dyad_events import downward_speed, dyad_tracks
 from ..training.gesture_training import decisive_onsets
 from .event_scores import (
     Ranking,
@@ -42,7 +52,14 @@ Log = Callable[[str], None]
 
 SCORED_EVERY = 2
 """Frames."""
+_TOGETHER = 16
+"""Clips whose motion is made side by side."""
 FIGURES = ("auc", "auc_within", "lift", "brier_skill")
+NOTE_ARCHIVE = "timing genuine, no sound, so no prosody; model: user unseen; model_seen: user's nods known"
+NOTE_DYADS = (
+    "speech found in the voices; nods annotated where a clip has events, else found in the recorded motion; "
+    "model: user unseen; model_seen: user's nods known; motion: nods found in the model's own motion"
+)
 JUDGED = ("listening", "silent", "speaking")
 """Silent: listening without own speech in the next second, so without an own "mhm"."""
 
@@ -119,22 +136,26 @@ def assign_weights(
 
 def judge_events(
     archive: Path,
-    model: str = "talking-head",
+    model: str = DEFAULT_MODEL,
     *,
+    gestures: str = "",
     lag_frames: int = LAG_FRAMES,
     seed: int = 0,
     draws: int = 3,
+    turn_frames: int | None = None,
     log: Log = lambda message: None,
     progress: Callable[[str], Callable[[int, int], None]] = lambda text: lambda done, total: None,
 ) -> dict[str, Any]:
     """Return every figure of a model on an archive, as JSON.
 
     Args:
-        archive: AMI's manual annotations.
-        model: As of `find_weights`.
+        archive: AMI's manual annotations, or a folder of dyads.
+        model: As of `find_weights`; of a model's folder, its own motion on dyads is judged as well.
+        gestures: Gesture weights in place of the model's, as of `find_weights`.
         lag_frames: Of the user, as shown; 0 is judged besides.
         seed: Of what is drawn.
         draws: How often each head is run that draws.
+        turn_frames: Length of the turns in which the model's own motion is made; None: the model's own.
         log: Called with what was left out.
         progress: Called with the name of a long step; returns what is called with (done, all).
 
@@ -142,8 +163,12 @@ def judge_events(
         BadArchiveError: The archive cannot be read or used.
         ValueError: The weights cannot be read.
     """
-    weights = find_weights(model)
-    tracks = annotated_tracks(read_meetings(archive, log))
+    weights = find_weights(gestures or model)
+    clips: list[Clip] = []
+    if is_folder_of_dyads(archive):
+        tracks, clips = dyad_tracks(archive, progress("reading"))
+    else:
+        tracks = annotated_tracks(read_meetings(archive, log))
     of = assign_weights(weights, tracks, log)
     names = sorted({person.name for person in tracks.people})
     person = np.array([names.index(p.name) for p in tracks.people])
@@ -159,12 +184,16 @@ def judge_events(
     scores |= _timing_scores(weights, of, tracks, shown["model"].state, lag_frames)
     bare = {"model": plain.probability[..., 0], "model_seen": forecast(0, True).probability[..., 0]}
     bare |= _timing_scores(weights, of, tracks, plain.state, 0)
+    motion = _own_motion(model, clips, turn_frames, seed, progress) if clips else []
     resamples = bootstrap_weights(len(names))
     with np.errstate(all="ignore"):  # Resamples without any event have no figure.
         states, differences = _know_when(judged, scores, resamples)
         bare_states, bare_differences = _know_when(judged, bare, resamples)
         others = _other_kinds(judged, shown, resamples)
-    moved = _move_like_people(judged, list(weights), of, shown, scores, resamples, draws, seed)
+    moved = _move_like_people(judged, list(weights), of, shown, scores, resamples, draws, seed, motion)
+    if motion:
+        for name, row in _know_when_by_motion(judged, motion, resamples).items():
+            states[name]["motion"] = row
     for name in JUDGED:
         for method, row in moved[name].items():
             if isinstance(row, dict):
@@ -176,10 +205,56 @@ def judge_events(
         "archive": archive.name, "recordings": len(tracks.people), "people": len(names),
         "annotated_h": round(float(tracks.annotated.sum() / RATE_HZ / 3600), 2),
         "lag_s": lag_frames / RATE_HZ,
-        "note": "timing genuine, no sound, so no prosody; model: user unseen; model_seen: user's nods known",
+        "note": NOTE_DYADS if clips else NOTE_ARCHIVE,
         "states": states, "differences": differences,
         "without_lag": {"states": bare_states, "differences": bare_differences},
         "distributions": moved["distributions"], "other_kinds": others,
+    }  # fmt: skip
+
+
+def is_folder_of_dyads(path: Path) -> bool:
+    """Return whether a path is a folder that holds voices of dyads."""
+    return path.is_dir() and next(path.glob("*_speaker1.wav"), None) is not None
+
+
+def _own_motion(
+    model: str,
+    clips: Sequence[Clip],
+    turn_frames: int | None,
+    seed: int,
+    progress: Callable[[str], Callable[[int, int], None]],
+) -> list[npt.NDArray[np.float32]]:
+    """Return a model's motion of each clip as shown (T, 56); none where `model` is no model's folder."""
+    if Path(model).is_file() or not (find_model(model) / "config.json").is_file():
+        return []
+    (_, predictor), *_ = open_predictors(model, clips[0].folder, turn_lengths=(turn_frames,))
+    advance, found = progress("motion"), []
+    for first in range(0, len(clips), _TOGETHER):
+        dyads = [
+            dataclasses.replace(load_dyad(clip), agent_motion=None)
+            for clip in clips[first : first + _TOGETHER]
+        ]
+        delay = ((predictor.delay_frames, 0), (0, 0))
+        found += [np.pad(motion, delay, mode="edge") for motion in predict_all(predictor, dyads, seed)]
+        advance(min(first + _TOGETHER, len(clips)), len(clips))
+    return found
+
+
+def _know_when_by_motion(
+    judged: _Judged, motion: Sequence[npt.NDArray[np.float32]], resamples: Any
+) -> dict[str, Any]:
+    """Return how well a motion's downward speed ranks moments; it is no probability, so nothing else."""
+    score = np.zeros(judged.tracks.shape, np.float32)
+    for row, track in zip(score, motion, strict=True):
+        length = min(len(row), len(track))
+        row[:length] = downward_speed(track)[:length]
+    with np.errstate(all="ignore"):
+        states, _ = _know_when(judged, {"motion": score}, resamples)
+    return {
+        name: {
+            key: value for key, value in row["motion"].items() if key.startswith(("auc", "lift"))
+        }
+        for name, row in states.items()
     }  # fmt: skip
 
 
@@ -213,6 +288,9 @@ def _know_when(
     for name in JUDGED:
         use = judged.moments(name) & ~busy
         use[:, -half:] = False
+        if not use.any():
+            states[name], differences[name] = {}, {}
+            continue
         rankings = {
             method: rank_events(score[:, every], soon[:, every], use[:, every], judged.person)
             for method, score in scores.items()
@@ -250,11 +328,17 @@ def _move_like_people(
     resamples: Any,
     draws: int,
     seed: int,
+    motion: Sequence[npt.NDArray[np.float32]],
 ) -> dict[str, Any]:
     tracks, allowed = judged.tracks, judged.tracks.annotated
     truth = [np.flatnonzero(row) for row in judged.onsets & allowed]
     random = np.random.default_rng(seed)
     runs: dict[str, list[Onsets]] = {"annotated": [truth]}
+    if motion:
+        rows = zip([nod_spans(track) for track in motion], allowed, strict=True)
+        runs["motion"] = [
+            [np.array([f for f, _ in spans if row[f : f + 1].any()], int) for spans, row in rows]
+        ]
     durations: list[tuple[str, float]] = []
     for method, forecast in shown.items():
         runs[method], runs[f"{method}_decisive"] = [], []
@@ -353,8 +437,12 @@ def _distributions(judged: _Judged, runs: list[Onsets], durations: list[tuple[st
                 if judged.state[i, frame_of(event.start_s)] == s:
                     annotated[who].append(event.end_s - event.start_s)
         drawn = [length for state, length in durations if state == name]
+        # An annotated span is shorter than its movement: none counts as shorter than the quickest nod.
+        shortest_s = 1.0 / FASTEST_HZ[GestureKind.NOD]
+        as_movement = [np.maximum(row, shortest_s).tolist() for row in annotated]
         out[f"duration_{name}"] = {
-            **distance_to_people(drawn, annotated),
+            **distance_to_people(drawn, as_movement),
+            "distance_to_spans": distance_to_people(drawn, annotated).get("distance"),
             "drawn_s": _percentiles(drawn), "people_s": _percentiles([d for row in annotated for d in row]),
         }  # fmt: skip
     truth = [np.flatnonzero(row) for row in judged.onsets & judged.tracks.annotated]
