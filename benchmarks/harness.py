@@ -139,7 +139,7 @@ class Stopwatch:
 
 def example_clip(speaker: int) -> Path:
     """Return a voice of the shipped conversation."""
-    return next((ROOT / "examples" / "data" / "dualtalk").glob(f"*speaker{speaker}.wav"))
+    return next((ROOT / "examples" / "data" / "conversation").glob(f"*speaker{speaker}.wav"))
 
 
 def example_voice(speaker: int, seconds: float | None = None) -> np.ndarray:

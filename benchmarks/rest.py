@@ -1,6 +1,6 @@
 """The head at rest: mouth in silence, posture, blinks and gaze, with what holds them and without.
 
-A conversation arranged from two recorded voices goes through the components in a replay. Prints a table
+A conversation arranged from two made voices goes through the components in a replay. Prints a table
 and writes benchmarks/results/rest.md:
 
 python benchmarks/rest.py
@@ -23,13 +23,13 @@ from timar_replay.replay import replay
 from timar_replay.replay_settings import ReplaySettings
 from timar_report.frames import ConversationFrames, read_frames
 
-VOICES, CLIP = ROOT / "examples/data/dualtalk", "xkHwlcDSOjc_sub_video_109_000"
+VOICES, CLIP = ROOT / "examples/data/conversation", "conversation"
 NEAR_SPEECH_FRAMES = 5
 """The mouth may still be open so close to speech."""
 
 
 def make_conversation(folder: Path, seconds: float) -> Path:
-    """Write a conversation as a bag: two recorded voices take turns of 1 to 7 s, with pauses between."""
+    """Write a conversation as a bag: two made voices take turns of 1 to 7 s, with pauses between."""
     random, length = np.random.default_rng(0), round(seconds * 16_000)
     prompts = [read_wav(VOICES / f"{CLIP}_speaker{number}.wav") for number in (1, 2)]
     tracks, heard, at, who = np.zeros((2, length), np.int16), [0, 0], 8_000, 0

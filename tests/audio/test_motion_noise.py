@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pathlib
-
 import numpy as np
 import pytest
 import soundfile
+from labelled_speech import USER_VOICE
 from timar_audio.floor import Kind, Speaker
 from timar_audio.levels import level_dbfs
 from timar_audio.motion_noise import (
@@ -26,7 +25,6 @@ NAMES = ["neck_pitch", "neck_yaw", "jaw"]
 # Power at full scale 1, at 1 rad/s: a loud neck, a softer one, a jaw that is hardly heard.
 TRUE = {"neck_pitch": (0.0, 1e-4), "neck_yaw": (2e-5, 0.0), "jaw": (1e-8, 0.0)}
 ROOM = 10 ** (-60 / 10)
-VOICE = pathlib.Path(__file__).parents[1] / "data" / "speech" / "two_speakers.wav"
 
 
 def whine(speeds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -112,7 +110,7 @@ def test_the_heads_own_motion_starts_no_turn_that_it_would_start_without_the_gat
 
 def test_a_voice_above_the_motion_is_heard_all_the_same():
     """The neck never rests, its noise 15 dB below the voice."""
-    voice = soundfile.read(VOICE)[0][: 20 * 16_000]
+    voice = soundfile.read(USER_VOICE)[0][: 20 * 16_000]
     rng = np.random.default_rng(6)
     speeds = np.zeros((voice.size // FRAME, 3))
     speeds[:, 1] = 0.6 + 0.4 * np.sin(np.arange(len(speeds)) / 30)

@@ -13,8 +13,7 @@ from timar_common.motion_file import MotionTrack, read_motion, write_motion
 from timar_common.user_motion import user_motion_from
 
 FRAME, BLOCK = 640, 320
-CLIP = "xkHwlcDSOjc_sub_video_109_000_speaker1.npz"
-SHIPPED = Path(__file__).resolve().parents[2] / "examples" / "data" / "dualtalk" / CLIP
+SHIPPED = Path(__file__).resolve().parents[2] / "examples/data/conversation/conversation_speaker1.npz"
 
 
 def track(frames: int = 50) -> MotionTrack:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CALL = re.compile(r"\b(create_topic_publisher|create_topic_subscription)\(\s*\"([^\"]+)\"")
 OPEN_ENDS = ("any", "every node")
 
-MOTION = ROOT / "examples/data/dualtalk/xkHwlcDSOjc_sub_video_109_000_speaker1.npz"
+MOTION = ROOT / "examples/data/conversation/conversation_speaker1.npz"
 
 
 class Row(NamedTuple):

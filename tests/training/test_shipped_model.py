@@ -1,5 +1,6 @@
 """The shipped model moves plausibly: a real quality test, on voices and conversations it never met."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,11 @@ from timar_training.synthesis.voices import SpeakerVoice
 
 from timar_model import load_model
 
-GENUINE = Path(__file__).parents[2] / "examples" / "data" / "dualtalk"
+CLIPS = (
+    *dyads.find_clips(Path(__file__).parents[2] / "examples" / "data" / "conversation"),
+    *(dyads.find_clips(Path(os.environ["TIMAR_EXTRA_DATA"])) if "TIMAR_EXTRA_DATA" in os.environ else ()),
+)
+"""The shipped conversation, and the clips of people whom nobody may ship."""
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +85,8 @@ def test_twice_the_same_seed_is_twice_the_same_motion(model, talk):
     np.testing.assert_array_equal(first, second)
 
 
-def test_on_the_genuine_clip_the_jaw_follows_and_the_user_matters(model):
-    clip = dyads.find_clips(GENUINE)[0]
+@pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: clip.name)
+def test_on_a_whole_conversation_the_jaw_follows_and_the_user_matters(model, clip):
     user, agent = (dyads.read_voice(clip.voice_path(speaker))[: 375 * 640] for speaker in (1, 2))
     seen = dyads.read_motion(clip.motion_path(dyads.USER_SPEAKER))
     motion = run_session(model.session(seed=5), user, agent, seen)

@@ -1,4 +1,4 @@
-"""`timar demo`: a head listens and talks through a real recorded conversation, by the nodes of the robot."""
+"""`timar demo`: a head listens and talks through a conversation, by the nodes of the robot."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from timar_bringup.graph import Plan, UsageError, plan, read_arguments
 from timar_bringup.progress import Progress
 from timar_bringup.usage import cpu_seconds
 
-CONVERSATION = Path("examples") / "data" / "dualtalk"
-CLIP = "xkHwlcDSOjc_sub_video_109_000"
-CLIP_S = 30.0
+CONVERSATION = Path("examples") / "data" / "conversation"
+CLIP = "conversation"
+CLIP_S = 61.0
 BEGIN_WITHIN_S = 180.0
 """A graph that has made no turn after so long does not work; a large model is measured first [s]."""
 MEASURING = ": measuring "
@@ -58,7 +58,7 @@ class Outcome:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Watch the head listen and talk through a recorded conversation, or talk to it yourself."""
+    """Watch the head listen and talk through a made-up conversation, or talk to it yourself."""
     console = Console(highlight=False)
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
@@ -87,7 +87,7 @@ def read_options(argv: list[str]) -> DemoOptions:
     """
     parser = argparse.ArgumentParser(prog="timar demo", description=main.__doc__)
     parser.add_argument("--headless", action="store_true", help="without the browser view")
-    parser.add_argument("--duration", type=float, default=CLIP_S, metavar="S", help="seconds (default: 30)")
+    parser.add_argument("--duration", type=float, default=CLIP_S, metavar="S", help="seconds (default: 61)")
     parser.add_argument(
         "--out", type=Path, help="new folder for bag, summary and picture (default: runs/demo-TIME)"
     )
