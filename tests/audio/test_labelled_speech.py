@@ -1,4 +1,4 @@
-"""Voice activity against labels: how good the defaults are on made speech, and on people's where there is some.
+"""Voice activity against labels: how good the defaults are on made speech, and on people's if at hand.
 
 The bounds are what was measured, less two hundredths; the rule "always speech" scores 0.5 by definition.
 People's: two recordings of 30 s reached 0.971 (near) and 0.727 (a faint meeting); the bound is for those.
