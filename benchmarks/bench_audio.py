@@ -4,7 +4,8 @@
     python benchmarks/bench_audio.py --minutes 4        # a shorter echo scene
     python benchmarks/bench_audio.py --development      # only: the other voices that defaults were chosen on
 
-Voices: the labelled recordings of tests/data/speech, recorded prompts (Debian's asterisk-core-sounds-*-g722)
+Voices: the shipped synthetic conversation, near and far, recordings with labels (TIMAR_EXTRA_DATA),
+recorded prompts (Debian's asterisk-core-sounds-*-g722)
 and espeak-ng, in white noise and in the babble of 24 voices at several levels, beside silence and music. A
 prompt's label is where its clean sound lies within 35 dB of its own level, pauses under 200 ms included.
 The two recordings were at hand when defaults were chosen; docs/audio.md says what was chosen on what. The
@@ -25,7 +26,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from harness import RESULTS, SPEECH, parser_of, table, when, write_page
+from harness import RESULTS, parser_of, table, when, write_page
+from labelled_speech import far, near, of_people
 from timar_audio.activity import SpeakerActivity, Started, Stopped
 from timar_audio.echo import WebRtcSuppressor
 from timar_audio.floor import Kind, Speaker
@@ -167,13 +169,10 @@ def prompts_of(folder: str, rng: np.random.Generator, least_s: float = 1.0) -> l
 
 
 def recordings() -> Iterator[Scene]:
-    for name in ("two_speakers", "meeting"):
-        sound = read_wav(SPEECH / f"{name}.wav")
-        sound = sound[: sound.size // FRAME * FRAME]
+    for name, sound, stretches in (near(), far(), *of_people()):
         spoken_at = np.zeros(sound.size, bool)
-        for line in (SPEECH / f"{name}.rttm").read_text().splitlines():
-            start_s, length_s = map(float, line.split()[3:5])
-            spoken_at[round(start_s * RATE_HZ) : round((start_s + length_s) * RATE_HZ)] = True
+        for start_s, end_s, _ in stretches:
+            spoken_at[round(start_s * RATE_HZ) : round(end_s * RATE_HZ)] = True
         yield Scene(f"recording {name}", sound, spoken_at.reshape(-1, FRAME).mean(axis=1) > 0.5)
 
 

@@ -20,7 +20,6 @@ from timar_common.wav import read_wav
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-SPEECH = ROOT / "tests" / "data" / "speech"
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 

@@ -15,7 +15,14 @@ DATA = (
     *(".onnx", ".png", ".pt", ".pth", ".rttm", ".safetensors", ".stl", ".urdf", ".wav", ".xml", ".yaml"),
 )
 """Endings of what may hold data."""
-SETTINGS = ("*package.xml", "*/config/*", "training/timar_training/configs/*", ".github/*", "*mkdocs.yml")
+SETTINGS = (
+    ".pre-commit-config.yaml",
+    "*package.xml",
+    "*/config/*",
+    "training/timar_training/configs/*",
+    ".github/*",
+    "*mkdocs.yml",
+)
 """What has such an ending and is code."""
 
 

@@ -5,11 +5,10 @@ The filter's constants were chosen on this very scene, so it holds what was reac
 
 from __future__ import annotations
 
-import pathlib
-
 import numpy as np
 import pytest
 import soundfile
+from labelled_speech import AGENT_VOICE, USER_VOICE, without_pauses
 from timar_audio.blocks import AudioBlock
 from timar_audio.echo import EchoStage, WebRtcSuppressor
 from timar_audio.echo_filter import EchoFilter, EchoFilterConfig
@@ -18,7 +17,6 @@ from timar_audio.turns import Turns
 from timar_audio.turns_config import TurnsConfig
 from timar_common.diagnostics import Level
 
-DATA = pathlib.Path(__file__).parents[1] / "data" / "speech"
 BLOCK = 320
 
 
@@ -38,10 +36,10 @@ def room_response(seed: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def scene() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The head's voice, its echo, and a user 10 dB below that who interrupts at 14 and 22 s."""
-    voice = soundfile.read(DATA / "two_speakers.wav")[0]
+    voice = without_pauses(AGENT_VOICE, "agent")[: 30 * 16_000]
     agent = voice / level_of(voice) * 0.05
     echo = np.convolve(agent, room_response(0))[: agent.size]
-    other = soundfile.read(DATA / "two_speakers.wav")[0][round(6.7 * 16_000) :]
+    other = soundfile.read(USER_VOICE)[0][round(6.1 * 16_000) :]
     other = other / level_of(other) * level_of(echo) * 10 ** (-10 / 20)
     user = np.zeros_like(agent)
     for start_s in (14.0, 22.0):

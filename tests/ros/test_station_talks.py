@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 from headless_browser import HeadlessBrowser
+from labelled_speech import USER_VOICE
 from node_process import PATIENCE_S, running_nodes
 
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed; `make test` installs it")
@@ -27,7 +28,6 @@ pytestmark = [pytest.mark.ros, pytest.mark.browser]
 
 PORT = 18_140
 RATE_HZ = 16_000
-RECORDING = Path(__file__).parents[1] / "data" / "speech" / "two_speakers.wav"
 SILENCE_S, SPEAKING_S = 5.0, 3.0
 UTTERANCE_S = 40.0
 PATIENT_S = 2 * PATIENCE_S
@@ -83,8 +83,8 @@ def sound_of(messages: list) -> np.ndarray:
 def test_a_user_who_interrupts_through_the_page_silences_the_head(
     conversation: Conversation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    speech, rate_hz = soundfile.read(RECORDING, dtype="float32", always_2d=True)
-    start = round(7.5 * rate_hz)  # where its labels have speech without a pause
+    speech, rate_hz = soundfile.read(USER_VOICE, dtype="float32", always_2d=True)
+    start = round(6.1 * rate_hz)  # where its labels have speech without a pause
     words = speech[start : start + round(SPEAKING_S * rate_hz), 0]
     quiet = np.random.default_rng(0).normal(0, 1e-4, round(SILENCE_S * rate_hz)).astype(np.float32)
     user = tmp_path / "user.wav"

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from labelled_speech import USER_VOICE
 from node_process import PATIENCE_S, running_nodes
 from timar_websocket.address import address_file
 from virtual_sound import VirtualSound
@@ -36,7 +37,6 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).resolve().parents[2]
-VOICE = ROOT / "tests" / "data" / "speech" / "two_speakers.wav"
 NODES = [
     "timar_websocket.websocket_node:WebsocketNode",
     "timar_audio.playback_node:PlaybackNode",
@@ -44,7 +44,7 @@ NODES = [
     "timar_audio.capture_node:CaptureNode",
 ]
 PARAMETERS = {"capture:source": "microphone", "capture:device": "pulse"}
-SPEECH_S = 10.6
+SPEECH_S = 6.1
 """From there on somebody speaks for four seconds without a pause [s]."""
 EXAMPLES = {"pipecat": "03_pipecat_bot.py", "livekit": "04_livekit_agent.py"}
 
@@ -124,7 +124,7 @@ def graph(room: Room) -> Iterator[list[str]]:
 @pytest.fixture
 def user(virtual_sound: VirtualSound, tmp_path: Path) -> Callable[[float], None]:
     """Return what lets the user say something of so many seconds; PulseAudio swallows its first silence."""
-    samples, rate_hz = soundfile.read(VOICE, dtype="int16")
+    samples, rate_hz = soundfile.read(USER_VOICE, dtype="int16")
 
     def say(seconds: float) -> None:
         path = tmp_path / f"{seconds}.wav"

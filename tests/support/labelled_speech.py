@@ -47,6 +47,14 @@ def far() -> LabelledSpeech:
     return heard._replace(name="far", samples=_int16(sound))
 
 
+def without_pauses(path: Path, speaker: str) -> np.ndarray:
+    """Return what one of the two says, one stretch a fifth of a second after the other, (n,) within ±1."""
+    voice, _ = soundfile.read(path)
+    stretches = [s for s in read_rttm(FOLDER / "conversation.rttm") if s[2] == speaker]
+    said = [voice[round(start_s * 16_000) : round(end_s * 16_000)] for start_s, end_s, _ in stretches]
+    return np.concatenate([np.append(sound, np.zeros(3200)) for sound in said])
+
+
 def of_people() -> list[LabelledSpeech]:
     """Return the recordings with labels (NAME.wav, NAME.rttm) that TIMAR_EXTRA_DATA holds, if any."""
     folder = os.environ.get("TIMAR_EXTRA_DATA")
