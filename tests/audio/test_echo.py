@@ -36,10 +36,10 @@ def room_response(seed: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def scene() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The head's voice, its echo, and a user 10 dB below that who interrupts at 14 and 22 s."""
-    voice = without_pauses(AGENT_VOICE, "agent")[: 30 * 16_000]
+    voice = np.append(np.zeros(16_000), without_pauses(AGENT_VOICE, "agent"))[: 30 * 16_000]
     agent = voice / level_of(voice) * 0.05
     echo = np.convolve(agent, room_response(0))[: agent.size]
-    other = soundfile.read(USER_VOICE)[0][round(6.1 * 16_000) :]
+    other = soundfile.read(USER_VOICE)[0][round(16.97 * 16_000) :]  # "Wait, wait."
     other = other / level_of(other) * level_of(echo) * 10 ** (-10 / 20)
     user = np.zeros_like(agent)
     for start_s in (14.0, 22.0):
