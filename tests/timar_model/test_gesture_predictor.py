@@ -8,7 +8,14 @@ import pytest
 from safetensors.numpy import save_file
 from timar_model.gestures import features as f
 from timar_model.gestures.gesture import GestureKind
-from timar_model.gestures.predictor import FORMAT, PeoplePredictor, PredictorStream, read_weights
+from timar_model.gestures.predictor import (
+    FORMAT,
+    SILENT,
+    PeoplePredictor,
+    PredictorStream,
+    calibration_row,
+    read_weights,
+)
 
 FRAMES = 400
 
@@ -135,3 +142,22 @@ def test_a_file_without_gesture_weights_is_refused_in_one_sentence(wrong, tmp_pa
         read_weights(path)
     assert path.name in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_listening_in_silence_and_before_ones_own_words_are_calibrated_apart():
+    rows = np.zeros((5, len(f.FEATURE_NAMES)), np.float32)
+    for row, names in enumerate(
+        [("listening",), ("listening", "ahead_1s"), ("speaking", "ahead_1s"), (), ("listening", "user_seen")]
+    ):
+        for name in names:
+            rows[row, f.FEATURE_NAMES.index(name)] = 1.0
+    seen, group = calibration_row(rows)
+    assert group.tolist() == [SILENT, f.LISTENING, f.SPEAKING, f.NEITHER, SILENT]
+    assert seen.tolist() == [0, 0, 0, 0, 1]
+
+
+def test_the_shipped_probability_is_tempered_and_never_sharpened(weights):
+    slopes = weights.arrays["calibration"][..., 0]
+    assert slopes.shape == (2, 4, 3)
+    assert (slopes <= 1).all()
+    assert (slopes[..., 0] < 1).all()

@@ -39,7 +39,11 @@ FloatArray = npt.NDArray[np.float32]
 SOON_S = 0.5
 """The published probability is of this time ahead [s]."""
 SHIPPED_WEIGHTS = Path(__file__).parent / "people.safetensors"
-FORMAT = "timar-gestures-1"
+FORMAT = "timar-gestures-2"
+SILENT = len(STATES)
+"""Listening with no own speech planned within a second: calibrated apart, for little is known there."""
+CALIBRATION_ROWS = (2, len(STATES) + 1)
+"""User unseen or seen; state."""
 APART_FRAMES = 5
 """Gestures follow each other no sooner; closer ones count as one."""
 PAUSE_EDGES_S = (0.6, 1.2, 2.4, 4.8, 9.6, 19.2, 38.4)
@@ -95,13 +99,19 @@ class GestureNetwork:
             x = x @ w[f"{layer}.weight"].T + w[f"{layer}.bias"]
             x = x / (1 + np.exp(-x))
         soon = x @ w["soon.weight"].T + w["soon.bias"]
-        listens, speaks = (features[..., FEATURE_NAMES.index(name)] > 0.5 for name in STATES[:2])
-        slope, offset = np.moveaxis(
-            w["calibration"][np.where(listens, LISTENING, np.where(speaks, SPEAKING, NEITHER))], -1, 0
-        )
+        slope, offset = np.moveaxis(w["calibration"][calibration_row(features)], -1, 0)
         soon = slope * soon + offset
         rate = x @ w["rate.weight"].T + w["rate.bias"]
         return 1 / (1 + np.exp(-soon)), np.exp(np.minimum(rate, 3.0))
+
+
+def calibration_row(features: FloatArray) -> tuple[npt.NDArray[np.int_], npt.NDArray[np.int_]]:
+    """Return whether the user is seen, and the state or `SILENT`, of features (..., D)."""
+    listens, speaks, begins, seen = (
+        features[..., FEATURE_NAMES.index(name)] > 0.5 for name in (*STATES[:2], "ahead_1s", "user_seen")
+    )
+    silent = np.where(begins, LISTENING, SILENT)
+    return seen.astype(int), np.where(listens, silent, np.where(speaks, SPEAKING, NEITHER))
 
 
 def read_weights(path: Path = SHIPPED_WEIGHTS) -> GestureNetwork:
@@ -144,7 +154,8 @@ def expected_shapes(kinds: int, hidden: int) -> dict[str, tuple[int, ...]]:
         "soon.weight": (kinds, hidden), "soon.bias": (kinds,),
         "rate.weight": (kinds, hidden), "rate.bias": (kinds,),
         "pause_same": (states, kinds, bins), "pause_other": (states, kinds, bins),
-        "rate_scale": (states, kinds), "calibration": (states, kinds, 2), "threshold": (states, kinds),
+        "rate_scale": (states, kinds), "threshold": (states, kinds),
+        "calibration": (*CALIBRATION_ROWS, kinds, 2),
         "duration_s": (states, kinds, 21), "stroke_hz": (kinds, 2), "size_rad": (kinds, 2),
     }  # fmt: skip
 

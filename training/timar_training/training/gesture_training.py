@@ -16,12 +16,14 @@ from scipy import optimize, special
 from sklearn.linear_model import LogisticRegression
 from timar_common.atomic import replacing_file
 from timar_common.config import Count, CountOrZero, NonNegative, Positive, Probability, Range, check
-from timar_model.gestures.features import FEATURE_NAMES, RATE_HZ, STATES, USER_MOTION_FEATURES
+from timar_model.gestures.features import FEATURE_NAMES, LISTENING, RATE_HZ, STATES, USER_MOTION_FEATURES
 from timar_model.gestures.predictor import (
     APART_FRAMES,
+    CALIBRATION_ROWS,
     DECISIVE_PAUSE_S,
     FORMAT,
     PAUSE_EDGES_S,
+    SILENT,
     GestureNetwork,
 )
 
@@ -40,6 +42,8 @@ from ..preparation.annotated import AnnotatedTracks, BoolArray, begins_soon, fra
 FloatArray = npt.NDArray[np.float32]
 KINDS = ("nod", "shake", "tilt")
 NEVER_S = 1e3
+LEAST_SLOPE = 0.05
+"""Logits whose slope on other people is less foretell nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +125,7 @@ def train_gestures(
         "pause_same": np.ones((states, kinds, bins), np.float32),
         "pause_other": np.ones((states, kinds, bins), np.float32),
         "rate_scale": np.ones((states, kinds), np.float32),
-        "calibration": np.tile(np.array([1, 0], np.float32), (states, kinds, 1)),
+        "calibration": np.tile(np.array([1, 0], np.float32), (*CALIBRATION_ROWS, kinds, 1)),
         "threshold": np.ones((states, kinds), np.float32),
         **stroke_arrays(kinematics, KINDS),
     }
@@ -150,9 +154,9 @@ def calibrate(
     """Temper logits, and solve the decisive head's thresholds, by what folds say of people they never saw.
 
     Those of a fold follow from the people of the other folds alone; those of all people from everybody. The
-    logits of a state are drawn towards their middle by the slope that those people show; the mean probability
-    stays what the network learned. (An offset of its own for each fold would be high where the left-out
-    people gesture little, and so undo the calibration of all.)
+    logits of a state, and of whether the user is seen, are drawn towards their middle by the slope that those
+    people show; the mean probability stays what the network learned. (An offset of its own for each fold
+    would be high where the left-out people gesture little, and so undo the calibration of all.)
 
     Args:
         weights: To calibrate, in place.
@@ -162,22 +166,25 @@ def calibrate(
         advance: Called with frames done, of all.
     """
     lag = int(folds[0].about["config"]["lag_frames"])
-    forecast = context_forecast(list(folds), fold, tracks, lag, advance=advance)
-    logit = special.logit(np.clip(forecast.probability, 1e-6, 1 - 1e-6))
     use = np.stack([tracks.annotated & ~tracks.busy(kind) for kind in KINDS], -1)
     soon = np.stack([begins_soon(tracks.onsets(kind)) for kind in KINDS], -1)
+    forecasts = [context_forecast(list(folds), fold, tracks, lag, seen, advance) for seen in (False, True)]
+    unseen = forecasts[0]
+    group = np.where((unseen.state == LISTENING) & ~tracks.speaks_soon(), SILENT, unseen.state)
+    logits = [special.logit(np.clip(forecast.probability, 1e-6, 1 - 1e-6)) for forecast in forecasts]
     for one in weights:
         learned = set(one.about["meetings"])
         known = np.array([person.meeting in learned for person in tracks.people])
         table = one.arrays["calibration"]
-        for s in range(len(STATES)):
-            for k in range(len(KINDS)):
-                here = use[known, ::3, k] & (forecast.state[known, ::3] == s)
-                table[s, k] = _tempered(logit[known, ::3, k][here], soon[known, ::3, k][here])
-        slope, offset = np.moveaxis(table[forecast.state[known]], -1, 0)
-        probability = special.expit(slope * logit[known] + offset).astype(np.float32)
-        part = ContextForecast(probability, forecast.rate[known], forecast.state[known])
+        for seen, row, k in np.ndindex(*CALIBRATION_ROWS, len(KINDS)):
+            here = use[known, ::3, k] & (group[known, ::3] == row)
+            table[seen, row, k] = _tempered(logits[seen][known, ::3, k][here], soon[known, ::3, k][here])
+        slope, offset = np.moveaxis(table[0][group[known]], -1, 0)
+        probability = special.expit(slope * logits[0][known] + offset).astype(np.float32)
+        part = ContextForecast(probability, unseen.rate[known], unseen.state[known])
         one.arrays["threshold"][:] = _thresholds(tracks.subset(np.flatnonzero(known)), part)
+        # A probability that follows nothing decides nothing.
+        one.arrays["threshold"][table[0, : len(STATES), :, 0] < LEAST_SLOPE] = 1.0
 
 
 def _tempered(logit: FloatArray, label: BoolArray) -> tuple[float, float]:
