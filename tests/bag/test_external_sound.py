@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from timar_bag.bag import BagReader
@@ -22,6 +24,10 @@ DRIVERS = {
     "AudioDataStamped": "std_msgs/Header header\naudio_common_msgs/AudioData audio",
     "AudioInfo": "uint8 channels\nuint32 sample_rate\nstring sample_format\nuint32 bitrate\n"
     "string coding_format",
+}
+FOXGLOVE = {
+    "RawAudio": "builtin_interfaces/Time timestamp\nuint8[] data\nstring format\nuint32 sample_rate\n"
+    "uint32 number_of_channels",
 }
 MGONZS = {
     "AudioInfo": "int32 format\nint32 channels\nint32 rate\nint32 chunk",
@@ -40,17 +46,17 @@ def voice(rate_hz: int, pitch_hz: float) -> np.ndarray:
 class Foreign:
     """A bag written message by message, with the types of one of the packages."""
 
-    def __init__(self, path: Path, definitions: dict[str, str]) -> None:
-        self.types = get_typestore(Stores.ROS2_KILTED)
+    def __init__(self, path: Path, definitions: dict[str, str], package: str = "audio_common_msgs") -> None:
+        self.types, self._package = get_typestore(Stores.ROS2_KILTED), package
         for name, text in definitions.items():
-            self.types.register(get_types_from_msg(text, f"audio_common_msgs/msg/{name}"))
+            self.types.register(get_types_from_msg(text, f"{package}/msg/{name}"))
         self._writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
         self._writer.open()
         self._topics: dict[str, Any] = {}
         self._entries: list[tuple[int, str, bytes]] = []
 
     def make(self, name: str, **fields: Any) -> Any:
-        full = name if "/" in name else f"audio_common_msgs/msg/{name}"
+        full = name if "/" in name else f"{self._package}/msg/{name}"
         return self.types.types[full](**fields)
 
     def header(self, ns: int) -> Any:
@@ -58,7 +64,7 @@ class Foreign:
         return self.make("std_msgs/msg/Header", stamp=stamp, frame_id="mic")
 
     def add(self, topic: str, name: str, receive_ns: int, message: Any) -> None:
-        full = f"audio_common_msgs/msg/{name}"
+        full = name if "/" in name else f"{self._package}/msg/{name}"
         if topic not in self._topics:
             self._topics[topic] = self._writer.add_connection(topic, full, typestore=self.types)
         self._entries.append((receive_ns, topic, bytes(self.types.serialize_cdr(message, full))))
@@ -78,13 +84,21 @@ def blocks(samples: np.ndarray, rate_hz: int, ms: int) -> list[tuple[int, np.nda
     ]
 
 
+def info_of(bag: Foreign, rate_hz: int, channels: int, coding: str = "wave") -> Any:
+    return bag.make(
+        "AudioInfo",
+        channels=channels,
+        sample_rate=rate_hz,
+        sample_format="S16LE",
+        bitrate=0,
+        coding_format=coding,
+    )
+
+
 def ros_drivers(path: Path) -> None:
     """Stamped bytes of two channels at 44.1 kHz; what they mean stands in AudioInfo."""
     bag, rate = Foreign(path, DRIVERS), 44_100
-    info = bag.make(
-        "AudioInfo", channels=2, sample_rate=rate, sample_format="S16LE", bitrate=0, coding_format="wave"
-    )
-    bag.add("/audio/audio_info", "AudioInfo", BEGIN_NS, info)
+    bag.add("/audio/audio_info", "AudioInfo", BEGIN_NS, info_of(bag, rate, 2))
     for first_ns, part in blocks(voice(rate, 220.0), rate, 20):
         data = bag.make("AudioData", data=np.frombuffer(np.repeat(part, 2).tobytes(), np.uint8))
         message = bag.make("AudioDataStamped", header=bag.header(first_ns), audio=data)
@@ -107,15 +121,52 @@ def mgonzs13(path: Path) -> None:
 
 
 def ros4hri(path: Path) -> None:
-    """Bytes without stamp: 16 kHz, one channel, as REP-155 has voices."""
+    """Bytes without stamp: 16 kHz, one channel, as REP-155 has voices; what they mean stands beside them."""
     bag, rate = Foreign(path, DRIVERS), 16_000
+    bag.add("/humans/voices/abcde/audio_info", "AudioInfo", BEGIN_NS, info_of(bag, rate, 1))
     for first_ns, part in blocks(voice(rate, 220.0), rate, 20):
         data = bag.make("AudioData", data=np.frombuffer(part.tobytes(), np.uint8))
         bag.add("/humans/voices/abcde/audio", "AudioData", first_ns + 20_000_000, data)
     bag.close()
 
 
-CONVENTIONS = [ros_drivers, mgonzs13, ros4hri]
+def pieces(path: Path, data: bytes, rate_hz: int, bytes_per_s: float) -> None:
+    """AudioData of a coded stream, cut as a network cuts it, without info."""
+    bag = Foreign(path, DRIVERS)
+    for at in range(0, len(data), 700):
+        message = bag.make("AudioData", data=np.frombuffer(data[at : at + 700], np.uint8))
+        bag.add("/audio", "AudioData", BEGIN_NS + round(1e9 * (at + 700) / bytes_per_s), message)
+    bag.close()
+
+
+def wav_in_pieces(path: Path) -> None:
+    """audio_capture with format:=wave behind wavenc: a header, then samples of 32 kHz."""
+    file = io.BytesIO()
+    soundfile.write(file, voice(32_000, 220.0), 32_000, "PCM_16", format="WAV")
+    pieces(path, file.getvalue(), 32_000, 64_000.0)
+
+
+def mp3(path: Path) -> None:
+    """audio_capture as it comes: MP3, and no info in old ones."""
+    file = io.BytesIO()
+    soundfile.write(file, voice(32_000, 220.0), 32_000, format="MP3", bitrate_mode="CONSTANT")
+    pieces(path, file.getvalue(), 32_000, len(file.getvalue()) / SECONDS)
+
+
+def foxglove(path: Path) -> None:
+    """RawAudio at 48 kHz stereo, which says all."""
+    bag, rate = Foreign(path, FOXGLOVE, "foxglove_msgs"), 48_000
+    for first_ns, part in blocks(voice(rate, 220.0), rate, 20):
+        stamp = bag.make("builtin_interfaces/msg/Time", sec=first_ns // 10**9, nanosec=first_ns % 10**9)
+        data = np.frombuffer(np.repeat(part, 2).tobytes(), np.uint8)
+        message = bag.make(
+            "RawAudio", timestamp=stamp, data=data, format="pcm-s16", sample_rate=rate, number_of_channels=2
+        )
+        bag.add("/mic", "RawAudio", first_ns + 21_000_000, message)
+    bag.close()
+
+
+CONVENTIONS = [ros_drivers, mgonzs13, ros4hri, wav_in_pieces, mp3, foxglove]
 
 
 def heard(bag: Path, topic: str = "user/audio", **named: str) -> tuple[np.ndarray, list[Any], GraphInputs]:
@@ -140,14 +191,17 @@ def test_external_sound_is_heard_as_ours(write: Callable[[Path], None], tmp_path
     count = min(len(samples), len(wanted)) - 400
     assert count > 0.9 * len(wanted)
     lag = max(range(-200, 201), key=lambda k: float(samples[400 + k : count + k] @ wanted[400:count]))
-    assert np.corrcoef(samples[400 + lag : count + lag], wanted[400:count])[0, 1] > 0.999
+    alike = np.corrcoef(samples[400 + lag : count + lag], wanted[400:count])[0, 1]
     place_ms = (stamp_ns(found[0]) - BEGIN_NS) / 1e6 - found[0].first_sample / 16 + lag / 16
-    assert abs(place_ms) < 5, "stamped when it was heard"
+    # MP3 loses a little, and what its encoder holds back is no part of any message.
+    assert alike > (0.99 if write is mp3 else 0.999)
+    assert abs(place_ms) < (60 if write is mp3 else 5), "stamped when it was heard"
     assert all(len(message.samples) == 320 and message.sample_rate == 16_000 for message in found)
 
 
 def test_a_lost_message_of_external_sound_is_silence_of_its_length(tmp_path: Path):
     bag, rate = Foreign(tmp_path / "bag", DRIVERS), 16_000
+    bag.add("/mic/audio_info", "AudioInfo", BEGIN_NS, info_of(bag, rate, 1))
     for number, (first_ns, part) in enumerate(blocks(voice(rate, 220.0), rate, 20)):
         if number not in range(40, 50):
             data = bag.make("AudioData", data=np.frombuffer(part.tobytes(), np.uint8))
@@ -171,7 +225,7 @@ def test_both_voices_are_named_and_stand_on_one_counter(tmp_path: Path):
     bag.close()
     with BagReader(tmp_path / "bag") as reader, pytest.raises(ValueError, match="several topics of sound"):
         GraphInputs(reader)
-    named = {"user_sound": "/mic/audio", "agent_sound": "/head/audio"}
+    named = {"user_sound": "/mic/audio", "agent_sound": "/head/audio", "sound_layout": "S16LE,16000,1"}
     _, found, source = heard(tmp_path / "bag", "agent/audio", **named)
     assert found[0].first_sample == pytest.approx(8000, abs=320)
     planned = heard(tmp_path / "bag", "agent/audio_planned", **named)[1]
@@ -183,3 +237,42 @@ def test_topic_that_holds_no_sound_is_refused(tmp_path: Path):
     ros4hri(tmp_path / "bag")
     with BagReader(tmp_path / "bag") as reader, pytest.raises(ValueError, match="/talk holds no sound"):
         GraphInputs(reader, user_sound="/talk")
+
+
+@pytest.mark.parametrize("kind", ["AudioData", "UInt8MultiArray", "Int16MultiArray"])
+def test_sound_of_which_nothing_says_what_it_is_is_asked_for_and_never_guessed(kind: str, tmp_path: Path):
+    """12 s of 44.1 kHz stereo once became 66 s of 16 kHz mono."""
+    bag, rate = Foreign(tmp_path / "bag", DRIVERS), 44_100
+    name = kind if kind == "AudioData" else f"std_msgs/msg/{kind}"
+    layout = (
+        {}
+        if kind == "AudioData"
+        else {"layout": bag.make("std_msgs/msg/MultiArrayLayout", dim=[], data_offset=0)}
+    )
+    for first_ns, part in blocks(voice(rate, 220.0), rate, 20):
+        stereo = np.repeat(part, 2)
+        data = stereo if kind == "Int16MultiArray" else np.frombuffer(stereo.tobytes(), np.uint8)
+        bag.add("/mic", name, first_ns + 20_000_000, bag.make(name, data=data, **layout))
+    bag.close()
+    named = {} if kind == "AudioData" else {"user_sound": "/mic"}
+    with (
+        BagReader(tmp_path / "bag") as reader,
+        pytest.raises(
+            ValueError,
+            match=r"/mic brings 3528 bytes a message and nothing says what they mean.*--sound-layout",
+        ),
+    ):
+        GraphInputs(reader, **named)
+    samples, _, source = heard(tmp_path / "bag", **named, sound_layout="S16LE,44100,2")
+    assert source.issues() == []
+    assert len(samples) == pytest.approx(SECONDS * 16_000, abs=640)
+
+
+def test_an_array_is_no_sound_until_its_topic_is_named(tmp_path: Path):
+    bag = Foreign(tmp_path / "bag", DRIVERS)
+    layout = bag.make("std_msgs/msg/MultiArrayLayout", dim=[], data_offset=0)
+    array = bag.make("std_msgs/msg/UInt8MultiArray", layout=layout, data=np.zeros(64, np.uint8))
+    bag.add("/lidar", "std_msgs/msg/UInt8MultiArray", BEGIN_NS, array)
+    bag.close()
+    with BagReader(tmp_path / "bag") as reader:
+        assert not GraphInputs(reader).has("user/audio")

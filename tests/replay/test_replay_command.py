@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from timar_bag.bag import BagReader
 from timar_bag.commands import bag as bag_command
 from timar_bag.make_bag import WholeSound, read_labels, write_bag
 from timar_replay.replay_command import replay as command
@@ -121,6 +124,33 @@ def test_command_ends_with_1_when_a_condition_holds_and_2_when_it_cannot_be_told
     assert "there is no bag at" in capsys.readouterr().err
     run = json.loads((tmp_path / "out" / "replay.json").read_text())
     assert run["times_real_time_per_core"] > 0
+
+
+@pytest.mark.slow
+def test_sound_of_which_nothing_says_what_it_is_is_asked_for_in_one_sentence(
+    small_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """12 s of 44.1 kHz stereo without audio_info once became 66 s of 16 kHz mono."""
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    name = "audio_common_msgs/msg/AudioData"
+    store.register(get_types_from_msg("uint8[] data", name))
+    block = np.zeros((441, 2), "<i2").tobytes()
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection("/audio", name, typestore=store)
+        for number in range(200):
+            message = store.types[name](data=np.frombuffer(block, np.uint8))
+            receive_ns = 1_795_000_000_000_000_000 + number * 10_000_000
+            writer.write(connection, receive_ns, store.serialize_cdr(message, name))
+    typed = [str(tmp_path / "bag"), "--model", str(small_model), "--engine", "torch", "--no-report"]
+    assert command([*typed, "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "/audio brings 1764 bytes a message and nothing says what they mean" in said
+    assert "--sound-layout, such as S16LE,16000,1" in said
+    assert "Traceback" not in said
+    assert command([*typed, "--out", str(tmp_path / "again"), "--sound-layout", "S16LE,44100,2"]) == 0
+    with BagReader(tmp_path / "again") as reader:
+        heard = sum(len(entry.message.samples) for entry in reader.messages({"user/audio"}))
+    assert heard == pytest.approx(2 * 16_000, abs=640)
 
 
 def test_wav_becomes_a_bag_and_a_bag_training_data_by_command(tmp_path: Path):

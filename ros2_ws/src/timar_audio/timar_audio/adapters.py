@@ -12,6 +12,8 @@ import numpy.typing as npt
 from timar_common.clock import SAMPLE_RATE_HZ
 from timar_common.config import check, number, option
 
+from timar_audio.external_audio import Layout
+
 
 @dataclasses.dataclass(frozen=True)
 class AudioCommonConfig:
@@ -20,12 +22,18 @@ class AudioCommonConfig:
     user_topic: str = option("", "Where the user's sound is published for others.")
     agent_topic: str = option("", "Where the head's own voice is published for others, as it is heard.")
     speech_topic: str = option("", "Topic of another package's synthesiser, whose sound the head says.")
+    speech_layout: str = option(
+        "",
+        "What its plain bytes mean where no audio_info says so: format, rate in Hz, channels, such as "
+        "S16LE,22050,1.",
+    )
     utterance_gap_ms: int = number(
         500, "Their sound has no end: so long without more of it ends an utterance.", 50, 10_000, "ms"
     )
 
     def __post_init__(self) -> None:
         check(self)
+        Layout.parse(self.speech_layout)
         topics = [name for name in (self.user_topic, self.agent_topic, self.speech_topic) if name]
         if len(set(topics)) < len(topics):
             raise ValueError(

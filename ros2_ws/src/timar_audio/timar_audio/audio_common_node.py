@@ -17,12 +17,11 @@ from timar_msgs.msg import SpeechChunk
 
 from timar_audio.adapters import AudioCommonConfig, SpeechPart, UtteranceSplitter
 from timar_audio.external_audio import (
+    ExternalStream,
     Layout,
     fill_audio_data,
     fill_info,
     info_topic,
-    read_layout,
-    read_sound,
     to_int16_mono,
 )
 
@@ -108,7 +107,9 @@ class AudioCommonNode(BaseNode):
             self.create_topic_subscription("agent/audio", lambda message: self._forward("agent", message))
         prefix = f"{self.get_name()}-{time.monotonic_ns()}"  # so that no id is used again after a restart
         self._splitter = UtteranceSplitter(prefix, config.utterance_gap_ms)
-        self._layout = Layout()
+        self._stream = ExternalStream(
+            f"topic {config.speech_topic!r}", Layout.parse(config.speech_layout), "speech_layout"
+        )
         if config.speech_topic:
             self._speech = self.create_topic_publisher("agent/speech")
             self._subscribe_to_speech(messages)
@@ -138,11 +139,13 @@ class AudioCommonNode(BaseNode):
         self.create_steady_timer(0.05, self._end_when_silent)
 
     def _on_info(self, info: Any) -> None:
-        self._layout = read_layout(info)
+        self._stream.describe(info)
 
     def _on_speech(self, message: Any) -> None:
-        sound = read_sound(message, self._layout)
-        self._publish_speech(self._splitter.push(to_int16_mono(sound), sound.rate_hz, time.monotonic_ns()))
+        sound = self._stream.read(message)
+        if sound.samples.size:
+            parts = self._splitter.push(to_int16_mono(sound), sound.rate_hz, time.monotonic_ns())
+            self._publish_speech(parts)
 
     def _end_when_silent(self) -> None:
         self._publish_speech(self._splitter.tick(time.monotonic_ns()))

@@ -8,7 +8,7 @@ from timar_common.clock import SAMPLES_PER_MS
 from timar_common.config import check, number, option
 from timar_common.resample import MIX
 
-from timar_audio.external_audio import GSTREAMER_FORMATS, Layout
+from timar_audio.external_audio import Layout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +18,7 @@ class CaptureConfig:
     source: str = option(
         "microphone",
         "Where the user's sound comes from; browser: the view's page; topic: another node, in messages of "
-        "audio_common_msgs.",
+        "audio_common_msgs, foxglove_msgs or std_msgs.",
         choices=("microphone", "file", "browser", "topic"),
     )
     device: str = option(
@@ -26,13 +26,11 @@ class CaptureConfig:
     )
     file: str = option("", "Sound file that plays the user, when source is file; silence follows its end.")
     topic: str = option("audio", "Topic of another node's microphone, when source is topic.")
-    topic_format: str = option(
-        "S16LE",
-        "What the bytes of ros-drivers' AudioData mean while no audio_info came.",
-        choices=tuple(GSTREAMER_FORMATS),
+    topic_layout: str = option(
+        "",
+        "What the topic's plain bytes mean where nothing beside them says so: format, rate in Hz, "
+        "channels, such as S16LE,16000,1.",
     )
-    topic_rate_hz: int = number(16_000, "Their rate, while none came.", 1_000, 384_000, "Hz")
-    topic_channels: int = number(1, "Their channels, while none came.", 1, 64)
     channel: int = number(
         MIX, "Channel of the source, from 0; -1 mixes all (of a microphone, the first two).", -1, 63
     )
@@ -94,13 +92,9 @@ class CaptureConfig:
         check(self)
         if self.source == "file" and not self.file:
             raise ValueError("source is 'file' but file is empty; give the path of a WAV file as file")
+        Layout.parse(self.topic_layout)
 
     @property
     def block_samples(self) -> int:
         """Length of a published block [samples]."""
         return self.block_ms * SAMPLES_PER_MS
-
-    @property
-    def topic_layout(self) -> Layout:
-        """What plain bytes on the topic mean until their node says so."""
-        return Layout(self.topic_format, self.topic_channels, self.topic_rate_hz)

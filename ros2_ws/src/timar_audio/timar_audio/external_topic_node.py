@@ -9,7 +9,7 @@ from rclpy.qos import QoSProfile
 from timar_common.base_node import BaseNode, message_type
 
 from timar_audio.capture_config import CaptureConfig
-from timar_audio.external_audio import ExternalAudio, info_topic, read_layout, read_sound
+from timar_audio.external_audio import ExternalAudio, ExternalStream, Layout, info_topic
 from timar_audio.topic_source import TopicSource
 
 _LOOK_EVERY_S = 0.2
@@ -29,7 +29,7 @@ class ExternalTopic:
         )
         self._node = node
         self._topic = config.topic
-        self._layout = config.topic_layout
+        self._stream = ExternalStream(f"topic {config.topic!r}", Layout.parse(config.topic_layout))
         self._is_subscribed = False
         self._complaint = ""
         node.create_steady_timer(_LOOK_EVERY_S, self._look)
@@ -62,11 +62,12 @@ class ExternalTopic:
             self._node.create_external_subscription(info_class, name, QoSProfile(depth=1), self._on_info)
 
     def _on_info(self, info: Any) -> None:
-        self._layout = read_layout(info)
+        self._stream.describe(info)
 
     def _on_sound(self, message: Any) -> None:
-        sound = read_sound(message, self._layout)
-        self.source.push(sound, self._first_ns(sound), time.monotonic_ns())
+        sound = self._stream.read(message)
+        if sound.samples.size:
+            self.source.push(sound, self._first_ns(sound), time.monotonic_ns())
 
     def _first_ns(self, sound: ExternalAudio) -> int | None:
         if sound.first_ros_ns is None:

@@ -9,12 +9,13 @@ import numpy as np
 from rclpy.qos import QoSProfile
 from std_msgs.msg import Bool
 from timar_common.base_node import BaseNode, run
+from timar_common.clock import SAMPLE_RATE_HZ
 from timar_common.diagnostics import Level, Report
 from timar_msgs.msg import VoiceActivity
 
 from timar_audio.adapters import Ros4HriConfig, VoiceTracker
 from timar_audio.audio_common_node import audio_common
-from timar_audio.external_audio import fill_audio_data
+from timar_audio.external_audio import fill_audio_data, fill_info, info_topic
 
 _DEPTH = 50
 
@@ -41,6 +42,7 @@ class Ros4HriNode(BaseNode):
         self._voices = 0
         self._is_speaking: Any = None
         self._sound: Any = None
+        self._info: Any = None
         self._published_ns = 0
         self._tracked = self.create_external_publisher(
             IdsList, f"{self.config.humans}/voices/tracked", QoSProfile(depth=1)
@@ -80,6 +82,8 @@ class Ros4HriNode(BaseNode):
         if voice is not None and (has_changed or is_due):
             self._published_ns = now_ns
             self._is_speaking.publish(Bool(data=voice.is_speaking))
+            if self._info is not None:
+                self._info.publish(fill_info(self._messages.AudioInfo(), SAMPLE_RATE_HZ, 0))
 
     def _on_audio(self, message: Any) -> None:
         if self._sound is not None:
@@ -93,9 +97,12 @@ class Ros4HriNode(BaseNode):
         self._is_speaking = self.create_publisher(Bool, f"{namespace}/is_speaking", qos)
         if self._messages is not None:
             self._sound = self.create_publisher(self._messages.AudioData, f"{namespace}/audio", qos)
+            self._info = self.create_publisher(
+                self._messages.AudioInfo, info_topic(f"{namespace}/audio"), QoSProfile(depth=1)
+            )
 
     def _drop_voice(self) -> None:
-        for name in ("_is_speaking", "_sound"):
+        for name in ("_is_speaking", "_sound", "_info"):
             publisher = getattr(self, name, None)
             if publisher is not None:
                 self.destroy_publisher(publisher)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
-from typing import Any
 
 from timar_audio.capture import Capture
-from timar_audio.external_audio import read_layout, read_sound
+from timar_audio.external_audio import ExternalStream, Layout
 from timar_audio.floor import Speaker
 from timar_audio.topic_source import TopicSource
 from timar_common.clock import NOMINAL_NS_PER_SAMPLE
@@ -19,39 +18,79 @@ from timar_bag.bag import BagMessage, BagReader
 from timar_bag.bag_writer import FRAME_IDS
 from timar_bag.recovery import reason_of
 
-SOUND_TYPES = tuple(
-    f"audio_common_msgs/msg/{name}" for name in ("AudioData", "AudioDataStamped", "Audio", "AudioStamped")
+SOUND_TYPES = (
+    *tuple(
+        f"audio_common_msgs/msg/{name}" for name in ("AudioData", "AudioDataStamped", "Audio", "AudioStamped")
+    ),
+    "foxglove_msgs/msg/RawAudio",
 )
+ARRAY_TYPES = tuple(f"std_msgs/msg/{kind}MultiArray" for kind in ("UInt8", "Int16", "Float32"))
+"""What may be sound, and is taken for it when its topic is named."""
 INFO_TYPE = "audio_common_msgs/msg/AudioInfo"
 BLOCK_SAMPLES = 320
+TRIED_MESSAGES = 50
+"""When none of so many of a topic's first messages can be read, the topic is refused."""
+LAYOUT_OPTION = "--sound-layout"
 APART_SAMPLES = 320
 """An agent's counter that is further from the user's than this is set again."""
 EVER_MS = 10**9
 TARGETS = {Speaker.USER: "user/audio", Speaker.AGENT: "agent/audio"}
 
 
-def find_external_sound(reader: BagReader, user_topic: str = "", agent_topic: str = "") -> dict[str, Speaker]:
+def find_external_sound(
+    reader: BagReader, user_topic: str = "", agent_topic: str = "", layout: Layout | None = None
+) -> dict[str, Speaker]:
     """Return which voice each topic of sound in other packages' types is; empty when the bag has none.
 
     Args:
         reader: The open bag.
         user_topic: Full name of the user's sound; empty: the bag's only sound topic, if it has one.
         agent_topic: Full name of the head's own voice; empty: it is taken to have been silent.
+        layout: What plain bytes mean where nothing in the bag says so.
 
     Raises:
-        ValueError: A topic that was named holds no sound, or there are several and none was named.
+        ValueError: A topic that was named holds no sound, there are several and none was named, or nothing
+            says what the sound of one is.
     """
-    found = sorted(t.name for t in reader.topics.values() if t.type_name in SOUND_TYPES and t.messages)
+    found = _topics_of(reader, SOUND_TYPES)
+    arrays = _topics_of(reader, ARRAY_TYPES)
     for topic in filter(None, (user_topic, agent_topic)):
-        if topic not in found:
-            raise ValueError(f"{topic} holds no sound; topics that do: {', '.join(found) or 'none'}")
+        if topic not in found + arrays:
+            listed = ", ".join(found + arrays) or "none"
+            raise ValueError(f"{topic} holds no sound; topics that do, or may: {listed}")
     if not user_topic and len(found) > 1:
         raise ValueError(
             f"{reader.path} holds several topics of sound: {', '.join(found)}; name the user's by "
             "--user-sound and, if it is there, the head's by --agent-sound"
         )
     named = {user_topic or "".join(found): Speaker.USER, agent_topic: Speaker.AGENT}
-    return {topic: speaker for topic, speaker in named.items() if topic}
+    voices = {topic: speaker for topic, speaker in named.items() if topic}
+    for topic in voices:
+        _try(reader, topic, layout)
+    return voices
+
+
+def _topics_of(reader: BagReader, types: tuple[str, ...]) -> list[str]:
+    return sorted(
+        topic.name for topic in reader.topics.values() if topic.type_name in types and topic.messages
+    )
+
+
+def _try(reader: BagReader, topic: str, layout: Layout | None) -> None:
+    """Read the first messages of a topic.
+
+    Raises:
+        ValueError: None of them can be read; why the first one cannot.
+    """
+    stream, failures = _stream_of(reader, topic, layout), list[ValueError]()
+    for entry in itertools.islice(reader.messages({topic}), TRIED_MESSAGES):
+        try:
+            if stream.read(entry.message).samples.size:
+                return
+        except ValueError as error:
+            failures.append(error)
+    if failures:
+        raise ValueError(f"{reader.path} cannot be heard: {failures[0]}")
 
 
 class ExternalSound:
@@ -62,12 +101,19 @@ class ExternalSound:
     Args:
         reader: The open bag.
         voices: Which voice each topic is, as `find_external_sound` returns them.
+        layout: What plain bytes mean where nothing in the bag says so.
         rejected: The first reason by topic for which a message was left out is put here.
     """
 
-    def __init__(self, reader: BagReader, voices: Mapping[str, Speaker], rejected: dict[str, str]) -> None:
+    def __init__(
+        self,
+        reader: BagReader,
+        voices: Mapping[str, Speaker],
+        layout: Layout | None,
+        rejected: dict[str, str],
+    ) -> None:
         self._voices = voices
-        self._captures = {topic: _TopicCapture(topic, _reader_of(reader, topic)) for topic in voices}
+        self._captures = {topic: _TopicCapture(topic, _stream_of(reader, topic, layout)) for topic in voices}
         self._rejected = rejected
         self._newest_user: tuple[int, int] | None = None
         """Sample and ROS time [ns] at which the user's newest block begins."""
@@ -108,28 +154,33 @@ class ExternalSound:
 class _TopicCapture:
     """One topic through the cores of capture, in the bag's time."""
 
-    def __init__(self, topic: str, read: Callable[[Any], Any]) -> None:
-        self._read = read
+    def __init__(self, topic: str, stream: ExternalStream) -> None:
+        self._stream = stream
         self._now_ns = 0
         self._source = TopicSource(topic, MIX, EVER_MS, EVER_MS, clock=lambda: self._now_ns)
         self._source.open()
         self._capture = Capture(BLOCK_SAMPLES)
 
     def append(self, entry: BagMessage, frame_id: str) -> list[Message]:
-        sound = self._read(entry.message)
+        sound = self._stream.read(entry.message)
+        if not sound.samples.size:
+            return []
         self._now_ns = entry.receive_ns
         self._source.push(sound, sound.first_ros_ns, entry.receive_ns)
         blocks = [block for part in self._source.read() for block in self._capture.push(part)]
         return [block.message(frame_id) for block in blocks]
 
 
-def _reader_of(reader: BagReader, topic: str) -> Callable[[Any], Any]:
+def _stream_of(reader: BagReader, topic: str, layout: Layout | None) -> ExternalStream:
     """Return what reads the messages of a topic; the AudioInfo beside it says what plain bytes mean."""
+    stream = ExternalStream(topic, layout, LAYOUT_OPTION)
     folder = PurePosixPath(topic).parent
     infos = {
         name
         for name, found in reader.topics.items()
         if found.type_name == INFO_TYPE and PurePosixPath(name).parent == folder
     }
-    layouts = (read_layout(entry.message) for entry in reader.messages(infos)) if infos else iter(())
-    return functools.partial(read_sound, layout=next(layouts, None))
+    first = next(reader.messages(infos), None) if infos else None
+    if first is not None and hasattr(first.message, "coding_format"):
+        stream.describe(first.message)
+    return stream

@@ -5,6 +5,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Collection, Iterator
 
+from timar_audio.external_audio import Layout
+
 from timar_bag.bag import BagMessage, BagReader
 from timar_bag.conversation import GENERATE
 from timar_bag.external_sound import TARGETS, ExternalSound, find_external_sound
@@ -28,18 +30,27 @@ class GraphInputs:
         reader: The open bag.
         user_sound: Topic of the user's voice in a bag of other packages' nodes; empty: ours, or the only one.
         agent_sound: Likewise of the head's own voice; empty: ours, or none.
+        sound_layout: What plain bytes of theirs mean where nothing in the bag says so, as `Layout.parse`
+        reads
+            it.
 
     Raises:
-        ValueError: A topic that was named holds no sound, or there are several and none was named.
+        ValueError: A topic that was named holds no sound, there are several and none was named, or nothing
+            says what its bytes mean.
     """
 
-    def __init__(self, reader: BagReader, user_sound: str = "", agent_sound: str = "") -> None:
+    def __init__(
+        self, reader: BagReader, user_sound: str = "", agent_sound: str = "", sound_layout: str = ""
+    ) -> None:
         self.path = reader.path
         self._reader = reader
         self._rejected: dict[str, str] = {}
         is_ours = reader.has_messages("user/audio") or reader.has_messages("user/audio_raw")
         is_external = bool(user_sound) or not is_ours
-        self._external = find_external_sound(reader, user_sound, agent_sound) if is_external else {}
+        self._layout = Layout.parse(sound_layout)
+        self._external = (
+            find_external_sound(reader, user_sound, agent_sound, self._layout) if is_external else {}
+        )
         self.notes = [f"{topic} was taken as {TARGETS[who]}" for topic, who in self._external.items()]
         """One sentence for each thing that was substituted."""
         self._is_raw = is_ours and not self._external and not reader.has_messages("user/audio")
@@ -99,7 +110,7 @@ class GraphInputs:
         self, reader: BagReader, topics: Collection[str], decoded: Collection[str] | None
     ) -> Iterator[tuple[BagMessage, bytes | None]]:
         """Yield recorded messages, external sound as blocks of ours."""
-        external = ExternalSound(reader, self._external, self._rejected)
+        external = ExternalSound(reader, self._external, self._layout, self._rejected)
         for entry, data in reader.messages_with_bytes({*topics, *self._external}, decoded):
             if entry.topic in self._external:
                 for block in external.read(entry):

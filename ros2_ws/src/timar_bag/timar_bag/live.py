@@ -27,6 +27,11 @@ class LiveConfig:
     )
     user_sound: str = option("", "Topic of the user's voice, in a bag of other packages' nodes.")
     agent_sound: str = option("", "Topic of the head's own voice in such a bag.")
+    sound_layout: str = option(
+        "",
+        "What its plain bytes mean where nothing in it says so, such as S16LE,16000,1 (format, Hz, "
+        "channels).",
+    )
     topics: str = option(
         "heard",
         "heard: what a graph started with replay:=true hears; all: every recorded topic, to look at.",
@@ -95,7 +100,8 @@ class LiveBag:
             ValueError: It cannot be read, or holds nothing to play.
         """
         self._reader.__enter__()
-        self._inputs = GraphInputs(self._reader, self._config.user_sound, self._config.agent_sound)
+        config = self._config
+        self._inputs = GraphInputs(self._reader, config.user_sound, config.agent_sound, config.sound_layout)
         if self._config.topics == "heard":
             found = {name for name in HEARD if self._inputs.has(name)}
             found |= {"agent/audio_planned"} if "agent/audio" in found else set()

@@ -10,6 +10,11 @@ from typing import BinaryIO
 UNKNOWN_SIZES = (0, 0xFFFFFFFF)
 """What stands in a header whose writer did not know the length."""
 _LARGEST = 0xFFFFFFFE
+_EXTENSIBLE = 0xFFFE
+_PCM_FORMATS = {
+    (1, 8): "U8", (1, 16): "S16LE", (1, 32): "S32LE", (3, 32): "F32LE", (3, 64): "F64LE",
+}  # fmt: skip
+"""A WAV header's format tag and bits -> GStreamer's name for it."""
 
 
 class WavHeader:
@@ -111,3 +116,36 @@ def _is_chunk(file: BinaryIO, at: int, end: int) -> bool:
         if all(32 <= byte < 127 for byte in name) and begin + 8 + size <= end + 1:
             return True
     return False
+
+
+def read_pcm_header(data: bytes) -> tuple[int, str, int, int] | None:
+    """Read the header that a stream of WAV begins with, whatever it says of the length.
+
+    Returns:
+        Where the samples begin [bytes], their format as GStreamer names it, channels, rate [Hz]; None where
+        there is no such header.
+
+    Raises:
+        ValueError: The samples are in a format that is not plain.
+    """
+    if len(data) < 12 or data[:4] not in (b"RIFF", b"RF64") or data[8:12] != b"WAVE":
+        return None
+    at, found = 12, ("", 0, 0)
+    while at + 8 <= len(data):
+        name, size = struct.unpack("<4sI", data[at : at + 8])
+        if name == b"data":
+            break
+        if name == b"fmt " and at + 24 <= len(data):
+            tag, channels, rate_hz, _, _, bits = struct.unpack("<HHIIHH", data[at + 8 : at + 24])
+            if tag == _EXTENSIBLE and at + 34 <= len(data):
+                tag = struct.unpack("<H", data[at + 32 : at + 34])[0]
+            if (tag, bits) not in _PCM_FORMATS:
+                raise ValueError(
+                    f"a stream of WAV holds format {tag} with {bits} bits, expected plain samples of "
+                    f"{', '.join(_PCM_FORMATS.values())}"
+                )
+            found = _PCM_FORMATS[tag, bits], channels, rate_hz
+        at += 8 + size + size % 2
+    if not found[0] or at + 8 > len(data):
+        raise ValueError("a stream of WAV begins with a header that breaks off")
+    return at + 8, *found

@@ -92,11 +92,13 @@ def replay(
     runtime = runtime or open_runtime(settings.inference)
     report = ReplayReport(engine=runtime.identity.engine, model_sha256=runtime.identity.model_sha256)
     with BagReader(bag, settings.namespace) as reader:
-        source = GraphInputs(reader, settings.user_sound, settings.agent_sound)
+        source = GraphInputs(reader, settings.user_sound, settings.agent_sound, settings.sound_layout)
         if not source.has("user/audio"):
             raise ValueError(
-                f"{bag} has neither user/audio nor user/audio_raw, nor sound in a type of audio_common_msgs; "
-                "without the user's sound there is no clock to replay on"
+                f"{bag} has neither user/audio nor user/audio_raw, nor sound in a type of "
+                "audio_common_msgs or foxglove_msgs; a "
+                "UInt8MultiArray is named by --user-sound; without the user's sound there is no "
+                "clock to replay on"
             )
         target = TopicBagWriter(out, reader.namespace).open((*INPUTS, *MADE))
         try:

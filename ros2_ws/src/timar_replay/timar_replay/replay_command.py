@@ -69,6 +69,12 @@ def read_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--agent-sound", default="", metavar="TOPIC", help="the head's own voice in such a bag"
     )
+    parser.add_argument(
+        "--sound-layout",
+        default="",
+        metavar="FORMAT,HZ,CHANNELS",
+        help="what its plain bytes mean where nothing in it says so, such as S16LE,16000,1",
+    )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--follow-log", action="store_true", help="repeat the recorded turn_log exactly")
     how.add_argument(
@@ -109,6 +115,7 @@ def settings_of(arguments: argparse.Namespace) -> ReplaySettings:
         namespace=arguments.namespace,
         user_sound=arguments.user_sound,
         agent_sound=arguments.agent_sound,
+        sound_layout=arguments.sound_layout,
     )
     if arguments.params is not None:
         settings = settings.with_parameters(arguments.params)
@@ -151,6 +158,7 @@ def _play(arguments: argparse.Namespace) -> int:
         bag_namespace=arguments.namespace or "",
         user_sound=arguments.user_sound,
         agent_sound=arguments.agent_sound,
+        sound_layout=arguments.sound_layout,
         topics=arguments.topics,
         rate=arguments.rate,
         wait_for_nodes=arguments.wait_for_nodes,

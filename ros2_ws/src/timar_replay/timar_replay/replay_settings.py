@@ -41,6 +41,8 @@ class ReplaySettings:
     """Topic of the user's voice in a bag of other packages' nodes; empty: ours, or the only one there is."""
     agent_sound: str = ""
     """Likewise of the head's own voice; empty: ours, or none."""
+    sound_layout: str = ""
+    """What plain bytes of theirs mean where nothing in the bag says so: format, rate [Hz], channels."""
 
     def digest(self, model_sha256: str) -> str:
         """Return 64 hexadecimal digits of the settings, the model and the builds that compute."""
