@@ -57,16 +57,24 @@ class SimulatedTransport:
         self.is_unplugged = False
         self._ns_per_byte = 10 * 1_000_000_000 // baud
         self._waiting = bytearray()
+        self._late: tuple[int, bytes] | None = None
 
     def write(self, data: bytes) -> None:
         """Send everything."""
         self._check()
         self.now_ns += len(data) * self._ns_per_byte
-        self._waiting += self.bus.receive(data, self.now_ns)
+        reply = self.bus.receive(data, self.now_ns)
+        if self.bus.answers_late_s:
+            self._late = self.now_ns + round(1e9 * self.bus.answers_late_s), reply
+        else:
+            self._waiting += reply
 
     def read(self, size: int, timeout_s: float) -> bytes:
         """Return up to `size` bytes; time goes on by what they take, or by the whole timeout."""
         self._check()
+        if self._late is not None and self._late[0] <= self.now_ns + round(timeout_s * 1e9):
+            self.now_ns, self._waiting = max(self.now_ns, self._late[0]), self._waiting + self._late[1]
+            self._late = None
         if not self._waiting or size <= 0:
             self.now_ns += round(timeout_s * 1e9) + 1
             return b""

@@ -1,4 +1,4 @@
-"""Command `timar bus`: check, scan, release or simulate a robot's servo bus."""
+"""Command `timar bus`: check, scan, calibrate, release or simulate a robot's servo bus."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from timar_common.processes import stop_signals
+from timar_common.suggest import refuse_unknown
 from timar_description.find import find_urdf
 
 from timar_driver.bus_driver import make_bus
+from timar_driver.bus_scan import scan_bus
+from timar_driver.calibration import find_zero, write_offset, write_values
 from timar_driver.driver import read_driven_joints
 from timar_driver.hardware_file import BusDescription, hardware_file_of, read_hardware
 from timar_driver.packets import LAST_ID
@@ -29,12 +32,13 @@ _GOALS_KEPT = 200_000
 
 
 def main(argv: list[str]) -> int:
-    """Look at a robot's servo bus, release its torque, or simulate it on a pseudo-terminal."""
+    """Look at a robot's servo bus, find its zeros, release its torque, or simulate it."""
     parser = argparse.ArgumentParser(prog="timar bus", description=main.__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for run, text in (
         (check, "read the robot's hardware file and print what it holds"),
         (scan, "list the servos that answer"),
+        (calibrate, "find each joint's 0 by hand and write it into the hardware file"),
         (release, "switch every servo's torque off: support the head first"),
         (simulate, "serve simulated servos on a pseudo-terminal and print its path"),
     ):
@@ -45,6 +49,13 @@ def main(argv: list[str]) -> int:
         command.add_argument("--port", help="in place of the hardware file's")
         if run is scan:
             command.add_argument("--last", type=int, default=LAST_ID, help="highest id (%(default)s)")
+        if run is calibrate:
+            command.add_argument(
+                "--joint", action="append", help="only this one; may be given more than once"
+            )
+            command.add_argument(
+                "--to-motor", action="store_true", help="also write an offset into the servos' own memory"
+            )
         if run is simulate:
             command.add_argument("--sag", type=float, default=0.0, help="sinking without torque [rad/s]")
             command.add_argument("--log", type=Path, help="at the end, write what the servos saw as JSON")
@@ -59,8 +70,8 @@ def main(argv: list[str]) -> int:
 
 def _read_bus(arguments: argparse.Namespace) -> BusDescription:
     urdf = find_urdf(arguments.robot)
-    path = Path(arguments.hardware).expanduser() if arguments.hardware else hardware_file_of(urdf)
-    bus = read_hardware(path, *read_driven_joints(urdf)).servo_bus()
+    arguments.path = Path(arguments.hardware).expanduser() if arguments.hardware else hardware_file_of(urdf)
+    bus = read_hardware(arguments.path, *read_driven_joints(urdf)).servo_bus()
     return dataclasses.replace(bus, port=arguments.port) if arguments.port else bus
 
 
@@ -86,70 +97,48 @@ def check(bus: BusDescription, arguments: argparse.Namespace) -> None:
 
 def scan(description: BusDescription, arguments: argparse.Namespace) -> int:
     """Ping every id and print who answers; fail when nobody does."""
+    result = scan_bus(description, arguments.last, _opened)
     joints = {spec.servo_id: spec.joint for spec in description.servos}
-    found, former = 0, []
-    with _opened(description) as bus:
-        for servo_id in range(min(arguments.last, LAST_ID) + 1):
-            number = bus.ping(servo_id)
-            if number is not None:
-                model, joint = description.protocol.model_name(number), joints.get(servo_id)
-                sys.stdout.write(f"{servo_id:>4}  {model:<12} {joint or 'in no hardware file'}\n")
-                found += 1
-                if fault := _fault(bus, servo_id):
-                    sys.stderr.write(f"servo {servo_id} ({joint or model}) reports: {fault}\n")
-            elif servo_id in joints and bus.speaks_former_protocol(servo_id):
-                former.append(str(servo_id))
-        corrupt, late = bus.counters.corrupt, sorted(bus.late_ids)
-    if former:
-        sys.stderr.write(
-            f"servo {', '.join(former)} answers in an earlier protocol: set its protocol_type to 2 with the "
-            "maker's software\n"
-        )
-    if late:
-        sys.stderr.write(
-            f"servo {', '.join(map(str, late))} answers later than reply_margin_ms "
-            f"{description.timing.reply_margin_ms:g}: raise it, or lower the adapter's latency timer\n"
-        )
-    if found:
-        return 0
-    elsewhere = _bauds_with_answers(description)
-    if elsewhere:
-        sys.stderr.write(
-            f"nobody answered on {description.port} at {description.baud} baud, but at "
-            f"{', '.join(map(str, elsewhere))}: set bus.baud, or the servos' own\n"
-        )
-        return 1
-    heard = (
-        f"answers came broken ({corrupt} pieces): another baud, or two servos with one id"
-        if corrupt
-        else "nothing came back: look at the servos' power, the data line, the baud, and whether the "
-        "adapter is one for a half-duplex bus"
-    )
-    sys.stderr.write(
-        f"nobody answered on {description.port} at {description.baud} baud to ids 0 to "
-        f"{min(arguments.last, LAST_ID)}, nor the file's ids at other rates; {heard}\n"
-    )
-    return 1
+    for servo_id, model in result.servos.items():
+        sys.stdout.write(f"{servo_id:>4}  {model:<12} {joints.get(servo_id) or 'in no hardware file'}\n")
+    sys.stderr.write("".join(f"{complaint}\n" for complaint in result.complaints))
+    return 0 if result.servos else 1
 
 
-def _bauds_with_answers(description: BusDescription) -> list[int]:
-    """Return other rates at which a servo of the hardware file answers."""
+def calibrate(description: BusDescription, arguments: argparse.Namespace) -> int:
+    """Find each joint's 0 by hand and write it into the hardware file."""
+    by_name = {spec.joint: spec for spec in description.servos}
+    names = arguments.joint or list(by_name)
+    refuse_unknown("joint", names, by_name, owner=f"the hardware file {arguments.path}")
     found = []
-    for baud in description.family.bauds:
-        if baud == description.baud:
-            continue
-        with contextlib.suppress(RuntimeError), _opened(dataclasses.replace(description, baud=baud)) as bus:
-            bus.attempts = 1
-            if any(bus.ping(spec.servo_id) is not None for spec in description.servos):
-                found.append(baud)
-    return found
-
-
-def _fault(bus: ServoBus, servo_id: int) -> str:
-    try:
-        return bus.family.named_faults(bus.read(servo_id, "error"))
-    except BusError as error:
-        return str(error)
+    with _opened(description) as bus:
+        for name in names:
+            while True:
+                sys.stdout.write(
+                    f"{name}: hold it at 0, as the URDF draws it, and press Enter (s: leave it out) "
+                )
+                sys.stdout.flush()
+                answer = sys.stdin.readline()
+                if not answer:
+                    raise RuntimeError("standard input ended; nothing was written")
+                if answer.strip().lower() == "s":
+                    break
+                try:
+                    found.append(find_zero(bus, by_name[name], is_in_motor=arguments.to_motor))
+                    break
+                except ValueError as error:
+                    sys.stderr.write(f"{error}\n")
+        values = {zero.spec.joint: zero.values() for zero in found}
+        write_values(arguments.path, values, *read_driven_joints(find_urdf(arguments.robot)))
+        for zero in found if arguments.to_motor else ():
+            write_offset(bus, zero)
+    for zero in found:
+        moved_deg = 360.0 * zero.moved_by / zero.spec.model.family.ticks_per_turn
+        said = ", ".join(f"{key} {value}" for key, value in zero.values().items())
+        sys.stdout.write(f"{zero.spec.joint:<18}{said}  ({moved_deg:+.1f} degrees of the servo)\n")
+    where = " and into the servos" if arguments.to_motor else "; the servos' memory is as it was"
+    sys.stdout.write(f"{len(found)} zeros written into {arguments.path}{where}\n")
+    return 0
 
 
 def release(description: BusDescription, arguments: argparse.Namespace) -> int:

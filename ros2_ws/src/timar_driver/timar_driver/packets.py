@@ -163,11 +163,14 @@ class PacketReader:
     def __init__(self, packets: PacketFormat) -> None:
         self.broken = 0
         """Frames whose checksum was wrong."""
+        self.unused_bytes = 0
+        """What was in no whole packet."""
         self._format, self._buffer = packets, bytearray()
 
     def feed(self, data: bytes) -> list[Packet]:
         """Take bytes in; return the packets that are whole now."""
         self._buffer += data
+        self.unused_bytes += len(data)
         found = []
         while size := self._next_size():
             packet = self._format.decode(bytes(self._buffer[:size]))
@@ -177,6 +180,7 @@ class PacketReader:
                 del self._buffer[0]
             else:
                 found.append(packet)
+                self.unused_bytes -= size
                 del self._buffer[:size]
         return found
 

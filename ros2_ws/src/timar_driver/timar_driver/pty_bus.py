@@ -80,7 +80,7 @@ class PtyBus:
             with self.lock:
                 reply = self.bus.receive(data, now_ns)
             if reply:
-                time.sleep((len(data) + len(reply)) * self._s_per_byte)
+                time.sleep((len(data) + len(reply)) * self._s_per_byte + self.bus.answers_late_s)
                 os.write(self._master, reply)
 
 

@@ -272,7 +272,8 @@ class ServoBus:
                     else:
                         self.counters.foreign += 1
                         self.foreign_ids.add(reply.servo_id)
-        self.counters.corrupt += reader.broken
+        is_garbled = reader.unused_bytes > 0 and len(found) < len(servo_ids)
+        self.counters.corrupt += reader.broken or int(is_garbled)
         self.counters.replies += len(found)
         self.counters.missing += len(servo_ids) - len(found)
         return found

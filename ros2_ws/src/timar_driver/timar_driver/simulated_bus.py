@@ -54,6 +54,14 @@ class SimulatedBus:
         self.faults = Faults()
         self.silent: set[int] = set()
         """Servos whose cable is out."""
+        self.twins: set[int] = set()
+        """Ids that a second servo has, too: both answer at once."""
+        self.impostors: dict[int, int] = {}
+        """Id that answers in place of the one that was asked, by that one."""
+        self.late_ms: dict[int, float] = {}
+        """By how much later than its fellows a servo answers, by id."""
+        self.answers_late_s = 0.0
+        """How late the newest replies are."""
         self.requests = 0
         self.on_goal: Callable[[int], None] = lambda now_ns: None
         """Called with the time of every group write of goals."""
@@ -85,6 +93,7 @@ class SimulatedBus:
             for servo in listening.values():
                 servo.note_request(now_ns)
             replies += self._answer(packet, listening, now_ns)
+            self.answers_late_s = 1e-3 * self.late_ms.get(packet.servo_id, 0.0)
         return b"".join(map(self._on_the_line, replies))
 
     def advance(self, now_ns: int) -> None:
@@ -166,7 +175,12 @@ class SimulatedBus:
 
     def _reply(self, servo: SimulatedServo, refusal: str = "", data: bytes = b"") -> bytes:
         error = self._format.error_byte(refusal, servo.get("error"))
-        return self._format.encode(Packet(servo.servo_id, error, data, is_reply=True))
+        servo_id = self.impostors.get(servo.servo_id, servo.servo_id)
+        reply = self._format.encode(Packet(servo_id, error, data, is_reply=True))
+        if servo.servo_id in self.twins:
+            # The other one begins a byte later; a 0 of either pulls the line down.
+            reply = bytes(a & b for a, b in zip(reply + b"\xff", b"\xff" + reply, strict=True))
+        return reply
 
     def _on_the_line(self, reply: bytes) -> bytes:
         """Let the line do to a reply what its faults do."""
