@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from projected_face import MS, ScriptedLandmarker, project
+from projected_face import CAMERA, MS, ScriptedLandmarker, project
 from timar_common.diagnostics import Level
 from timar_perception.config import PerceptionConfig
 from timar_perception.face_tracker import FaceTracker, TrackingResult
+from timar_perception.head_pose import CameraModel
 from timar_perception.images import CameraImage
 from timar_perception.landmarks import FaceLandmarks
 
@@ -135,3 +136,40 @@ def test_another_stream_of_a_camera_may_begin_at_an_earlier_time(camera: Camera)
     reopened = CameraImage(LIT, 5_000 * MS, stream=1)
     assert camera.tracker.track(reopened).observation.neck is not None
     assert camera.tracker.images_backwards == 0
+
+
+@pytest.mark.parametrize("rotation_deg", [90, 180, 270])
+def test_a_face_in_a_turned_image_is_measured_upright(rotation_deg: int):
+    """Beyond 45 degrees no face is found at all, so pixels are turned before it is looked for."""
+    is_on_its_side = rotation_deg % 180 == 90
+    turned = CameraModel(480, 640, CAMERA.focal_px) if is_on_its_side else CAMERA
+    seen: list[tuple[int, ...]] = []
+
+    class Sized(ScriptedLandmarker):
+        def find(self, pixels: np.ndarray, taken_ms: int) -> tuple[FaceLandmarks, ...]:
+            seen.append(pixels.shape)
+            return super().find(pixels, taken_ms)
+
+    camera = Camera(Sized(), image_rotation_deg=rotation_deg)
+    result = camera.see(project((0.1, -0.2, 0.0), 0.1, camera=turned))
+    assert seen == [(640, 480, 3) if is_on_its_side else (480, 640, 3)]
+    np.testing.assert_allclose(result.observation.neck, (0.1, -0.2, 0.0), atol=1e-3)
+
+
+def test_a_lens_that_camera_info_tells_gives_the_true_distance(camera: Camera):
+    lens = CameraModel.from_field_of_view(640, 480, 90.0)
+    face = project(place_m=(0.0, 0.0, 0.8), camera=lens)
+    assert camera.see(face).pose.distance_m != pytest.approx(0.8, abs=0.1)
+    camera.tracker.set_camera_info(CameraModel(1280, 960, 2 * lens.focal_px))
+    assert camera.see(face).pose.distance_m == pytest.approx(0.8, abs=0.02)
+    assert camera.tracker.report().level is Level.OK
+
+
+def test_camera_info_of_another_shape_is_said_and_left_out(camera: Camera):
+    camera.tracker.set_camera_info(CameraModel(1920, 1080, 900.0))
+    result = camera.see(project(place_m=(0.0, 0.0, 0.8)))
+    assert result.pose.distance_m == pytest.approx(0.8, abs=0.02)
+    assert "camera_info is of 1920 x 1080 and the images are of 640 x 480" in camera.tracker.report().message
+    camera.tracker.set_camera_info(None)
+    camera.see(project())
+    assert camera.tracker.report().level is Level.OK

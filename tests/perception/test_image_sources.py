@@ -55,6 +55,32 @@ def test_a_camera_is_reopened_when_it_is_back_and_each_change_is_reported_once()
     assert "cannot be opened" in changes[0][0]
 
 
+def test_a_camera_that_delivers_motion_jpeg_only_is_asked_for_it():
+    class JpegOnly(FakeCapture):
+        fourcc = 0.0
+
+        def set(self, key: int, value: float) -> bool:
+            self.fourcc = value if key == cv2.CAP_PROP_FOURCC else self.fourcc
+            return True
+
+        def read(self) -> tuple[bool, np.ndarray | None]:
+            return super().read() if self.fourcc == cv2.VideoWriter.fourcc(*"MJPG") else (False, None)
+
+    source = CameraSource("0", 64, 48, 30.0, lambda device: JpegOnly())
+    source.open()
+    assert source.read().pixels.shape == (48, 64, 3)
+
+
+def test_a_camera_that_another_program_holds_is_told_apart_from_one_that_is_missing():
+    class Busy(FakeCapture):
+        def read(self) -> tuple[bool, np.ndarray | None]:
+            return False, None
+
+    source = CameraSource("0", 64, 48, 30.0, lambda device: Busy())
+    with pytest.raises(OSError, match=r"camera 0 is there and gives no image: another program may hold it"):
+        source.open()
+
+
 def test_the_drivers_stamp_counts_when_it_can_be_one_and_else_arrival():
     for stamp_ms, low_ms, high_ms in ((None, 20.0, 60.0), (0.0, -1.0, 20.0), (1e15, -1.0, 20.0)):
         source = CameraSource("0", 64, 48, 30.0, lambda device, stamp=stamp_ms: FakeCapture(stamp_ms=stamp))

@@ -5,7 +5,15 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from timar_perception.images import CameraImage, downscale, mean_brightness, rgb_of_camera, rgb_of_message
+from timar_perception.images import (
+    CameraImage,
+    downscale,
+    mean_brightness,
+    rgb_of_camera,
+    rgb_of_compressed,
+    rgb_of_message,
+    upright,
+)
 
 RGB = np.zeros((48, 64, 3), np.uint8)
 RGB[:, :32] = (200, 40, 20)
@@ -17,7 +25,11 @@ ENCODED = {
     "bgra8": np.concatenate([RGB[:, :, ::-1], np.full((48, 64, 1), 255, np.uint8)], 2),
     "yuyv": cv2.cvtColor(RGB, cv2.COLOR_RGB2YUV_YUYV),
     "uyvy": cv2.cvtColor(RGB, cv2.COLOR_RGB2YUV_UYVY),
+    "yuv422": cv2.cvtColor(RGB, cv2.COLOR_RGB2YUV_UYVY),
+    "yuv422_yuy2": cv2.cvtColor(RGB, cv2.COLOR_RGB2YUV_YUYV),
+    "8UC3": RGB[:, :, ::-1],
 }
+BAYER = {"bayer_rggb8": "RGGB", "bayer_bggr8": "BGGR", "bayer_gbrg8": "GBRG", "bayer_grbg8": "GRBG"}
 
 
 @pytest.mark.parametrize("encoding", ENCODED)
@@ -26,6 +38,56 @@ def test_every_encoding_gives_the_same_colours(encoding: str):
     padded = np.concatenate([rows, np.zeros((48, 12), np.uint8)], axis=1)
     read = rgb_of_message(encoding, 64, 48, padded.shape[1], padded.tobytes())
     np.testing.assert_allclose(read[:, [4, 60]].astype(int), RGB[:, [4, 60]], atol=4)
+
+
+@pytest.mark.parametrize("encoding", BAYER)
+def test_a_bayer_pattern_gives_the_same_colours(encoding: str):
+    mosaic = np.zeros((48, 64), np.uint8)
+    for place, colour in enumerate(BAYER[encoding]):
+        row, column = divmod(place, 2)
+        mosaic[row::2, column::2] = RGB[row::2, column::2, "RGB".index(colour)]
+    read = rgb_of_message(encoding, 64, 48, 64, mosaic.tobytes())
+    np.testing.assert_allclose(read[4:-4][:, [4, 60]].astype(int), RGB[4:-4][:, [4, 60]], atol=4)
+
+
+@pytest.mark.parametrize("kind", [".jpg", ".png"])
+@pytest.mark.parametrize("is_grey", [False, True])
+def test_a_coded_image_gives_the_same_colours_whatever_its_format_field_says(kind: str, is_grey: bool):
+    source = cv2.cvtColor(RGB, cv2.COLOR_RGB2GRAY) if is_grey else RGB[:, :, ::-1]
+    read = rgb_of_compressed(cv2.imencode(kind, source)[1].tobytes())
+    wanted = cv2.cvtColor(source, cv2.COLOR_GRAY2RGB) if is_grey else RGB
+    np.testing.assert_allclose(read[:, [4, 60]].astype(int), wanted[:, [4, 60]], atol=6)
+
+
+JPEG = cv2.imencode(".jpg", RGB)[1].tobytes()
+PNG = cv2.imencode(".png", RGB)[1].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "begins with nothing, expected JPEG or PNG"),
+        (b"\0\0\0\x01" + JPEG, "begins with 00 00 00 01 .*, expected JPEG or PNG"),
+        (JPEG[:20], "says no size; it is damaged"),
+        (PNG[:40], "cannot be decoded; it is damaged"),
+        (PNG[:16] + (60_000).to_bytes(4, "big") * 2 + PNG[24:], "60000 x 60000 pixels, expected each side"),
+        (cv2.imencode(".png", RGB[:8, :8])[1].tobytes(), "8 x 8 pixels, expected each side"),
+    ],
+)
+def test_a_coded_image_that_is_none_is_rejected_before_it_costs_memory(data: bytes, said: str):
+    with pytest.raises(ValueError, match=said):
+        rgb_of_compressed(data)
+
+
+def test_a_camera_that_hangs_on_its_side_or_shows_a_mirror_is_put_right():
+    image = np.zeros((48, 64, 3), np.uint8)
+    image[:10, :10] = 255  # The upper left corner.
+    assert upright(image, 0, is_mirrored=False) is image
+    for rotation_deg, row, column in ((90, 5, -5), (180, -5, -5), (270, -5, 5)):
+        assert upright(image, rotation_deg, is_mirrored=False)[row, column, 0] == 255
+    assert upright(image, 0, is_mirrored=True)[5, -5, 0] == 255
+    assert upright(image, 90, is_mirrored=True).shape == (64, 48, 3)
+    assert upright(image, 90, is_mirrored=True)[-5, -5, 0] == 255
 
 
 def test_grey_is_seen_as_grey():

@@ -192,6 +192,83 @@ def test_a_stamp_far_from_now_counts_as_its_arrival_with_a_warning():
     assert "4 images were stamped far from now" in stage.component.report().message
 
 
+@pytest.mark.parametrize("stamp", ["still", "zero", "ahead"])
+def test_stamps_that_stand_still_are_zero_or_lie_ahead_do_not_stop_the_tracking(stamp: str):
+    stage = Stage()
+    for number in range(150):
+        stage.hear(number)
+        if number % 2:
+            taken_ns = {"still": START_NS, "zero": 0, "ahead": stage.now_ns + 10_000 * MS}[stamp]
+            stage.see(taken_ns, 100)
+    _, _, valid = stage.frames()
+    assert valid[-25:, 2].all(), "seen by arrival, from the second after which the stamp cannot be true"
+    assert stage.component.report().level is Level.WARN
+    assert stage.component.report().values["implausible_stamps"] > 0
+
+
+def test_a_rate_that_changes_from_5_to_60_hz_and_back_is_followed():
+    stage = Stage()
+    seen_ns, block, rates_hz = START_NS, 0, (60.0, 5.0, 30.0, 5.0, 60.0)
+    for rate_hz in rates_hz:
+        end_ns = seen_ns + 2_000 * MS
+        while seen_ns < end_ns:
+            seen_ns += round(1e9 / rate_hz)
+            while START_NS + (block + 1) * BLOCK_NS <= seen_ns:
+                stage.hear(block)
+                block += 1
+            stage.advance(seen_ns)
+            stage.see(seen_ns, 100)
+    numbers, _, valid = stage.frames()
+    assert (np.diff(numbers) == 1).all(), "each frame once, whatever the rate"
+    for number, rate_hz in enumerate(rates_hz):
+        is_inside = (numbers > 50 * number + 10) & (numbers < 50 * number + 40)
+        share = valid[is_inside, 2].mean()
+        # 200 ms between two images is more than max_gap_ms.
+        assert share < 0.1 if rate_hz == 5.0 else share > 0.9, (rate_hz, share)
+
+
+def test_the_delay_counts_from_capture_and_not_from_arrival():
+    stage = Stage()
+    for number in range(60):
+        stage.hear(number)
+        stage.see(stage.now_ns - 150 * MS, 100)
+    assert float(stage.component.report().values["delay_ms_p50"]) >= 150.0
+    numbers, _, valid = stage.frames()
+    newest_ns = START_NS + 40 * MS * int(numbers[valid[:, 2].astype(bool)][-1])
+    assert newest_ns <= stage.now_ns - 150 * MS, "no frame is shown that the camera had not seen yet"
+
+
+class PassingLandmarker(ScriptedLandmarker):
+    """Whoever the test says stands before the camera."""
+
+    def find(self, pixels: np.ndarray, taken_ms: int) -> tuple[FaceLandmarks, ...]:
+        super().find(pixels, taken_ms)
+        return self.faces
+
+
+def test_who_leaves_and_returns_as_another_is_masked_meanwhile_and_never_mixed_with_the_first():
+    landmarker = PassingLandmarker()
+    stage = Stage(landmarker, settle_ms=200, smoothing_hz=1.0, smoothing_per_speed=0.0)
+    one, other = (
+        project((0.3, 0.0, 0.0), place_m=(-0.1, 0.0, 0.6)),
+        project((-0.3, 0.0, 0.0), place_m=(0.2, 0.0, 0.9)),
+    )
+    for number in range(400):
+        stage.hear(number)
+        landmarker.faces = (
+            (one,) if number < 100 else () if number < 200 else (other,) if number < 300 else (one, other)
+        )
+        stage.see(stage.now_ns, 100)
+    numbers, motion, valid = stage.frames()
+    is_seen, pitch = valid[:, 2].astype(bool), motion[:, PARTS["neck"]][:, 0]
+    assert not is_seen[(numbers > 52) & (numbers < 100)].any(), "nobody is there"
+    first, second = is_seen & (numbers < 50), is_seen & (numbers > 100) & (numbers < 150)
+    np.testing.assert_allclose(pitch[first], 0.3, atol=0.02)
+    np.testing.assert_allclose(pitch[second], -0.3, atol=0.02)
+    assert second.any()
+    assert first.any()
+
+
 def test_a_conversation_that_starts_again_counts_from_zero_again():
     stage = Stage()
     converse(stage, 1.0)
@@ -313,6 +390,7 @@ def published(**config: object) -> list[tuple]:
 
 OTHER_VALUES = {
     "field_of_view_deg": 90.0,
+    "image_rotation_deg": 90,
     "camera_latency_ms": 40.0,
     "camera_yaw_deg": 10.0,
     "camera_pitch_deg": 10.0,
@@ -335,6 +413,7 @@ ELSEWHERE = {
     "source": "where images come from: the tests of videos above, of topic and camera in tests/ros",
     "file": "the tests of videos above",
     "device": "device: the camera (test_image_sources.py)",
+    "image_mirrored": "pixels, which are all alike here (test_images.py, test_portrait.py)",
     "width": "device: asked of the camera",
     "height": "device: asked of the camera",
     "rate_hz": "device: asked of the camera",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from portrait import portrait
 from projected_face import CAMERA
+from timar_perception.config import PerceptionConfig
+from timar_perception.face_tracker import FaceTracker
 from timar_perception.head_pose import angles_deg, find_head_pose, find_jaw_opening
+from timar_perception.images import CameraImage
 from timar_perception.landmarks import FaceLandmarks, MediaPipeLandmarker, find_model
 
 ANGLES_DEG = (-25.0, -12.0, 12.0, 25.0)
@@ -59,3 +63,17 @@ def test_a_jaw_that_is_open_further_is_seen_as_open_further(landmarker: MediaPip
 def test_an_empty_picture_holds_no_face(landmarker: MediaPipeLandmarker):
     Clock.now_ms += 1000
     assert landmarker.find(np.full((480, 640, 3), 90, np.uint8), Clock.now_ms) == ()
+
+
+@pytest.mark.parametrize(("rotation_deg", "is_mirrored"), [(90, False), (180, False), (270, True), (0, True)])
+def test_a_face_in_a_turned_or_mirrored_image_is_found_with_the_right_sign(rotation_deg, is_mirrored):
+    pixels = portrait("astronaut").draw(CAMERA, (0.0, 0.3, 0.0))
+    pixels = np.rot90(
+        pixels, rotation_deg // 90
+    )  # Counterclockwise: as a camera sees that is turned clockwise.
+    pixels = np.ascontiguousarray(pixels[:, ::-1] if is_mirrored else pixels)
+    config = PerceptionConfig(image_rotation_deg=rotation_deg, image_mirrored=is_mirrored, settle_ms=0)
+    with contextlib.closing(FaceTracker(config)) as tracker:
+        results = [tracker.track(CameraImage(pixels, 33_000_000 * number)) for number in range(1, 5)]
+    yaw_deg = angles_deg(results[-1].observation.neck)[0]
+    assert yaw_deg == pytest.approx(np.degrees(0.3), abs=5.0)

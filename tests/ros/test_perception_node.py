@@ -19,7 +19,7 @@ from node_process import PATIENCE_S
 from portrait import portrait
 from projected_face import CAMERA
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from timar_bag.bag import BagReader
 from timar_bringup.composer import Composer
 from timar_bringup.files import with_urdf
@@ -192,6 +192,29 @@ def test_images_on_a_topic_are_tracked_and_every_trouble_is_named_masked_and_ove
     stage.until_reported("2 no image from image for")
     stage.shown = image_of(head)
     stage.until_seen()
+
+
+@pytest.mark.parametrize("kind", [".jpg", ".png"])
+def test_coded_images_are_tracked_and_their_lens_is_read_from_camera_info_beside_them(
+    open_stage: Callable[..., Stage], head: np.ndarray, kind: str
+):
+    stage = open_stage(source="topic", image_topic="camera/image/compressed", field_of_view_deg=120.0)
+    stage.images = stage.peer.create_publisher(
+        CompressedImage, "camera/image/compressed", rclpy.qos.qos_profile_sensor_data
+    )
+    info = stage.peer.create_publisher(CameraInfo, "camera/camera_info", rclpy.qos.qos_profile_sensor_data)
+    lens = CameraInfo(width=640, height=480)
+    lens.k[0] = CAMERA.focal_px
+    stage.shown = CompressedImage(format="whatever", data=cv2.imencode(kind, head[:, :, ::-1])[1].tobytes())
+    stage.until_seen()
+
+    def distance_m() -> float:
+        return float(stage.values.get("distance_m", "0"))
+
+    stage.until(lambda: distance_m() > 0.0)
+    wrong_m = distance_m()
+    stage.until(lambda: info.publish(lens) or distance_m() > 2.0 * wrong_m)
+    assert pitch_of(stage.until_seen()) == pytest.approx(0.2, abs=0.1)
 
 
 def test_a_camera_that_is_missing_or_unplugged_is_named_and_seen_again_when_it_is_back(

@@ -19,13 +19,21 @@ class PerceptionConfig:
     device: str = option("0", "Camera by number or path (/dev/video0), when source is camera.")
     file: str = option("", "Video of the user that goes with the sound, when source is file.")
     image_topic: str = option(
-        "image", "Topic of sensor_msgs/Image when source is topic, in the robot's namespace."
+        "image", "Topic of sensor_msgs/Image or CompressedImage when source is topic; camera_info beside it."
     )
+    image_rotation_deg: int = number(
+        0, "Turn images clockwise by 0, 90, 180 or 270 degrees, until faces are upright.", 0, 270, "deg"
+    )
+    image_mirrored: bool = option(False, "The camera shows a mirror image: left is right.")
     width: int = number(640, "Width asked of the camera.", 64, 4096, "px")
     height: int = number(480, "Height asked of the camera.", 64, 4096, "px")
     rate_hz: float = number(30.0, "Images a second asked of the camera.", 1.0, 240.0, "Hz")
     field_of_view_deg: float = number(
-        60.0, "From the image's left to its right edge; a wrong one spoils distances.", 10.0, 150.0, "deg"
+        60.0,
+        "Across an image as the camera gives it, where no camera_info says so; a wrong one spoils distances.",
+        10.0,
+        150.0,
+        "deg",
     )
     camera_latency_ms: float = number(
         0.0, "From exposure to the camera's stamp, subtracted from every stamp.", 0.0, 500.0, "ms"
@@ -98,6 +106,11 @@ class PerceptionConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        if self.image_rotation_deg % 90:
+            raise ValueError(
+                f"PerceptionConfig.image_rotation_deg is {self.image_rotation_deg}, expected 0, 90, "
+                "180 or 270; a camera that leans by less is told by camera_roll_deg"
+            )
         needed = {"camera": "device", "topic": "image_topic", "file": "file"}[self.source]
         if not getattr(self, needed):
             raise ValueError(

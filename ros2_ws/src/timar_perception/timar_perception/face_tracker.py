@@ -25,7 +25,7 @@ from timar_perception.head_pose import (
     find_head_pose,
     find_jaw_opening,
 )
-from timar_perception.images import CameraImage, downscale, mean_brightness
+from timar_perception.images import CameraImage, downscale, mean_brightness, upright
 from timar_perception.landmarks import FaceLandmarks, Landmarker, MediaPipeLandmarker, find_model
 from timar_perception.one_euro_filter import OneEuroFilter
 
@@ -86,6 +86,8 @@ class FaceTracker:
         self._world_from_camera = camera_mounting(
             config.camera_yaw_deg, config.camera_pitch_deg, config.camera_roll_deg
         )
+        self._camera_info: CameraModel | None = None
+        self._camera_info_issue = ""
         self._stream = 0
         self._seen_from_ns = 0
         self._landmarker_ms = 0
@@ -111,6 +113,10 @@ class FaceTracker:
         self._backwards = 0
         self._times.clear()
         self._last = NO_IMAGE
+
+    def set_camera_info(self, camera: CameraModel | None) -> None:
+        """Take what a camera says of its lens, for images of any size; None: it says nothing."""
+        self._camera_info, self._camera_info_issue = camera, ""
 
     def add_voice_activity(self, heard_ns: int, probability: float) -> None:
         """Take the probability that the user speaks at an instant, CLOCK_MONOTONIC [ns]."""
@@ -164,6 +170,8 @@ class FaceTracker:
                 f"{self.rate_hz:.1f} images a second, expected {LOW_RATE_HZ:g} or more: more light, a "
                 "smaller image or another camera helps",
             )
+        if self._camera_info_issue:
+            report.worsen(Level.WARN, self._camera_info_issue)
         if self.images_backwards:
             report.worsen(Level.WARN, f"{self.images_backwards} images were older than the one before")
         return report
@@ -184,9 +192,12 @@ class FaceTracker:
         if brightness < self.config.min_brightness:
             why = f"too dark: brightness {brightness:.0f} of 255"
             return TrackingResult(UNSEEN, why, brightness=brightness)
-        pixels = downscale(image.pixels, self.config.max_side_px)
-        height, width = pixels.shape[:2]
-        camera = CameraModel.from_field_of_view(width, height, self.config.field_of_view_deg)
+        config = self.config
+        pixels = downscale(image.pixels, config.max_side_px)
+        camera = self._camera_of(pixels.shape[1], pixels.shape[0])
+        pixels = upright(pixels, config.image_rotation_deg, is_mirrored=config.image_mirrored)
+        if config.image_rotation_deg % 180:
+            camera = CameraModel(camera.height, camera.width, camera.focal_px)
         # MediaPipe wants times that grow, whatever the camera's do.
         self._landmarker_ms += 33
         found = self._landmarker.find(pixels, self._landmarker_ms)
@@ -202,6 +213,18 @@ class FaceTracker:
             self._seen_from_ns = image.taken_ns + self.config.settle_ms * 1_000_000
         observation, why = self._observe(face, image.taken_ns)
         return TrackingResult(observation, why, len(found), brightness, face.pose)
+
+    def _camera_of(self, width: int, height: int) -> CameraModel:
+        """Return the camera of images of this size: by its camera_info where that can be its, else as set."""
+        info = self._camera_info
+        if info is not None and abs(info.width * height - info.height * width) <= info.width + info.height:
+            return CameraModel(width, height, info.focal_px * width / info.width)
+        if info is not None:
+            self._camera_info_issue = (
+                f"camera_info is of {info.width} x {info.height} and the images are of {width} x {height}: "
+                "field_of_view_deg counts instead"
+            )
+        return CameraModel.from_field_of_view(width, height, self.config.field_of_view_deg)
 
     def _measure(self, face: FaceLandmarks, camera: CameraModel) -> MeasuredFace | None:
         """Return pose and jaw of a face; None when it cannot be one."""

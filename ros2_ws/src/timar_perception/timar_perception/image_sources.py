@@ -67,6 +67,16 @@ class CameraSource:
             raise OSError(f"the camera {self._device!r} cannot be opened; {describe_cameras()}")
         for key, value in self._requested.items():
             capture.set(key, value)
+        if not capture.read()[0]:
+            # Some devices deliver Motion JPEG only, and must be asked for it.
+            capture.set(cv2.CAP_PROP_FOURCC, float(cv2.VideoWriter.fourcc(*"MJPG")))
+            if not capture.read()[0]:
+                capture.release()
+                raise OSError(
+                    f"the camera {self._device!r} is there and gives no image: another program may "
+                    "hold it (fuser "
+                    "-v /dev/video* names it), or it delivers neither raw images nor Motion JPEG"
+                )
         self._capture = capture
         self._stream += 1
         size = f"{capture.get(cv2.CAP_PROP_FRAME_WIDTH):.0f} x {capture.get(cv2.CAP_PROP_FRAME_HEIGHT):.0f}"

@@ -1,4 +1,4 @@
-"""Camera images: conversion to RGB, limits of their size, downscaling, brightness."""
+"""Camera images: conversion to RGB, limits of their size, rotation, downscaling, brightness."""
 
 from __future__ import annotations
 
@@ -23,6 +23,10 @@ _ENCODINGS: dict[str, tuple[int, int | None]] = {
     "rgba8": (4, cv2.COLOR_RGBA2RGB),
     "bgra8": (4, cv2.COLOR_BGRA2RGB),
     "mono8": (1, cv2.COLOR_GRAY2RGB),
+    "bayer_rggb8": (1, cv2.COLOR_BayerBG2RGB),
+    "bayer_bggr8": (1, cv2.COLOR_BayerRG2RGB),
+    "bayer_gbrg8": (1, cv2.COLOR_BayerGR2RGB),
+    "bayer_grbg8": (1, cv2.COLOR_BayerGB2RGB),
     "8UC1": (1, cv2.COLOR_GRAY2RGB),
     "8UC3": (3, cv2.COLOR_BGR2RGB),
     "yuyv": (2, cv2.COLOR_YUV2RGB_YUYV),
@@ -30,6 +34,10 @@ _ENCODINGS: dict[str, tuple[int, int | None]] = {
     "uyvy": (2, cv2.COLOR_YUV2RGB_UYVY),
     "yuv422": (2, cv2.COLOR_YUV2RGB_UYVY),
 }
+_CODED = {b"\xff\xd8\xff": "jpeg", b"\x89PNG\r\n\x1a\n": "png"}
+"""What a coded image begins with."""
+ROTATIONS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+"""Clockwise angle [degrees] -> OpenCV's name for it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +97,51 @@ def rgb_of_message(
     if channels == 2 and width % 2:
         raise ValueError(f"an image in {encoding} is {width} px wide, expected an even number")
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(rows), conversion), np.uint8)
+
+
+def rgb_of_compressed(data: bytes | memoryview | npt.NDArray[np.uint8]) -> Pixels:
+    """Convert the bytes of a sensor_msgs/CompressedImage, JPEG or PNG, to RGB.
+
+    What it is shows in its bytes: publishers write many things into `format`.
+
+    Raises:
+        ValueError: It is neither, is damaged, or its size is out of range.
+    """
+    raw = np.frombuffer(data, np.uint8)
+    begin = raw[:8].tobytes()
+    kind = next((kind for magic, kind in _CODED.items() if begin.startswith(magic)), "")
+    if not kind:
+        raise ValueError(f"a coded image begins with {begin.hex(' ') or 'nothing'}, expected JPEG or PNG")
+    check_size(*_coded_size(raw.tobytes(), kind))
+    # OpenCV would write its own complaint to standard error.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    # Only colours: a depth image in a PNG has 16 bits, which are no face.
+    decoded = cv2.imdecode(raw, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if decoded is None:
+        raise ValueError(f"a {kind.upper()} of {raw.size} bytes cannot be decoded; it is damaged")
+    return rgb_of_camera(decoded)
+
+
+def _coded_size(data: bytes, kind: str) -> tuple[int, int]:
+    """Return width and height that a coded image states, before anything of it is decoded."""
+    if kind == "png" and len(data) >= 24:
+        return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    at = 2
+    while kind == "jpeg" and at + 9 <= len(data) and data[at] == 0xFF:
+        marker, size = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return int.from_bytes(data[at + 7 : at + 9], "big"), int.from_bytes(data[at + 5 : at + 7], "big")
+        at += 1 if marker == 0xFF else 2 + size
+    raise ValueError(f"a {kind.upper()} of {len(data)} bytes says no size; it is damaged")
+
+
+def upright(pixels: Pixels, rotation_deg: int, *, is_mirrored: bool) -> Pixels:
+    """Undo a mirror, then turn an image clockwise by 0, 90, 180 or 270 degrees."""
+    if is_mirrored:
+        pixels = np.ascontiguousarray(pixels[:, ::-1])
+    if rotation_deg in ROTATIONS:
+        pixels = np.asarray(cv2.rotate(pixels, ROTATIONS[rotation_deg]), np.uint8)
+    return pixels
 
 
 def rgb_of_camera(frame: npt.NDArray) -> Pixels:

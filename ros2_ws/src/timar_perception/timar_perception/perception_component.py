@@ -18,6 +18,7 @@ from timar_common.user_motion import user_motion_message
 from timar_perception.config import PerceptionConfig
 from timar_perception.face_tracker import FaceTracker
 from timar_perception.frame_interpolation import FrameInterpolator, FrameRun
+from timar_perception.head_pose import CameraModel
 from timar_perception.image_sources import VideoFile
 from timar_perception.images import CameraImage, plausible_stamp_ns
 from timar_perception.landmarks import Landmarker
@@ -70,6 +71,7 @@ class PerceptionComponent(Component):
         self._frames = FrameInterpolator(config.max_gap_ms, config.frame_timeout_ms)
         self._user = constants("VoiceActivity")["USER"]
         self._implausible_stamps = 0
+        self._camera_info = (0, 0, 0.0)
         self._delay_ms, self._track_ms = Percentiles(), Percentiles()
         self._begin(0)
 
@@ -121,6 +123,15 @@ class PerceptionComponent(Component):
         self._now_ns = self._newest_image_ns = now_ns
         image = dataclasses.replace(image, taken_ns=taken_ns)
         self._queue(functools.partial(self._track, image), is_image=True)
+        return ()
+
+    def add_camera_info(self, width: int, height: int, focal_px: float, now_ns: int) -> Iterable[Output]:
+        """Queue a camera's own size [px] and focal length [px]; one that was never calibrated says 0."""
+        if self._camera_info != (width, height, focal_px):
+            self._camera_info = width, height, focal_px
+            is_said = width > 0 and height > 0 and 0.0 < focal_px < float("inf")
+            camera = CameraModel(width, height, focal_px) if is_said else None
+            self._queue(functools.partial(self._set_camera_info, camera))
         return ()
 
     def tick(self, now_ns: int) -> Iterable[Output]:
@@ -188,6 +199,10 @@ class PerceptionComponent(Component):
             self._restart_conversation()
         self._clock.observe(first_sample, first_ns)
         yield from self._publish(self._frames.expire(first_sample + samples))
+
+    def _set_camera_info(self, camera: CameraModel | None, clock: WorkClock) -> Iterator[Output]:
+        self._tracker.set_camera_info(camera)
+        return iter(())
 
     def _add_voice_activity(self, heard_ns: int, probability: float, clock: WorkClock) -> Iterator[Output]:
         self._tracker.add_voice_activity(heard_ns, probability)
