@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from mcap.reader import make_reader
-from mcap.writer import CompressionType, IndexType, Writer
+from mcap.writer import CompressionType, IndexType
+from rewritten_bag import Stamp, rewritten
 from timar_bag.bag import BagReader
 from timar_bag.clock_steps import ClockSteps
 from timar_bag.recovery import RawMessage
@@ -17,27 +16,6 @@ from timar_bag.recovery import RawMessage
 S = 1_000_000_000
 DAY = 86_400 * S
 SECONDS = 6.0
-
-Stamp = Callable[[int, int], int]
-
-
-def rewritten(
-    bag: Path, target: Path, stamp: Stamp = lambda number, time_ns: time_ns, **options: Any
-) -> Path:
-    """Write a bag's messages in their order into one MCAP file, at other times or in another writer's way."""
-    (source,) = bag.glob("*.mcap")
-    with source.open("rb") as file, target.open("wb") as out:
-        writer = Writer(out, **options)
-        writer.start("ros2", "another recorder")
-        channels: dict[int, int] = {}
-        for number, (schema, channel, message) in enumerate(make_reader(file).iter_messages()):
-            if channel.id not in channels:
-                known = writer.register_schema(schema.name, schema.encoding, schema.data)
-                channels[channel.id] = writer.register_channel(channel.topic, "cdr", known)
-            time_ns = stamp(number, message.log_time)
-            writer.add_message(channels[channel.id], time_ns, message.data, time_ns)
-        writer.finish()
-    return target
 
 
 def counts_and_span(path: Path) -> tuple[Counter[str], float, list[str]]:
@@ -53,6 +31,8 @@ STEPS: dict[str, Stamp] = {
     "back a day": lambda number, time_ns: time_ns - (DAY if number > 300 else 0),
     "back a minute": lambda number, time_ns: time_ns - (60 * S if number > 300 else 0),
     "forward and back": lambda number, time_ns: time_ns + (3600 * S if 200 < number < 400 else 0),
+    "again and again": lambda number, time_ns: time_ns + number // 150 * 60 * S,
+    "to 1970 and back": lambda number, time_ns: time_ns if not 200 < number < 400 else number * 1000,
 }
 
 
