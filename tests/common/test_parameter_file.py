@@ -149,6 +149,27 @@ def test_a_file_of_another_layout_is_refused(tmp_path: Path, text: str, sentence
         read_parameters(written(tmp_path, text))
 
 
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("!!python/object:os.system x", "line 2, .*: a value here cannot be read .*constructor"),
+        ("2026-13-45", r"a value here cannot be read \(month must be in 1..12\)"),
+        ("9" * 5000, "a value here cannot be read .*digits"),
+        ("[" * 5000, "nested too deeply"),
+        ("&b {c: *b}", "refers to itself"),
+    ],
+    ids=["object", "date", "digits", "depth", "alias"],
+)
+def test_a_value_that_yaml_cannot_mean_is_refused_with_its_place(
+    tmp_path: Path, value: str, sentence: str
+) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(f"/**:\n  ros__parameters:\n    a: {value}\n")
+    with pytest.raises(ValueError, match=sentence) as caught:
+        read_parameters(path)
+    assert str(path) in str(caught.value)
+
+
 def test_an_empty_file_and_a_byte_order_mark_are_taken(tmp_path: Path) -> None:
     for text in ("", "\n", "# nothing\n"):
         assert read_parameters(written(tmp_path, text)) == []

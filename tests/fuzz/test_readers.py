@@ -1,28 +1,18 @@
-"""Whatever a file holds, its reader returns finite numbers or raises the error that it documents.
-
-`make fuzz` gives each reader 100,000 mutated files, or as many as TIMAR_FUZZ_INPUTS says; the tests 200. No
-file may take longer than HANG_S, and a reader no more than MEMORY_MB. What is found becomes a test beside
-the reader's own.
-"""
+"""Whatever a file holds, its reader returns finite numbers or raises the error that it documents."""
 
 from __future__ import annotations
 
-import dataclasses
-import os
-import resource
 import shutil
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.io
 import soundfile
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
+from fuzzing import Arrays, Reader, try_mutated
 from made_archive import write_archive
-from mutations import Edit, Mutate, mutate_bytes, mutate_npz, mutate_text, mutate_zip_of_text
+from mutations import mutate_bytes, mutate_npz, mutate_text, mutate_zip_of_text
 from scripted_bag import BagMaker, Script, add_turns, add_voices
 from timar_bag.bag import BagReader
 from timar_common.messages import standard_types
@@ -39,34 +29,7 @@ from timar_training.corpora.ami import read_meetings
 from timar_training.corpora.capture_readers import read_capture
 from timar_training.corpora.motion_forms import inspect_motion
 
-INPUTS = int(os.environ.get("TIMAR_FUZZ_INPUTS", "200"))
-HANG_S = 20
-MEMORY_MB = 1500
-PARAMETERS = b"""/**:
-  ros__parameters: {a: 1.5, b: [1, 2]}
-/x/turns:
-  ros__parameters:
-    c: yes
-"""
 URDF = Path(__file__).parents[2] / "urdf"
-Arrays = Iterable[np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
-class Reader:
-    """A reader and files that it reads."""
-
-    name: str
-    seeds: Callable[[Path], Sequence[bytes]]
-    """Makes good files in a folder; returns their bytes."""
-    mutate: Mutate
-    read: Callable[[Path], Arrays]
-    """Returns the numbers that must be finite."""
-    suffix: str
-    allowed: tuple[type[Exception], ...] = (ValueError, OSError)
-    """What the reader documents."""
-    share: float = 1.0
-    """Of the inputs: fewer for one that starts a process for each file."""
 
 
 def sounds(folder: Path) -> list[bytes]:
@@ -238,42 +201,10 @@ READERS = [
     ),
     Reader("servo packets", packets, mutate_bytes, read_packets, ".bin", ()),
 ]
-edits = st.lists(st.tuples(*[st.integers(0, 2**32 - 1)] * 3), min_size=1, max_size=5)
 
 
 @pytest.mark.parametrize("reader", READERS, ids=[reader.name for reader in READERS])
 def test_a_mutated_file_is_read_right_or_refused_by_the_documented_error(reader, tmp_path):
     for name in ("timar_head.urdf", "timar_head.hardware.yaml"):
         shutil.copy(URDF / name, tmp_path / name)
-    seeds = reader.seeds(tmp_path)
-    path = tmp_path / f"mutated{reader.suffix}"
-    before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    outcomes = {"read": 0, "refused": 0}
-    for seed in seeds:
-        path.write_bytes(seed)
-        list(reader.read(path))  # What is mutated is good.
-
-    @settings(
-        max_examples=max(1, round(INPUTS * reader.share)), deadline=None, derandomize=True, database=None,
-        suppress_health_check=list(HealthCheck), phases=(Phase.generate, Phase.shrink),
-    )  # fmt: skip
-    @given(seed=st.sampled_from(seeds), edits=edits)
-    def check(seed: bytes, edits: list[Edit]) -> None:
-        path.write_bytes(reader.mutate(seed, edits))
-        began_s = time.monotonic()
-        try:
-            numbers, sentence = list(reader.read(path)), "read"
-            outcomes["read"] += 1
-        except reader.allowed as error:
-            outcomes["refused"] += 1
-            numbers, sentence = [], str(error).strip()
-        assert time.monotonic() - began_s < HANG_S
-        assert sentence, "an error without a sentence"
-        for array in numbers:
-            assert np.isfinite(array).all()
-
-    check()
-    grown_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb) / 1024
-    print(f"{reader.name}: {outcomes['read']} read, {outcomes['refused']} refused, {grown_mb:.0f} MB more")
-    assert grown_mb < MEMORY_MB
-    assert outcomes["refused"] or not reader.allowed
+    try_mutated(reader, tmp_path)

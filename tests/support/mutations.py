@@ -1,4 +1,4 @@
-"""Mutations of files that respect their structure: bytes, text by its tokens, npz by its arrays."""
+"""Mutations that respect structure: bytes, text by tokens, npz by arrays, messages by fields."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import io
 import re
 import struct
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +39,13 @@ _TEXTS = (
     "*a",
     "&a",
     "!!python/x",
+    "2026-13-45",
+    "&a [*a]",
+    "&a {b: *a}",
+    "9" * 5000,
+    "[" * 3000,
+    "{a: " * 3000,
+    "<a>" * 3000,
 )
 _TOKEN = re.compile(rb"[-+]?\d[\d.eE+-]*|\w+|\s+|[^\w\s]")
 _NUMBER = re.compile(rb"[-+]?\d[\d.eE+-]*")
@@ -164,6 +172,60 @@ def mutate_zip_of_text(data: bytes, edits: Sequence[Edit]) -> bytes:
         for name, content in files.items():
             archive.writestr(name, content)
     return buffer.getvalue()
+
+
+def mutate_fields(message: Any, edits: Sequence[Edit]) -> Any:
+    """Change numbers, words, arrays and lists in a ROS message, however deep; returns the message."""
+    for kind, where, what in edits:
+        places = list(_leaves(message))
+        if not places:
+            return message
+        owner, key, value = places[where % len(places)]
+        if isinstance(value, np.ndarray):
+            changed: Any = _changed_array(value, kind, what)
+        elif isinstance(value, bool):
+            changed = not value
+        elif isinstance(value, str):
+            changed = ("", "x" * (what % 5000), "\ufffd\u202e", "nan", value + " ", value.upper())[kind % 6]
+        elif isinstance(value, float):
+            changed = (np.nan, np.inf, -np.inf, 1e308, -1e-320, -value, 0.0, float(what))[kind % 8]
+        elif isinstance(value, list):
+            changed = (value[: what % (len(value) + 1)], value * 2, value[::-1], [])[kind % 4]
+        else:
+            changed = (0, 1, 2**31 - 1, 127, 255, -1, what, -value)[kind % 8]
+        if isinstance(owner, list):
+            owner[key] = changed
+        else:
+            setattr(owner, key, changed)
+    return message
+
+
+def _leaves(owner: Any) -> Iterator[tuple[Any, Any, Any]]:
+    """Yield (object or list, name or index, value) of everything in a message that can be changed."""
+    items = enumerate(owner) if isinstance(owner, list) else list(vars(owner).items())
+    for key, value in items:
+        if hasattr(value, "__msgtype__"):
+            yield from _leaves(value)
+        elif key != "__msgtype__":
+            yield owner, key, value
+            if isinstance(value, list):
+                yield from _leaves(value)
+
+
+def _changed_array(array: np.ndarray, kind: int, what: int) -> np.ndarray:
+    array = array.copy()
+    match kind % 5:
+        case 0:
+            return array[: what % (array.size + 1)]
+        case 1:
+            return np.tile(array, what % 4)
+        case 2 if array.size and array.dtype.kind == "f":
+            array[what % array.size] = (np.nan, np.inf, -np.inf, 1e30, -1e-38)[what % 5]
+        case 2 | 3 if array.size:
+            array[what % array.size] = array.dtype.type(what % 120)
+        case _:
+            return array[::-1].copy()
+    return array
 
 
 def _cast(array: np.ndarray, dtype: str) -> np.ndarray:

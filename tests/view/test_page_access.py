@@ -197,14 +197,16 @@ def test_who_sends_too_much_is_cut_off_and_others_are_not(page: HeadPage, count:
 def test_what_is_no_message_of_the_page_is_dropped_and_counted(page: HeadPage) -> None:
     async def send() -> None:
         async with dial(page, looker(page), own_origin(page)) as connection:
-            for data in (b"", b"\xff\xff", msgspec.msgpack.encode([1]), msgspec.msgpack.encode({"type": 1})):
+            nested = b"\x91" * 60_000  # Deeper than Python follows.
+            kinds = (msgspec.msgpack.encode([1]), msgspec.msgpack.encode({"type": 1}))
+            for data in (b"", b"\xff\xff", nested, *kinds):
                 await connection.send(data)
             await asyncio.sleep(0.3)
             await (await connection.ping())
 
     before = page.access.refused
     asyncio.run(send())
-    assert page.access.refused == before + 4
+    assert page.access.refused == before + 5
 
 
 def test_each_start_has_tokens_of_its_own() -> None:

@@ -25,7 +25,15 @@ from timar_view.config import ViewConfig
 from timar_view.page import HeadPage
 from timar_view.page_access import PageAccess
 from timar_view.page_station import MAX_WAITING, SOCKET_PATH, PageStation
-from timar_view.station import HEADER, PageClock, StationBlock, read_block, read_start
+from timar_view.station import (
+    HEADER,
+    PageClock,
+    StationBlock,
+    read_block,
+    read_message,
+    read_pong,
+    read_start,
+)
 
 RATE_HZ = 48_000
 START = {"type": "start", "tab": "one", "rate_hz": RATE_HZ, "label": "made", "takes_over": False}
@@ -259,3 +267,13 @@ def test_without_a_page_the_station_says_what_to_do() -> None:
     assert report.level is Level.WARN
     assert "press Start" in report.message
     assert station.invitation == "press Start on that page: the head uses its loudspeaker"
+
+
+def test_texts_that_no_page_sends_are_refused_and_never_end_the_station():
+    """Deep nesting and a time of 400 digits once raised errors that nobody caught."""
+    for text in ("[" * 60_000, "{", '{"type": 1}', "[]"):
+        with pytest.raises(ValueError, match=r".+"):
+            read_message(text)
+    for page_ms in (10**400, float("nan"), "1", None):
+        with pytest.raises(ValueError, match="a pong"):
+            read_pong({"id": 1, "page_ms": page_ms})

@@ -255,7 +255,7 @@ def _parse_manifest(raw: bytes, path: Path) -> dict[str, Any]:
     where = f"the manifest of the model folder {str(path)!r}"
     try:
         manifest = json.loads(raw)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{where} is not JSON ({error}); {AGAIN}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         found = manifest.get("format") if isinstance(manifest, dict) else manifest

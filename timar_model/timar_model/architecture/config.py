@@ -228,7 +228,7 @@ class ModelConfig:
         """
         try:
             values = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(
                 f"the model configuration is not JSON ({error}); restore the model's folder"
             ) from error

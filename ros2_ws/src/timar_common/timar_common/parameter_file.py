@@ -49,10 +49,14 @@ def read_parameters(path: Path) -> list[ParameterSection]:
     """Read a ROS 2 parameters file; an empty file has no section.
 
     Raises:
-        ValueError: It is no YAML mapping, says a key twice, or has a section without ``ros__parameters``.
+        ValueError: It is no YAML mapping, says a key twice, has a section without ``ros__parameters`` or a
+            value that is none, or refers to itself.
         OSError: It cannot be read.
     """
-    return list(_sections(read_yaml_map(path, may_be_empty=True), "", str(path)))
+    try:
+        return list(_sections(read_yaml_map(path, may_be_empty=True), "", str(path)))
+    except RecursionError as error:
+        raise ValueError(f"{path} refers to itself (&name and *name), which parameters cannot") from error
 
 
 def _sections(document: YamlMap, prefix: str, path: str) -> Iterator[ParameterSection]:

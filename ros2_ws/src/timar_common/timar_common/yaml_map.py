@@ -181,9 +181,17 @@ class YamlMap:
         return {key: self._number(node, key) for key, node in self._entries.items()}
 
     def values(self) -> dict[str, Any]:
-        """Return all entries as the Python values that YAML means by them; every key counts as known."""
+        """Return all entries as the Python values that YAML means by them; every key counts as known.
+
+        Raises:
+            ValueError: One is no plain value: an object, a date that does not exist, a number without end.
+        """
         self._asked.update(self._entries)
-        values: dict[str, Any] = {} if self._node is None else _Values("").construct_document(self._node)
+        try:
+            values: dict[str, Any] = {} if self._node is None else _Values("").construct_document(self._node)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            reason = " ".join(str(getattr(error, "problem", None) or error).split())
+            raise self.error(f"a value here cannot be read ({reason})") from error
         return {str(key): value for key, value in values.items()}
 
     def refuse_unknown(self, known: Iterable[str]) -> None:
@@ -244,6 +252,8 @@ def read_yaml_map(path: Path, *, may_be_empty: bool = False) -> YamlMap:
         node = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not YAML: {error}") from error
+    except RecursionError as error:
+        raise ValueError(f"{path} is nested too deeply to be read") from error
     if node is None and may_be_empty:
         return YamlMap(None, path, "", 1)
     if not isinstance(node, yaml.MappingNode):

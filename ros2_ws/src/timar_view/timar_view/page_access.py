@@ -196,7 +196,7 @@ class CheckedConnection(ServerConnection):
             return True  # Its handler checks what came.
         try:
             kind = msgspec.msgpack.decode(data)["type"]
-        except (msgspec.DecodeError, TypeError, KeyError, ValueError):
+        except (msgspec.DecodeError, TypeError, KeyError, ValueError, RecursionError):
             return False
         return role == "move" or kind in MESSAGES_OF_LOOKING
 

@@ -80,7 +80,10 @@ def read_message(text: str) -> dict[str, Any]:
     Raises:
         ValueError: It is not one.
     """
-    message = json.loads(text)
+    try:
+        message = json.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"a text message of {len(text)} characters is nested too deeply") from error
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
         raise ValueError("a text message without a type")
     return message
@@ -112,7 +115,8 @@ def read_pong(message: dict[str, Any]) -> tuple[int, float]:
         ValueError: It cannot be true.
     """
     number, page_ms = message.get("id"), message.get("page_ms")
-    if not isinstance(number, int) or not isinstance(page_ms, (int, float)) or not math.isfinite(page_ms):
+    is_time = isinstance(page_ms, (int, float)) and abs(page_ms) <= _MOST
+    if not isinstance(number, int) or not is_time:
         raise ValueError(f"a pong {number!r} at {page_ms!r} ms, expected numbers")
     return number, float(page_ms)
 
