@@ -129,6 +129,17 @@ class Listener:
         ]
 
 
+def is_taken(listener: Listener, seed: bytes, folder: Path) -> bool:
+    """Tell whether a message is a good one: an empty one of most topics is none."""
+    path = folder / "seed.bin"
+    path.write_bytes(seed)
+    try:
+        listener.read(path)
+    except ValueError:
+        return False
+    return True
+
+
 def _numbers(message: Any) -> list[np.ndarray]:
     found = []
     for value in vars(message).values():
@@ -144,7 +155,8 @@ def test_a_component_takes_or_refuses_whatever_a_message_holds(name: str, tmp_pa
     config = configurations(tmp_path / "none", tmp_path)[name]
     listener = Listener(COMPONENTS[name], config)
     mutate = mutate_serialized(standard_types(), lambda topic: TOPICS[topic].type_name)
-    seeds = seeds_of(listener.component, tmp_path)
+    seeds = [seed for seed in seeds_of(listener.component, tmp_path) if is_taken(listener, seed, tmp_path)]
+    assert {seed.partition(b"\n")[0] for seed in seeds}, "none of its inputs is tried"
     try_mutated(Reader(f"messages to {name}", lambda folder: seeds, mutate, listener.read), tmp_path)
 
 

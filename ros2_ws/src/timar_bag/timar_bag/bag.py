@@ -1,4 +1,4 @@
-"""Reads rosbag2 folders and files, MCAP and sqlite3, whole or damaged, one message at a time."""
+"""Reads rosbag2 folders and files, MCAP and sqlite3, and ROS 1 bags, whole or damaged, message by message."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from timar_bag.bag_writer import PART
 from timar_bag.clock_steps import ClockSteps
 from timar_bag.ground_truth import KNOWN_TOPICS
 from timar_bag.recovery import RawMessage, RecoveredFile, reason_of, unfit_index
+from timar_bag.ros1 import SUFFIX, Ros1File
 
 # What rosbags may raise on a damaged file, beyond its own ReaderError.
 DAMAGE = (
@@ -31,7 +32,7 @@ DAMAGE = (
     EOFError, OSError, RuntimeError, AssertionError, MemoryError,
 )  # fmt: skip
 UNREADABLE = (SerdeError, TypesysError, KeyError, ValueError, IndexError)
-BAG_SUFFIXES = (".mcap", ".db3")
+BAG_SUFFIXES = (".mcap", ".db3", SUFFIX)
 CLOCK_TOPICS = ("user/audio", "user/audio_raw", "agent/audio")
 """Sound with the conversation's counter; the first that a bag holds is its clock."""
 UNCOMPRESSED = re.compile(r"^ *compression_mode: *(''|\"\"|none)? *$", re.MULTILINE | re.IGNORECASE)
@@ -223,7 +224,7 @@ class BagReader:
         """Return a folder itself when it has its metadata, else its files."""
         if not path.exists():
             raise FileNotFoundError(
-                f"there is no bag at {path}; give a rosbag2 folder, an .mcap or a .db3 file"
+                f"there is no bag at {path}; give a rosbag2 folder, an .mcap, a .db3 or a .bag file"
             )
         metadata = path / "metadata.yaml"
         if path.is_file():
@@ -236,10 +237,13 @@ class BagReader:
             )
             return parts if is_enough else [path]
         if not parts:
-            raise FileNotFoundError(f"{path} holds no bag: no metadata.yaml, .mcap or .db3 file is in it")
-        self.issues.append(
-            "metadata.yaml is missing: the recording was not closed; its files were read directly"
-        )
+            raise FileNotFoundError(
+                f"{path} holds no bag: no metadata.yaml, .mcap, .db3 or .bag file is in it"
+            )
+        if any(part.suffix != SUFFIX for part in parts):
+            self.issues.append(
+                "metadata.yaml is missing: the recording was not closed; its files were read directly"
+            )
         return parts
 
     def _find_namespace(self, topics: Collection[BagTopic]) -> str:
@@ -270,9 +274,12 @@ class _BagPart:
         self._issues = issues
         self._reader: Reader | None = None
         self._recovered: list[RecoveredFile] = []
+        self._ros1 = Ros1File(path, issues) if path.suffix == SUFFIX else None
 
     def open(self) -> list[BagTopic]:
         """Open it and return its topics, each as often as it stands there."""
+        if self._ros1 is not None:
+            return [BagTopic(c.topic, *c) for c in self._ros1.open()]
         reason = unfit_index(self._path) if self._path.suffix == ".mcap" else ""
         if reason:
             self._issues.append(f"{self._path.name} {reason}; it was read in the order of the file")
@@ -291,11 +298,16 @@ class _BagPart:
         return [BagTopic(c.topic, *c) for file in self._recovered for c in file.channels()]
 
     def span_ns(self) -> tuple[int, int] | None:
+        if self._ros1 is not None:
+            return self._ros1.span_ns()
         if self._reader is None or not self._reader.message_count:
             return None
         return int(self._reader.start_time), int(self._reader.end_time)
 
     def messages(self, full_names: set[str]) -> Iterator[RawMessage]:
+        if self._ros1 is not None:
+            yield from self._ros1.messages(full_names)
+            return
         last_ns, count_at_last = -1, 0
         if self._reader is None:
             for file in self._recovered:
@@ -319,6 +331,8 @@ class _BagPart:
                     yield message
 
     def close(self) -> None:
+        if self._ros1 is not None:
+            self._ros1.close()
         reader, self._reader = self._reader, None
         if reader is not None and reader.is_open:
             reader.close()
