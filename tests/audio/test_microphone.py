@@ -90,6 +90,12 @@ class FakePortAudio:
         self.streams.append(FakeStream(self, **options))
         return self.streams[-1]
 
+    def _terminate(self) -> None:
+        """Forget the list of devices."""
+
+    def _initialize(self) -> None:
+        """Make it anew."""
+
     def sleep(self, seconds: float) -> None:
         self.now_ns += round(seconds * 1e9)
 
@@ -124,6 +130,22 @@ def test_a_48_khz_array_is_opened_at_its_own_rate_and_heard_at_16_khz():
     assert samples.size == pytest.approx(32_000, abs=800)
     inner = slice(1600, samples.size - 1600)
     np.testing.assert_allclose(samples[inner], tone(np.arange(samples.size) / 16_000)[inner], atol=2e-3)
+
+
+def test_a_device_that_comes_back_at_another_rate_and_with_other_channels_is_heard_as_before():
+    audio = FakePortAudio(tone)
+    source, capture = microphone(audio), Capture(320)
+    source.open()
+    blocks = recorded(source, capture, 2.0, audio)
+    for rate_hz, channels in ((44_100.0, 1), (16_000.0, 8), (48_000.0, 2)):
+        source.close()
+        audio.devices[1] |= {"default_samplerate": rate_hz, "max_input_channels": channels}
+        assert f"{rate_hz:.0f} Hz" in source.open()
+        blocks = recorded(source, Capture(320), 2.0, audio)
+        heard = np.concatenate([block.samples for block in blocks])[4000:28_000] / 32_768
+        assert heard.size == 24_000
+        spectrum = np.abs(np.fft.rfft(heard * np.hanning(heard.size)))
+        assert np.argmax(spectrum) * 16_000 / heard.size == pytest.approx(440, abs=1)
 
 
 def test_after_an_overflow_sound_stands_where_it_was_spoken():

@@ -113,6 +113,37 @@ def test_stereo_at_48_khz_is_mixed_and_resampled_or_one_channel_picked():
         assert samples[400:1200] / 32_768 == pytest.approx(wanted, abs=0.01)
 
 
+def test_a_sender_that_changes_rate_channels_and_block_size_is_followed():
+    sender, end_ns = Sender(is_stamped=True), START_NS
+    kinds = ((48_000, 2, 480), (16_000, 1, 512), (44_100, 1, 100), (44_100, 6, 4410), (48_000, 2, 960))
+    for rate_hz, channels, size in kinds:
+        for _ in range(round(2.0 * rate_hz / size)):
+            first_ns = end_ns
+            places_s = (first_ns - START_NS) / 1e9 + np.arange(size) / rate_hz
+            tone = (0.5 * np.sin(2 * np.pi * 200 * places_s)).astype(np.float32)
+            end_ns += round(size * 1e9 / rate_hz)
+            sender.now_ns = end_ns
+            sound = ExternalAudio(np.repeat(tone[:, None], channels, axis=1), rate_hz)
+            sender._deliver([(sound, first_ns)])
+    heard = sender.heard() / 32_768
+    wanted = 0.5 * np.sin(2 * np.pi * 200 * np.arange(heard.size) / 16_000)
+    assert heard.size == pytest.approx(16_000 * 2 * len(kinds), abs=800)
+    assert sender.capture.samples_lost == 0
+    for number in range(len(kinds)):
+        part = slice(32_000 * number + 4000, 32_000 * number + 28_000)
+        assert np.corrcoef(heard[part], wanted[part])[0, 1] > 0.99, "it stands in its place"
+
+
+def test_a_channel_that_is_not_there_any_more_does_not_end_the_listening():
+    sender = Sender(is_stamped=True, channel=1)
+    sender.source.push(ExternalAudio(np.zeros((512, 1), np.float32), 16_000), None, START_NS)
+    with pytest.raises(OSError, match=r"topic 'audio': .*channel"):
+        sender.source.read()
+    sender.source.push(ExternalAudio(np.zeros((512, 2), np.float32), 16_000), None, START_NS)
+    sender.source.open()
+    assert sum(part.samples.size for part in sender.source.read()) > 0
+
+
 def test_a_stamp_of_another_clock_is_left_out_and_a_reader_that_sleeps_loses_the_oldest():
     sender = Sender(is_stamped=True)
     sound = ExternalAudio(np.zeros((CHUNK, 1), np.float32), 16_000)

@@ -108,8 +108,7 @@ class TopicSource:
         """Wait for at most a tenth of a second and return what came.
 
         Raises:
-            OSError: Nothing came for too long.
-            ValueError: The sound has no such channel.
+            OSError: Nothing came for too long, or the sound has no such channel (any more).
         """
         with self._has_come:
             self._has_come.wait_for(lambda: bool(self._waiting), timeout=_READ_LIMIT_S)
@@ -120,7 +119,10 @@ class TopicSource:
         now_ns = self._clock()
         if arrived:
             self._heard_ns = now_ns
-            return [sound for message in arrived for sound in self._sounds(*message)]
+            try:
+                return [sound for message in arrived for sound in self._sounds(*message)]
+            except ValueError as error:
+                raise OSError(f"{self.name}: {error}") from error
         patience_ns = self._vanished_after_ns if self._frames else self._first_sound_within_ns
         if now_ns - self._heard_ns > patience_ns:
             raise OSError(
@@ -144,6 +146,9 @@ class TopicSource:
     def _sounds(self, sound: ExternalAudio, heard_ns: int) -> list[Sound]:
         sounds = []
         if sound.rate_hz != self._rate_hz:
+            if self._rate_hz:  # The sender goes on at another rate: nothing of what it sent before is lost.
+                begin_ns = heard_ns - round(sound.duration_s * NS_PER_S)
+                sounds.append(Sound(self._flush(sound.rate_hz), self._frames, begin_ns))
             self._rate_hz = sound.rate_hz
             self._resampler = ToConversationRate(sound.rate_hz)
         length = sound.samples.shape[0] * SAMPLE_RATE_HZ / sound.rate_hz
