@@ -223,8 +223,8 @@ def test_a_rate_that_changes_from_5_to_60_hz_and_back_is_followed():
     for number, rate_hz in enumerate(rates_hz):
         is_inside = (numbers > 50 * number + 10) & (numbers < 50 * number + 40)
         share = valid[is_inside, 2].mean()
-        # 200 ms between two images is more than max_gap_ms.
-        assert share < 0.1 if rate_hz == 5.0 else share > 0.9, (rate_hz, share)
+        # 200 ms between two images is more than max_gap_ms: only a frame at an image's own instant is seen.
+        assert share < 0.25 if rate_hz == 5.0 else share > 0.9, (rate_hz, share)
 
 
 def test_the_delay_counts_from_capture_and_not_from_arrival():

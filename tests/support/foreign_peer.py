@@ -15,7 +15,7 @@ import time
 import numpy as np
 import rclpy
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
-from timar_audio.external_audio import fill_audio_data, fill_info, read_sound
+from timar_audio.external_audio import Layout, fill_audio_data, fill_info, read_sound
 from timar_common.base_node import message_type
 
 RATE_HZ = 16_000
@@ -39,13 +39,15 @@ def say(topic: str) -> None:
         info = node.create_publisher(msg.AudioInfo, "audio_info", QoSProfile(depth=1))
     while not any(publisher.get_subscription_count() for publisher in publishers):
         rclpy.spin_once(node, timeout_sec=0.05)
-    if not is_typed:
-        info.publish(fill_info(msg.AudioInfo(), RATE_HZ, CHUNK))
+    while not is_typed and not info.get_subscription_count():
+        rclpy.spin_once(node, timeout_sec=0.05)
     whole = np.concatenate([np.zeros(RATE_HZ, np.int16), RAMP, np.zeros(120 * RATE_HZ, np.int16)])
     began_s = time.time()
     for place in range(0, whole.size, CHUNK):
         # A chunk can be sent when its last sample was heard.
         time.sleep(max(0.0, began_s + (place + CHUNK) / RATE_HZ - time.time()))
+        if not is_typed and place // CHUNK % 10 == 0:
+            info.publish(fill_info(msg.AudioInfo(), RATE_HZ, CHUNK))
         stamped = msg.AudioStamped() if is_typed else msg.AudioDataStamped()
         first_s = began_s + place / RATE_HZ
         stamped.header.stamp.sec, stamped.header.stamp.nanosec = int(first_s), int(first_s % 1 * 1e9)
@@ -77,7 +79,7 @@ def hear(*topics: str) -> None:
                 message.coding_format,
             ]
         else:
-            found = read_sound(message)
+            found = read_sound(message, Layout("S16LE", 1, RATE_HZ))
             line["rate_hz"] = found.rate_hz
             line["samples"] = np.rint(found.samples[:, 0] * 32_768).astype(int).tolist()
         sys.stdout.write(json.dumps(line) + "\n")
