@@ -32,7 +32,7 @@ STEPS: dict[str, Stamp] = {
     "back a minute": lambda number, time_ns: time_ns - (60 * S if number > 300 else 0),
     "forward and back": lambda number, time_ns: time_ns + (3600 * S if 200 < number < 400 else 0),
     "again and again": lambda number, time_ns: time_ns + number // 150 * 60 * S,
-    "to 1970 and back": lambda number, time_ns: time_ns if not 200 < number < 400 else number * 1000,
+    "to 1970 and back": lambda number, time_ns: time_ns - (1_690_000_000 * S if 200 < number < 400 else 0),
 }
 
 
