@@ -146,7 +146,10 @@ def write_values(
 
 def _changes(node: yaml.Node, numbers: Mapping[str, int]) -> list[tuple[int, int, str]]:
     """Return where in the text what is to be put, for one joint's mapping."""
-    known, last_key, last_value = _entries(node), *node.value[-1]
+    if not isinstance(node, yaml.MappingNode):
+        raise ValueError("a joint's servo is no mapping in the hardware file")
+    known = _entries(node)
+    last_key, last_value = node.value[-1]
     between = ", " if node.flow_style else "\n" + " " * last_key.start_mark.column
     changes = []
     for key, number in numbers.items():
