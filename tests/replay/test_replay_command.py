@@ -148,7 +148,7 @@ def test_sound_of_which_nothing_says_what_it_is_is_asked_for_in_one_sentence(
     assert "--sound-layout, such as S16LE,16000,1" in said
     assert "Traceback" not in said
     assert command([*typed, "--out", str(tmp_path / "again"), "--sound-layout", "S16LE,44100,2"]) == 0
-    with BagReader(tmp_path / "again") as reader:
+    with BagReader(tmp_path / "again" / "bag") as reader:
         heard = sum(len(entry.message.samples) for entry in reader.messages({"user/audio"}))
     assert heard == pytest.approx(2 * 16_000, abs=640)
 
