@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from lookalikes import lookalike
 
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed; `make test` installs it")
 
+from std_msgs.msg import UInt8MultiArray  # noqa: E402
 from timar_common.base_node import message_type, qos_of  # noqa: E402
 from timar_common.processes import START_REFUSED  # noqa: E402
 from timar_common.topics import TOPICS  # noqa: E402
@@ -28,6 +30,7 @@ pytestmark = pytest.mark.ros
 
 PEER = pathlib.Path(__file__).parents[1] / "support" / "foreign_peer.py"
 BLOCK = 320
+CHUNK = 512
 RAMP = np.arange(1, 16_001) % 20_000 + 100
 DIALECTS = ("ros_drivers", "mgonzs13")
 AUDIO = "audio_common_msgs/msg"
@@ -137,6 +140,28 @@ def test_another_packages_microphone_is_heard_sample_by_sample(stage, sourced, d
     assert firsts == list(range(firsts[0], firsts[0] + BLOCK * len(blocks), BLOCK))
     sound = sound_of(blocks)
     np.testing.assert_array_equal(sound[sound != 0], RAMP)
+
+
+def test_plain_bytes_are_heard_when_a_person_says_what_they_mean(stage):
+    stage.hear("user/audio")
+    plain = stage.node.create_publisher(UInt8MultiArray, "bytes", 50)
+    command = ("timar_audio.capture_node:CaptureNode",)
+    stage.run(dict(os.environ), *command, source="topic", topic="bytes", topic_layout="S16LE,16000,1")
+    stage.spin_until(lambda: plain.get_subscription_count() == 1)
+    pause = np.zeros(CHUNK, np.int16).tobytes()
+    parts = [pause] * 40 + np.split(RAMP[: CHUNK * 20].astype(np.int16), 20) + [pause] * 2000
+    waiting, due_s = iter(parts), time.monotonic()
+
+    def send() -> None:
+        nonlocal due_s
+        while time.monotonic() >= due_s:
+            plain.publish(UInt8MultiArray(data=array("B", bytes(next(waiting)))))
+            due_s += CHUNK / 16_000
+
+    wanted = RAMP[: CHUNK * 20]
+    stage.spin_until(lambda: np.count_nonzero(sound_of(stage.heard["user/audio"])) >= wanted.size, send)
+    sound = sound_of(stage.heard["user/audio"])
+    np.testing.assert_array_equal(sound[sound != 0], wanted)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
