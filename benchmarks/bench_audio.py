@@ -1,7 +1,8 @@
 """Voice activity, turns and echo against the promises of docs/audio.md; writes benchmarks/results/audio.md.
 
     make bench-audio
-    python benchmarks/bench_audio.py --minutes 4        # a shorter echo scene
+    python benchmarks/bench_audio.py --minutes 4        # shorter echo scenes
+    python benchmarks/bench_audio.py --echo --minutes 2 # only these, printed
     python benchmarks/bench_audio.py --development      # only: the other voices that defaults were chosen on
 
 Voices: the shipped synthetic conversation, near and far, recordings with labels (TIMAR_EXTRA_DATA),
@@ -26,11 +27,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from harness import RESULTS, parser_of, table, when, write_page
+import scipy.signal
+from harness import RESULTS, parser_of, print_page, table, when, write_page
 from labelled_speech import far, near, of_people
 from timar_audio.activity import SpeakerActivity, Started, Stopped
-from timar_audio.echo import WebRtcSuppressor
-from timar_audio.floor import Kind, Speaker
+from timar_audio.echo import EchoSuppressor
+from timar_audio.floor import Kind, Speaker, TurnEvent
 from timar_audio.turns import Turns
 from timar_audio.turns_config import TurnsConfig
 from timar_common.pcm import float_to_int16, int16_to_float
@@ -39,6 +41,7 @@ from timar_common.wav import read_wav
 PROMPTS = Path("/usr/share/asterisk/sounds")
 RATE_HZ = 16_000
 FRAME = 320
+TAIL_MS = 640
 VOICES = ("en_US_f_Allison", "fr_CA_f_June", "it_IT_m_Carlo", "ru_RU_f_IvrvoiceRU", "es_MX_f_Allison")
 OTHER_SENTENCES = (
     "Good morning, how are you today?",
@@ -355,24 +358,86 @@ def measure_echo(minutes: float) -> list[str]:
     return [head, *table(["", "without suppression", "with"], rows)]
 
 
+ROOMS = ((0.2, 20.0), (0.2, 280.0), (0.5, 150.0), (0.8, 20.0), (0.8, 280.0))
+"""Reverberation [s] and delay from playback to microphone [ms]."""
+DRIFT_PPM = 30.0
+
+
+def room_of(reverberation_s: float, delay_ms: float, rng: np.random.Generator) -> np.ndarray:
+    """Return a way of the delay, the direct sound, and exponential reverberation 3 dB below it."""
+    tail = rng.standard_normal(round(reverberation_s * RATE_HZ))
+    tail *= 10 ** (-3 * np.arange(tail.size) / tail.size)
+    tail *= 10 ** (-3 / 20) / np.sqrt((tail**2).sum())
+    return np.concatenate([np.zeros(round(delay_ms * RATE_HZ / 1000)), [1.0], tail])
+
+
+def measure_rooms(minutes: float) -> list[str]:
+    """The head's own voice at the user's level, in rooms of several reverberations and delays, drifting."""
+    rows = []
+    for number, (reverberation_s, delay_ms) in enumerate(ROOMS):
+        rng = np.random.default_rng(number)
+        agent = conversation(prompts_of("en_US_f_Allison", rng) * 8, 60 * minutes, rng)
+        echo = scipy.signal.fftconvolve(agent, room_of(reverberation_s, delay_ms, rng))[: agent.size]
+        place = np.arange(agent.size) * (1 - 1e-6 * DRIFT_PPM)
+        echo = np.interp(place, np.arange(agent.size), echo)
+        echo += rng.standard_normal(agent.size) * active_level(echo) * 10 ** (-45 / 20)
+        user, onsets = interruptions(agent, active_level(echo), rng)
+        far = float_to_int16(agent)
+        events = turn_events(suppressed(float_to_int16(echo), far), far)
+        starts = [e for e in events if e.kind is Kind.START and e.speaker is Speaker.USER]
+        decided = np.array(barge_ins(suppressed(float_to_int16(echo + user), far), far))
+        caught = [sum(any((decided > o) & (decided <= o + s)) for o in onsets) for s in (0.4, 1.0)]
+        cells = (f"{reverberation_s:g} s", f"{delay_ms:g} ms", str(len(starts)))
+        rows.append((*cells, *(f"{count} of {len(onsets)}" for count in caught)))
+    head = f"Rooms: {minutes:g} minutes each, the head as loud as the user, drift of {DRIFT_PPM:g} ppm."
+    titles = ("reverberation", "delay", "turns begun by the echo", "interruptions caught in 0.4 s", "in 1 s")
+    return ["", head, *table(titles, rows)]
+
+
+def interruptions(
+    agent: np.ndarray, level: float, rng: np.random.Generator
+) -> tuple[np.ndarray, list[float]]:
+    """Return a user at a level who speaks 2 s into the agent's speech every 8 s, and when he begins [s]."""
+    utterances, is_agent = prompts_of("fr_CA_f_June", rng, 2.0), label_of(agent)
+    user, onsets = np.zeros(agent.size), []
+    for frame in range(500, is_agent.size - 200, 400):
+        talk = np.flatnonzero(
+            [is_agent[f : f + 45].all() for f in range(frame, min(frame + 300, is_agent.size - 60))]
+        )
+        if talk.size:
+            voice = utterances[len(onsets) % len(utterances)]
+            voice = voice[np.argmax(np.abs(voice) > 0.1 * np.abs(voice).max()) :][: 2 * RATE_HZ]
+            start = (frame + int(talk[0])) * FRAME + 1600
+            voice = (voice / active_level(voice) * level)[: user.size - start]
+            user[start : start + voice.size] += voice
+            onsets.append(start / RATE_HZ)
+    return user, onsets
+
+
 def suppressed(near: np.ndarray, far: np.ndarray) -> np.ndarray:
-    suppressor = WebRtcSuppressor(FRAME)
+    suppressor = EchoSuppressor(FRAME, TAIL_MS)
     places = range(0, near.size, FRAME)
     return np.concatenate([suppressor.process(near[i : i + FRAME], far[i : i + FRAME]) for i in places])
 
 
 def barge_ins(user: np.ndarray, agent: np.ndarray) -> list[float]:
+    events = turn_events(user, agent)
+    return [event.decided_sample / RATE_HZ for event in events if event.kind is Kind.INTERRUPTED]
+
+
+def turn_events(user: np.ndarray, agent: np.ndarray) -> list[TurnEvent]:
     turns, events = Turns(TurnsConfig(interruption_check=False, barge_in_ms=280)), []
     for place in range(0, agent.size, FRAME):
         for speaker, sound in ((Speaker.USER, user), (Speaker.AGENT, agent)):
             events += turns.push(speaker, place, sound[place : place + FRAME]).events
-    return [event.decided_sample / RATE_HZ for event in events if event.kind is Kind.INTERRUPTED]
+    return events
 
 
 def main() -> int:
     parser = parser_of(__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="length of the echo scene (default: 10)")
     parser.add_argument("--development", action="store_true", help="only the set that defaults are chosen on")
+    parser.add_argument("--echo", action="store_true", help="only echo; printed, not written")
     arguments = parser.parse_args()
     for tool in ("flite", "espeak-ng") if arguments.development else ("ffmpeg", "espeak-ng"):
         if shutil.which(tool) is None:
@@ -385,8 +450,12 @@ def main() -> int:
         sys.stderr.write("bench_audio needs voices: apt install asterisk-core-sounds-{en,fr,it,ru,es}-g722\n")
         return 1
     lines = ["# Voice activity, turns and echo, measured", "", f"{when()}.", ""]
-    lines += [*measure_detectors(list(scenes())), *measure_echo(arguments.minutes)]
-    write_page(RESULTS / "audio.md", lines)
+    lines += [] if arguments.echo else measure_detectors(list(scenes()))
+    lines += [*measure_echo(arguments.minutes), *measure_rooms(arguments.minutes)]
+    if arguments.echo:
+        print_page(lines)
+    else:
+        write_page(RESULTS / "audio.md", lines)
     return 0
 
 

@@ -67,8 +67,7 @@ def variants_of(component: type[Component], monkeypatch: pytest.MonkeyPatch) -> 
     if component.NAME == "perception":
         configs.append(component.Config(follow="talking"))
     if component.NAME == "capture":
-        monkeypatch.setattr("timar_audio.capture_component.WebRtcSuppressor", lambda *sizes: None)
-        configs.append(component.Config(echo_suppression="webrtc"))
+        configs.append(component.Config(echo_suppression="filter"))
     if component.NAME == "view":
         configs.append(component.Config(page_microphone=True))
     if component.NAME == "motion_player":

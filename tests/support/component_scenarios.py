@@ -67,7 +67,7 @@ def configurations(model: Path, folder: Path) -> dict[str, Any]:
         "turns": TurnsConfig(),
         "retargeting": RetargetingConfig(),
         "driver": DriverConfig(),
-        "capture": CaptureConfig(echo_suppression="webrtc"),
+        "capture": CaptureConfig(echo_suppression="filter"),
         "playback": PlaybackConfig(source="speech"),
         "motion_player": MotionPlayerConfig(file=str(motion)),
         "perception": PerceptionConfig(source="topic", settle_ms=0),

@@ -21,7 +21,6 @@ DISTRIBUTIONS = {
     "huggingface_hub": "huggingface-hub",
     "livekit": "livekit-agents",
     "pipecat": "pipecat-ai",
-    "pywebrtc_audio": "pywebrtc-audio",
     "serial": "pyserial",
     "skimage": "scikit-image",
     "typing_extensions": "typing-extensions",

@@ -13,7 +13,7 @@ from timar_common.restarts import Belongs
 from timar_audio.blocks import AudioBlock, BlockFilter
 from timar_audio.capture import Capture
 from timar_audio.capture_config import CaptureConfig
-from timar_audio.echo import EchoStage, WebRtcSuppressor
+from timar_audio.echo import EchoStage, EchoSuppressor
 from timar_audio.health import HealthConfig, InputHealth
 from timar_audio.sources import Sound
 
@@ -24,9 +24,6 @@ class CaptureComponent(Component):
     The source (a microphone, a file, another node's topic) is read by a thread of the node: it hands what was
     captured to `blocks_of`, and each block to `publish` under the host's lock. With echo suppression a block
     of user/audio waits for agent/audio of its position.
-
-    Raises:
-        OSError: The package for echo suppression is not installed.
     """
 
     NAME = "capture"
@@ -51,16 +48,10 @@ class CaptureComponent(Component):
         self._health = InputHealth(HealthConfig())
         self._filter = BlockFilter()
         self._echo: EchoStage | None = None
-        self._echo_missing = ""
         is_auto = config.echo_suppression == "auto" and config.source != "file"
-        if is_auto or config.echo_suppression == "webrtc":
-            try:
-                suppressor = WebRtcSuppressor(config.block_samples, config.echo_tail_ms)
-                self._echo = EchoStage(suppressor, config.echo_wait_ms, is_on=not is_auto)
-            except (OSError, ValueError) as error:
-                if not is_auto:
-                    raise
-                self._echo_missing = f"the head hears itself when a loudspeaker plays its voice: {error}"
+        if is_auto or config.echo_suppression in ("filter", "webrtc"):
+            suppressor = EchoSuppressor(config.block_samples, config.echo_tail_ms)
+            self._echo = EchoStage(suppressor, config.echo_wait_ms, is_on=not is_auto)
 
     def start(self, now_ns: int) -> Iterable[Output]:
         """Begin a conversation."""
@@ -120,8 +111,6 @@ class CaptureComponent(Component):
         for part in parts + ([self._echo.report()] if self._echo is not None else []):
             report.values |= part.values
             report.worsen(part.level, part.message)
-        if self._echo_missing:
-            report.worsen(Level.WARN, self._echo_missing)
         if self.failure:
             report.worsen(Level.ERROR, self.failure)
         return report

@@ -73,12 +73,12 @@ class CaptureConfig:
     )
     echo_suppression: str = option(
         "auto",
-        "How the head's own speech is taken out of user/audio; auto: webrtc once a loudspeaker plays it, "
-        "but not out of a file; hardware: the microphone does it itself.",
-        choices=("auto", "none", "webrtc", "hardware"),
+        "How the head's own speech is taken out of user/audio; auto: filter once a loudspeaker plays it, "
+        "but not out of a file; hardware: the microphone does it itself; webrtc: deprecated name of filter.",
+        choices=("auto", "none", "filter", "hardware", "webrtc"),
     )
     echo_tail_ms: int = number(
-        320,
+        640,
         "Echo that is modelled, from the loudspeaker's buffer to the reverberation's end.",
         20,
         2000,
