@@ -177,7 +177,10 @@ def converse(sound: VirtualSound, folder: Path, turns: int, arguments: list[str]
                 one_turn(stage, sound, folder, text, found, is_interrupted=turn % 3 == 2)
     finally:
         stage.close()
-        (folder / "talk.log").write_text("".join(lines))
+    if "unanswered" in found:
+        sys.stderr.write(
+            "the head's last lines, for it left questions without an answer:\n" + "".join(lines[-30:])
+        )
     return found
 
 
