@@ -1,6 +1,6 @@
 """The head does not hear itself, and hears who interrupts it.
 
-The constants of filter and gate were chosen on a scene like this one, of other voices; docs/audio.md says how.
+The constants of filter and gate were chosen on a scene like this one, of other voices (docs/audio.md).
 """
 
 from __future__ import annotations
