@@ -18,12 +18,13 @@ from collections.abc import Callable
 import numpy as np
 from harness import RESULTS, parser_of, when, write_figures
 from timar_description.find import find_joint_map
+from timar_retargeting.arbitration import Mode
 from timar_retargeting.config import PlanningConfig
 from timar_retargeting.idle_behavior import IdleBehavior, IdleConfig
 from timar_retargeting.limits import bezier_control_points
 from timar_retargeting.motion_timeline import MotionFrames
 from timar_retargeting.neutral_pose import NeutralConfig
-from timar_retargeting.retargeting_core import Mode, RetargetingCore
+from timar_retargeting.retargeting_core import RetargetingCore
 from timar_retargeting.robot import load_robot
 from timar_retargeting.trajectory_planner import JointPlan
 

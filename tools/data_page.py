@@ -22,8 +22,8 @@ PAGE = ROOT / "docs" / "data.md"
 MAX_SHAPES = 10
 MESSAGES = {"timar_common.messages.Header", "timar_common.topics.Topic"}
 """What belongs to the messages of topics, which docs/topics.md describes."""
-OBJECTS = {"timar_inference.runtime.Runtime"}
-"""Dataclasses that are no data: they hold a running session."""
+OBJECTS = {"timar_inference.runtime.Runtime", "timar_common.joint_trajectory.Trajectory"}
+"""Dataclasses that are no data: they hold a running session, or are a function of time."""
 EXTENDS = {"timar_training.networks": "timar_model.architecture"}
 """Modules that derive from those of another package and share what these pass among themselves."""
 INTRODUCTION = f"""# Data that travels between packages
@@ -33,7 +33,8 @@ Made by `python tools/data_page.py`; a test holds that it is current and that th
 Packages talk by the messages of topics and actions ([topics.md](topics.md)). Besides these, the shapes below
 are defined in one package and used in another: dataclasses and NamedTuples. What stands in a shape's fields,
 and its subclasses, are its parts and listed with it. Not listed: settings (`…Config`), enums, what holds a
-running session (`Runtime`), and what the networks of training share with those of the model that they extend.
+running session (`Runtime`) or is a function of time (`Trajectory`), and what the networks of training share
+with those of the model that they extend.
 """
 
 

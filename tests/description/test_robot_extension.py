@@ -59,6 +59,6 @@ def test_retargeting_moves_it(tiny_head: str) -> None:
     component.start(NOW_NS)
     component.handle("joint_states", component.neutral_joint_states(NOW_NS), NOW_NS)
     targets = new("sensor_msgs/msg/JointState", name=["pan"], position=[0.4])
-    (output,) = component.handle("joint_targets", targets, NOW_NS)
+    output, _held_by = component.handle("joint_targets", targets, NOW_NS)
     assert output.message.joint_names == ["pan", "jaw"]
     assert output.message.points[-1].positions[0] == pytest.approx(0.4, abs=1e-4)

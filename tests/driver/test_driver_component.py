@@ -5,6 +5,7 @@ import pytest
 from timar_common.component import Log, Publish
 from timar_common.diagnostics import Level
 from timar_common.hosting import ComponentHost
+from timar_common.joint_trajectory import RETARGETING_FRAME
 from timar_common.messages import Header, decode, encode, new
 from timar_description.find import find_urdf
 from timar_driver.config import DriverConfig
@@ -162,7 +163,7 @@ def bad_trajectories():
     infinite = trajectory(BEGIN_NS + 50 * MS)
     infinite.points[2].positions = np.array([0.0, np.inf])
     return {
-        "point 3 has 2 positions and 1 velocities, expected one of each for 2 joints": wrong_size,
+        "point 3 has 1 velocities, expected one of each of 2 joints": wrong_size,
         "position of neck_pitch at point 2 is not finite": infinite,
         "there is no joint 'tail'": trajectory(BEGIN_NS + 50 * MS, names=("tail",)),
         "the trajectory ended": trajectory(BEGIN_NS - 10_000 * MS),
@@ -250,3 +251,46 @@ def test_a_fault_is_logged_once():
     outputs = list(run.component.tick(run.clock.time_ns + 100 * MS))
     assert outputs
     assert all(isinstance(output, Publish) for output in outputs if not isinstance(output, Log))
+
+
+# One publisher is obeyed.
+
+
+def from_retargeting(message):
+    message.header = Header(message.header.stamp, RETARGETING_FRAME)
+    return message
+
+
+def test_where_retargeting_moves_the_joints_nobody_else_does():
+    run = Run()
+    run.host.start()
+    run.component.handle("joint_trajectory", from_retargeting(trajectory(BEGIN_NS)), BEGIN_NS)
+    with pytest.raises(
+        ValueError, match=r"retargeting moves the joints.*send it to external/joint_trajectory"
+    ):
+        run.component.handle("joint_trajectory", trajectory(BEGIN_NS, target=-0.2), BEGIN_NS)
+    run.until(600)
+    assert run.joint("neck_yaw") == pytest.approx(0.2, abs=1e-3)
+    run.component.is_retargeting_there = lambda: False
+    now_ns = run.clock.time_ns
+    run.component.handle("external/joint_trajectory", trajectory(now_ns, target=0.1), now_ns)
+    run.until(1500)
+    assert run.joint("neck_yaw") == pytest.approx(0.1, abs=1e-3)
+
+
+@pytest.mark.parametrize("names", [[], ["neck_yaw"]])
+def test_a_trajectory_without_points_stops(names):
+    run = Run()
+    run.host.start()
+    run.component.handle("joint_trajectory", trajectory(BEGIN_NS, seconds=1.0), BEGIN_NS)
+    run.until(500)
+    run.component.handle("joint_trajectory", new(TYPE, joint_names=names), run.clock.time_ns)
+    run.until(1500)
+    assert run.joint("neck_yaw") == pytest.approx(0.1, abs=0.01)
+
+
+def test_joints_may_only_be_left_out_where_that_is_allowed():
+    run = Run(allow_partial_joints_goal=False)
+    run.host.start()
+    with pytest.raises(ValueError, match=r"the trajectory lacks .*name every joint, or set allow_partial"):
+        run.component.handle("joint_trajectory", trajectory(BEGIN_NS), BEGIN_NS)

@@ -6,10 +6,10 @@ import math
 import numpy as np
 import pytest
 from servo_bench import DYNAMIXEL, FEETECH, LIMITS, MS, NAMES, PERIOD_NS, Bench, write_hardware
+from timar_common.joint_trajectory import Trajectory
 from timar_driver.driver_setup import DriverSetup
 from timar_driver.stop_sequence import CATEGORIES, StopConfig, StopSequence, StopStage, check_parking
 from timar_driver.trajectory_controller import Phase, TrajectoryController
-from timar_driver.trajectory_follower import Trajectory
 
 AMPLITUDE = np.array([0.8, 0.3, 0.15])
 MIDDLE = np.array([0.0, 0.0, 0.2])

@@ -26,7 +26,7 @@ from hosting import (
     time_of,
 )
 from timar_common.config import describe
-from timar_common.messages import Header, new
+from timar_common.messages import Header, duration, new
 
 END_NS = time_of(round(SECONDS * 16_000))
 Steps = Sequence[Step]
@@ -62,6 +62,21 @@ def stops_early(steps: Steps) -> Iterator[Step]:
     yield from (step for step in steps if step.topic != "agent/motion" or step.at_ns < time_of(24_000))
     hand = new("sensor_msgs/msg/JointState", name=["neck_yaw"], position=[0.2])
     yield Step(time_of(44_000), "joint_targets", hand)
+
+
+def moved_from_outside(steps: Steps) -> Iterator[Step]:
+    """A trajectory from outside moves one joint in the midst of the conversation."""
+    yield from steps
+    point = new(
+        "trajectory_msgs/msg/JointTrajectoryPoint", positions=[0.2], time_from_start=duration(300_000_000)
+    )
+    sent = new("trajectory_msgs/msg/JointTrajectory", joint_names=["neck_yaw"], points=[point])
+    yield Step(time_of(24_000), "external/joint_trajectory", sent)
+
+
+def moved_without_retargeting(steps: Steps) -> Iterator[Step]:
+    """The same where nobody else moves the joints."""
+    yield from (step for step in moved_from_outside(steps) if step.topic != "joint_trajectory")
 
 
 def far_ahead(steps: Steps) -> Iterator[Step]:
@@ -166,6 +181,12 @@ CASES: dict[tuple[str, str], Case] = {
     ("retargeting", "look_weight"): Case(0.2, change=without_motion),
     ("retargeting", "look_head_share"): Case(0.9, change=without_motion),
     ("retargeting", "look_timeout_s"): Case(0.5, change=without_motion),
+    ("retargeting", "trajectory_hold_s"): Case(0.0, change=moved_from_outside),
+    ("retargeting", "joint_priorities"): Case(
+        ("by_hand", "conversation", "trajectory"), change=moved_from_outside
+    ),
+    ("retargeting", "allow_partial_joints_goal"): Case(False, change=moved_from_outside),
+    ("driver", "allow_partial_joints_goal"): Case(False, change=moved_without_retargeting),
     ("retargeting", "by_hand_s"): Case(0.5, change=stops_early),
     ("retargeting", "neutral_neck_rad"): Case((0.1, 0.0, 0.0)),
     ("retargeting", "joint_states_timeout_s"): Case(0.5, change=without_joint_states),
@@ -181,6 +202,7 @@ CASES: dict[tuple[str, str], Case] = {
 
 INTERRUPTION = "needs sounds of chosen likelihood: tests/audio/test_turns.py"
 
+_OF_THE_ACTION = "of the action's goals: tests/retargeting/test_external_trajectory.py"
 ELSEWHERE: dict[tuple[str, str], str] = {
     ("turns", "threshold"): "webrtcvad says 0 or 1; counts with detector=silero (tests/audio/test_silero.py)",
     ("turns", "detector"): "Silero's package is not part of the set-up (tests/audio/test_silero.py)",
@@ -206,6 +228,9 @@ ELSEWHERE: dict[tuple[str, str], str] = {
     ("inference", "threads"): "changes speed only",
     ("inference", "allow_degraded"): "of what auto may choose: tests/inference/test_auto.py",
     ("retargeting", "expression_map"): "a file of the user's: tests/retargeting/test_face.py",
+    ("retargeting", "path_tolerance_rad"): _OF_THE_ACTION,
+    ("retargeting", "goal_tolerance_rad"): _OF_THE_ACTION,
+    ("retargeting", "goal_time_tolerance_s"): _OF_THE_ACTION,
     ("inference", "warmup_turns"): "changes the speed of the first turn only",
     ("inference", "history"): "this small model sees past frames, which only masked history allows",
     ("driver", "robot"): "device: which joints there are",

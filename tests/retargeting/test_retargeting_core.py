@@ -1,13 +1,16 @@
 """The retargeting core: follows without lag, joins every plan to the last, never leaves its limits."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from timar_common.joint_trajectory import Trajectory, TrajectoryRefusedError
+from timar_retargeting.arbitration import Mode
 from timar_retargeting.idle_behavior import IdleBehavior, IdleConfig
-from timar_retargeting.retargeting_core import Mode, RetargetingCore
+from timar_retargeting.retargeting_core import RetargetingCore
 
 FRAME_NS = 40_000_000
 
@@ -355,7 +358,7 @@ def test_no_motion_breaks_a_limit(make_puppet, kind):
             st.integers(0, 3),
             st.lists(st.floats(width=32, allow_nan=True, allow_infinity=True), min_size=1, max_size=6),
             st.integers(0, 700),
-            st.sampled_from(["motion", "tick", "stop", "resume"]),
+            st.sampled_from(["motion", "tick", "stop", "resume", "trajectory", "hold", "hand"]),
         ),
         min_size=1,
         max_size=12,
@@ -372,5 +375,16 @@ def test_no_order_of_calls_breaks_a_limit(make_puppet, data):
             puppet.take(puppet.core.tick(puppet.now_ns))
         elif call == "stop":
             puppet.take(puppet.core.stop(puppet.now_ns))
+        elif call == "trajectory":
+            times_s = (0.1 + pause_ms * 1e-3) * np.arange(1, len(values) + 1)
+            positions, start_ns = 0.5 * np.tanh(values)[:, None], puppet.now_ns + due_ms * 1_000_000
+            with contextlib.suppress(TrajectoryRefusedError):
+                trajectory = Trajectory(("neck_yaw",), start_ns, times_s, positions, None)
+                puppet.take(puppet.core.on_trajectory(trajectory, puppet.now_ns))
+        elif call == "hold":
+            puppet.take(puppet.core.hold_trajectory(puppet.now_ns))
+        elif call == "hand":
+            with contextlib.suppress(ValueError):
+                puppet.take(puppet.core.move_by_hand({"neck_yaw": values[0]}, puppet.now_ns))
         else:
             puppet.take(puppet.core.resume(puppet.now_ns))

@@ -22,7 +22,7 @@ from timar_common.topics import TOPICS
 from timar_inference.inference_node import InferenceNode
 from timar_msgs.action import MakeGesture
 from timar_msgs.msg import AudioChunk, Gesture
-from timar_retargeting.retargeting_component import Mode
+from timar_retargeting.arbitration import Mode
 from timar_retargeting.retargeting_node import RetargetingNode
 
 pytestmark = pytest.mark.ros

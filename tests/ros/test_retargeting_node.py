@@ -19,9 +19,11 @@ pytestmark = pytest.mark.ros
 rclpy = pytest.importorskip("rclpy", reason="needs ROS 2: run `make setup`")
 messages = pytest.importorskip("timar_msgs.msg", reason="needs the built workspace: run `make build`")
 
+from builtin_interfaces.msg import Duration  # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
+from std_msgs.msg import String  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 from timar_common.base_node import qos_of  # noqa: E402
 from timar_common.topics import TOPICS  # noqa: E402
@@ -237,6 +239,38 @@ def test_a_bad_trajectory_does_not_reach_the_joints(stage: Stage) -> None:
     stage.diagnostics.clear()
     stage.spin_until(lambda: stage.diagnostics.get("driver", {}).get("bad_messages") == "2")
     np.testing.assert_allclose(stage.position(), ROBOT.offsets_rad, atol=2e-3)
+
+
+def test_trajectories_from_outside_have_one_way_to_the_joints(stage: Stage) -> None:
+    """Through retargeting while it runs, and straight to the driver when it does not."""
+    held: list[str] = []
+    quality = qos_of(TOPICS["joints_held_by"])
+    stage.create_subscription(String, "joints_held_by", lambda message: held.append(message.data), quality)
+    topics = ("external/joint_trajectory", "joint_trajectory")
+    outside, direct = (stage.create_publisher(JointTrajectory, name, qos_of(TOPICS[name])) for name in topics)
+    stage.spin_until(lambda: outside.get_subscription_count() == 2 and direct.get_subscription_count() == 2)
+    stage.settle_at(ROBOT.offsets_rad)
+
+    def goes_to(publisher: Any, yaw_rad: float) -> np.ndarray:
+        due = Duration(sec=1)
+        point = JointTrajectoryPoint(positions=[yaw_rad], velocities=[0.0], time_from_start=due)
+        publisher.publish(JointTrajectory(joint_names=["neck_yaw"], points=[point]))
+        wanted = ROBOT.offsets_rad.copy()
+        wanted[YAW] = yaw_rad
+        return wanted
+
+    goes_to(direct, -0.3)
+    stage.spin_until(lambda: stage.diagnostics.get("driver", {}).get("bad_messages") == "1")
+    np.testing.assert_allclose(stage.position(), ROBOT.offsets_rad, atol=2e-3)
+    stage.destroy_publisher(direct)
+    stage.settle_at(goes_to(outside, 0.3))
+    assert held[-1] == "trajectory"
+    killed = stage.processes.pop("retargeting")
+    killed.kill()
+    killed.wait(10)
+    stage.spin_until(lambda: not stage.count_publishers("joint_trajectory"))
+    stage.watch(0.5)
+    stage.settle_at(goes_to(outside, -0.2))
 
 
 def test_when_retargeting_is_killed_the_joints_end_in_their_stop_without_a_jump(stage: Stage) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from synthetic_talk import track, voice
 from timar_common.clock import NOMINAL_NS_PER_SAMPLE, SAMPLES_PER_FRAME
 from timar_common.component import Component, Output
-from timar_common.messages import Header, Message, constants, decode, encode, new
+from timar_common.messages import Header, Message, constants, decode, duration, encode, new
 from timar_common.topics import TOPICS
 from timar_common.user_motion import user_motion_message
 from timar_replay.bag_host import BagHost
@@ -92,6 +92,11 @@ def inputs() -> list[Step]:
     point = new("geometry_msgs/msg/PointStamped", header=Header(time_of(9000)))
     point.point.x, point.point.y = 1.0, 0.3
     steps.append(Step(time_of(9000), "look_at", point))
+    due = new(
+        "trajectory_msgs/msg/JointTrajectoryPoint", positions=[0.1], time_from_start=duration(200_000_000)
+    )
+    sent = new("trajectory_msgs/msg/JointTrajectory", joint_names=["neck_roll"], points=[due])
+    steps.append(Step(time_of(60_000), "external/joint_trajectory", sent))
     steps += gestures()
     return sorted(steps, key=lambda step: step.at_ns)
 

@@ -15,6 +15,7 @@ from timar_bag.ground_truth import GROUND_TRUTH_LABELS, GROUND_TRUTH_MOTION, KNO
 HEARD = (
     "user/audio_raw", "user/audio", "user/words", "agent/speech", "agent/audio_planned", "agent/audio",
     "agent/utterance_ends", "user/motion", "look_at", "joint_targets", "agent/intent_request", "gesture",
+    "external/joint_trajectory",
 )  # fmt: skip
 """What capture, playback and everything outside the graph publish: a graph without them is deaf."""
 INPUTS = (*HEARD, GROUND_TRUTH_MOTION, GROUND_TRUTH_LABELS)

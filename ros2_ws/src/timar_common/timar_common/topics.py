@@ -46,6 +46,13 @@ _ALL = (
     Topic("turn_log", "timar_msgs/msg/TurnLog", 0, doc="every decision, enough to repeat it"),
     Topic("look_at", "geometry_msgs/msg/PointStamped", 10, doc="a point for eyes and neck to turn to"),
     Topic("joint_targets", "sensor_msgs/msg/JointState", 10, doc="joints moved by hand"),
+    Topic(
+        "external/joint_trajectory",
+        "trajectory_msgs/msg/JointTrajectory",
+        10,
+        doc="trajectories from outside the graph",
+    ),
+    Topic("joints_held_by", "std_msgs/msg/String", 1, is_latched=True, doc="who moves the joints"),
     Topic("joint_trajectory", "trajectory_msgs/msg/JointTrajectory", 10, doc="joint commands"),
     Topic("position_commands", "std_msgs/msg/Float64MultiArray", 10, doc="joint commands, one by one"),
     Topic("joint_states", "sensor_msgs/msg/JointState", 10, doc="where the joints are"),

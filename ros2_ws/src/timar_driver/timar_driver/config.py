@@ -33,6 +33,9 @@ class DriverConfig:
     realtime_priority: int = number(
         20, "Real-time priority of the loop, where the kernel allows one; 0 asks for none.", 0, 90
     )
+    allow_partial_joints_goal: bool = option(
+        True, "Whether a trajectory may leave joints out, which then stay; as joint_trajectory_controller's."
+    )
     servo_delay_ms: float = number(
         20.0, "How far a simulated servo stays behind a steadily moving command.", 2.0, 200.0, "ms"
     )

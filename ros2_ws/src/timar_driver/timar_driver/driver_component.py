@@ -5,9 +5,9 @@ from __future__ import annotations
 import collections
 from collections.abc import Callable, Iterable, Mapping
 
-import numpy as np
 from timar_common.component import Component, Log, Output, Publish, ServiceReply
 from timar_common.diagnostics import Level, Report
+from timar_common.joint_trajectory import RETARGETING_FRAME, trajectory_of
 from timar_common.messages import Header, Message, new
 from timar_description.find import find_urdf
 
@@ -15,7 +15,6 @@ from timar_driver.config import DriverConfig
 from timar_driver.driver import Measurement
 from timar_driver.driver_setup import DriverSetup, set_up_driver
 from timar_driver.trajectory_controller import Phase, TrajectoryController
-from timar_driver.trajectory_follower import Trajectory
 
 _STATES_KEPT = 16
 STOP_MARGIN_S = 1.0
@@ -37,7 +36,7 @@ class DriverComponent(Component):
 
     NAME = "driver"
     Config = DriverConfig
-    inputs = ("joint_trajectory",)
+    inputs = ("joint_trajectory", "external/joint_trajectory")
     outputs = ("joint_states",)
 
     def __init__(
@@ -55,6 +54,9 @@ class DriverComponent(Component):
         self._reported_fault = ""
         self.is_stop_confirmed = True
         """Whether every joint confirmed the last stop."""
+        self.is_retargeting_there: Callable[[], bool] = _always
+        """Asked after a first trajectory of retargeting came: whether it still is the one publisher."""
+        self._obeys_retargeting = False
 
     @property
     def services(self) -> Mapping[str, Callable[[int], ServiceReply]]:
@@ -77,7 +79,8 @@ class DriverComponent(Component):
         Raises:
             RuntimeError: The hardware is not fit to move.
         """
-        controller = TrajectoryController(self._setup, self.period_ns)
+        allow_partial = self.config.allow_partial_joints_goal
+        controller = TrajectoryController(self._setup, self.period_ns, allow_partial=allow_partial)
         try:
             controller.start(now_ns)
         except RuntimeError:
@@ -136,13 +139,20 @@ class DriverComponent(Component):
         return self._states()
 
     def handle(self, topic: str, message: Message, now_ns: int) -> Iterable[Output]:
-        """Take a trajectory over.
+        """Take a trajectory over; one publisher is obeyed, which is retargeting where it runs.
 
         Raises:
             ValueError: It is rejected as a whole; the one before goes on.
         """
         self._run_due(now_ns)
-        if self._controller is not None and not message.joint_names and not len(message.points):
+        if message.header.frame_id == RETARGETING_FRAME:
+            self._obeys_retargeting = True
+        elif self._obeys_retargeting and self.is_retargeting_there():
+            raise ValueError(
+                "retargeting moves the joints, and this trajectory came from somebody else; send it to "
+                "external/joint_trajectory, where retargeting takes it"
+            )
+        if self._controller is not None and not len(message.points):
             self._controller.hold(now_ns)  # As joint_trajectory_controller takes an empty one.
         elif self._controller is not None:
             is_accepted = self._controller.accept(trajectory_of(message, now_ns), now_ns)
@@ -211,29 +221,6 @@ class DriverComponent(Component):
         return ServiceReply(False, "the driver is not stopped (or not yet); nothing changes")
 
 
-def trajectory_of(message: Message, now_ns: int) -> Trajectory:
-    """Return a trajectory_msgs/JointTrajectory as arrays; an empty stamp means "from now on".
-
-    Raises:
-        ValueError: A point has not one position of each joint, or some have velocities and others not.
-    """
-    names, points = tuple(message.joint_names), message.points
-    has_velocities = any(len(point.velocities) for point in points)
-    for number, point in enumerate(points):
-        velocities = len(point.velocities) if has_velocities else len(names)
-        if not len(point.positions) == velocities == len(names):
-            raise ValueError(
-                f"point {number} has {len(point.positions)} positions and {len(point.velocities)} "
-                f"velocities, expected one of each for {len(names)} joints"
-            )
-    times_s = [point.time_from_start.sec + 1e-9 * point.time_from_start.nanosec for point in points]
-    shape = (len(points), len(names))
-    return Trajectory(
-        names,
-        message.header.stamp or now_ns,
-        np.array(times_s, np.float64),
-        np.array([point.positions for point in points], np.float64).reshape(shape),
-        np.array([point.velocities for point in points], np.float64).reshape(shape)
-        if has_velocities
-        else None,
-    )
+def _always() -> bool:
+    """Say that retargeting is still there, where nobody can tell."""
+    return True

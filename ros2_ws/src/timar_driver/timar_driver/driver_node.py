@@ -27,7 +27,17 @@ class DriverNode(ComponentNode):
 
     def make_component(self) -> DriverComponent:
         """Return the driver, whose cycles this node's loop calls."""
-        return DriverComponent(self.config, has_loop=True)
+        component = DriverComponent(self.config, has_loop=True)
+        component.is_retargeting_there = self._is_retargeting_there
+        return component
+
+    def receives(self, topic_name: str) -> bool:
+        """Leave trajectories from outside to whoever publishes joint_trajectory, which is retargeting."""
+        return topic_name != "external/joint_trajectory" or not self.count_publishers("joint_trajectory")
+
+    def _is_retargeting_there(self) -> bool:
+        publishers = self.get_publishers_info_by_topic("joint_trajectory")
+        return any(publisher.node_name == "retargeting" for publisher in publishers)
 
     def start(self) -> None:
         """Hold every joint where it stands, then follow."""

@@ -6,11 +6,12 @@ import enum
 import threading
 
 import numpy as np
+from timar_common.joint_trajectory import Trajectory, TrajectoryConfig
+from timar_common.trajectory_follower import TrajectoryFollower
 
 from timar_driver.driver import Array, HardwareGoneError, Measurement
 from timar_driver.driver_setup import DriverSetup
 from timar_driver.stop_sequence import StopSequence, StopStage
-from timar_driver.trajectory_follower import Trajectory, TrajectoryFollower
 
 
 class Phase(enum.Enum):
@@ -33,10 +34,15 @@ class TrajectoryController:
     Args:
         setup: The hardware, its limits, and how the robot stops.
         period_ns: Time between two steps, > 0.
+        allow_partial: Whether a trajectory may leave joints out.
     """
 
-    def __init__(self, setup: DriverSetup, period_ns: int) -> None:
+    def __init__(self, setup: DriverSetup, period_ns: int, *, allow_partial: bool = True) -> None:
         self.setup, self.driver = setup, setup.driver
+        limits = setup.limits
+        self._rules = TrajectoryConfig(
+            limits.lower, limits.upper, limits.velocity, allow_partial=allow_partial
+        )
         self.phase = Phase.RELEASED
         self.fault = ""
         """Why it stopped by itself; empty when nothing broke."""
@@ -77,9 +83,7 @@ class TrajectoryController:
         measured = self.driver.activate(now_ns)
         with self._lock:
             self._measured = measured
-            self._follower = TrajectoryFollower(
-                self.driver.joint_names, measured.positions, self.setup.limits
-            )
+            self._follower = TrajectoryFollower(self.driver.joint_names, measured.positions, self._rules)
             self._positions, self._velocities = measured.positions.copy(), np.zeros_like(measured.positions)
             self._stop, self._effort = None, 1.0
             self.fault = self.cause = ""
@@ -185,7 +189,7 @@ class TrajectoryController:
         elif self.phase is Phase.FOLLOWING and self._follower is not None:
             with self._lock:
                 # A command is in force until the next: half a period ahead is right on average.
-                positions, self._velocities = self._follower.sample(now_ns + self._half_ns)
+                positions, self._velocities, _ = self._follower.sample(now_ns + self._half_ns)
             self._positions = self.driver.send(positions, now_ns)
         elif self.phase is Phase.HELD:
             # The servos' watchdogs need a command as long as this runs.

@@ -37,6 +37,7 @@ MADE = (
     "agent/intent",
     "agent/motion",
     "turn_log",
+    "joints_held_by",
     "joint_trajectory",
 )
 """What the replay makes itself."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from timar_common.config import check, describe, number, option
 
+from timar_retargeting.arbitration import PRIORITIES, JointHolder
 from timar_retargeting.idle_behavior import IdleConfig, IdleLayersConfig
 from timar_retargeting.neutral_pose import NeutralConfig
 from timar_retargeting.signals import Neutral
@@ -67,8 +68,36 @@ class PlanningConfig:
         "s",
     )
 
+    allow_partial_joints_goal: bool = option(
+        True,
+        "Whether a trajectory from outside may leave joints out, which then stay; as "
+        "joint_trajectory_controller's.",
+    )
+    trajectory_hold_s: float = number(
+        15.0,
+        "Joints moved by a trajectory from outside stay this long after its end, then ease to neutral.",
+        0.0,
+        86400.0,
+        "s",
+    )
+    joint_priorities: tuple[str, ...] = option(
+        tuple(holder.value for holder in PRIORITIES),
+        "Who may take the joints from whom, the first from all others.",
+    )
+
     def __post_init__(self) -> None:
         check(self)
+        expected = sorted(holder.value for holder in PRIORITIES)
+        if sorted(self.joint_priorities) != expected:
+            raise ValueError(
+                f"{type(self).__name__}.joint_priorities is {list(self.joint_priorities)}, expected each of "
+                f"{', '.join(expected)} once, the first before the others"
+            )
+
+    @property
+    def priorities(self) -> tuple[JointHolder, ...]:
+        """Who may take the joints from whom."""
+        return tuple(JointHolder(name) for name in self.joint_priorities)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +133,14 @@ class RetargetingConfig(PlanningConfig, IdleLayersConfig, NeutralConfig, OutputC
         (), "Neck of a resting face, axis-angle in FLAME axes; empty: the robot description's.", unit="rad"
     )
     seed: int = number(0, "Of blinks, gaze and postures.", 0, 2**31 - 1)
+    path_tolerance_rad: float = number(
+        0.0, "How far a joint may be off on the way of follow_joint_trajectory, unless a goal says; 0: any.",
+        0.0, 3.2, "rad",
+    )  # fmt: skip
+    goal_tolerance_rad: float = number(0.0, "The same at the last point.", 0.0, 3.2, "rad")
+    goal_time_tolerance_s: float = number(
+        0.0, "How much later than due it may be there, unless a goal says; 0: any.", 0.0, 600.0, "s"
+    )
     joint_states_timeout_s: float = number(
         3.0, "Without joint states for this long the head is taken to stand at neutral.", 0.1, 60.0, "s"
     )
@@ -112,7 +149,7 @@ class RetargetingConfig(PlanningConfig, IdleLayersConfig, NeutralConfig, OutputC
     )
 
     def __post_init__(self) -> None:
-        check(self)
+        super().__post_init__()
         if len(self.neutral_neck_rad) not in (0, 3):
             raise ValueError(
                 f"RetargetingConfig.neutral_neck_rad has {len(self.neutral_neck_rad)} numbers, "

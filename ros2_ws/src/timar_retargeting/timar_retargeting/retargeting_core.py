@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
 import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from timar_common.joint_trajectory import Trajectory, TrajectoryRefusedError
 from timar_common.suggest import refuse_unknown
 from timar_common.user_motion import MOTION_CHANNELS
 
+from timar_retargeting.arbitration import HOLDERS, JointHolder, Mode, may_take
 from timar_retargeting.config import PlanningConfig
+from timar_retargeting.external_trajectory import ExternalTrajectories
 from timar_retargeting.face_signals import FaceSignals
 from timar_retargeting.idle_behavior import IDLE_SIGNALS, IdleBehavior
 from timar_retargeting.limits import Indices
@@ -23,17 +25,6 @@ from timar_retargeting.signals import MOTION_SIGNALS, Array, Neutral, signal_col
 from timar_retargeting.spline_fit import spline_fit
 from timar_retargeting.trajectory_planner import STEPS_MULTIPLE, JointPlan, TrajectoryPlanner, lead_in
 from timar_retargeting.transitions import move_positions, stop_positions
-
-
-class Mode(enum.Enum):
-    """What moves the head now."""
-
-    WAITING = "waiting for the first joint states"
-    FOLLOWING = "following motion"
-    EASING = "easing to neutral"
-    IDLE = "idle behavior"
-    STOPPED = "stopped by a call of the stop service"
-    BY_HAND = "moved by hand"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +67,9 @@ class RetargetingCore:
         """What screens show; None: there is nothing that joints do not show."""
         self.late_runs = 0
         self.ignored_runs = 0
+        self.external = ExternalTrajectories(robot, allow_partial=self.config.allow_partial_joints_goal)
+        self.left_out: list[str] = []
+        """Why trajectories that waited were left out when their start came; who reads it empties it."""
         self._limits = robot.limits
         leads_ns = robot.leads_s * 1e9  # (J,)
         self._first_lead_ns, self._last_lead_ns = float(leads_ns.max()), float(leads_ns.min())
@@ -95,6 +89,7 @@ class RetargetingCore:
         self._manual_rad: Array = self.mapper.neutral.copy()
         self._manual_until_ns = self._look_until_ns = 0
         self._look = AHEAD
+        self._wanted_until_ns = 0
 
     # What a component calls.
 
@@ -115,6 +110,14 @@ class RetargetingCore:
     def is_started(self) -> bool:
         """Whether it is known where the joints are."""
         return self._planner is not None
+
+    @property
+    def holder(self) -> JointHolder:
+        """Who moves the joints."""
+        return HOLDERS[self.mode]
+
+    def _may_take(self, wanted: JointHolder) -> bool:
+        return may_take(wanted, self.holder, self.config.priorities)
 
     def warm_up(self, longest_s: float = 1.6) -> None:
         """Prepare the fits that a conversation needs, so that the first motion is not late."""
@@ -165,7 +168,7 @@ class RetargetingCore:
                 f"expected at most {FURTHEST_DUE_NS * 1e-9:g} s: check that both nodes use one ROS clock"
             )
         signals = self._signal_rows(np.asarray(motion.rows), motion.is_preview)
-        if self.mode in (Mode.WAITING, Mode.STOPPED, Mode.BY_HAND):
+        if not self._may_take(JointHolder.CONVERSATION):
             self.ignored_runs += 1
             return None
         if self.face is not None:
@@ -194,6 +197,10 @@ class RetargetingCore:
         if self._look != AHEAD and now_ns >= self._look_until_ns:
             self._look = AHEAD
             self.idle.look_at(*AHEAD, index * self._step_s)
+        if begun := self._begin_waiting(now_ns):
+            return begun
+        if self.mode is Mode.TRAJECTORY:
+            return self._go_on_with_trajectory(index, now_ns)
         if self.mode is Mode.BY_HAND:
             return self._ease(index) if now_ns >= self._manual_until_ns else None
         rest_s = (self._planner.plan.last_index - index) * self._step_s
@@ -214,9 +221,8 @@ class RetargetingCore:
         start = self.planner.plan.state_at(index)
         self.mode = Mode.STOPPED
         self._forget_motion()
-        return self.planner.follow(
-            index, stop_positions(start, self._limits, 0.9, self._step_s, MAX_STOP_STEPS)
-        )
+        self.external.waiting = None
+        return self.planner.follow(index, self._stop_from(start))
 
     def resume(self, now_ns: int) -> JointPlan:
         """Ease to neutral after a stop, and follow motion again."""
@@ -242,8 +248,12 @@ class RetargetingCore:
                 raise ValueError(f"{name} is asked to go to {position}; send a finite number")
         if self._planner is None or self.mode is Mode.STOPPED:
             return None
+        if not self._may_take(JointHolder.BY_HAND):
+            raise ValueError(self._why_held())
         index = self._index(now_ns)
-        if self.mode is not Mode.BY_HAND:
+        if self.mode is Mode.TRAJECTORY:
+            self._manual_rad = self._stop_from(self._planner.plan.state_at(index))[-1]
+        elif self.mode is not Mode.BY_HAND:
             self._manual_rad = self._planner.plan.positions[-1].copy()
             self._forget_motion()
         self._manual_until_ns = now_ns + int(self.config.by_hand_s * 1e9)
@@ -251,6 +261,46 @@ class RetargetingCore:
             self._manual_rad[names.index(name)] = position
         target = np.clip(self._manual_rad, self._limits.lower, self._limits.upper)
         return self._move_to(target, 0.0, Mode.BY_HAND, index)
+
+    def on_trajectory(self, trajectory: Trajectory, now_ns: int) -> JointPlan | None:
+        """Follow a trajectory from outside from its start on; motion and idle behavior are left out.
+
+        Args:
+            trajectory: Joints that it does not name stay.
+            now_ns: CLOCK_MONOTONIC [ns].
+
+        Returns:
+            The new plan; None while the trajectory waits for its start.
+
+        Raises:
+            TrajectoryRefusedError: Its joints, times or numbers are wrong, it breaks a certified limit, or
+                somebody who goes before it holds the joints; the one before goes on.
+        """
+        if not self._may_take(JointHolder.TRAJECTORY):
+            raise TrajectoryRefusedError(self._why_held())
+        index, plan = self._index(now_ns), self.planner.plan
+        if self.mode is Mode.TRAJECTORY:
+            self.external.replace(trajectory, now_ns)
+            return self._follow_trajectory(index)
+        if trajectory.start_ns > now_ns + BEGIN_AHEAD_NS:
+            still = np.zeros_like(plan.positions[-1])
+            self.external.wait(trajectory, now_ns, np.stack([plan.positions[-1], still, still]))
+            return None
+        return self._begin_trajectory(trajectory, now_ns)
+
+    def hold_trajectory(self, now_ns: int) -> JointPlan | None:
+        """Forget trajectories from outside; stop the followed one as fast as the limits allow, and stay.
+
+        Returns:
+            The new plan when there is one.
+        """
+        self.external.waiting = None
+        if self.mode is not Mode.TRAJECTORY:
+            return None
+        index = self._index(now_ns)
+        stops = self._stop_from(self.planner.plan.state_at(index))
+        self.external.rest(stops[-1], now_ns)
+        return self.planner.follow(index, stops)
 
     def look_at(self, point_m: Sequence[float], frame: str, now_ns: int) -> JointPlan | None:
         """Look at a point until another is named or `look_timeout_s` is over.
@@ -422,14 +472,17 @@ class RetargetingCore:
     def _plan_through(
         self, index: int, axes: Mapping[float, Array], lasts: npt.NDArray[np.intp]
     ) -> JointPlan:
-        """Clip softly, stop each joint after its last wanted row, lead in from the running plan, and plan.
+        """Clip wanted axes (count, A), of each lead, softly to joint positions, and plan through these."""
+        return self._plan_joints(index, self._joint_targets(axes), lasts)
+
+    def _plan_joints(self, index: int, wanted: Array, lasts: npt.NDArray[np.intp]) -> JointPlan:
+        """Stop each joint after its last wanted row, lead in from the running plan, and plan.
 
         Args:
             index: Grid index at which the plan starts.
-            axes: (count, A) wanted from index - 1 on, for each lead.
+            wanted: (count, J) positions from index - 1 on [rad].
             lasts: (J,) row of each joint's last wanted position, 2 or more.
         """
-        wanted = self._joint_targets(axes)  # (count, J)
         joints, limits, step_s = np.arange(wanted.shape[1]), self._limits, self._step_s
         end, before, earlier = (wanted[lasts - back, joints] for back in range(3))  # (J,) each
         # One-sided differences of second order, and of first order for the acceleration.
@@ -462,6 +515,56 @@ class RetargetingCore:
             wanted[:, columns] = self.mapper.joints(rows)[:, columns]
         return wanted
 
+    # Trajectories from outside.
+
+    def _why_held(self) -> str:
+        if self.holder is JointHolder.STOPPED:
+            return "the head was stopped; call the service resume first"
+        if self.holder is JointHolder.NOBODY:
+            return "it is not known yet where the joints are; check that the driver runs"
+        return f"the joints are held by {self.holder.value}, which goes before (parameter joint_priorities)"
+
+    def _begin_waiting(self, now_ns: int) -> JointPlan | None:
+        trajectory = self.external.take_waiting(now_ns + BEGIN_AHEAD_NS)
+        if trajectory is None:
+            return None
+        try:
+            if not self._may_take(JointHolder.TRAJECTORY):
+                raise TrajectoryRefusedError(self._why_held())
+            return self._begin_trajectory(trajectory, now_ns)
+        except TrajectoryRefusedError as error:
+            self.left_out.append(str(error))
+            return None
+
+    def _begin_trajectory(self, trajectory: Trajectory, now_ns: int) -> JointPlan:
+        """Hand the joints over at its start, which is at most a moment ahead."""
+        index = max(self._index(now_ns), -(-trajectory.start_ns // self._step_ns))
+        state = self.planner.plan.state_at(index)
+        rest_rad = self._stop_from(state)[-1]
+        self.external.begin(trajectory, index * self._step_ns, state, rest_rad)
+        self.mode = Mode.TRAJECTORY
+        self._forget_motion()
+        return self._follow_trajectory(index)
+
+    def _go_on_with_trajectory(self, index: int, now_ns: int) -> JointPlan | None:
+        if now_ns >= self.external.end_ns + int(self.config.trajectory_hold_s * 1e9):
+            return self._ease(index)
+        is_more = self.external.end_ns > self._wanted_until_ns
+        rest_s = (self.planner.plan.last_index - index) * self._step_s
+        return self._follow_trajectory(index) if is_more and rest_s < 0.5 * TRAJECTORY_HORIZON_S else None
+
+    def _follow_trajectory(self, index: int) -> JointPlan:
+        """Plan a stretch of what trajectories from outside want, then stop."""
+        count = round(TRAJECTORY_HORIZON_S / self._step_s) + 2
+        times_ns = self._step_ns * np.arange(index - 1, index - 1 + count, dtype=np.int64)
+        self._wanted_until_ns = int(times_ns[-1])
+        lasts = np.full(len(self.robot.joints), count - 1, np.intp)
+        return self._plan_joints(index, self.external.wanted(times_ns), lasts)
+
+    def _stop_from(self, state: Array) -> Array:
+        """Return (n, J) positions of the shortest stop from a state (3, J)."""
+        return stop_positions(state, self._limits, 0.9, self._step_s, MAX_STOP_STEPS)
+
     def _is_more_known(self) -> bool:
         if self.timeline.is_empty:
             return False
@@ -481,6 +584,10 @@ GESTURE_SIGNALS = {
 MINIMUM_JERK_PEAK = 1.875
 """Highest speed of a minimum-jerk movement over its mean."""
 FURTHEST_DUE_NS = 30_000_000_000
+TRAJECTORY_HORIZON_S = 1.0
+"""How far ahead a trajectory from outside is planned; it is known to its end."""
+BEGIN_AHEAD_NS = 100_000_000
+"""A trajectory is planned so long before its start, which time passes in steps of half of it."""
 AHEAD = (0.0, 0.0)
 SAME_LOOK_RAD = 0.02
 """A point less than this from the last is the same one, so that a tremble does not make the eyes restless."""

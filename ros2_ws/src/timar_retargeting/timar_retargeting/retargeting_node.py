@@ -1,4 +1,4 @@
-"""Retargeting node: runs the retargeting component on ROS 2, and offers the action `gesture`."""
+"""Retargeting node: runs the retargeting component on ROS 2; actions `gesture`, `follow_joint_trajectory`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from timar_msgs.action import MakeGesture
 
 from timar_retargeting.gesture_watch import GestureOutcome, GestureResult
 from timar_retargeting.retargeting_component import RetargetingComponent
+from timar_retargeting.trajectory_action_node import ABSENT, FollowJointTrajectory, TrajectoryAction
 
 _FEEDBACK_S = 0.1
 _ASKED = ("kind", "count", "size_rad", "speed_hz", "hold_s", "side")
@@ -42,6 +43,10 @@ class RetargetingNode(ComponentNode):
         )
         self._owned.append((_destroy_action_server, server))
         self.create_steady_timer(_FEEDBACK_S, self._publish_feedback)
+        if FollowJointTrajectory is None:
+            self.get_logger().info(ABSENT)
+        else:
+            self._owned.append((TrajectoryAction.destroy, TrajectoryAction(self, self.component)))
 
     async def _execute(self, handle: Any) -> Any:
         """Ask for the gesture, and answer when it is over; what is impossible is aborted with the reason."""

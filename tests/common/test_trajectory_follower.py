@@ -4,8 +4,15 @@ import dataclasses
 
 import numpy as np
 import pytest
-from timar_driver.driver import JointLimits
-from timar_driver.trajectory_follower import Trajectory, TrajectoryFollower
+from timar_common.joint_trajectory import (
+    Trajectory,
+    TrajectoryCode,
+    TrajectoryConfig,
+    TrajectoryRefusedError,
+    trajectory_of,
+)
+from timar_common.messages import Header, duration, new
+from timar_common.trajectory_follower import TrajectoryFollower
 
 S = 1_000_000_000
 NAMES = ("pan", "tilt")
@@ -24,7 +31,7 @@ def follower():
 
 
 def test_before_any_trajectory_the_joints_hold_where_they_stand(follower):
-    positions, velocities = follower.sample(5 * S)
+    positions, velocities, _ = follower.sample(5 * S)
     assert positions.tolist() == [0.3, -0.2]
     assert velocities.tolist() == [0.0, 0.0]
 
@@ -36,14 +43,14 @@ def test_between_points_the_cubic_of_positions_and_velocities_is_followed(follow
     velocities = np.repeat(cubic.deriv()(times)[:, None], 2, axis=1)
     follower.accept(Trajectory(NAMES, 10 * S, times, positions, velocities), 10 * S)
     for t in np.linspace(0.0, 0.0999, 37):
-        got, speed = follower.sample(10 * S + round(t * 1e9))
+        got, speed, _ = follower.sample(10 * S + round(t * 1e9))
         np.testing.assert_allclose(got, cubic(t), atol=1e-9)
         np.testing.assert_allclose(speed, cubic.deriv()(t), atol=1e-7)
 
 
 def test_after_the_last_point_it_is_held(follower):
     follower.accept(ramp(), 10 * S)
-    positions, velocities = follower.sample(20 * S)
+    positions, velocities, _ = follower.sample(20 * S)
     np.testing.assert_allclose(positions, 0.1)
     assert velocities.tolist() == [0.0, 0.0]
 
@@ -111,7 +118,7 @@ def test_what_waits_is_bounded(follower):
 
 # What people send to a joint_trajectory_controller.
 
-LIMITS = JointLimits(np.full(2, -1.0), np.full(2, 1.0), np.full(2, 2.0))
+LIMITS = TrajectoryConfig(np.full(2, -1.0), np.full(2, 1.0), np.full(2, 2.0))
 
 
 def to(*points, velocities=None, start_ns=10 * S, names=("pan",)):
@@ -200,3 +207,118 @@ def test_a_trajectory_beyond_a_joints_limits_is_refused_with_joint_and_value(lim
 def test_a_lone_point_that_is_over_is_refused(limited):
     with pytest.raises(ValueError, match="ended 1000 ms ago"):
         limited.accept(to((1.0, 0.4)), 12 * S)
+
+
+def test_joints_that_a_new_trajectory_leaves_out_go_on_with_the_old_one(limited):
+    limited.accept(to((2.0, 0.6)), 10 * S)
+    limited.accept(to((1.0, 0.3), start_ns=11 * S, names=("tilt",)), 11 * S)
+    at_end = [limited.sample(round(t * 1e9))[0] for t in np.arange(11.0, 13.0, 0.01)][-1]
+    np.testing.assert_allclose(at_end, [0.6, 0.3], atol=1e-3)
+    limited.accept(to((1.0, 0.0), start_ns=13 * S), 13 * S)
+    np.testing.assert_allclose(limited.sample(14 * S)[0], [0.0, 0.3], atol=1e-9)
+    assert len(limited._running) == 2, "one that nothing follows any more is forgotten"
+
+
+def test_accelerations_are_met_by_a_quintic(limited):
+    times = np.array([0.0, 1.0, 2.5])
+    quintic = np.polynomial.Polynomial([0.0, 0.0, 0.1, 0.05, -0.02, 0.001])
+    columns = [
+        quintic.deriv(order)(times)[:, None] if order else quintic(times)[:, None] for order in range(3)
+    ]
+    limited.accept(Trajectory(("pan",), 10 * S, times, *columns), 10 * S)
+    for t in np.linspace(0.0, 2.49, 31):
+        got = limited.sample(10 * S + round(t * 1e9))[:, 0]
+        expected = [quintic(t), quintic.deriv()(t), quintic.deriv(2)(t)]
+        np.testing.assert_allclose(got, expected, atol=1e-7)
+
+
+def test_a_look_ahead_changes_nothing(limited):
+    limited.accept(to((1.0, 0.5)), 10 * S)
+    ahead = limited.copy()
+    assert ahead.sample(11 * S)[0][0] == pytest.approx(0.5)
+    assert limited.sample(10 * S)[0][0] == pytest.approx(0.0)
+
+
+STRICT = dataclasses.replace(LIMITS, acceleration=np.full(2, 4.0), must_end_at_rest=True)
+
+
+@pytest.mark.parametrize(
+    ("trajectory", "sentence", "code"),
+    [
+        (to((1.0, 0.1), names=("tail",)), "there is no joint 'tail'", "INVALID_JOINTS"),
+        (to((1.0, 0.1), start_ns=5 * S), "ended 4000 ms ago", "OLD_HEADER_TIMESTAMP"),
+        (
+            to((1.0, 0.1), velocities=np.full((1, 1), 0.5)),
+            "pan moves at 0.5 rad/s at the last",
+            "INVALID_GOAL",
+        ),
+        (to((1.0, 0.9)), r"pan is to accelerate at 5.18 rad/s\^2, expected at most 4", "INVALID_GOAL"),
+        (
+            to((1.0, 0.9), (1.6, 0.9), velocities=np.array([[1.5], [0.0]])),
+            "pan is to swing to 1.03",
+            "INVALID_GOAL",
+        ),
+    ],
+)
+def test_each_rule_names_joint_value_and_the_actions_code(trajectory, sentence, code):
+    rules = dataclasses.replace(STRICT, acceleration=None) if "swing" in sentence else STRICT
+    follower = TrajectoryFollower(NAMES, np.zeros(2), rules)
+    with pytest.raises(TrajectoryRefusedError, match=sentence) as refused:
+        follower.accept(trajectory, 10 * S)
+    assert refused.value.code.name == code
+    assert follower.sample(20 * S)[0].tolist() == [0.0, 0.0]
+
+
+def test_joints_may_only_be_left_out_where_that_is_allowed():
+    follower = TrajectoryFollower(NAMES, np.zeros(2), dataclasses.replace(LIMITS, allow_partial=False))
+    with pytest.raises(TrajectoryRefusedError, match="lacks tilt; name every joint") as refused:
+        follower.accept(to((1.0, 0.1)), 10 * S)
+    assert refused.value.code is TrajectoryCode.INVALID_JOINTS
+    both = np.array([[0.1, 0.2]])
+    follower.accept(Trajectory(("tilt", "pan"), 10 * S, np.ones(1), both, None), 10 * S)
+    np.testing.assert_allclose(follower.sample(12 * S)[0], [0.2, 0.1])
+
+
+# The message itself.
+
+
+def message(points, names=("pan", "tilt")):
+    """Return a JointTrajectory of (seconds, {field: values}) points."""
+    kind = "trajectory_msgs/msg/JointTrajectoryPoint"
+    rows = [
+        new(
+            kind,
+            time_from_start=duration(round(seconds * 1e9)),
+            **{k: np.array(v) for k, v in fields.items()},
+        )
+        for seconds, fields in points
+    ]
+    return new("trajectory_msgs/msg/JointTrajectory", header=Header(), joint_names=list(names), points=rows)
+
+
+@pytest.mark.parametrize(
+    ("points", "sentence"),
+    [
+        ([(1.0, {"positions": [0.1]})], "point 0 has 1 positions, expected one of each of 2 joints"),
+        ([(1.0, {"velocities": [0.1, 0.0]})], "point 0 has 0 positions"),
+        (
+            [(1.0, {"positions": [0.1, 0.1], "velocities": [0.0, 0.0]}), (2.0, {"positions": [0.1, 0.1]})],
+            "point 1 has 0 velocities, expected one of each of 2 joints, or no velocities at any point",
+        ),
+        (
+            [(1.0, {"positions": [0.1, 0.1], "accelerations": [0.0, 0.0]})],
+            "accelerations come without velocit",
+        ),
+        ([(1.0, {"positions": [0.1, 0.1], "effort": [0.0, 0.0]})], "the trajectory has efforts"),
+        ([(1.0, {"positions": [0.1, np.nan]})], "the position of tilt at point 0 is not finite"),
+        ([(-1.0, {"positions": [0.1, 0.1]})], "from 0 on, and rise .* and are -1 s"),
+        ([(1.0, {"positions": [0.1, 0.1]}), (1.0, {"positions": [0.1, 0.1]})], "and are 1, 1 s"),
+    ],
+)
+def test_a_message_that_is_no_trajectory_is_refused_by_what_is_wrong(points, sentence):
+    with pytest.raises(TrajectoryRefusedError, match=sentence):
+        trajectory_of(message(points), 10 * S)
+
+
+def test_an_empty_stamp_means_now():
+    assert trajectory_of(message([(1.0, {"positions": [0.1, 0.1]})]), 7).start_ns == 7
