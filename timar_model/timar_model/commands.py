@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from timar_model.engines import find_engine
+from timar_model.engines.environment import environment_troubles
 from timar_model.engines.int8_kernels import INSTRUCTIONS
 from timar_model.engines.obstacles import is_installed, obstacles
 from timar_model.machine import cores, cpu_flags
@@ -184,8 +185,9 @@ def _measure_for_auto(model: LoadedModel, log: Callable[[str], None]) -> None:
 
 def providers() -> list[str]:
     """Return lines on what the installed onnxruntime computes, and what it lacks."""
+    troubles = [*environment_troubles()]
     if not is_installed("onnxruntime"):
-        return []
+        return troubles
     import onnxruntime
 
     from timar_model.engines.providers import PROVIDERS, provider_obstacles
@@ -199,6 +201,7 @@ def providers() -> list[str]:
             if provider not in available
         ),
         *filter(None, provider_obstacles().values()),
+        *troubles,
     ]
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from timar_common.extensions import extension_names, load_extension
 
 from timar_model.engines.engine import Engine
+from timar_model.engines.environment import illegal_instruction
 from timar_model.model_folder import ModelFolder
 
 __all__ = [
@@ -42,6 +43,8 @@ def open_engine(name: str, folder: ModelFolder, threads: int = 1) -> Engine:
         FileNotFoundError: The folder lacks the engine's graphs; the message says how to write them.
         ImportError: What the engine needs is not installed.
     """
+    if dies := illegal_instruction(_COMPUTES_BY.get(name, "")):
+        raise ValueError(dies)
     try:
         return find_engine(name)(folder, threads)
     except ModuleNotFoundError as error:
@@ -107,3 +110,4 @@ BUILT_IN: dict[str, OpenEngine] = {
     "onnx": _onnx,
     "onnx-int8": _onnx_int8,
 }
+_COMPUTES_BY = {"torch": "torch", "torch-bf16": "torch", "onnx": "onnxruntime", "onnx-int8": "onnxruntime"}

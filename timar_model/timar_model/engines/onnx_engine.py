@@ -26,6 +26,7 @@ from timar_model.architecture.inputs import (
     speech_features,
 )
 from timar_model.engines.engine import Past
+from timar_model.engines.environment import newer_graph
 from timar_model.engines.int8_kernels import AS_STORED, Int8Kernels, choose_kernels
 from timar_model.engines.providers import provider_obstacles, usable_providers
 from timar_model.model_folder import ModelFolder
@@ -415,6 +416,8 @@ def open_graph_file(
         )
     except Exception as error:
         if type(error).__module__.startswith("onnxruntime"):
+            if newer := newer_graph(str(path), str(error), remedy):
+                raise ValueError(newer) from error
             raise ValueError(
                 f"onnxruntime rejects {str(path)!r} ({error}); write it again with: {remedy}"
             ) from error

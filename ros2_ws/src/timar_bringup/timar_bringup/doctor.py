@@ -207,6 +207,7 @@ def _group_of(path: Path) -> str:
 
 def model(name: str) -> Iterator[DoctorFinding]:
     """Read a model folder against its manifest, and ask which engines run it."""
+    from timar_model.engines.environment import environment_troubles
     from timar_model.engines.obstacles import obstacles
     from timar_model.loading import find_model
     from timar_model.model_folder import read_model
@@ -217,6 +218,8 @@ def model(name: str) -> Iterator[DoctorFinding]:
         yield _problem("model", _without_home(str(error)), "timar import brings one")
         return
     yield _ok("model", f"{name}: every file is as its manifest says")
+    for trouble in environment_troubles():
+        yield _warning("engines", trouble, "timar engines says what computes then")
     able = [engine for engine, why_not in obstacles(folder).items() if not why_not]
     if able:
         yield _ok("engines", ", ".join(able))

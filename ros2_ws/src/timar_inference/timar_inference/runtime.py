@@ -12,6 +12,7 @@ from timar_common.clock import FRAMES_PER_SECOND, SAMPLES_PER_FRAME
 from timar_common.user_motion import MOTION_CHANNELS, PARTS
 from timar_model.architecture.config import ModelConfig
 from timar_model.engines.choosing import AutoConfig, choose
+from timar_model.engines.environment import environment_troubles
 from timar_model.gestures.drawing import GesturePredictor
 from timar_model.gestures.predictor import PeoplePredictor
 from timar_model.loading import LoadedModel, find_model, load_model
@@ -82,7 +83,7 @@ def open_runtime(config: InferenceConfig, log: Callable[[str], None] | None = No
     notes += [f"chosen by measuring: {start.sentence}"] if start.sentence else []
     if model.config.user_lag == "none":
         notes.append(f"{config.model} was trained without a user lag; {_way_of_lag_zero(alignment)}")
-    warnings = []
+    warnings = [f"{trouble} ({session.engine_name} computes)" for trouble in environment_troubles()]
     margin_ms = 1e3 * alignment.margin_frames / FRAMES_PER_SECOND
     if start.trouble:
         shown = (
