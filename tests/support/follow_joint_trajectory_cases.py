@@ -122,7 +122,7 @@ def test_a_goal_is_followed_with_feedback_and_succeeds(client: Client) -> None:
     [
         ("tail", (1.0, 0.1), RESULT.INVALID_JOINTS, "there is no joint 'tail'"),
         ("neck_yaw", (1.0, 2.0), RESULT.INVALID_GOAL, "neck_yaw is to be at 2 rad"),
-        ("neck_yaw", (0.02, 0.0), RESULT.INVALID_GOAL, "neck_yaw is to move at"),
+        ("neck_yaw", (0.02, 0.5), RESULT.INVALID_GOAL, "neck_yaw is to move at"),
     ],
 )
 def test_a_goal_that_cannot_be_followed_is_aborted_with_its_code_and_the_reason(
