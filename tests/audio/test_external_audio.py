@@ -24,7 +24,7 @@ from timar_audio.external_audio import (
 from timar_audio.mpeg_stream import MpegStream, read_frame
 
 TONE = 0.5 * np.sin(np.arange(480) / 10)
-MONO = Layout("S16LE", 1, 16_000)
+MONO = "S16LE,16000,1"
 
 
 def header(seconds: int, nanoseconds: int) -> Message:
@@ -59,7 +59,7 @@ def foxglove(sample_format: str, data: bytes, rate_hz: int = 44_100, channels: i
 @pytest.mark.parametrize("sample_format", GSTREAMER_FORMATS)
 def test_every_plain_format_of_ros_drivers_is_read(sample_format):
     data = coded(TONE, GSTREAMER_FORMATS[sample_format]).tobytes()
-    sound = read_sound(Message(data=array("B", data)), Layout(sample_format, 2, 48_000))
+    sound = read_sound(Message(data=array("B", data)), f"{sample_format},48000,2")
     assert (sound.samples.shape, sound.rate_hz, sound.first_ros_ns) == ((240, 2), 48_000, None)
     np.testing.assert_allclose(sound.samples.reshape(-1), TONE, atol=0.01)
 
@@ -152,7 +152,7 @@ def test_bytes_of_which_nothing_says_what_they_are_are_asked_for_and_never_guess
         ValueError, match=r"/mic brings 960 bytes a message .* say it by --sound-layout, such as"
     ):
         ExternalStream("/mic", option="--sound-layout").read(message)
-    sound = ExternalStream("/mic", Layout.parse(" s16le, 44100,2")).read(message)
+    sound = ExternalStream("/mic", " s16le, 44100,2").read(message)
     assert (sound.samples.shape, sound.rate_hz) == ((240, 2), 44_100)
 
 

@@ -15,7 +15,7 @@ import time
 import numpy as np
 import rclpy
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
-from timar_audio.external_audio import Layout, fill_audio_data, fill_info, read_sound
+from timar_audio.external_audio import fill_audio_data, fill_info, read_sound
 from timar_common.base_node import message_type
 
 RATE_HZ = 16_000
@@ -79,7 +79,7 @@ def hear(*topics: str) -> None:
                 message.coding_format,
             ]
         else:
-            found = read_sound(message, Layout("S16LE", 1, RATE_HZ))
+            found = read_sound(message, f"S16LE,{RATE_HZ},1")
             line["rate_hz"] = found.rate_hz
             line["samples"] = np.rint(found.samples[:, 0] * 32_768).astype(int).tolist()
         sys.stdout.write(json.dumps(line) + "\n")

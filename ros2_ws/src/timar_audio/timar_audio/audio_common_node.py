@@ -18,7 +18,6 @@ from timar_msgs.msg import SpeechChunk
 from timar_audio.adapters import AudioCommonConfig, SpeechPart, UtteranceSplitter
 from timar_audio.external_audio import (
     ExternalStream,
-    Layout,
     fill_audio_data,
     fill_info,
     info_topic,
@@ -107,9 +106,7 @@ class AudioCommonNode(BaseNode):
             self.create_topic_subscription("agent/audio", lambda message: self._forward("agent", message))
         prefix = f"{self.get_name()}-{time.monotonic_ns()}"  # so that no id is used again after a restart
         self._splitter = UtteranceSplitter(prefix, config.utterance_gap_ms)
-        self._stream = ExternalStream(
-            f"topic {config.speech_topic!r}", Layout.parse(config.speech_layout), "speech_layout"
-        )
+        self._stream = ExternalStream(f"topic {config.speech_topic!r}", config.speech_layout, "speech_layout")
         if config.speech_topic:
             self._speech = self.create_topic_publisher("agent/speech")
             self._subscribe_to_speech(messages)

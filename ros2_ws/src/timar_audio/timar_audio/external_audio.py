@@ -113,12 +113,15 @@ class ExternalStream:
 
     Args:
         topic: Its name, for messages.
-        layout: What plain bytes mean, as a person says; None: what comes has to say it.
+        layout: What plain bytes mean, as a person says (`Layout.parse`); empty: what comes has to say it.
         option: What a person sets to say so, for messages.
+
+    Raises:
+        ValueError: The layout is none.
     """
 
-    def __init__(self, topic: str, layout: Layout | None = None, option: str = "topic_layout") -> None:
-        self._topic, self._layout, self._option = topic, layout, option
+    def __init__(self, topic: str, layout: str = "", option: str = "topic_layout") -> None:
+        self._topic, self._layout, self._option = topic, Layout.parse(layout), option
         self._mpeg: MpegStream | None = None
 
     def describe(self, info: Any) -> None:
@@ -200,7 +203,7 @@ class ExternalStream:
         return _from_bytes(data, self._layout), self._layout.rate_hz
 
 
-def read_sound(message: Any, layout: Layout | None = None) -> ExternalAudio:
+def read_sound(message: Any, layout: str = "") -> ExternalAudio:
     """Read one message of sound by itself, as `ExternalStream.read` does."""
     return ExternalStream("the topic", layout).read(message)
 

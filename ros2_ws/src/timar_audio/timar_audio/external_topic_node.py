@@ -9,7 +9,7 @@ from rclpy.qos import QoSProfile
 from timar_common.base_node import BaseNode, message_type
 
 from timar_audio.capture_config import CaptureConfig
-from timar_audio.external_audio import ExternalAudio, ExternalStream, Layout, info_topic
+from timar_audio.external_audio import ExternalAudio, ExternalStream, info_topic
 from timar_audio.topic_source import TopicSource
 
 _LOOK_EVERY_S = 0.2
@@ -29,7 +29,7 @@ class ExternalTopic:
         )
         self._node = node
         self._topic = config.topic
-        self._stream = ExternalStream(f"topic {config.topic!r}", Layout.parse(config.topic_layout))
+        self._stream = ExternalStream(f"topic {config.topic!r}", config.topic_layout)
         self._is_subscribed = False
         self._complaint = ""
         node.create_steady_timer(_LOOK_EVERY_S, self._look)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 
 from timar_audio.capture import Capture
-from timar_audio.external_audio import ExternalStream, Layout
+from timar_audio.external_audio import ExternalStream
 from timar_audio.floor import Speaker
 from timar_audio.topic_source import TopicSource
 from timar_common.clock import NOMINAL_NS_PER_SAMPLE
@@ -38,7 +38,7 @@ TARGETS = {Speaker.USER: "user/audio", Speaker.AGENT: "agent/audio"}
 
 
 def find_external_sound(
-    reader: BagReader, user_topic: str = "", agent_topic: str = "", layout: Layout | None = None
+    reader: BagReader, user_topic: str = "", agent_topic: str = "", layout: str = ""
 ) -> dict[str, Speaker]:
     """Return which voice each topic of sound in other packages' types is; empty when the bag has none.
 
@@ -46,7 +46,7 @@ def find_external_sound(
         reader: The open bag.
         user_topic: Full name of the user's sound; empty: the bag's only sound topic, if it has one.
         agent_topic: Full name of the head's own voice; empty: it is taken to have been silent.
-        layout: What plain bytes mean where nothing in the bag says so.
+        layout: What plain bytes mean where nothing in the bag says so (`Layout.parse`), or empty.
 
     Raises:
         ValueError: A topic that was named holds no sound, there are several and none was named, or nothing
@@ -76,7 +76,7 @@ def _topics_of(reader: BagReader, types: tuple[str, ...]) -> list[str]:
     )
 
 
-def _try(reader: BagReader, topic: str, layout: Layout | None) -> None:
+def _try(reader: BagReader, topic: str, layout: str) -> None:
     """Read the first messages of a topic.
 
     Raises:
@@ -109,7 +109,7 @@ class ExternalSound:
         self,
         reader: BagReader,
         voices: Mapping[str, Speaker],
-        layout: Layout | None,
+        layout: str,
         rejected: dict[str, str],
     ) -> None:
         self._voices = voices
@@ -171,7 +171,7 @@ class _TopicCapture:
         return [block.message(frame_id) for block in blocks]
 
 
-def _stream_of(reader: BagReader, topic: str, layout: Layout | None) -> ExternalStream:
+def _stream_of(reader: BagReader, topic: str, layout: str) -> ExternalStream:
     """Return what reads the messages of a topic; the AudioInfo beside it says what plain bytes mean."""
     stream = ExternalStream(topic, layout, LAYOUT_OPTION)
     folder = PurePosixPath(topic).parent

@@ -5,8 +5,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Collection, Iterator
 
-from timar_audio.external_audio import Layout
-
 from timar_bag.bag import BagMessage, BagReader
 from timar_bag.conversation import GENERATE
 from timar_bag.external_sound import TARGETS, ExternalSound, find_external_sound
@@ -31,9 +29,8 @@ class GraphInputs:
         reader: The open bag.
         user_sound: Topic of the user's voice in a bag of other packages' nodes; empty: ours, or the only one.
         agent_sound: Likewise of the head's own voice; empty: ours, or none.
-        sound_layout: What plain bytes of theirs mean where nothing in the bag says so, as `Layout.parse`
-        reads
-            it.
+        sound_layout: What plain bytes of theirs mean where nothing in the bag says so, as
+            `timar_audio.external_audio.Layout.parse` reads it.
 
     Raises:
         ValueError: A topic that was named holds no sound, there are several and none was named, or nothing
@@ -48,7 +45,7 @@ class GraphInputs:
         self._rejected: dict[str, str] = {}
         is_ours = reader.has_messages("user/audio") or reader.has_messages("user/audio_raw")
         is_external = bool(user_sound) or not is_ours
-        self._layout = Layout.parse(sound_layout)
+        self._layout = sound_layout
         self._external = (
             find_external_sound(reader, user_sound, agent_sound, self._layout) if is_external else {}
         )
