@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from timar_bag.bag import BagReader
-from timar_bag.recorder import BagRecorder, RecorderConfig
+from timar_bag.recorder import BagRecorder, RecorderConfig, own_recordings
 from timar_common.topics import TOPICS
 
 TOPIC = ("/user/audio", TOPICS["user/audio"])
@@ -79,7 +81,7 @@ FULL_DISK = """
 import resource, sys, time
 from pathlib import Path
 from timar_common.topics import TOPICS
-from timar_bag.recorder import BagRecorder, RecorderConfig
+from timar_bag.recorder import BagRecorder, RecorderConfig, own_recordings
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 recorder = BagRecorder(Path(sys.argv[1]), RecorderConfig(flush_s=0.05))
@@ -108,6 +110,33 @@ def test_a_full_disk_is_said_and_what_was_written_stays_readable(tmp_path: Path)
     times = [receive_ns for receive_ns, _ in raw(bag)]
     assert times == list(range(len(times)))
     assert 100_000 < 1000 * len(times) < 200_000
+
+
+def test_a_disk_with_less_than_its_margin_ends_the_recording_with_a_whole_bag(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = BagRecorder(tmp_path / "bag", RecorderConfig(flush_s=0.05, free_mb=300.0))
+    recorder.open([TOPIC])
+    recorder.put("/user/audio", 1, b"data")
+    wait_until(lambda: recorder.counts().written == 1)
+    assert not recorder.counts().error
+    # What the system says of a nearly full disk; filling one by force is not for a test.
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=299_000_000))
+    wait_until(lambda: recorder.counts().error)
+    assert "with a whole bag: 299 MB are free on the disk, expected 300 MB" in recorder.counts().error
+    wait_until((tmp_path / "bag/metadata.yaml").is_file)
+    recorder.put("/user/audio", 2, b"data")
+    recorder.close()
+    assert raw(tmp_path / "bag") == [(1, b"data")]
+    assert recorder.counts().dropped == 1
+
+
+def test_only_recordings_that_a_recorder_named_itself_are_its_own_to_remove(tmp_path: Path) -> None:
+    for name in ("20261130-181132", "20261130-181132-2", "first visit", "20261130", "bag"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "20261130-181133").touch()
+    assert [path.name for path in own_recordings(tmp_path)] == ["20261130-181132", "20261130-181132-2"]
+    assert own_recordings(tmp_path / "none") == []
 
 
 @pytest.mark.parametrize("options", [{"max_queue_mb": 0.0}, {"flush_s": 60.0}, {"out": 3}])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import math
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterable
@@ -14,6 +16,10 @@ from timar_common.config import check, option
 from timar_common.topics import Topic
 
 from timar_bag.bag_writer import NO_ROOM, PART, BagWriter
+
+OWN_NAME = "%Y%m%d-%H%M%S"
+"""What a recorder calls a bag that nobody named."""
+_OWN_NAME = re.compile(r"\d{8}-\d{6}(-\d+)?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +39,18 @@ class RecorderConfig:
         0.5, "Time between two writes to the disk; a kill loses at most this much.", unit="s",
         minimum=0.05, maximum=10.0,
     )  # fmt: skip
+    free_mb: float = option(
+        500.0, "Recording ends, with a whole bag, when the disk has less than this left.", unit="MB",
+        minimum=0.0, maximum=1e6,
+    )  # fmt: skip
+    keep_gb: float = option(
+        0.0, "What recordings with a name of the recorder's own (DATE-TIME) in that folder may take; the "
+        "oldest are removed, never one that is written. 0: any size.", unit="GB", minimum=0.0, maximum=1e6,
+    )  # fmt: skip
+    keep_days: float = option(
+        0.0, "How old such a recording may become before it is removed; 0: any age.", unit="days",
+        minimum=0.0, maximum=36_500.0,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check(self)
@@ -50,6 +68,8 @@ class RecorderCounts:
     """Messages in the queue."""
     error: str
     """Why writing ended early; empty while all is well."""
+    free_mb: float
+    """What the disk has left [MB]."""
 
 
 class BagRecorder:
@@ -68,6 +88,7 @@ class BagRecorder:
         self._queued_bytes = 0
         self._dropped = 0
         self._error = ""
+        self._free_mb = math.inf
         self._is_ending = False
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -121,15 +142,31 @@ class BagRecorder:
     def counts(self) -> RecorderCounts:
         """Return how far the recording is."""
         with self._changed:
-            return RecorderCounts(self._bag.written, self._dropped, len(self._queue), self._error)
+            return RecorderCounts(
+                self._bag.written, self._dropped, len(self._queue), self._error, self._free_mb
+            )
 
     def _run(self) -> None:
         try:
             while self._write_batch():
                 self._bag.flush()
+                self._free_mb = shutil.disk_usage(self.path).free / 1e6
+                if self._free_mb < self._config.free_mb:
+                    self._end_early()
+                    break
             self._bag.close()
         except OSError as error:
             self._fail(error)
+
+    def _end_early(self) -> None:
+        """Take no more: what is left of the disk is the machine's."""
+        with self._changed:
+            self._error = (
+                f"recording to {self.path} ended after {self._bag.written} messages with a whole bag: "
+                f"{self._free_mb:.0f} MB are free on the disk, expected {self._config.free_mb:.0f} MB "
+                "(free_mb); free some space and record into another folder"
+            )
+            self._drop_queue()
 
     def _write_batch(self) -> bool:
         """Write everything that waits; return whether more may come."""
@@ -146,10 +183,20 @@ class BagRecorder:
     def _fail(self, error: OSError) -> None:
         with self._changed:
             self._error = _why(error, self.path, self._bag.written)
-            self._dropped += len(self._queue)
-            self._queue.clear()
-            self._queued_bytes = 0
+            self._drop_queue()
         self._bag.abandon()
+
+    def _drop_queue(self) -> None:
+        self._dropped += len(self._queue)
+        self._queue.clear()
+        self._queued_bytes = 0
+
+
+def own_recordings(folder: Path) -> list[Path]:
+    """Return the recordings in a folder that a recorder named by itself, not a person."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_dir() and _OWN_NAME.fullmatch(path.name))
 
 
 def next_part(path: Path) -> Path:
