@@ -297,9 +297,14 @@ def test_environment_keeps_what_was_set_by_hand():
 def test_nodes_log_elsewhere_where_home_cannot_be_written(tmp_path, monkeypatch):
     """rclpy refused to start: failed to create log directory."""
     assert "ROS_LOG_DIR" not in ros_environment({"HOME": str(tmp_path)})
+    mine = str(tmp_path / "log")
+    assert ros_environment({"HOME": str(tmp_path), "ROS_LOG_DIR": mine})["ROS_LOG_DIR"] == mine
+    (tmp_path / "file").touch()
+    no_folder = str(tmp_path / "file" / "log")
+    assert ros_environment({"HOME": str(tmp_path), "ROS_LOG_DIR": no_folder})["ROS_LOG_DIR"] != no_folder
     monkeypatch.setattr(os, "access", lambda *_: False)
-    assert Path(ros_environment({"HOME": str(tmp_path)})["ROS_LOG_DIR"]).parent.is_dir()
-    assert ros_environment({"HOME": str(tmp_path), "ROS_LOG_DIR": "/mine"})["ROS_LOG_DIR"] == "/mine"
+    for given in ({"HOME": str(tmp_path)}, {"HOME": str(tmp_path), "ROS_LOG_DIR": mine}):
+        assert Path(ros_environment(given)["ROS_LOG_DIR"]).parent.is_dir()
 
 
 def test_launched_processes_keep_to_udp_unless_the_machine_says_otherwise():
