@@ -313,6 +313,15 @@ def test_launched_processes_keep_to_udp_unless_the_machine_says_otherwise():
     assert network_environment({"FASTRTPS_DEFAULT_PROFILES_FILE": "/mine.xml"}) == {}
 
 
+def test_settings_with_which_no_process_starts_are_refused_with_a_sentence(capsys, monkeypatch):
+    """Fast DDS ended each process without a word of the variable, and each was started again for ever."""
+    for name, value in (("ROS_DOMAIN_ID", "300"), ("FASTDDS_DEFAULT_PROFILES_FILE", "/nowhere.xml")):
+        with monkeypatch.context() as patched:
+            patched.setenv(name, value)
+            assert composing.main([]) == 2
+            assert name in capsys.readouterr().err
+
+
 def test_mistyped_argument_ends_with_a_sentence_and_status_2(capsys):
     assert composing.main(["sorce:=file"]) == 2
     assert "did you mean 'source'" in capsys.readouterr().err

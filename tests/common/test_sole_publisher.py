@@ -107,7 +107,9 @@ def test_a_publisher_is_named_with_node_process_and_machine():
     ("variables", "words", "is_certain"),
     [
         ({"ROS_DOMAIN_ID": "300"}, "expected 0 to 101", True),
-        ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "OFF"}, "nodes find nobody", True),
+        ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "OFF"}, "nodes find nobody", False),
+        ({"RMW_IMPLEMENTATION": "rmw_other_cpp", "AMENT_PREFIX_PATH": "/nowhere"}, "unset it", True),
+        ({"RMW_IMPLEMENTATION": "rmw_other_cpp"}, "the same in every process", False),
         ({"ROS_STATIC_PEERS": "10.0.0.9"}, "unset ROS_STATIC_PEERS", False),
         ({"ROS_DISCOVERY_SERVER": "10.0.0.9:11811"}, "see that the server runs", False),
     ],

@@ -21,6 +21,7 @@ from types import TracebackType
 
 import yaml
 from timar_common.config import Positive, check
+from timar_common.middleware import suspicions
 from timar_common.notify import NotifySocket, notify
 from timar_common.processes import (
     RESTARTS_VARIABLE,
@@ -232,6 +233,7 @@ class Composer:
         if self._heard is not None:
             raise RuntimeError("a composer starts its graph once; make another one")
         found = graph_parameters(self.plan, self._environment)
+        self._check_middleware()
         self._open_network()
         self._heard = NotifySocket()
         self._environment |= self._heard.environment
@@ -248,6 +250,13 @@ class Composer:
             self._runs[name] = ChildRun(self.plan.role(name))
             self._commands[name] = command_line(self.plan, nodes, path)
             self._start_process(name, self._commands[name])
+
+    def _check_middleware(self) -> None:
+        """Refuse what no process could start with, and name what may keep nodes from finding each other."""
+        for suspicion in suspicions(self._environment):
+            if suspicion.is_certain:
+                raise UsageError(f"{suspicion.text}; {suspicion.remedy}")
+            self._log(f"WARN {suspicion.text}; {suspicion.remedy}")
 
     def _open_network(self) -> None:
         """Let the machines in that the arguments name, with keys unless declined; say who reaches it."""

@@ -11,6 +11,7 @@ import dataclasses
 import faulthandler
 import functools
 import importlib
+import os
 import signal
 import sys
 import threading
@@ -38,6 +39,7 @@ from timar_common.clock import RosAnchor, RosClock, SimClock
 from timar_common.config import Description, describe
 from timar_common.diagnostics import Level, Report
 from timar_common.heartbeat import Heartbeat
+from timar_common.middleware import suspicions
 from timar_common.notify import notify
 from timar_common.parameter_file import converted, names_for_every_node
 from timar_common.peers import GraphPeers
@@ -446,6 +448,9 @@ def run(node_types: Sequence[type[BaseNode]], args: Sequence[str] | None = None)
     node is then stopped and destroyed, within `END_WITHIN_S`. The status is `START_REFUSED` when a node
     refused to start, after saying why, 1 when one hung while it ended, else what the nodes have set.
     """
+    for suspicion in suspicions(os.environ):
+        if suspicion.is_certain:  # Fast DDS would end the process, or go on with other settings.
+            return _refused_by_middleware(RuntimeError(f"{suspicion.text}; {suspicion.remedy}"))
     try:
         rclpy.init(args=args, signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     except (

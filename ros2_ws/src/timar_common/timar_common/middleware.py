@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -40,7 +41,11 @@ def suspicions(environment: Mapping[str, str]) -> Iterator[Suspicion]:
     elif int(domain) > LARGEST_DOMAIN_ID:
         yield Suspicion(f"ROS_DOMAIN_ID is {domain}", "above 101 ports may be taken by other programs")
     rmw = environment.get("RMW_IMPLEMENTATION") or OUR_RMW
-    if rmw != OUR_RMW:
+    if rmw != OUR_RMW and not _is_installed(rmw, environment):
+        yield Suspicion(
+            f"RMW_IMPLEMENTATION is {rmw}, which is not installed", "unset it, or install it", True
+        )
+    elif rmw != OUR_RMW:
         yield Suspicion(f"RMW_IMPLEMENTATION is {rmw}", "it must be the same in every process of the graph")
     for name in ("ROS_LOCALHOST_ONLY", "ROS_DISCOVERY_SERVER", "ROS_STATIC_PEERS"):
         if environment.get(name, "0") not in ("", "0"):
@@ -54,7 +59,6 @@ def suspicions(environment: Mapping[str, str]) -> Iterator[Suspicion]:
         yield Suspicion(
             f"ROS_AUTOMATIC_DISCOVERY_RANGE is {reach!r}",
             f"nodes find nobody by it; expected one of {', '.join(_RANGES)}",
-            reach == "OFF",
         )
     for name in PROFILE_VARIABLES:
         if environment.get(name) and not Path(environment[name]).is_file():
@@ -65,6 +69,11 @@ def suspicions(environment: Mapping[str, str]) -> Iterator[Suspicion]:
             f"more than {FOUND_PARTICIPANTS} do not all find each other: end some, or set another "
             "ROS_DOMAIN_ID",
         )
+
+
+def _is_installed(rmw: str, environment: Mapping[str, str]) -> bool:
+    prefixes = [prefix for prefix in environment.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
+    return not prefixes or any(Path(prefix, "lib", f"lib{rmw}.so").exists() for prefix in prefixes)
 
 
 def participants(domain: int, net: Path = Path("/proc/net/udp")) -> int:

@@ -86,8 +86,8 @@ class SolePublisher:
         """Tell whether a message counts.
 
         Args:
-            gid: Of its publisher; empty where rclpy does not say (before Kilted): then no message counts
-                while the topic has two publishers.
+            gid: Of its publisher; empty where rclpy does not say, as in Humble: then no message counts while
+                the topic has two publishers.
             now_ns: CLOCK_MONOTONIC [ns].
         """
         if not gid:
