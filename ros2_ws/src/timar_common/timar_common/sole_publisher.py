@@ -81,6 +81,8 @@ class SolePublisher:
         self._look, self._own_gid, self._is_latched = look, own_gid, is_latched
         self._heard_ns = self._looked_ns = 0
         self._gone_ns: int | None = None
+        self._is_ending = False
+        """Whether the process in charge is gone and what it said last may still be on its way."""
 
     def admits(self, gid: bytes, now_ns: int) -> bool:
         """Tell whether a message counts.
@@ -93,7 +95,8 @@ class SolePublisher:
         if not gid:
             return len(self.publishers) < 2
         if gid != self.in_charge and not self._takes_charge(gid, now_ns):
-            self.refused[gid] = self.refused.get(gid, 0) + 1
+            if not self._is_ending:
+                self.refused[gid] = self.refused.get(gid, 0) + 1
             return False
         self.in_charge, self._heard_ns, self._gone_ns = gid, now_ns, None
         self.refused.pop(gid, None)
@@ -130,6 +133,7 @@ class SolePublisher:
         return gid not in self.refused or now_ns - self._gone_ns > RESTART_S * NS_PER_S
 
     def _lives(self, found: dict[bytes, PublisherEndpoint], now_ns: int) -> bool:
+        self._is_ending = False
         if self.in_charge not in found:
             return False
         silent_ns = now_ns - self._heard_ns
@@ -137,4 +141,5 @@ class SolePublisher:
         pids = processes_of(self.in_charge, own_gid) if own_gid else None
         if pids is None:
             return self._is_latched or silent_ns < REMOTE_SILENCE_NS
+        self._is_ending = not pids
         return bool(pids) or silent_ns < DEAD_SILENCE_NS
