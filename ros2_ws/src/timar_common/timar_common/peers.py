@@ -17,7 +17,7 @@ from timar_common.middleware import settings, suspicions
 from timar_common.sole_publisher import PublisherEndpoint, SolePublisher, located, processes_of
 from timar_common.topics import TOPICS, Topic
 
-MISSING_SAID_AFTER_S = 8.0
+MISSING_SAID_AFTER_S = 7.0
 """Who was not found for so long is said to be missing [s]."""
 FIRST_SEEN_S = 3.0
 """A publisher of this node's own topic that is found within so long was there before [s]."""
