@@ -9,9 +9,8 @@ import dataclasses
 import math
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 from timar_common.config import check, number, option
 from timar_common.web_access import request_refusal
@@ -79,12 +78,14 @@ class MetricsServer:
         OSError: The address cannot be had.
     """
 
-    def __init__(self, config: MetricsConfig, text: Any) -> None:
+    def __init__(self, config: MetricsConfig, text: Callable[[], str]) -> None:
         class Handler(BaseHTTPRequestHandler):
             timeout = SENT_WITHIN_S
 
             def do_GET(self) -> None:
-                refusal = request_refusal(self.headers, config.host)
+                names = ("Host", "Origin")
+                given = {name: str(self.headers[name]) for name in names if name in self.headers}
+                refusal = request_refusal(given, config.host)
                 if refusal:
                     self.send_error(403, refusal)
                 elif self.path != "/metrics":

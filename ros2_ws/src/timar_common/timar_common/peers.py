@@ -130,7 +130,8 @@ class GraphPeers:
         return found
 
     def _check_outputs(self, now_ns: int) -> list[str]:
-        found, self.rival = [], ""
+        found: list[str] = []
+        self.rival = ""
         own_gid = self._gid_of_node()
         if not own_gid:
             return found
@@ -145,6 +146,7 @@ class GraphPeers:
                 found.append(f"{name} is published by {who} as well; {_WAYS_OUT}")
                 if endpoint.gid in self._earlier:
                     self.rival = who
+                    found[-1] += "; it was there first"
                 if endpoint.gid not in self._said:
                     self._said.add(endpoint.gid)
                     self._node.get_logger().error(found[-1])
