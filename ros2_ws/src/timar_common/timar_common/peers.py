@@ -82,8 +82,8 @@ class GraphPeers:
     def check(self, now_ns: int) -> None:
         """Look at the graph, and log what is new; call it once a second."""
         self._age_ns(now_ns)
-        problems = [*self._check_missing(now_ns), *self._check_inputs(now_ns), *self._check_outputs(now_ns)]
-        self._problem = "; ".join(problems)
+        seconds = self._check_inputs(now_ns)  # First, for who is missing follows from what it saw.
+        self._problem = "; ".join([*self._check_missing(now_ns), *seconds, *self._check_outputs(now_ns)])
 
     def check_early(self, now_ns: int) -> None:
         """Look at every call while the node is new: who was there before is to be known before it acts."""
