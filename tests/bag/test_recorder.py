@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from timar_bag.bag import BagReader
-from timar_bag.recorder import BagRecorder, RecorderConfig
+from timar_bag.recorder import BagRecorder, RecorderConfig, own_recordings
 from timar_common.topics import TOPICS
 
 TOPIC = ("/user/audio", TOPICS["user/audio"])
@@ -79,7 +79,7 @@ FULL_DISK = """
 import resource, sys, time
 from pathlib import Path
 from timar_common.topics import TOPICS
-from timar_bag.recorder import BagRecorder, RecorderConfig
+from timar_bag.recorder import BagRecorder, RecorderConfig, own_recordings
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 recorder = BagRecorder(Path(sys.argv[1]), RecorderConfig(flush_s=0.05))
@@ -121,6 +121,14 @@ def test_a_margin_is_left_on_the_disk_and_the_bag_is_whole(tmp_path: Path) -> No
     recorder.close()
     with BagReader(tmp_path / "bag") as reader:
         assert reader.issues == []
+
+
+def test_only_recordings_that_a_recorder_named_itself_are_its_own_to_remove(tmp_path: Path) -> None:
+    for name in ("20261130-181132", "20261130-181132-2", "first visit", "20261130", "bag"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "20261130-181133").touch()
+    assert [path.name for path in own_recordings(tmp_path)] == ["20261130-181132", "20261130-181132-2"]
+    assert own_recordings(tmp_path / "none") == []
 
 
 @pytest.mark.parametrize("options", [{"max_queue_mb": 0.0}, {"flush_s": 60.0}, {"out": 3}])

@@ -297,15 +297,29 @@ def test_environment_keeps_what_was_set_by_hand():
 def test_nodes_log_elsewhere_where_home_cannot_be_written(tmp_path, monkeypatch):
     """rclpy refused to start: failed to create log directory."""
     assert "ROS_LOG_DIR" not in ros_environment({"HOME": str(tmp_path)})
+    mine = str(tmp_path / "log")
+    assert ros_environment({"HOME": str(tmp_path), "ROS_LOG_DIR": mine})["ROS_LOG_DIR"] == mine
+    (tmp_path / "file").touch()
+    no_folder = str(tmp_path / "file" / "log")
+    assert ros_environment({"HOME": str(tmp_path), "ROS_LOG_DIR": no_folder})["ROS_LOG_DIR"] != no_folder
     monkeypatch.setattr(os, "access", lambda *_: False)
-    assert Path(ros_environment({"HOME": str(tmp_path)})["ROS_LOG_DIR"]).parent.is_dir()
-    assert ros_environment({"HOME": str(tmp_path), "ROS_LOG_DIR": "/mine"})["ROS_LOG_DIR"] == "/mine"
+    for given in ({"HOME": str(tmp_path)}, {"HOME": str(tmp_path), "ROS_LOG_DIR": mine}):
+        assert Path(ros_environment(given)["ROS_LOG_DIR"]).parent.is_dir()
 
 
 def test_launched_processes_keep_to_udp_unless_the_machine_says_otherwise():
     assert network_environment({"ROS_DOMAIN_ID": "7"}) == {"FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"}
     assert network_environment({"FASTDDS_BUILTIN_TRANSPORTS": "LARGE_DATA"}) == {}
     assert network_environment({"FASTRTPS_DEFAULT_PROFILES_FILE": "/mine.xml"}) == {}
+
+
+def test_settings_with_which_no_process_starts_are_refused_with_a_sentence(capsys, monkeypatch):
+    """Fast DDS ended each process without a word of the variable, and each was started again for ever."""
+    for name, value in (("ROS_DOMAIN_ID", "300"), ("FASTDDS_DEFAULT_PROFILES_FILE", "/nowhere.xml")):
+        with monkeypatch.context() as patched:
+            patched.setenv(name, value)
+            assert composing.main([]) == 2
+            assert name in capsys.readouterr().err
 
 
 def test_mistyped_argument_ends_with_a_sentence_and_status_2(capsys):

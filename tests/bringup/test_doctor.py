@@ -21,7 +21,7 @@ def verdicts(findings) -> list[str]:
     [
         ({"ROS_DOMAIN_ID": "233"}, "expected 0 to 101"),
         ({"ROS_DOMAIN_ID": "150"}, "ports may be taken"),
-        ({"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}, "do not meet"),
+        ({"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}, "the same in every process"),
         ({"ROS_LOCALHOST_ONLY": "1"}, "unset ROS_LOCALHOST_ONLY"),
         ({"ROS_DISCOVERY_SERVER": "10.0.0.1:11811"}, "unset ROS_DISCOVERY_SERVER"),
         ({"FASTDDS_DEFAULT_PROFILES_FILE": "/nowhere.xml"}, "does not exist"),

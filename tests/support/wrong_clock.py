@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,15 +12,27 @@ import pytest
 # ROS 2's reading of the wall clock. What the kernel waits by is left as it is: a wait until an instant of a
 # wall clock that only the process believes in would last for as long as that clock is wrong.
 _SOURCE = """
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <time.h>
 
+static int64_t ahead(void) {
+    static const int64_t *shared;
+    const char *path = getenv("TEST_WALL_CLOCK_FILE"), *fixed = getenv("TEST_WALL_CLOCK_AHEAD_S");
+    if (path && !shared) {
+        void *found = mmap(0, sizeof *shared, PROT_READ, MAP_SHARED, open(path, O_RDONLY), 0);
+        if (found == MAP_FAILED) abort();
+        shared = found;
+    }
+    return shared ? *shared : fixed ? atoll(fixed) : 0;
+}
+
 int rcutils_system_time_now(int64_t *now_ns) {
-    const char *ahead_s = getenv("TEST_WALL_CLOCK_AHEAD_S");
     struct timespec at;
     clock_gettime(CLOCK_REALTIME, &at);
-    *now_ns = (at.tv_sec + (ahead_s ? atoll(ahead_s) : 0)) * INT64_C(1000000000) + at.tv_nsec;
+    *now_ns = (at.tv_sec + ahead()) * INT64_C(1000000000) + at.tv_nsec;
     return 0;
 }
 """
@@ -36,10 +49,36 @@ def wrong_clocks(folder: Path, wall_s: int, monotonic_s: int) -> tuple[list[str]
         monotonic_s: By how much the monotonic clock is ahead [s].
     """
     command = ["unshare", "--time", "--monotonic", str(monotonic_s)]
+    if subprocess.run([*command, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("another machine's clocks need root and time namespaces")
+    return command, {"LD_PRELOAD": str(_library(folder)), "TEST_WALL_CLOCK_AHEAD_S": str(wall_s)}
+
+
+class SteppedClock:
+    """ROS 2's wall clock of the processes that get `environment`, set while they run.
+
+    Skips where this machine has no C compiler.
+
+    Args:
+        folder: Where the library is built.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "ahead"
+        self.set(0)
+        self.environment = {"LD_PRELOAD": str(_library(folder)), "TEST_WALL_CLOCK_FILE": str(self._file)}
+
+    def set(self, ahead_s: int) -> None:
+        """Set it to so many seconds ahead of this machine's; in place, for it is mapped."""
+        with self._file.open("r+b" if self._file.exists() else "wb") as file:
+            file.write(ahead_s.to_bytes(8, sys.byteorder, signed=True))
+
+
+def _library(folder: Path) -> Path:
     compiler = shutil.which("cc")
-    if compiler is None or subprocess.run([*command, "true"], check=False, capture_output=True).returncode:
-        pytest.skip("another machine's clocks need a C compiler, root and time namespaces")
+    if compiler is None:
+        pytest.skip("a wrong clock needs a C compiler")
     source, library = folder / "wrong_clock.c", folder / "wrong_clock.so"
     source.write_text(_SOURCE, encoding="utf-8")
     subprocess.run([compiler, "-shared", "-fPIC", "-O2", "-o", str(library), str(source)], check=True)
-    return command, {"LD_PRELOAD": str(library), "TEST_WALL_CLOCK_AHEAD_S": str(wall_s)}
+    return library

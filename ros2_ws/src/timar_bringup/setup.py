@@ -18,6 +18,7 @@ setup(
         ("share/" + NAME + "/rviz", glob("rviz/*.rviz")),
     ],
     entry_points={
+        "console_scripts": ["metrics = timar_bringup.metrics_node:main"],
         "timar.commands": [
             "run = timar_bringup.composer:main",
             "demo = timar_bringup.demo:main",
@@ -26,6 +27,6 @@ setup(
             "doctor = timar_bringup.doctor:main",
             "keys = timar_bringup.network:keys",
             "service = timar_bringup.service:main",
-        ]
+        ],
     },
 )

@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import errno
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterable
@@ -15,6 +16,10 @@ from timar_common.config import check, option
 from timar_common.topics import Topic
 
 from timar_bag.bag_writer import NO_ROOM, PART, BagWriter
+
+OWN_NAME = "%Y%m%d-%H%M%S"
+"""What a recorder calls a bag that nobody named."""
+_OWN_NAME = re.compile(r"\d{8}-\d{6}(-\d+)?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +38,14 @@ class RecorderConfig:
     flush_s: float = option(
         0.5, "Time between two writes to the disk; a kill loses at most this much.", unit="s",
         minimum=0.05, maximum=10.0,
+    )  # fmt: skip
+    keep_gb: float = option(
+        0.0, "What recordings with a name of the recorder's own (DATE-TIME) in that folder may take; the "
+        "oldest are removed, never one that is written. 0: any size.", unit="GB", minimum=0.0, maximum=1e6,
+    )  # fmt: skip
+    keep_days: float = option(
+        0.0, "How old such a recording may become before it is removed; 0: any age.", unit="days",
+        minimum=0.0, maximum=36_500.0,
     )  # fmt: skip
 
     min_free_mb: float = option(
@@ -58,6 +71,8 @@ class RecorderCounts:
     """Why writing ended early; empty while all is well."""
     is_full: bool = False
     """Whether it ended because the disk, or this file, has no room: a new part may have."""
+    free_mb: float = 0.0
+    """What the disk had left when it was last looked [MB]."""
 
 
 class BagRecorder:
@@ -77,6 +92,7 @@ class BagRecorder:
         self._dropped = 0
         self._error = ""
         self._is_full = False
+        self._free_mb = 0.0
         self._is_ending = False
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -131,13 +147,19 @@ class BagRecorder:
         """Return how far the recording is."""
         with self._changed:
             return RecorderCounts(
-                self._bag.written, self._dropped, len(self._queue), self._error, self._is_full
+                self._bag.written,
+                self._dropped,
+                len(self._queue),
+                self._error,
+                self._is_full,
+                self._free_mb,
             )
 
     def has_room(self) -> bool:
         """Tell whether the disk has more room than the least that is left free."""
         folder = self.path if self.path.exists() else self.path.parent
-        return shutil.disk_usage(folder).free >= self._config.min_free_mb * 1e6
+        self._free_mb = shutil.disk_usage(folder).free / 1e6
+        return self._free_mb >= self._config.min_free_mb
 
     def _run(self) -> None:
         try:
@@ -171,6 +193,13 @@ class BagRecorder:
             self._dropped += len(self._queue)
             self._queue.clear()
             self._queued_bytes = 0
+
+
+def own_recordings(folder: Path) -> list[Path]:
+    """Return the recordings in a folder that a recorder named by itself, not a person."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_dir() and _OWN_NAME.fullmatch(path.name))
 
 
 def next_part(path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any, ClassVar
 from timar_common.base_node import BaseNode, message_type, qos_of, run
 from timar_common.diagnostics import Level, Report
 from timar_common.processes import own_restarts
+from timar_common.retention import remove_surplus
 from timar_common.topics import RECORDED_TOPICS, Topic
 
-from timar_bag.recorder import BagRecorder, RecorderConfig, next_part
+from timar_bag.recorder import OWN_NAME, BagRecorder, RecorderConfig, next_part, own_recordings
 
+_TIDY_EVERY_S = 3600.0
 BURST_MESSAGES = 200
 """How many messages of one topic may arrive at once."""
 RETRY_S = 10.0
@@ -44,6 +47,25 @@ class RecorderNode(BaseNode):
         self._recordings += 1
         self._recorded = [self._subscribe(topic, recorder) for topic in topics]
         self.get_logger().info(f"recording {len(topics)} topics to {recorder.path}")
+        if self.config.keep_gb or self.config.keep_days:
+            self.run_in_thread(functools.partial(self._tidy, recorder.path), "tidy")
+
+    def _tidy(self, running: Path) -> None:
+        """Remove old recordings beside the running one, now and every hour."""
+        while True:
+            # A bag in parts lies in the first one's folder.
+            others = [
+                path
+                for path in own_recordings(self._recordings_folder)
+                if path not in (running, running.parent)
+            ]
+            for gone in remove_surplus(others, self.config.keep_gb, self.config.keep_days):
+                self.get_logger().info(
+                    f"removed the recording {gone.path} ({gone.size_bytes / 1e6:.0f} MB): more than keep_gb "
+                    "or older than keep_days"
+                )
+            if self.ending.wait(_TIDY_EVERY_S):
+                return
 
     def stop(self) -> None:
         """Close the bag, so that it has its index and metadata."""
@@ -79,12 +101,13 @@ class RecorderNode(BaseNode):
             written=counts.written,
             dropped=counts.dropped,
             waiting=counts.waiting,
+            disk_free_mb=counts.free_mb,
         )
-        if counts.dropped:
-            report.worsen(Level.WARN, f"{counts.dropped} messages were not recorded: the disk is too slow")
         if counts.error:
             report.worsen(Level.ERROR, counts.error)
             self.get_logger().error(counts.error, throttle_duration_sec=30.0)
+        elif counts.dropped:
+            report.worsen(Level.WARN, f"{counts.dropped} messages were not recorded: the disk is too slow")
         return report
 
     def _go_on(self, ended: BagRecorder) -> None:
@@ -113,9 +136,10 @@ class RecorderNode(BaseNode):
         return self.create_subscription(message_type(topic.type_name), topic.name, deliver, qos, raw=True)
 
     def _next_path(self) -> Path:
-        out = self.config.out or time.strftime("recordings/%Y%m%d-%H%M%S")
+        out = self.config.out or time.strftime(f"recordings/{OWN_NAME}")
         path = Path(out).expanduser().absolute()
         goes_on, self._goes_on = self._goes_on, False
+        self._recordings_folder = path.parent
         if goes_on or (own_restarts() and path.exists() and not self._recordings):
             return next_part(path)
         return path.with_name(f"{path.name}-{self._recordings + 1}") if self._recordings else path

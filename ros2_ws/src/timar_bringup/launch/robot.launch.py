@@ -23,6 +23,7 @@ from timar_bringup.graph import (
     read_values,
     refuse_unknown,
 )
+from timar_bringup.network import who_reaches
 from timar_bringup.parameters import graph_parameters
 from timar_bringup.watch import Watch, carry_out
 from timar_common.notify import NotifySocket
@@ -31,10 +32,6 @@ from timar_common.processes import RESTARTS_VARIABLE
 from launch import LaunchContext, LaunchDescription
 
 _POLL_S = 0.2
-_REACH = (
-    "who reaches this graph is as this machine's ROS 2 settings say, by default everybody on its network; to "
-    "close it: export ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST"
-)
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -131,7 +128,8 @@ def _nodes(context: LaunchContext) -> list[Action]:
         refuse_unknown(name for name in names if name != "check_arguments")
     values = {argument.name: LaunchConfiguration(argument.name).perform(context) for argument in ARGUMENTS}
     graph = plan(with_urdf(read_values(values)))
-    if values["network"]:
-        raise UsageError("network:= is for timar run; under ros2 launch the machine's settings count")
+    for name in ("network", "logs"):
+        if values[name]:
+            raise UsageError(f"{name}:= is for timar run; under ros2 launch the machine's settings count")
     environment = network_environment(os.environ) | page_environment(os.environ)
-    return [LogInfo(msg=_REACH), *_Supervisor(graph, environment).actions()]
+    return [LogInfo(msg=who_reaches(os.environ)), *_Supervisor(graph, environment).actions()]

@@ -21,6 +21,7 @@ from types import TracebackType
 
 import yaml
 from timar_common.config import Positive, check
+from timar_common.middleware import suspicions
 from timar_common.notify import NotifySocket, notify
 from timar_common.processes import (
     RESTARTS_VARIABLE,
@@ -29,6 +30,7 @@ from timar_common.processes import (
     start_child,
     stop_signals,
 )
+from timar_common.retention import remove_surplus
 
 from timar_bringup.files import middleware_environment, page_environment, profile_variable, with_urdf
 from timar_bringup.graph import (
@@ -46,12 +48,16 @@ from timar_bringup.graph import (
     plan,
     read_arguments,
 )
-from timar_bringup.network import ENCLAVE, kept_profile, opened_profile, security
+from timar_bringup.network import ENCLAVE, kept_profile, opened_profile, security, who_reaches
 from timar_bringup.parameters import effective_values, graph_parameters, lines
 from timar_bringup.watch import Watch, WatchConfig, carry_out, kernel_view, send_to_group
 
 UNIT_WATCHDOG_S = 30.0
 """A composer that systemd has not heard for so long is started again [s]."""
+
+LOGS_GB = 0.5
+"""What the files of the folder `logs` may take together; who writes the newest is not disturbed [GB]."""
+TIDY_EVERY_S = 3600.0
 
 LineSink = Callable[[str, str], None]
 """Takes a process's name and one line it wrote."""
@@ -182,6 +188,9 @@ class Composer:
         self.config = config or ComposerConfig()
         self.not_stopped_gently: list[str] = []
         self._environment = dict(environment) if environment is not None else ros_environment(os.environ)
+        if graph.arguments["logs"]:
+            self._environment["ROS_LOG_DIR"] = str(Path(str(graph.arguments["logs"])).expanduser().absolute())
+        self._tidy_s = 0.0
         self._on_line = on_line
         self._watch = Watch(self.config.watch)
         self._heard: NotifySocket | None = None
@@ -224,6 +233,7 @@ class Composer:
         if self._heard is not None:
             raise RuntimeError("a composer starts its graph once; make another one")
         found = graph_parameters(self.plan, self._environment)
+        self._check_middleware()
         self._open_network()
         self._heard = NotifySocket()
         self._environment |= self._heard.environment
@@ -241,11 +251,19 @@ class Composer:
             self._commands[name] = command_line(self.plan, nodes, path)
             self._start_process(name, self._commands[name])
 
+    def _check_middleware(self) -> None:
+        """Refuse what no process could start with, and name what may keep nodes from finding each other."""
+        for suspicion in suspicions(self._environment):
+            if suspicion.is_certain:
+                raise UsageError(f"{suspicion.text}; {suspicion.remedy}")
+            self._log(f"WARN {suspicion.text}; {suspicion.remedy}")
+
     def _open_network(self) -> None:
         """Let the machines in that the arguments name, with keys unless declined; say who reaches it."""
         arguments = self.plan.arguments
         hosts = [host for host in (*str(arguments["network"]).split(","), self.plan.other_host) if host]
         if not hosts:
+            self._log(f"INFO {who_reaches(self._environment)}")
             return
         if arguments["keystore"] != "none":
             self._environment |= security(Path(str(arguments["keystore"])))
@@ -255,6 +273,15 @@ class Composer:
         if arguments["keystore"] == "none":
             who = "whoever reaches that address, unencrypted"
         self._log(f"WARN the graph listens at {', '.join(own)} to {who}; name no other machine to close it")
+
+    def _tidy_logs(self) -> None:
+        """Remove old logs from a folder that is this head's own."""
+        if not self.plan.arguments["logs"]:
+            return
+        days = self.plan.arguments["keep_days"]
+        files = Path(self._environment["ROS_LOG_DIR"]).glob("*.log")
+        for gone in remove_surplus(files, LOGS_GB, float(days) if isinstance(days, int) else 0.0):
+            self._log(f"removed the old log {gone.path.name}")
 
     @property
     def restarts(self) -> dict[str, int]:
@@ -273,6 +300,9 @@ class Composer:
             A process without which the graph cannot go on; None while it can.
         """
         now_s = time.monotonic()
+        if now_s >= self._tidy_s:
+            self._tidy_s = now_s + TIDY_EVERY_S
+            self._tidy_logs()
         if self._heard is not None:
             self._watch.listen(self._heard, now_s)
         for step in self._watch.steps(now_s):

@@ -11,33 +11,26 @@ import importlib.util
 import json
 import os
 import platform
+import resource
 import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from timar_bringup.files import PROFILE, shared_file
+from timar_common import middleware as dds
+from timar_common.topics import TOPICS
+
+from timar_bringup.files import PROFILE, is_log_writable, shared_file
 from timar_bringup.graph import NODES, ROLES
 
 LOW_DISK_GB = 2.0
 """Warned below; an hour of recording takes about 0.3 GB."""
 LEAST_DISK_GB = 0.2
-LARGEST_DOMAIN_ID = 101
-"""Above it ports may collide with those that Linux hands out to programs by itself."""
+LEAST_FILES = 256
+"""Descriptors that a process may need: sockets to each other one, devices, pages of the view."""
 VIEW_PORT = 8080
-ONE_PUBLISHER = (
-    "user/audio_raw",
-    "user/audio",
-    "agent/audio",
-    "agent/audio_planned",
-    "voice_activity",
-    "floor",
-    "agent/motion",
-    "turn_log",
-    "joint_trajectory",
-    "joint_states",
-)
+ONE_PUBLISHER = tuple(name for name, topic in TOPICS.items() if topic.publisher and not topic.is_shared)
 """Topics that only one node of a robot may publish."""
 _TIME_ERROR = 5
 _TIMEX_BYTES = 512
@@ -92,6 +85,10 @@ def machine() -> Iterator[DoctorFinding]:
         yield _warning("machine", text, "expected 2 cores and 2 GB for the shipped model")
     else:
         yield _ok("machine", text)
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if 0 <= files < LEAST_FILES:
+        remedy = f"expected {LEAST_FILES}: ulimit -n {LEAST_FILES}"
+        yield _warning("limits", f"a process may open {files} files", remedy)
     version = sys.version_info
     python = platform.python_version()
     if version < (3, 10):
@@ -115,33 +112,23 @@ def ros(environment: Mapping[str, str]) -> Iterator[DoctorFinding]:
 
 def middleware(environment: Mapping[str, str]) -> Iterator[DoctorFinding]:
     """Look at the variables by which processes of a graph could miss each other."""
-    domain = environment.get("ROS_DOMAIN_ID", "0")
-    if not domain.isdigit() or int(domain) > 232:
-        yield _problem("dds", f"ROS_DOMAIN_ID is {domain!r}", "expected 0 to 101")
-    elif int(domain) > LARGEST_DOMAIN_ID:
-        yield _warning("dds", f"ROS_DOMAIN_ID is {domain}", "above 101 ports may be taken by other programs")
-    rmw = environment.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp")
-    if rmw != "rmw_fastrtps_cpp":
-        text = f"RMW_IMPLEMENTATION is {rmw}"
-        yield _warning("dds", text, "nodes of another middleware do not meet ours in every release")
-    for name in ("ROS_LOCALHOST_ONLY", "ROS_DISCOVERY_SERVER"):
-        if environment.get(name, "0") not in ("", "0"):
-            text = f"{name} is {environment[name]!r}"
-            yield _warning("dds", text, f"every process must have it, or none does; try: unset {name}")
-    profile = environment.get("FASTDDS_DEFAULT_PROFILES_FILE") or environment.get(
-        "FASTRTPS_DEFAULT_PROFILES_FILE"
-    )
+    found = list(dds.suspicions(environment))
+    for suspicion in found:
+        judge = _problem if suspicion.is_certain else _warning
+        yield judge("dds", suspicion.text, suspicion.remedy)
+    profile = next((environment[name] for name in dds.PROFILE_VARIABLES if environment.get(name)), "")
     if profile and not Path(profile).is_file():
-        yield _problem("dds", "the Fast DDS profile that is set does not exist", "unset the variable")
         return
     try:
         is_shipped = not profile or os.path.samefile(profile, shared_file(PROFILE, environment))
     except FileNotFoundError:
         is_shipped = False
     if is_shipped:
-        yield _ok("dds", f"{rmw}, domain {domain}, only this machine reaches a graph that is started here")
+        yield _ok(
+            "dds", f"{dds.settings(environment)}; only this machine reaches a graph that is started here"
+        )
     else:
-        yield _warning("dds", f"{rmw}, domain {domain}, a profile of your own", "it says who is let in")
+        yield _warning("dds", f"{dds.settings(environment)}, a profile of your own", "it says who is let in")
 
 
 def sound(seconds: float) -> Iterator[DoctorFinding]:
@@ -239,10 +226,7 @@ def disk(here: Path, environment: Mapping[str, str]) -> Iterator[DoctorFinding]:
         yield _warning("disk", text, "free some: an hour of recording takes about 0.3 GB")
     else:
         yield _ok("disk", text)
-    home = Path(environment.get("ROS_HOME") or Path(environment.get("HOME") or "/", ".ros"))
-    log = Path(environment.get("ROS_LOG_DIR") or home / "log")
-    nearest = next(folder for folder in (log, *log.parents) if folder.exists())
-    if os.access(nearest, os.W_OK):
+    if is_log_writable(environment):
         yield _ok("log", "the folder of ROS's log may be written")
     else:
         yield _warning("log", "the folder of ROS's log may not be written", "set ROS_LOG_DIR to one that may")

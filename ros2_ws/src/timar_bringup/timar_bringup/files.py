@@ -38,17 +38,25 @@ def middleware_environment(base: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that let processes of this machine speak by UDP and with nobody else.
 
     The profile says how, and why not by shared memory; the discovery range of ROS would add that again, so it
-    leaves discovery to the profile. rclpy does not start without a folder for its log: where HOME cannot be
-    written, it gets another. What was set by hand stays, and is not returned.
+    leaves discovery to the profile. rclpy does not start without a folder for its log: where the one that is
+    set, or HOME, cannot be written, it gets another. What else was set by hand stays, and is not returned.
     """
     variables = {
         profile_variable(base): str(shared_file(PROFILE, base)),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "SYSTEM_DEFAULT",
     }
-    ros_home = Path(base.get("ROS_HOME") or Path(base.get("HOME") or "/", ".ros"))
-    if not os.access(ros_home if ros_home.exists() else ros_home.parent, os.W_OK):
+    variables = {name: value for name, value in variables.items() if name not in base}
+    if not is_log_writable(base):
         variables["ROS_LOG_DIR"] = str(Path(tempfile.gettempdir(), f"ros-log-{os.getuid()}"))
-    return {name: value for name, value in variables.items() if name not in base}
+    return variables
+
+
+def is_log_writable(base: Mapping[str, str]) -> bool:
+    """Tell whether ROS 2 may write its log where the environment says; what does not exist yet, it makes."""
+    home = Path(base.get("ROS_HOME") or Path(base.get("HOME") or "/", ".ros"))
+    folder = Path(base.get("ROS_LOG_DIR") or home / "log").expanduser().absolute()
+    nearest = next(each for each in (folder, *folder.parents) if each.exists())
+    return nearest.is_dir() and os.access(nearest, os.W_OK)
 
 
 def profile_variable(base: Mapping[str, str]) -> str:

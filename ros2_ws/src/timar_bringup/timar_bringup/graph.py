@@ -190,6 +190,19 @@ ARGUMENTS: tuple[Argument, ...] = (
     ),
     Argument("record", False, "Write every topic to an MCAP bag."),
     Argument("out", "", "Folder of the bag; empty: recordings/DATE-TIME where it was started."),
+    Argument(
+        "keep_gb",
+        AUTO,
+        "The oldest recordings DATE-TIME go when all take more GB; auto: as params say, all stay.",
+        is_whole_or_auto=True,
+    ),
+    Argument(
+        "keep_days",
+        AUTO,
+        "Recordings DATE-TIME, and logs in logs, go when they are older; auto: as params say, all stay.",
+        is_whole_or_auto=True,
+    ),
+    Argument("logs", "", "Folder of the log, half a GB of it is kept; empty: ROS 2's own, left alone."),
     Argument("view", False, "Show the head in a browser."),
     Argument("view_port", 8080, "Port of the browser view."),
     Argument(
@@ -206,6 +219,11 @@ ARGUMENTS: tuple[Argument, ...] = (
     ),
     Argument("websocket", False, "Let voice bots speak and listen through the head, on a WebSocket."),
     Argument("websocket_port", 8765, "Port of that WebSocket."),
+    Argument(
+        "metrics_port",
+        0,
+        "Serve the health of every node to Prometheus on this port of 127.0.0.1; 0: not at all.",
+    ),
     Argument("namespace", "", "Namespace of the robot's topics and nodes."),
     Argument(
         "autostart", True, "Configure and activate the nodes; false leaves that to a lifecycle manager."
@@ -244,7 +262,7 @@ NODES: tuple[Node, ...] = (
         config="timar_bag.recorder:RecorderConfig",
         process="recorder",
         listens=("user/audio", "user/audio_raw", "agent/audio", "agent/audio_planned"),
-        parameters={"out": "out"},
+        parameters={"out": "out", "keep_gb": "keep_gb", "keep_days": "keep_days"},
         only_if="record",
     ),
     Node(
@@ -284,6 +302,14 @@ NODES: tuple[Node, ...] = (
         listens=("user/audio",),
         parameters={"port": "websocket_port"},
         only_if="websocket",
+    ),
+    Node(
+        name="metrics",
+        package="timar_bringup",
+        config="timar_bringup.metrics:MetricsConfig",
+        process="metrics",
+        parameters={"port": "metrics_port"},
+        only_if="metrics_port",
     ),
     Node(
         name="driver",
@@ -387,6 +413,7 @@ ROLES: Mapping[str, ProcessRole] = {
     "websocket": ProcessRole(
         False, "serves programs of others", "what bots said is ended; they connect again"
     ),
+    "metrics": ProcessRole(False, "answers Prometheus, and nobody waits for it", "Prometheus gets no answer"),
     "driver": ProcessRole(
         True,
         "a servo bus must be served whatever happens elsewhere",
@@ -556,6 +583,7 @@ def _check_hosts(read: Mapping[str, ParameterValue]) -> None:
         host, refused = "inference_host", models
     elif read["head_host"]:
         shared = {"head_host", "network", "keystore", "params", "namespace", "autostart", "log_level"}
+        shared |= {"logs", "keep_gb", "keep_days"}
         host, refused = "head_host", {argument.name for argument in ARGUMENTS} - models - shared
     else:
         return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from timar_common.atomic import write_text
+from timar_common.middleware import PROFILE_VARIABLES
 
 from timar_bringup.files import PROFILE, shared_file
 from timar_bringup.graph import UsageError
@@ -87,6 +89,29 @@ def kept_profile(text: str, environment: Mapping[str, str]) -> Path:
             "set ROS_LOG_DIR to a folder of yours"
         ) from error
     return path
+
+
+def who_reaches(environment: Mapping[str, str]) -> str:
+    """Say who can reach a graph with this environment, and how to close or open it."""
+    name = next((name for name in PROFILE_VARIABLES if environment.get(name)), "")
+    if name:
+        try:
+            is_shipped = os.path.samefile(environment[name], shared_file(PROFILE, environment))
+        except FileNotFoundError:
+            is_shipped = False
+        if is_shipped:
+            return "only this machine reaches the graph; network:=HOST lets another in"
+        return f"who reaches the graph is as {name} says; to close it: unset {name}"
+    reach = environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "")
+    if reach in ("LOCALHOST", "OFF"):
+        return f"only this machine reaches the graph, for ROS_AUTOMATIC_DISCOVERY_RANGE is {reach}"
+    if not reach and environment.get("ROS_LOCALHOST_ONLY") == "1":
+        return "only this machine reaches the graph, for ROS_LOCALHOST_ONLY is 1"
+    return (
+        "who reaches this graph is as this machine's ROS 2 settings say, by default everybody on its "
+        "network, who hears the microphone and can move the head; to close it: export "
+        "ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST"
+    )
 
 
 def security(keystore: Path) -> dict[str, str]:

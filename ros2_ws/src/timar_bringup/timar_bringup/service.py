@@ -25,6 +25,9 @@ VARIABLES = (
     "RMW_IMPLEMENTATION",
 )
 """What the service needs of the shell it is made in, for it starts without one."""
+LOGS = "~/.local/state/timar/log"
+KEPT = {"logs": LOGS, "keep_gb": "20", "keep_days": "30"}
+"""What a head that runs for months is started with unless it is typed otherwise."""
 
 
 def unit_text(arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> str:
@@ -52,6 +55,9 @@ def unit_text(arguments: Sequence[str], folder: Path, environment: Mapping[str, 
         # The composer ends its processes in order within this time, the robot's own stop included.
         "TimeoutStopSec=30",
         "KillMode=mixed",
+        # A process that the kernel ends for want of memory is started again by the composer, alone.
+        "OOMPolicy=continue",
+        "LimitNOFILE=4096",
         "Restart=on-failure",
         "RestartSec=5",
         # Wrong arguments stay wrong.
@@ -65,6 +71,12 @@ def unit_text(arguments: Sequence[str], folder: Path, environment: Mapping[str, 
         "WantedBy=default.target",
     ]
     return "\n".join(lines) + "\n"
+
+
+def with_limits(arguments: Sequence[str]) -> list[str]:
+    """Return launch arguments with the limits of what is kept, where none is typed."""
+    typed = {word.partition(":=")[0] for word in arguments}
+    return [*arguments, *(f"{name}:={value}" for name, value in KEPT.items() if name not in typed)]
 
 
 def _quoted(word: str) -> str:
@@ -85,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
     except UsageError as error:
         sys.stderr.write(f"timar service: {error}\n")
         return 2
-    text = unit_text(typed.arguments, Path.cwd(), os.environ)
+    text = unit_text(with_limits(typed.arguments), Path.cwd(), os.environ)
     if typed.command == "show":
         sys.stdout.write(text)
         return 0

@@ -11,6 +11,7 @@ import dataclasses
 import faulthandler
 import functools
 import importlib
+import os
 import signal
 import sys
 import threading
@@ -38,8 +39,10 @@ from timar_common.clock import RosAnchor, RosClock, SimClock
 from timar_common.config import Description, describe
 from timar_common.diagnostics import Level, Report
 from timar_common.heartbeat import Heartbeat
+from timar_common.middleware import suspicions
 from timar_common.notify import notify
 from timar_common.parameter_file import converted, names_for_every_node
+from timar_common.peers import GraphPeers
 from timar_common.processes import (
     SHOW_STACKS,
     START_REFUSED,
@@ -136,6 +139,8 @@ class BaseNode(LifecycleNode):
         self.ending = threading.Event()
         """Set while the node does not act; what `run_in_thread` started looks at it, or waits by it."""
         self.bad_messages = 0
+        self.peers = GraphPeers(self)
+        """Who publishes what this node hears, and what it says itself."""
         self.anchor = RosAnchor()
         self.ros_clock: RosClock | None = None
         """What gives ROS time instead of this machine's clock."""
@@ -191,6 +196,7 @@ class BaseNode(LifecycleNode):
         topic = TOPICS[topic_name]
         publisher = self.create_publisher(message_type(topic.type_name), topic.name, qos_of(topic))
         self._owned.append((self.destroy_publisher, publisher))
+        self.peers.publishes(topic_name)
         return publisher
 
     def create_external_publisher(self, message_class: Any, name: str, qos: QoSProfile) -> Any:
@@ -200,19 +206,22 @@ class BaseNode(LifecycleNode):
         return publisher
 
     def create_topic_subscription(self, topic_name: str, callback: Callable[[Any], None]) -> None:
-        """Subscribe to a topic of the table.
+        """Subscribe to a topic of the table; of one with one publisher, a second one is not heard.
 
         While the node is inactive messages are left out. A message that makes the callback raise ValueError
         is counted, logged at most every five seconds, and otherwise ignored.
         """
         topic = TOPICS[topic_name]
-        self.create_external_subscription(message_type(topic.type_name), topic.name, qos_of(topic), callback)
+        deliver = self.peers.guarded(topic, self._while_active(topic.name, callback))
+        self._subscribe(message_type(topic.type_name), topic.name, qos_of(topic), deliver)
 
     def create_external_subscription(
         self, message_class: Any, name: str, qos: QoSProfile, callback: Callable[[Any], None]
     ) -> None:
         """Subscribe to a topic from outside this workspace; else as `create_topic_subscription`."""
+        self._subscribe(message_class, name, qos, self._while_active(name, callback))
 
+    def _while_active(self, name: str, callback: Callable[[Any], None]) -> Callable[[Any], None]:
         @functools.wraps(callback)
         def deliver(message: Any) -> None:
             if not self.is_active:
@@ -223,7 +232,12 @@ class BaseNode(LifecycleNode):
                 self.bad_messages += 1
                 self.get_logger().error(f"{name}: {error}", throttle_duration_sec=5.0)
 
-        subscription = self.create_subscription(message_class, name, deliver, qos)
+        return deliver
+
+    def _subscribe(
+        self, message_class: Any, name: str, qos: QoSProfile, deliver: Callable[..., None], raw: bool = False
+    ) -> None:
+        subscription = self.create_subscription(message_class, name, deliver, qos, raw=raw)
         self._owned.append((self.destroy_subscription, subscription))
 
     def create_steady_timer(self, period_s: float, callback: Callable[[], None]) -> None:
@@ -404,6 +418,8 @@ class BaseNode(LifecycleNode):
         self._owned.append((self.destroy_publisher, publisher))
 
         def publish() -> None:
+            if not self.get_parameter("use_sim_time").value:  # A bag's player stands in for several nodes.
+                self.peers.check(time.monotonic_ns())
             publisher.publish(self._diagnostic_array())
 
         self.create_steady_timer(1.0, publish)
@@ -412,6 +428,7 @@ class BaseNode(LifecycleNode):
         report = self.report()
         report.values.setdefault("bad_messages", self.bad_messages)
         report.values["restarts"] = own_restarts()
+        self.peers.add_to(report)
         if self.bad_messages:
             report.worsen(Level.WARN, f"{self.bad_messages} messages refused; the log says why")
         status = DiagnosticStatus(
@@ -431,6 +448,9 @@ def run(node_types: Sequence[type[BaseNode]], args: Sequence[str] | None = None)
     node is then stopped and destroyed, within `END_WITHIN_S`. The status is `START_REFUSED` when a node
     refused to start, after saying why, 1 when one hung while it ended, else what the nodes have set.
     """
+    for suspicion in suspicions(os.environ):
+        if suspicion.is_certain:  # Fast DDS would end the process, or go on with other settings.
+            return _refused_by_middleware(RuntimeError(f"{suspicion.text}; {suspicion.remedy}"))
     try:
         rclpy.init(args=args, signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     except (

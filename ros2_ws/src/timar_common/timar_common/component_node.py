@@ -98,13 +98,15 @@ class ComponentNode(BaseNode):
         topic = TOPICS[topic_name]
 
         def deliver(data: bytes) -> None:
-            if self.is_active and self.is_time_known and self.receives(topic_name):
+            if self.hears() and self.receives(topic_name):
                 self.host.receive(topic_name, data)
 
-        subscription = self.create_subscription(
-            message_type(topic.type_name), topic.name, deliver, qos_of(topic), raw=True
-        )
-        self._owned.append((self.destroy_subscription, subscription))
+        guarded = self.peers.guarded(topic, deliver)
+        self._subscribe(message_type(topic.type_name), topic.name, qos_of(topic), guarded, raw=True)
+
+    def hears(self) -> bool:
+        """Tell whether messages reach the component now."""
+        return self.is_active and self.is_time_known
 
     def receives(self, topic_name: str) -> bool:
         """Return whether an input counts now; a node that leaves one to another node overrides this."""

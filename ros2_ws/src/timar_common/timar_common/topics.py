@@ -18,15 +18,37 @@ class Topic:
     doc: str = ""
     is_recorded: bool = True
     """Whether a bag holds it; what others repeat (the sound of a page, on the way to its clock) is not."""
+    publisher: str = ""
+    """Name of the one node that may publish it; empty: any number may."""
+    is_shared: bool = False
+    """Whether nodes of other names may publish it beside that one, as a robot's body does its own joints."""
 
 
 _ALL = (
-    Topic("user/audio_raw", "timar_msgs/msg/AudioChunk", 50, doc="what the microphone heard"),
-    Topic("user/audio", "timar_msgs/msg/AudioChunk", 50, doc="the same without the head's own voice"),
+    Topic(
+        "user/audio_raw",
+        "timar_msgs/msg/AudioChunk",
+        50,
+        doc="what the microphone heard",
+        publisher="capture",
+    ),
+    Topic(
+        "user/audio",
+        "timar_msgs/msg/AudioChunk",
+        50,
+        doc="the same without the head's own voice",
+        publisher="capture",
+    ),
     Topic("user/words", "timar_msgs/msg/RecognizedWords", 10, doc="words of the user, from any recogniser"),
     Topic("agent/speech", "timar_msgs/msg/SpeechChunk", 0, doc="speech from any synthesiser"),
-    Topic("agent/audio_planned", "timar_msgs/msg/PlannedAudio", 50, doc="speech soon to be heard"),
-    Topic("agent/audio", "timar_msgs/msg/AudioChunk", 50, doc="what was really heard"),
+    Topic(
+        "agent/audio_planned",
+        "timar_msgs/msg/PlannedAudio",
+        50,
+        doc="speech soon to be heard",
+        publisher="playback",
+    ),
+    Topic("agent/audio", "timar_msgs/msg/AudioChunk", 50, doc="what was really heard", publisher="playback"),
     Topic("agent/words", "timar_msgs/msg/RecognizedWords", 10, doc="what was heard of an answer's words"),
     Topic(
         "agent/utterance_ends",
@@ -35,15 +57,44 @@ _ALL = (
         is_latched=True,
         doc="how each utterance ended",
     ),
-    Topic("voice_activity", "timar_msgs/msg/VoiceActivity", 50, doc="who speaks, per block"),
-    Topic("turn_events", "timar_msgs/msg/TurnEvent", 50, doc="starts and ends of speech turns"),
-    Topic("floor", "timar_msgs/msg/FloorState", 1, is_latched=True, doc="who holds the floor"),
-    Topic("agent/intent", "timar_msgs/msg/AgentIntent", 1, is_latched=True, doc="what the agent does next"),
+    Topic(
+        "voice_activity", "timar_msgs/msg/VoiceActivity", 50, doc="who speaks, per block", publisher="turns"
+    ),
+    Topic(
+        "turn_events",
+        "timar_msgs/msg/TurnEvent",
+        50,
+        doc="starts and ends of speech turns",
+        publisher="turns",
+    ),
+    Topic(
+        "floor", "timar_msgs/msg/FloorState", 1, is_latched=True, doc="who holds the floor", publisher="turns"
+    ),
+    Topic(
+        "agent/intent",
+        "timar_msgs/msg/AgentIntent",
+        1,
+        is_latched=True,
+        doc="what the agent does next",
+        publisher="turns",
+    ),
     Topic("agent/intent_request", "timar_msgs/msg/AgentIntent", 10, doc="an intent that a dialogue sets"),
     Topic("gesture", "timar_msgs/msg/GestureRequest", 10, doc="gestures that are asked for"),
     Topic("user/motion", "timar_msgs/msg/UserMotion", 10, doc="the user's head and face, when seen"),
-    Topic("agent/motion", "timar_msgs/msg/HeadMotion", 10, doc="the head's generated motion"),
-    Topic("turn_log", "timar_msgs/msg/TurnLog", 0, doc="every decision, enough to repeat it"),
+    Topic(
+        "agent/motion",
+        "timar_msgs/msg/HeadMotion",
+        10,
+        doc="the head's generated motion",
+        publisher="inference",
+    ),
+    Topic(
+        "turn_log",
+        "timar_msgs/msg/TurnLog",
+        0,
+        doc="every decision, enough to repeat it",
+        publisher="inference",
+    ),
     Topic("look_at", "geometry_msgs/msg/PointStamped", 10, doc="a point for eyes and neck to turn to"),
     Topic("joint_targets", "sensor_msgs/msg/JointState", 10, doc="joints moved by hand"),
     Topic(
@@ -53,9 +104,22 @@ _ALL = (
         doc="trajectories from outside the graph",
     ),
     Topic("joints_held_by", "std_msgs/msg/String", 1, is_latched=True, doc="who moves the joints"),
-    Topic("joint_trajectory", "trajectory_msgs/msg/JointTrajectory", 10, doc="joint commands"),
+    Topic(
+        "joint_trajectory",
+        "trajectory_msgs/msg/JointTrajectory",
+        10,
+        doc="joint commands",
+        publisher="retargeting",
+    ),
     Topic("position_commands", "std_msgs/msg/Float64MultiArray", 10, doc="joint commands, one by one"),
-    Topic("joint_states", "sensor_msgs/msg/JointState", 10, doc="where the joints are"),
+    Topic(
+        "joint_states",
+        "sensor_msgs/msg/JointState",
+        10,
+        doc="where the joints are",
+        publisher="driver",
+        is_shared=True,
+    ),
     Topic("face", "sensor_msgs/msg/JointState", 10, doc="what a screen shows, by ARKit's names"),
     Topic(
         "station/sound",

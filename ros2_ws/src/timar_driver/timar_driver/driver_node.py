@@ -61,6 +61,11 @@ class DriverNode(ComponentNode):
         if not self.component.is_stop_confirmed:
             self.exit_status = NOT_CONFIRMED_STATUS
 
+    def hears(self) -> bool:
+        """Obey nobody while a driver that was there before moves the same joints."""
+        self.peers.check_early(time.monotonic_ns())
+        return super().hears() and not self.peers.rival
+
     def hung(self, now_ns: int) -> str:
         """Say when the loop has not come round."""
         loop = self._loop
