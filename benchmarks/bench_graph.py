@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = parser_of(__doc__)
     parser.add_argument("--duration", type=float, default=30.0, help="seconds of conversation per run")
     parser.add_argument("--runs", type=int, default=1)
-    parser.add_argument("--model", default="talking-head")
+    parser.add_argument("--model", default="calm-head")
     options = parser.parse_args(argv)
     turn_ms, began = load_model(options.model).config.turn_frames * 40.0, when()
     summaries = []

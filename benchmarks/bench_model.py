@@ -231,7 +231,7 @@ def measure_small(folder: Path, arguments) -> dict:
         save_model(Path(scratch) / "narrow", TimarModel(config))
         export_onnx(Path(scratch) / "narrow")
         models = {"published layout, width 64": load_model(Path(scratch) / "narrow")}
-        models["talking-head, as shipped"] = load_model("talking-head")
+        models["calm-head, as shipped"] = load_model("calm-head")
         return {
             name: long_run(functools.partial(model.session, "onnx"), MadeUpTalk(), arguments.small_turns)
             for name, model in models.items()
@@ -262,7 +262,7 @@ def loss_by_turns_seen(seconds: int = 30) -> list[float]:
 
     RMS of the difference over the motion's own spread, mean of jaw and neck, on the same noise.
     """
-    model = load_model("talking-head")
+    model = load_model("calm-head")
     user, agent = (harness.example_voice(n, seconds).astype(np.float32) / 32768 for n in (1, 2))
     moved, motion = slice(50, 56), {}
     for seen in range(1, WINDOW + 1):

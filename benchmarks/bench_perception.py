@@ -199,9 +199,9 @@ def measure_model(data: Path, clips: int, seconds: float | None) -> dict:
     from timar_training.evaluation.scoring import EvaluationConfig, evaluate
     from timar_training.prediction.predictors import open_predictors
 
-    ((_, predictor),) = open_predictors("talking-head", data, (None,), 1, {}, (None,))
+    ((_, predictor),) = open_predictors("calm-head", data, (None,), 1, {}, (None,))
     chosen = dyads.read_split(data, "test")[:clips]
-    weights = json.loads((find_shipped("talking-head") / "manifest.json").read_text("utf-8"))["files"]
+    weights = json.loads((find_shipped("calm-head") / "manifest.json").read_text("utf-8"))["files"]
     length = "whole" if seconds is None else f"{seconds:g} s each"
     config = EvaluationConfig(0, True)
     return {
@@ -323,7 +323,7 @@ def page(figures: dict) -> list[str]:
         lines += [
             "## What the model makes of it",
             "",
-            f"{part['where']}. `talking-head` ({part['weights']}) on {part['data']}, scored as shown.",
+            f"{part['where']}. `calm-head` ({part['weights']}) on {part['data']}, scored as shown.",
             *harness.table(["the user's motion", *SCORES.values()], rows),
         ]
     return lines

@@ -4,7 +4,7 @@ Each clip's motion is drawn by both engines from the same noise, for several see
 the mean of int8 - float32 over the seeds; its spread is the deviation of float32 between the seeds. The clips
 are SYNTHETIC conversations the model has not seen. Writes a table.
 
-make bench-quantised ARGS="--model talking-head --clips 6"
+make bench-quantised ARGS="--model calm-head --clips 6"
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ METRICS = {
 
 def main() -> int:
     parser = parser_of(__doc__)
-    parser.add_argument("--model", default="talking-head", help="a model folder, or a shipped name")
+    parser.add_argument("--model", default="calm-head", help="a model folder, or a shipped name")
     parser.add_argument("--data", type=Path, help="dyads with a list test.txt; none: made for this run")
     parser.add_argument("--clips", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=30.0, help="of each clip")

@@ -62,7 +62,7 @@ def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--out", type=Path, default=RESULTS / "long_conversation.md")
     parser.add_argument("data", type=Path, help="folder of dyads with a test list")
-    parser.add_argument("--model", default="talking-head")
+    parser.add_argument("--model", default="calm-head")
     parser.add_argument("--minutes", type=float, default=60.0, help="of the curve over age; 0: none")
     parser.add_argument("--equal-minutes", type=float, default=10.0, help="set against a full pass")
     arguments = parser.parse_args()

@@ -78,7 +78,7 @@ def cancel_ms(session, talk) -> float:
 
 def int8_difference(seconds: int = 20) -> float:
     """Return the largest difference of jaw and neck, shipped weights, int8 from float32, same noise [rad]."""
-    model = load_model("talking-head")
+    model = load_model("calm-head")
     sessions = [model.session(engine) for engine in ("onnx", "onnx-int8")]
     user, agent = (example_voice(n, seconds).astype(np.float32) / 32768 for n in (1, 2))
     frames, apart = model.config.turn_frames, 0.0

@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0, help="also compare one process with so many")
     parser.add_argument("--batch-minutes", type=float, default=2.0, help="length of each of their bags")
     add_deprecated_option(parser, "--fleet-minutes", "--batch-minutes")
-    parser.add_argument("--model", default="talking-head")
+    parser.add_argument("--model", default="calm-head")
     parser.add_argument("--engine", default="auto")
     arguments = parser.parse_args()
     print(when())

@@ -403,7 +403,7 @@ def test_missing_motion_file_ends_the_start_with_its_name(tmp_path: Path, random
 
 
 def test_unknown_argument_ends_the_start_with_the_nearest_one():
-    done = refused("modle:=talking-head")
+    done = refused("modle:=calm-head")
     assert done.returncode == 2
     assert "there is no argument 'modle'; did you mean 'model'?" in done.stderr
 

@@ -168,7 +168,7 @@ def test_a_machine_on_which_nothing_holds_is_told_three_things_that_help(monkeyp
     smaller = choice.smaller_window
     # 0.9 s with the whole window are real time, but leave the other nodes too little of two cores.
     assert (smaller.holds, smaller.setting.window_frames) == (True, 150)
-    said = choice.trouble(load_model("talking-head"))
+    said = choice.trouble(load_model("calm-head"))
     assert "nothing holds real time on this machine: the fastest, onnx-int8, 2 threads" in said
     assert "1) allow_degraded:=true" in said
     assert "which holds" in said
@@ -252,7 +252,7 @@ def test_the_shipped_model_is_measured_with_real_engines_in_a_moment():
     """Also the largest part of what a first start waits: processor time, for tests share their machine."""
     import time
 
-    model, lines = load_model("talking-head"), []
+    model, lines = load_model("calm-head"), []
     before_s = time.process_time()
     choice = choose(model, log=lines.append)
     assert time.process_time() - before_s < 4.0
@@ -261,13 +261,13 @@ def test_the_shipped_model_is_measured_with_real_engines_in_a_moment():
     assert 0 < choice.picked.real_time_factor < 0.9
     assert all(line.startswith("measuring ") for line in lines)
     assert list(model._engines) == [("onnx", 1)], "the start would open it again"
-    again = load_model("talking-head")
+    again = load_model("calm-head")
     assert choose(again, log=lines.append) == choice
     assert not again._engines
 
 
 def test_two_ways_of_use_are_two_measurements():
-    model = load_model("talking-head")
+    model = load_model("calm-head")
     short = choose(model, AutoConfig("onnx", 1, usage=Usage(turn_frames=2, preview_frames=0)))
     assert short.picked.other_ms < short.picked.turn_p50_ms
     assert choose(model, AutoConfig("onnx", 1)).picked.other_ms > short.picked.other_ms

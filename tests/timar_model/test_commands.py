@@ -165,7 +165,7 @@ def test_engines_are_measured_with_all_their_work(monkeypatch, capsys):
     monkeypatch.setattr(
         commands, "obstacles", lambda folder: {"onnx-int8": "", "torch": "not here", "onnx": ""}
     )
-    assert commands.engines(["talking-head", "--measure"]) == 0
+    assert commands.engines(["calm-head", "--measure"]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("onnx-cpu-")]
     assert [row[0].removesuffix("-7bit") for row in rows] == ["onnx-cpu-float32", "onnx-cpu-int8"]
     assert float(rows[0][-1]) == 0

@@ -112,7 +112,7 @@ def test_int8_of_the_shipped_model_differs_by_less_than_another_seed(tmp_path, m
     """Trained weights, the same noise: int8 may not matter more than which noise was drawn."""
     import shutil
 
-    shutil.copytree(find_model("talking-head"), tmp_path / "model")
+    shutil.copytree(find_model("calm-head"), tmp_path / "model")
     export_onnx(tmp_path / "model", ("float32", "int8"))
     model = load_model(tmp_path / "model")
     options = {"temperature": 1.0}

@@ -28,7 +28,7 @@ from timar_model import find_model, load_model
 def shipped(tmp_path, monkeypatch):
     """The shipped model on a machine about which nothing is known yet."""
     monkeypatch.setenv("TIMAR_CACHE", str(tmp_path / "cache"))
-    return load_model("talking-head")
+    return load_model("calm-head")
 
 
 def saturating_products(folder, kernels):
@@ -65,7 +65,7 @@ def writable(tmp_path):
     """A copy of the shipped model's int8 files, beside which a test may write."""
     import shutil
 
-    shutil.copytree(find_model("talking-head"), tmp_path / "model")
+    shutil.copytree(find_model("calm-head"), tmp_path / "model")
     return tmp_path / "model"
 
 

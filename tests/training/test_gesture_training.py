@@ -139,7 +139,7 @@ def test_dyads_are_judged_as_well_and_beside_them_the_models_own_motion(trained,
     assert evaluate_command.main([DEFAULT_MODEL, "--events", str(tmp_path / "missing")]) == 1
 
 
-@pytest.mark.parametrize("arguments", [["talking-head"], ["talking-head", "data", "--events", "x.zip"]])
+@pytest.mark.parametrize("arguments", [["calm-head"], ["calm-head", "data", "--events", "x.zip"]])
 def test_evaluate_wants_either_dyads_or_events(arguments):
     with pytest.raises(SystemExit):
         evaluate_command.main(arguments)

@@ -25,7 +25,7 @@ CLIPS = (
 
 @pytest.fixture(scope="module")
 def model():
-    return load_model("talking-head")
+    return load_model("calm-head")
 
 
 @pytest.fixture(scope="module")

@@ -120,7 +120,7 @@ def export(argv: list[str]) -> int:
 def engines(argv: list[str]) -> int:
     """Print which engines this machine can run, and why not."""
     parser = argparse.ArgumentParser(prog="timar engines", description=engines.__doc__)
-    parser.add_argument("model", nargs="?", default="talking-head", help="a model folder, or a shipped name")
+    parser.add_argument("model", nargs="?", default="calm-head", help="a model folder, or a shipped name")
     parser.add_argument(
         "--measure", action="store_true", help="also measure what each costs here, by threads; takes a while"
     )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 SHIPPED = Path(__file__).parent / "models"
-DEFAULT_MODEL = "talking-head"
+DEFAULT_MODEL = "calm-head"
 """The shipped model."""
 
 

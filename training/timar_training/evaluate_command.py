@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="timar evaluate", description=main.__doc__)
     add = parser.add_argument
-    add("model", help="a model folder, a shipped name (talking-head), mean-pose, nearest-clip or energy-rule")
+    add("model", help="a model folder, a shipped name (calm-head), mean-pose, nearest-clip or energy-rule")
     add("data", type=Path, nargs="?", help="folder of dyads (docs/training.md)")
     text = (
         "judge gestures by AMI's manual annotations, zip or folder, or by a folder of dyads; the model may "

@@ -19,7 +19,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="timar listen", description=main.__doc__)
     parser.add_argument("archive", type=Path, help="AMI's manual annotations, zip or folder")
     parser.add_argument("out", type=Path, help="folder for index.html, sounds and key.json")
-    parser.add_argument("--model", default="talking-head", help="as of timar evaluate --events (%(default)s)")
+    parser.add_argument("--model", default="calm-head", help="as of timar evaluate --events (%(default)s)")
     parser.add_argument("--pairs", type=int, default=12, help="(%(default)s)")
     parser.add_argument("--seconds", type=float, default=20.0, help="of a clip (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of choice, sides and voices (%(default)s)")

@@ -20,7 +20,7 @@ def main(argv: list[str]) -> int:
         help="the model folder that `timar train` left; of several, the mean of their weights is published",
     )
     parser.add_argument(
-        "target", type=Path, help="where to, such as timar_model/timar_model/models/talking-head"
+        "target", type=Path, help="where to, such as timar_model/timar_model/models/calm-head"
     )
     parser.add_argument("--card", type=Path, required=True, help="the model's card, Markdown")
     add_sampling_options(parser, "default of drawing motion: {}")

@@ -3,7 +3,7 @@
 Install it beside the workspace, and name it wherever an engine is named:
 
     pip install --no-deps ./examples/extensions/timar_example_engine
-    timar engines talking-head
+    timar engines calm-head
 
 An engine of its own arithmetic has the same methods; `timar_model.engines.Engine` says what each must do.
 """

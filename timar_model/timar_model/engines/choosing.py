@@ -154,7 +154,7 @@ class Choice:
             helps.append(f"int8 graphs ({export_command(model.path, 'int8')}), if they are not there")
         helps.append("more cores, or a processor that multiplies bytes (AVX-512 VNNI, AMX)")
         helps.append("a CUDA device, in this machine or on another host (docs/published-model.md)")
-        helps.append("a smaller model, such as the shipped talking-head")
+        helps.append("a smaller model, such as the shipped calm-head")
         three = "; ".join(f"{number}) {one}" for number, one in enumerate(helps[:3], 1))
         return (
             f"nothing holds real time on this machine: the fastest, {self.picked}, expected at most "

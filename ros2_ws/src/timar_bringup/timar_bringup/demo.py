@@ -100,9 +100,7 @@ def read_options(argv: list[str]) -> DemoOptions:
         help="npz of the user's motion (default: the shipped conversation's, with its voice)",
     )
     parser.add_argument("--agent-file", type=Path, help="WAV that the head says (default: likewise)")
-    parser.add_argument(
-        "--model", default="talking-head", help="a shipped or imported model, or a model folder"
-    )
+    parser.add_argument("--model", default="calm-head", help="a shipped or imported model, or a model folder")
     parser.add_argument("--engine", default="auto", help="as `timar engines` lists (default: %(default)s)")
     parser.add_argument(
         "--audio",

@@ -368,7 +368,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="timar doctor", description=main.__doc__)
     parser.add_argument("--json", action="store_true", help="for bug reports; it holds no personal data")
     parser.add_argument("--listen", type=float, default=1.0, metavar="S", help="to the microphone; 0: do not")
-    parser.add_argument("--model", default="talking-head", help="name or folder (default: %(default)s)")
+    parser.add_argument("--model", default="calm-head", help="name or folder (default: %(default)s)")
     arguments = parser.parse_args(argv)
     findings = []
     for finding in examine(arguments.listen, arguments.model, os.environ):

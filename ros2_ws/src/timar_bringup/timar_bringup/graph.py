@@ -142,7 +142,7 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument(
         "speaker", "", "Loudspeaker by name or number, or default; empty: as params say, by default none."
     ),
-    Argument("model", "talking-head", "Name of a shipped or imported model, or a model folder."),
+    Argument("model", "calm-head", "Name of a shipped or imported model, or a model folder."),
     Argument("engine", AUTO, "What computes the model, as `timar engines` lists; auto measures what holds."),
     Argument("threads", AUTO, "Threads of the engine; auto measures.", is_whole_or_auto=True),
     Argument(

@@ -67,7 +67,7 @@ class DialsConfig:
 class InferenceConfig(DialsConfig):
     """Model, engine, sampling, dials, and what is done about time."""
 
-    model: str = option("talking-head", "Name of a shipped or imported model, or path of a model folder.")
+    model: str = option("calm-head", "Name of a shipped or imported model, or path of a model folder.")
     engine: str = option(
         AUTO,
         "What computes: torch, onnx or another engine of the model package; auto takes the most exact one "
