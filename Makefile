@@ -116,8 +116,8 @@ bench-talk: setup-all-tests ## Measure talking with the head over a virtual micr
 soak-audio: setup ## Send an hour of coded sound through a virtual device and the nodes (ARGS="--seconds 600")
 	@$(env) && exec python benchmarks/soak_audio.py $(ARGS)
 
-docs: setup ## Check the documentation: links, and the page made from the code
-	@$(env) && python tools/check_docs.py && exec python tools/data_page.py --check
+docs: setup ## Check the documentation: links, and what is made from the code
+	@$(env) && python tools/check_docs.py && python tools/process_page.py --check && exec python tools/data_page.py --check
 
 lock: setup ## Choose the newest versions for every Python and write uv.lock (ARGS="--upgrade-package NAME")
 	@$(env) && exec uv lock $(or $(ARGS),--upgrade)

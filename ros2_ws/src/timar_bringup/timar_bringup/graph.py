@@ -353,10 +353,12 @@ NODES: tuple[Node, ...] = (
 
 @dataclasses.dataclass(frozen=True)
 class ProcessRole:
-    """What happens when a process ends by itself."""
+    """Why a process is one of its own, and what happens when it ends by itself."""
 
     is_essential: bool
     """An essential one is started again as long as it takes; an optional one stays down in the end."""
+    alone: str
+    """Why its nodes share no process with others."""
     meanwhile: str
     """What the others do until it is back."""
     ends_graph: bool = False
@@ -364,21 +366,53 @@ class ProcessRole:
 
 
 ROLES: Mapping[str, ProcessRole] = {
-    "sound": ProcessRole(True, "the mouth closes and the head idles; then a new conversation begins"),
-    "inference": ProcessRole(True, "the head idles; motion joins again with the next turn"),
-    "motion": ProcessRole(True, "the driver finishes the trajectory it has, which ends at rest, and holds"),
+    "inference": ProcessRole(
+        True,
+        "holds the interpreter for tens of milliseconds a turn",
+        "the head idles; motion joins again with the next turn, its history empty",
+    ),
+    "recorder": ProcessRole(
+        False,
+        "waits for the disk; stops last, so that the bag holds the end",
+        "nothing is recorded; then the bag goes on in a new part of its folder",
+    ),
+    "view": ProcessRole(
+        False,
+        "serves browsers, which may ask for much",
+        "the page is not served; its address stays, and it joins again by itself",
+    ),
+    "dialogue": ProcessRole(
+        False, "recogniser and voice compute for long", "the head listens and does not answer"
+    ),
+    "websocket": ProcessRole(
+        False, "serves programs of others", "what bots said is ended; they connect again"
+    ),
     "driver": ProcessRole(
         True,
+        "a servo bus must be served whatever happens elsewhere",
         "the servos hold, or their own watchdog lets them go; it starts where they stand",
         ends_graph=True,
     ),
-    "perception": ProcessRole(False, "the head does not see its user"),
-    "recorder": ProcessRole(False, "nothing is recorded; then the bag goes on in a new part of its folder"),
-    "dialogue": ProcessRole(False, "the head listens and does not answer"),
-    "view": ProcessRole(False, "the page is not served; it joins again by itself"),
-    "websocket": ProcessRole(False, "what bots said is ended; they connect again"),
+    "motion": ProcessRole(
+        True,
+        "plan, and read a file, while the model computes",
+        "the driver finishes the trajectory it has, which ends at rest, and holds",
+    ),
+    "perception": ProcessRole(
+        False, "an image takes the interpreter for 10 ms", "the head does not see its user"
+    ),
+    "sound": ProcessRole(
+        True,
+        "nothing else may hold their interpreter; they share a clock",
+        "the mouth closes and the head idles; then a new conversation begins, and the sound lost is logged",
+    ),
 }
-"""Role of each process; the launch file and the composer restart by it."""
+"""Role of each process, in the order of starting; the launch file and the composer restart by it."""
+
+VIEW_WITH_SOUND = dataclasses.replace(
+    ROLES["view"], is_essential=True, meanwhile="the page is silent; it joins again by itself"
+)
+"""Role of a view that carries the sound: source:=browser or sink:=browser."""
 
 OPTIONAL_NICENESS = 5
 """Optional processes run at this lower priority: a third of an essential one's share on a full machine."""
@@ -432,7 +466,7 @@ class Plan:
         """Return what happens when a process ends; a view that carries the sound is essential."""
         role = ROLES[process]
         if process == "view" and "browser" in (self.arguments["source"], self.arguments["sink"]):
-            return ProcessRole(True, "the page is silent; it joins again by itself")
+            return VIEW_WITH_SOUND
         return role
 
     def full_name(self, node: Node) -> str:
