@@ -110,6 +110,19 @@ def test_a_full_disk_is_said_and_what_was_written_stays_readable(tmp_path: Path)
     assert 100_000 < 1000 * len(times) < 200_000
 
 
+def test_a_margin_is_left_on_the_disk_and_the_bag_is_whole(tmp_path: Path) -> None:
+    recorder = BagRecorder(tmp_path / "bag", RecorderConfig(flush_s=0.05, min_free_mb=1e6))
+    recorder.open([("/user/audio", TOPICS["user/audio"])])
+    end_s = time.monotonic() + 30.0
+    while not recorder.counts().is_full:
+        assert time.monotonic() < end_s
+        time.sleep(0.01)
+    assert "there is no room left for it" in recorder.counts().error
+    recorder.close()
+    with BagReader(tmp_path / "bag") as reader:
+        assert reader.issues == []
+
+
 @pytest.mark.parametrize("options", [{"max_queue_mb": 0.0}, {"flush_s": 60.0}, {"out": 3}])
 def test_an_impossible_configuration_is_refused(options: dict) -> None:
     with pytest.raises(ValueError, match="RecorderConfig"):

@@ -18,6 +18,7 @@ rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed; `make test`
 import yaml  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from timar_bag.bag import BagReader  # noqa: E402
+from timar_bag.recorder import BagRecorder  # noqa: E402
 from timar_bag.recorder_node import RecorderNode  # noqa: E402
 from timar_common.base_node import message_type, qos_of  # noqa: E402
 from timar_common.processes import RESTARTS_VARIABLE, START_REFUSED  # noqa: E402
@@ -224,6 +225,28 @@ def test_recorder_that_is_started_again_goes_on_in_the_same_folder_and_both_read
         recorder.send_signal(number)
         recorder.wait(PATIENCE_S)
     assert numbers_in(tmp_path / "bag", [])["user/audio"] == [*range(ROUNDS), *range(ROUNDS)]
+
+
+def test_recording_goes_on_in_a_new_part_when_a_full_disk_has_room_again(
+    node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free: list[bool] = []
+    monkeypatch.setattr(BagRecorder, "has_room", lambda self: bool(free))
+    recorder = RecorderNode(parameter_overrides=[Parameter("out", value=str(tmp_path / "bag"))])
+    recorder.trigger_configure()
+    recorder.trigger_activate()
+    try:
+        end_s = time.monotonic() + PATIENCE_S
+        while recorder.report().level == 0:
+            assert time.monotonic() < end_s
+        free.append(True)
+        assert recorder.report().level == 0
+        assert Path(str(recorder.report().values["path"])) == tmp_path / "bag" / "part_2"
+    finally:
+        recorder.close()
+        recorder.destroy_node()
+    with BagReader(tmp_path / "bag") as reader:
+        assert set(reader.topics) == set(TOPICS)
 
 
 def test_an_existing_folder_is_refused_and_left_as_it_is(start_recorder, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import errno
 import os
 import shutil
 import threading
@@ -34,6 +35,11 @@ class RecorderConfig:
         minimum=0.05, maximum=10.0,
     )  # fmt: skip
 
+    min_free_mb: float = option(
+        200.0, "With less room than this on the disk recording pauses, its bag whole, until there is more.",
+        unit="MB", minimum=0.0, maximum=1e6,
+    )  # fmt: skip
+
     def __post_init__(self) -> None:
         check(self)
 
@@ -50,6 +56,8 @@ class RecorderCounts:
     """Messages in the queue."""
     error: str
     """Why writing ended early; empty while all is well."""
+    is_full: bool = False
+    """Whether it ended because the disk, or this file, has no room: a new part may have."""
 
 
 class BagRecorder:
@@ -68,6 +76,7 @@ class BagRecorder:
         self._queued_bytes = 0
         self._dropped = 0
         self._error = ""
+        self._is_full = False
         self._is_ending = False
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -121,15 +130,27 @@ class BagRecorder:
     def counts(self) -> RecorderCounts:
         """Return how far the recording is."""
         with self._changed:
-            return RecorderCounts(self._bag.written, self._dropped, len(self._queue), self._error)
+            return RecorderCounts(
+                self._bag.written, self._dropped, len(self._queue), self._error, self._is_full
+            )
+
+    def has_room(self) -> bool:
+        """Tell whether the disk has more room than the least that is left free."""
+        folder = self.path if self.path.exists() else self.path.parent
+        return shutil.disk_usage(folder).free >= self._config.min_free_mb * 1e6
 
     def _run(self) -> None:
         try:
-            while self._write_batch():
+            is_going_on = True
+            while is_going_on and self.has_room():
+                is_going_on = self._write_batch()
                 self._bag.flush()
             self._bag.close()
+            if is_going_on:
+                self._end_early(OSError(errno.ENOSPC, ""))
         except OSError as error:
-            self._fail(error)
+            self._end_early(error)
+            self._bag.abandon()
 
     def _write_batch(self) -> bool:
         """Write everything that waits; return whether more may come."""
@@ -143,13 +164,13 @@ class BagRecorder:
             self._bag.write(*message)
         return not is_ending
 
-    def _fail(self, error: OSError) -> None:
+    def _end_early(self, error: OSError) -> None:
         with self._changed:
             self._error = _why(error, self.path, self._bag.written)
+            self._is_full = error.errno in (errno.ENOSPC, errno.EFBIG)
             self._dropped += len(self._queue)
             self._queue.clear()
             self._queued_bytes = 0
-        self._bag.abandon()
 
 
 def next_part(path: Path) -> Path:
@@ -170,5 +191,5 @@ def _why(error: OSError, path: Path, written: int) -> str:
         reason = f"there is no room left for it ({reason}, {free_mb:.0f} MB free on the disk)"
     return (
         f"recording to {path} ended after {written} messages: {reason}; what was written stays readable, "
-        "free some space and record into another folder"
+        "free some space"
     )

@@ -16,6 +16,8 @@ from timar_bag.recorder import BagRecorder, RecorderConfig, next_part
 
 BURST_MESSAGES = 200
 """How many messages of one topic may arrive at once."""
+RETRY_S = 10.0
+"""After a full disk a new part is tried no more often than this [s]."""
 
 
 class RecorderNode(BaseNode):
@@ -29,6 +31,9 @@ class RecorderNode(BaseNode):
         self._recorder: BagRecorder | None = None
         self._recordings = 0
         self._recorded: list[Any] = []
+        self._retry_s = 0.0
+        self._goes_on = False
+        """Whether the next recording is a part of the same bag."""
 
     def start(self) -> None:
         """Begin a bag of its own, then subscribe: who sees the subscription knows that it is recorded."""
@@ -66,6 +71,9 @@ class RecorderNode(BaseNode):
         if self._recorder is None:
             return report
         counts = self._recorder.counts()
+        if counts.is_full and self._recorder.has_room() and time.monotonic() >= self._retry_s:
+            self._go_on(self._recorder)
+            counts = self._recorder.counts()
         report.values.update(
             path=str(self._recorder.path),
             written=counts.written,
@@ -78,6 +86,18 @@ class RecorderNode(BaseNode):
             report.worsen(Level.ERROR, counts.error)
             self.get_logger().error(counts.error, throttle_duration_sec=30.0)
         return report
+
+    def _go_on(self, ended: BagRecorder) -> None:
+        """Begin a new part after the disk was full."""
+        self._retry_s = time.monotonic() + RETRY_S
+        self.get_logger().info("the disk has room again; recording goes on")
+        self._goes_on = True
+        self.stop()
+        try:
+            self.start()
+        except (OSError, ValueError) as error:
+            self.get_logger().error(f"recording does not go on: {error}")
+            self._recorder = ended
 
     def _subscribe(self, topic: Topic, recorder: BagRecorder) -> Any:
         name = self.resolve_topic_name(topic.name)
@@ -95,7 +115,8 @@ class RecorderNode(BaseNode):
     def _next_path(self) -> Path:
         out = self.config.out or time.strftime("recordings/%Y%m%d-%H%M%S")
         path = Path(out).expanduser().absolute()
-        if own_restarts() and path.exists() and not self._recordings:
+        goes_on, self._goes_on = self._goes_on, False
+        if goes_on or (own_restarts() and path.exists() and not self._recordings):
             return next_part(path)
         return path.with_name(f"{path.name}-{self._recordings + 1}") if self._recordings else path
 
