@@ -10,7 +10,7 @@ from launch.event_handlers import OnProcessStart
 from launch.events.process import ProcessExited, ProcessStarted
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
-from timar_bringup.composer import ChildRun, Ended, after_end
+from timar_bringup.composer import ChildRun, Ended, after_end, states, tells_of_processes
 from timar_bringup.files import network_environment, page_environment, with_urdf
 from timar_bringup.graph import (
     ARGUMENTS,
@@ -27,6 +27,7 @@ from timar_bringup.parameters import graph_parameters
 from timar_bringup.watch import Watch, carry_out
 from timar_common.notify import NotifySocket
 from timar_common.processes import RESTARTS_VARIABLE
+from timar_common.supervision import SupervisionBoard
 
 from launch import LaunchContext, LaunchDescription
 
@@ -65,6 +66,7 @@ class _Supervisor:
         self._heard = NotifySocket()
         self._environment = environment | self._heard.environment
         self._watch = Watch()
+        self._board = SupervisionBoard()
         self._runs = {
             planned.node.name: ChildRun(graph.role(planned.node.process)) for planned in graph.nodes
         }
@@ -77,13 +79,18 @@ class _Supervisor:
     def _start(self, planned: PlannedNode) -> list[Action]:
         node = planned.node
         is_essential = self._graph.role(node.process).is_essential
+        told = self._board.environment if node.name == tells_of_processes(self._runs) else {}
         action = Node(
             package=node.package,
             executable=node.name,
             namespace=self._graph.namespace,
             parameters=[self._parameters.values(self._graph.full_name(node))],
             ros_arguments=["--log-level", str(self._graph.arguments["log_level"])],
-            additional_env={**self._environment, RESTARTS_VARIABLE: str(self._runs[node.name].restarts)},
+            additional_env={
+                **self._environment,
+                **told,
+                RESTARTS_VARIABLE: str(self._runs[node.name].restarts),
+            },
             prefix=None if is_essential else f"nice -n {OPTIONAL_NICENESS}",
             sigterm_timeout=str(STOP_WITHIN_S),
             output="screen",
@@ -101,6 +108,7 @@ class _Supervisor:
     def _poll(self, _context: LaunchContext) -> list[Action]:
         now_s = time.monotonic()
         self._watch.listen(self._heard, now_s)
+        self._board.write(*states(self._runs))
         said: list[str] = []
         for step in self._watch.steps(now_s):
             carry_out(step, said.append, os.kill)

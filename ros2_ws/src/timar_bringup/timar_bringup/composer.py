@@ -29,6 +29,7 @@ from timar_common.processes import (
     start_child,
     stop_signals,
 )
+from timar_common.supervision import SupervisionBoard
 
 from timar_bringup.files import middleware_environment, page_environment, profile_variable, with_urdf
 from timar_bringup.graph import (
@@ -111,6 +112,7 @@ class ChildRun:
         """When it is to be started again; None while it runs or stays down [s]."""
         self.is_down = False
         """Whether it ended too often and stays down."""
+        self.why_down = ""
         self._ended_s: list[float] = []
 
     def end(self, status: int, now_s: float) -> float | None:
@@ -125,6 +127,9 @@ class ChildRun:
         self._ended_s = [at for at in self._ended_s if now_s - at < RESTARTS_WITHIN_S] + [now_s]
         if len(self._ended_s) > MAX_RESTARTS and (self.role.ends_graph or not self.role.is_essential):
             self.is_down = True
+            self.why_down = (
+                f"{Ended('', status).how()}, {MAX_RESTARTS + 1} times within {RESTARTS_WITHIN_S:.0f} s"
+            )
             return None
         wait_s = min(FIRST_BACKOFF_S * 2 ** (len(self._ended_s) - 1), LAST_BACKOFF_S)
         self.due_s = now_s + wait_s
@@ -185,6 +190,7 @@ class Composer:
         self._on_line = on_line
         self._watch = Watch(self.config.watch)
         self._heard: NotifySocket | None = None
+        self._board = SupervisionBoard()
         self._parameters: int | None = None
         self._children: dict[str, subprocess.Popen[str]] = {}
         self._runs: dict[str, ChildRun] = {}
@@ -240,6 +246,7 @@ class Composer:
             self._runs[name] = ChildRun(self.plan.role(name))
             self._commands[name] = command_line(self.plan, nodes, path)
             self._start_process(name, self._commands[name])
+        self._write_board()
 
     def _open_network(self) -> None:
         """Let the machines in that the arguments name, with keys unless declined; say who reaches it."""
@@ -288,12 +295,17 @@ class Composer:
                 if wait_s is None and (run.role.is_essential or not run.is_down):
                     return ended
                 self._log(after_end(ended, run, wait_s))
+                self._write_board()
             elif now_s >= run.due_s:
                 # What it left behind in its session would stand in the new one's way.
                 send_to_group(self._children[name].pid, signal.SIGKILL)
                 run.start()
                 self._start_process(name, self._commands[name])
+                self._write_board()
         return None
+
+    def _write_board(self) -> None:
+        self._board.write(*states(self._runs))
 
     def bad_ends(self) -> Iterable[str]:
         """Say of each process that did not stop as it should when it was told to, after `stop`."""
@@ -316,6 +328,7 @@ class Composer:
             reader.join(timeout=2.0)
         if self._heard is not None:
             self._heard.close()
+        self._board.close()
         if self._parameters is not None:
             os.close(self._parameters)
         self._parameters = None
@@ -324,9 +337,10 @@ class Composer:
     def _start_process(self, name: str, command: list[str]) -> None:
         # What nobody waits for gives way to what has a deadline.
         politeness = [] if self.plan.role(name).is_essential else ["nice", "-n", str(OPTIONAL_NICENESS)]
+        told = self._board.environment if name == tells_of_processes(self._runs) else {}
         child = start_child(
             [*politeness, *command],
-            env={**self._environment, RESTARTS_VARIABLE: str(self._runs[name].restarts)},
+            env={**self._environment, **told, RESTARTS_VARIABLE: str(self._runs[name].restarts)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -354,7 +368,9 @@ class Composer:
         running = [name for name in names if self._children[name].poll() is None]
         self._told.update(running)
         for name in running:
-            send_to_group(self._children[name].pid, signal.SIGINT)
+            # An interpreter that is still starting answers SIGINT with a traceback, SIGTERM by its end.
+            number = signal.SIGINT if self._watch.is_ready(name) else signal.SIGTERM
+            send_to_group(self._children[name].pid, number)
         hung = self._wait(running, self.config.answer_s, until_answered=True)
         running = [name for name in running if self._children[name].poll() is None]
         self._kill(hung, self.config.hung_terminate_s)
@@ -400,13 +416,22 @@ class Composer:
         self._on_line("composer", sentence)
 
 
+def states(runs: Mapping[str, ChildRun]) -> tuple[dict[str, int], dict[str, str]]:
+    """Return how often each process was started again, and why those that stay down do."""
+    down = {name: run.why_down for name, run in runs.items() if run.is_down}
+    return {name: run.restarts for name, run in runs.items()}, down
+
+
+def tells_of_processes(runs: Iterable[str]) -> str:
+    """Return which process or node puts into its diagnostics what the supervisor knows of all."""
+    runs = set(runs)
+    return next((name for name in ("motion", "retargeting", "inference") if name in runs), "")
+
+
 def after_end(ended: Ended, run: ChildRun, wait_s: float | None) -> str:
     """Say for people what happens after a process ended by itself."""
     if wait_s is None:
-        return (
-            f"ERROR the process {ended.process!r} {ended.how()}, {MAX_RESTARTS + 1} times within "
-            f"{RESTARTS_WITHIN_S:.0f} s; it stays down"
-        )
+        return f"ERROR the process {ended.process!r} {run.why_down}; it stays down"
     return (
         f"WARN the process {ended.process!r} {ended.how()} and is started again in {wait_s:g} s; meanwhile "
         f"{run.role.meanwhile}"
@@ -467,8 +492,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _write_line(process: str, line: str) -> None:
-    sys.stdout.write(f"[{process}] {line}\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(f"[{process}] {line}\n")
+        sys.stdout.flush()
+    except OSError:
+        # The terminal was closed: what is said from now on, and what waits in Python's buffer, goes nowhere.
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+            os.dup2(nowhere.fileno(), sys.stderr.fileno())
 
 
 def _help() -> str:

@@ -369,7 +369,7 @@ ROLES: Mapping[str, ProcessRole] = {
     "inference": ProcessRole(
         True,
         "holds the interpreter for tens of milliseconds a turn",
-        "the head idles; motion joins again with the next turn, its history empty",
+        "the head idles; motion joins again with the next turn, its history filled again from both voices",
     ),
     "recorder": ProcessRole(
         False,

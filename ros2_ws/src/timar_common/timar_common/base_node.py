@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 import rclpy
@@ -48,6 +48,7 @@ from timar_common.processes import (
     stop_signals,
 )
 from timar_common.suggest import nearest, refuse_unknown
+from timar_common.supervision import read_supervision
 from timar_common.topics import TOPICS, Topic
 
 _ANCHOR_READINGS = 5
@@ -72,6 +73,18 @@ def qos_of(topic: Topic) -> QoSProfile:
         reliability=ReliabilityPolicy.RELIABLE,
         durability=DurabilityPolicy.TRANSIENT_LOCAL if topic.is_latched else DurabilityPolicy.VOLATILE,
     )
+
+
+def publisher_qos(topic: Topic) -> QoSProfile:
+    """Return what a topic's publishers offer: they may hold more messages than readers ask for."""
+    qos = qos_of(topic)
+    return with_past(qos, topic) if topic.held else qos
+
+
+def with_past(qos: QoSProfile, topic: Topic) -> QoSProfile:
+    """Let a quality of service reach back over what a topic's publishers hold; changes and returns it."""
+    qos.durability, qos.depth = DurabilityPolicy.TRANSIENT_LOCAL, max(qos.depth, topic.held)
+    return qos
 
 
 def declare_config(node: LifecycleNode, config_type: type) -> Any:
@@ -144,6 +157,8 @@ class BaseNode(LifecycleNode):
         self.config: Any = None
         self._owned: list[tuple[Callable[[Any], bool], Any]] = []
         self._threads: list[threading.Thread] = []
+        self._is_first = False
+        """Whether it speaks for its process."""
 
     # What a node fills in.
 
@@ -189,7 +204,7 @@ class BaseNode(LifecycleNode):
     def create_topic_publisher(self, topic_name: str) -> Any:
         """Make a publisher of a topic of the table."""
         topic = TOPICS[topic_name]
-        publisher = self.create_publisher(message_type(topic.type_name), topic.name, qos_of(topic))
+        publisher = self.create_publisher(message_type(topic.type_name), topic.name, publisher_qos(topic))
         self._owned.append((self.destroy_publisher, publisher))
         return publisher
 
@@ -408,20 +423,38 @@ class BaseNode(LifecycleNode):
 
         self.create_steady_timer(1.0, publish)
 
+    def health_publisher(self, names: Iterable[str]) -> Callable[[str, float], None]:
+        """Return what publishes a beat of this node's process; call it for its first node.
+
+        Args:
+            names: Of the nodes of the process.
+        """
+        topic = TOPICS["node_health"]
+        publisher = self.create_publisher(DiagnosticArray, topic.name, qos_of(topic))
+        self._owned.append((self.destroy_publisher, publisher))
+        own = f"{self.get_namespace().rstrip('/')}/{'+'.join(names)}"
+        self._is_first = True
+
+        def publish(hung: str, allowed_s: float) -> None:
+            report = Report(values={"allowed_s": allowed_s})
+            if hung:
+                report.worsen(Level.ERROR, hung)
+            publisher.publish(
+                DiagnosticArray(header=self.header(time.monotonic_ns()), status=[_status(own, report)])
+            )
+
+        return publish
+
     def _diagnostic_array(self) -> DiagnosticArray:
         report = self.report()
         report.values.setdefault("bad_messages", self.bad_messages)
         report.values["restarts"] = own_restarts()
         if self.bad_messages:
             report.worsen(Level.WARN, f"{self.bad_messages} messages refused; the log says why")
-        status = DiagnosticStatus(
-            level=bytes([report.level]),
-            name=self.get_fully_qualified_name(),
-            message=report.message,
-            hardware_id="",
-            values=[KeyValue(key=key, value=_written(value)) for key, value in report.values.items()],
-        )
-        return DiagnosticArray(header=self.header(time.monotonic_ns()), status=[status])
+        found = [_status(self.get_fully_qualified_name(), report)]
+        if self._is_first and (supervision := read_supervision()) is not None:
+            found.append(_status(f"{self.get_namespace().rstrip('/')}/processes", supervision))
+        return DiagnosticArray(header=self.header(time.monotonic_ns()), status=found)
 
 
 def run(node_types: Sequence[type[BaseNode]], args: Sequence[str] | None = None) -> int:
@@ -469,7 +502,7 @@ def _spin(node_types: Sequence[type[BaseNode]], wanted_end: threading.Event) -> 
         for node in nodes:
             executor.add_node(node)
         notify(READY=1, STATUS="running")
-        heartbeat = Heartbeat()
+        heartbeat = Heartbeat(nodes[0].health_publisher(node.get_name() for node in nodes))
         while not (wanted_end.is_set() or any(node.is_over for node in nodes)) and rclpy.ok():
             executor.spin_once(timeout_sec=0.1)
             now_ns = time.monotonic_ns()
@@ -546,6 +579,13 @@ def _descriptor(description: Description, default: Any) -> ParameterDescriptor:
             FloatingPointRange(from_value=float(description.minimum), to_value=float(description.maximum))
         ]
     return descriptor
+
+
+def _status(name: str, report: Report) -> DiagnosticStatus:
+    values = [KeyValue(key=key, value=_written(value)) for key, value in report.values.items()]
+    return DiagnosticStatus(
+        level=bytes([report.level]), name=name, message=report.message, hardware_id="", values=values
+    )
 
 
 def _written(value: object) -> str:

@@ -9,15 +9,21 @@ import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from rclpy.qos import QoSProfile
 from std_srvs.srv import Trigger
 
-from timar_common.base_node import BaseNode, message_type, qos_of
+from timar_common.base_node import BaseNode, message_type, qos_of, with_past
 from timar_common.component import Component
 from timar_common.diagnostics import Level, Report
 from timar_common.hosting import ComponentHost
 from timar_common.jobs import RealTime
 from timar_common.messages import prepare
 from timar_common.topics import TOPICS
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble's name
+    from rclpy.qos_event import SubscriptionEventCallbacks
 
 _THROTTLE_S = 5.0
 # rclpy knows callers by where they stand in the code, and lets each keep one severity and one throttle.
@@ -101,10 +107,18 @@ class ComponentNode(BaseNode):
             if self.is_active and self.is_time_known:
                 self.host.receive(topic_name, data)
 
-        subscription = self.create_subscription(
-            message_type(topic.type_name), topic.name, deliver, qos_of(topic), raw=True
-        )
-        self._owned.append((self.destroy_subscription, subscription))
+        def subscribe(qos: QoSProfile, **events: Any) -> None:
+            subscription = self.create_subscription(
+                message_type(topic.type_name), topic.name, deliver, qos, raw=True, **events
+            )
+            self._owned.append((self.destroy_subscription, subscription))
+
+        if not (topic.held and self.component.hears_past):
+            subscribe(qos_of(topic))
+            return
+        # A publisher of another program holds nothing, and would not be heard at all by one who asks for it.
+        events = SubscriptionEventCallbacks(incompatible_qos=lambda _: subscribe(qos_of(topic)))
+        subscribe(with_past(qos_of(topic), topic), event_callbacks=events)
 
     def _publish(self, topic: str, data: bytes) -> None:
         self.publishers_by_topic[topic].publish(data)

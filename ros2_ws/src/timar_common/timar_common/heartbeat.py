@@ -6,6 +6,8 @@ rounds of the thread, for a turn of one model takes tens of milliseconds and of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from timar_common.clock import NS_PER_S
 from timar_common.diagnostics import Percentiles
 from timar_common.notify import notify
@@ -47,9 +49,15 @@ class AllowedTime:
 
 
 class Heartbeat:
-    """Beats of the thread that calls `beat` once a round, however often that is."""
+    """Beats of the thread that calls `beat` once a round, however often that is.
 
-    def __init__(self) -> None:
+    Args:
+        publish: Called with every beat that the supervisor is sent: what hangs, and the allowed silence [s].
+    """
+
+    def __init__(self, publish: Callable[[str, float], None] = lambda hung, allowed_s: None) -> None:
+        self._publish = publish
+        self._allowed_s = UNMEASURED_ALLOWED_S
         self._rounds = AllowedTime(UNMEASURED_ALLOWED_S)
         self._last_ns = self._sent_ns = self._measured_ns = 0
 
@@ -70,6 +78,8 @@ class Heartbeat:
             notify(WATCHDOG="trigger", STATUS=hung)
         elif now_ns - self._measured_ns >= _MEASURE_EVERY_NS:
             self._measured_ns = now_ns
-            notify(WATCHDOG=1, WATCHDOG_USEC=round(self._rounds.allowed_s() * 1e6))
+            self._allowed_s = self._rounds.allowed_s()
+            notify(WATCHDOG=1, WATCHDOG_USEC=round(self._allowed_s * 1e6))
         else:
             notify(WATCHDOG=1)
+        self._publish(hung, self._allowed_s)

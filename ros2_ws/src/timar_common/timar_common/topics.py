@@ -18,14 +18,28 @@ class Topic:
     doc: str = ""
     is_recorded: bool = True
     """Whether a bag holds it; what others repeat (the sound of a page, on the way to its clock) is not."""
+    held: int = 0
+    """How many messages a publisher holds for a reader that was started again and asks for what it missed."""
 
 
 _ALL = (
     Topic("user/audio_raw", "timar_msgs/msg/AudioChunk", 50, doc="what the microphone heard"),
-    Topic("user/audio", "timar_msgs/msg/AudioChunk", 50, doc="the same without the head's own voice"),
+    Topic(
+        "user/audio",
+        "timar_msgs/msg/AudioChunk",
+        50,
+        doc="the same without the head's own voice",
+        held=400,
+    ),
     Topic("user/words", "timar_msgs/msg/RecognizedWords", 10, doc="words of the user, from any recogniser"),
     Topic("agent/speech", "timar_msgs/msg/SpeechChunk", 0, doc="speech from any synthesiser"),
-    Topic("agent/audio_planned", "timar_msgs/msg/PlannedAudio", 50, doc="speech soon to be heard"),
+    Topic(
+        "agent/audio_planned",
+        "timar_msgs/msg/PlannedAudio",
+        50,
+        doc="speech soon to be heard",
+        held=400,
+    ),
     Topic("agent/audio", "timar_msgs/msg/AudioChunk", 50, doc="what was really heard"),
     Topic("agent/words", "timar_msgs/msg/RecognizedWords", 10, doc="what was heard of an answer's words"),
     Topic(
@@ -66,6 +80,13 @@ _ALL = (
     ),
     Topic("clock/request", "sensor_msgs/msg/TimeReference", 1, doc="another machine asks for the time"),
     Topic("clock/reply", "sensor_msgs/msg/TimeReference", 1, doc="ROS time of the head, for who asked"),
+    Topic(
+        "node_health",
+        "diagnostic_msgs/msg/DiagnosticArray",
+        10,
+        doc="that each process works",
+        is_recorded=False,
+    ),
     Topic("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", 10, doc="health of every node"),
 )
 
