@@ -127,7 +127,7 @@ class Trajectory:
                 f"{_listed(times)} s"
             )
         for kind, values in given.items():
-            bad = np.argwhere(~np.isfinite(values)) if values is not None else ()
+            bad = np.argwhere(~np.isfinite(values)) if values is not None else np.empty((0, 2), np.intp)
             if len(bad):
                 raise TrajectoryRefusedError(
                     f"the {kind} of {names[bad[0][1]]} at point {bad[0][0]} is not finite; send numbers"

@@ -115,8 +115,7 @@ def read_pong(message: dict[str, Any]) -> tuple[int, float]:
         ValueError: It cannot be true.
     """
     number, page_ms = message.get("id"), message.get("page_ms")
-    is_time = isinstance(page_ms, (int, float)) and abs(page_ms) <= _MOST
-    if not isinstance(number, int) or not is_time:
+    if not isinstance(number, int) or not isinstance(page_ms, (int, float)) or not abs(page_ms) <= _MOST:
         raise ValueError(f"a pong {number!r} at {page_ms!r} ms, expected numbers")
     return number, float(page_ms)
 
