@@ -101,7 +101,7 @@ def test_impossible_block_is_refused():
 
 
 def test_shipped_motion_is_of_the_length_of_its_voice():
-    assert load_motion(SHIPPED).vector.shape == (750, 56)
+    assert load_motion(SHIPPED).vector.shape == (1525, 56)
 
 
 def test_motion_with_a_number_that_is_no_angle_is_refused_unless_marked_unseen(tmp_path: Path):

@@ -27,7 +27,7 @@ def test_shipped_conversation_is_played_recorded_and_shown_unless_headless(tmp_p
     assert Path(arguments["agent_file"]).name.endswith("speaker2.wav")
     assert (arguments["record"], arguments["view"], arguments["open_browser"]) == (True, True, True)
     assert arguments["out"] == str(tmp_path / "o" / "bag")
-    assert options.duration_s == 30.0
+    assert options.duration_s == 61.0
     headless = read_arguments(demo.read_options(["--headless"]).arguments)
     assert (headless["view"], headless["open_browser"]) == (False, False)
 
