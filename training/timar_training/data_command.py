@@ -78,9 +78,9 @@ def main(argv: list[str]) -> int:
     video.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="of dyads, to add to")
     video.add_argument("--name", default="", help="of the clip (that of the first file)")
     described = describe(PerceptionConfig)
-    for name, kind in (("field_of_view_deg", float), ("expression_map", str)):
+    for name in ("field_of_view_deg", "expression_map"):
         default, flag = getattr(PerceptionConfig(), name), f"--{name.replace('_', '-')}"
-        video.add_argument(flag, type=kind, default=default, help=described[name].text())
+        video.add_argument(flag, type=type(default), default=default, help=described[name].text())
     video.set_defaults(run=_from_video)
 
     make = commands.add_parser("synthesize", help="make SYNTHETIC conversations by stated rules")

@@ -284,7 +284,8 @@ def _know_when(
     every = slice(None, None, SCORED_EVERY)
     soon, busy = begins_soon(judged.onsets), judged.tracks.busy("nod")
     half = round(0.5 * RATE_HZ)
-    states, differences = {}, {}
+    states: dict[str, Any] = {}
+    differences: dict[str, Any] = {}
     for name in JUDGED:
         use = judged.moments(name) & ~busy
         use[:, -half:] = False
