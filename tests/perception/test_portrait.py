@@ -72,7 +72,14 @@ def test_a_face_in_a_turned_or_mirrored_image_is_found_with_the_right_sign(rotat
         pixels, rotation_deg // 90
     )  # Counterclockwise: as a camera sees that is turned clockwise.
     pixels = np.ascontiguousarray(pixels[:, ::-1] if is_mirrored else pixels)
-    config = PerceptionConfig(image_rotation_deg=rotation_deg, image_mirrored=is_mirrored, settle_ms=0)
+    # Across the image as the camera gives it, which is narrower where the camera lies on its side.
+    across_deg = 2.0 * np.degrees(np.arctan(0.5 * pixels.shape[1] / CAMERA.focal_px))
+    config = PerceptionConfig(
+        image_rotation_deg=rotation_deg,
+        image_mirrored=is_mirrored,
+        settle_ms=0,
+        field_of_view_deg=float(across_deg),
+    )
     with contextlib.closing(FaceTracker(config)) as tracker:
         results = [tracker.track(CameraImage(pixels, 33_000_000 * number)) for number in range(1, 5)]
     yaw_deg = angles_deg(results[-1].observation.neck)[0]
