@@ -94,6 +94,12 @@ def export(argv: list[str]) -> int:
     parser.add_argument("model", help="a model folder, or a shipped name")
     parser.add_argument("--int8", action="store_true", help="also int8 graphs, the fastest on a CPU")
     parser.add_argument("--float16", action="store_true", help="also float16 graphs, for CUDA and TensorRT")
+    parser.add_argument(
+        "--largest-error",
+        type=float,
+        metavar="SHARE",
+        help="a layer whose output int8 changes by more, of its size, stays float (0.03)",
+    )
     arguments = parser.parse_args(argv)
     variants = ["float32", *(name for name in ("int8", "float16") if getattr(arguments, name))]
     from timar_common.folder_lock import folder_lock
@@ -107,7 +113,7 @@ def export(argv: list[str]) -> int:
 
         model = find_model(arguments.model)
         with folder_lock(model), room_for(model):
-            folder = export_onnx(model, tuple(variants), log)
+            folder = export_onnx(model, tuple(variants), log, largest_error=arguments.largest_error)
     except (ValueError, OSError, ImportError) as error:
         return _fail("export", error)
     graphs = [name for name in folder.manifest["files"] if name.endswith(".onnx")]

@@ -27,7 +27,11 @@ Log = Callable[[str], None]
 
 
 def export_onnx(
-    folder: str | Path | ModelFolder, variants: tuple[str, ...] = ("float32",), log: Log = lambda line: None
+    folder: str | Path | ModelFolder,
+    variants: tuple[str, ...] = ("float32",),
+    log: Log = lambda line: None,
+    *,
+    largest_error: float | None = None,
 ) -> ModelFolder:
     """Add the ONNX graphs of a model to its folder; float graphs take their weights from its safetensors.
 
@@ -38,6 +42,8 @@ def export_onnx(
         folder: A whole model folder, or what was read of it; its manifest lists the graphs afterwards.
         variants: Of "float32" (any provider), "int8" (CPU) and "float16" (CUDA and TensorRT).
         log: Takes a line on what is being done.
+        largest_error: Of a layer's output in int8, relative to its size; a layer that suffers more stays
+            float. None: 0.03.
 
     Returns:
         The folder as read back.
@@ -49,16 +55,16 @@ def export_onnx(
     found = folder if isinstance(folder, ModelFolder) else read_model(folder)
     with tempfile.TemporaryDirectory(dir=found.path.absolute().parent, prefix=".export.") as scratch:
         target = Path(scratch)
-        paths, facts = write_graphs(found, target, variants, log)
+        paths, facts = write_graphs(found, target, variants, log, largest_error)
         log("adding the graphs to the folder")
         return add_files(found, *paths, engines={**found.manifest.get("engines", {}), **facts})
 
 
 def write_graphs(
-    found: ModelFolder, target: Path, variants: tuple[str, ...], log: Log
+    found: ModelFolder, target: Path, variants: tuple[str, ...], log: Log, largest_error: float | None = None
 ) -> tuple[list[Path], dict[str, Any]]:
     """Write the graphs of a folder into another; return their paths and what the manifest says of them."""
-    from timar_model.engines.quantise import quantise_graphs, to_float16
+    from timar_model.engines.quantise import LARGEST_ERROR, quantise_graphs, to_float16
 
     model = load_network(found.config, found.weights()).eval()
     weights = found.path / WEIGHTS
@@ -78,7 +84,15 @@ def write_graphs(
     paths = [speech_weights] if speech is not None else []
     facts: dict[str, Any] = {}
     if "int8" in variants:
-        written, facts["onnx-int8"] = quantise_graphs(graphs, model, speech, files, target, log)
+        written, facts["onnx-int8"] = quantise_graphs(
+            graphs,
+            model,
+            speech,
+            files,
+            target,
+            log,
+            LARGEST_ERROR if largest_error is None else largest_error,
+        )
         paths += written
     if "float16" in variants:
         log("writing float16 graphs")

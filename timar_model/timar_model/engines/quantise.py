@@ -36,7 +36,7 @@ from timar_model.engines.torch_engine import TorchEngine
 from timar_model.model_folder import current_name, tensor_locations
 
 LARGEST_ERROR = 0.03
-"""Above this error of its output, relative to the output's size, a layer stays float."""
+"""Above this error of its output, relative to the output's size, a layer stays float, unless said otherwise."""
 CALIBRATION_TURNS = 3
 CHECK_INPUTS = 4
 """Rows of a layer's input that are stored for the check, of its largest and smallest value among them."""
@@ -86,6 +86,7 @@ def quantise_graphs(
     files: Sequence[Path],
     target: Path,
     log: Any,
+    largest_error: float = LARGEST_ERROR,
 ) -> tuple[list[Path], dict[str, Any]]:
     """Write the int8 form of graphs, layer by layer, so that memory holds one layer's weights at a time.
 
@@ -96,6 +97,7 @@ def quantise_graphs(
         files: Safetensors with all parameters.
         target: Where to write.
         log: Takes a line on what is being done.
+        largest_error: Of a layer's output, relative to its size; a layer that suffers more stays float.
 
     Returns:
         The files written, and what the manifest says of them: the layers left float with their errors.
@@ -103,7 +105,7 @@ def quantise_graphs(
     log("measuring what each layer suffers")
     measured = layer_errors(model, speech)
     errors = {layer: found.error for layer, found in measured.items()}
-    kept = {layer: round(error, 4) for layer, error in sorted(errors.items()) if error > LARGEST_ERROR}
+    kept = {layer: round(error, 4) for layer, error in sorted(errors.items()) if error > largest_error}
     products = {name: list(_products(graph)) for name, graph in graphs.items()}
     chosen = {name: [p for p in found if p.layer not in kept] for name, found in products.items()}
     layers = sorted({product.layer for found in chosen.values() for product in found})
