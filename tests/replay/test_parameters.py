@@ -173,6 +173,7 @@ CASES: dict[tuple[str, str], Case] = {
     ("retargeting", "avert_s"): Case(0.5, {"avert_probability": 1.0}, speaks_at_length),
     ("retargeting", "long_turn_s"): Case(5.0, {"avert_probability": 1.0}, speaks_at_length),
     ("retargeting", "back_before_s"): Case(2.0, {"avert_probability": 1.0}, speaks_at_length),
+    ("retargeting", "blink_interval_speaking_s"): Case(0.5, {"blink_interval_s": 0.5}, speaks_at_length),
     ("retargeting", "robot"): Case("reachy_mini", change=without_joint_states),
     ("retargeting", "output_rate_hz"): Case(50.0, {"output": "positions"}),
     ("retargeting", "longest_horizon_s"): Case(1.0, change=far_ahead),

@@ -36,7 +36,7 @@ from timar_model.engines.torch_engine import TorchEngine
 from timar_model.model_folder import current_name, tensor_locations
 
 LARGEST_ERROR = 0.03
-"""Above this error of its output, relative to the output's size, a layer stays float, unless said otherwise."""
+"""A layer stays float above this error of its output, relative to its size, unless told otherwise."""
 CALIBRATION_TURNS = 3
 CHECK_INPUTS = 4
 """Rows of a layer's input that are stored for the check, of its largest and smallest value among them."""

@@ -69,7 +69,7 @@ class CameraSource:
             capture.set(key, value)
         if not capture.read()[0]:
             # Some devices deliver Motion JPEG only, and must be asked for it.
-            capture.set(cv2.CAP_PROP_FOURCC, float(cv2.VideoWriter.fourcc(*"MJPG")))
+            capture.set(cv2.CAP_PROP_FOURCC, float(int.from_bytes(b"MJPG", "little")))
             if not capture.read()[0]:
                 capture.release()
                 raise OSError(
