@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from timar_common.clock import NS_PER_S
 from timar_common.middleware import participants, settings, suspicions
-from timar_common.sole_publisher import PublisherEndpoint, SolePublisher, located, processes_of
+from timar_common.sole_publisher import PublisherEndpoint, SolePublisher, located, processes_of, started_ticks
 
 OWN_PID = os.getpid()
 
@@ -129,3 +131,13 @@ def test_participants_are_counted_by_their_ports(tmp_path: Path):
     assert participants(3, table) == 40
     assert participants(4, table) == 0
     assert participants(0, tmp_path / "none") == 0
+
+
+def test_a_process_knows_which_of_two_was_started_first():
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"])
+    try:
+        assert 0 < started_ticks(os.getpid()) < started_ticks(child.pid)
+    finally:
+        child.kill()
+        child.wait()
+    assert started_ticks(child.pid) == 0

@@ -14,7 +14,13 @@ from typing import Any
 from timar_common.clock import NS_PER_S
 from timar_common.diagnostics import Level, Report
 from timar_common.middleware import settings, suspicions
-from timar_common.sole_publisher import PublisherEndpoint, SolePublisher, located, processes_of
+from timar_common.sole_publisher import (
+    PublisherEndpoint,
+    SolePublisher,
+    located,
+    processes_of,
+    started_ticks,
+)
 from timar_common.topics import TOPICS, Topic
 
 MISSING_SAID_AFTER_S = 7.0
@@ -140,7 +146,7 @@ class GraphPeers:
                 is_other = endpoint.gid[:12] != own_gid[:12] and processes_of(endpoint.gid, own_gid) != []
                 if not is_other or (TOPICS[name].is_shared and not self._is_namesake(endpoint)):
                     continue
-                if self._age_ns(now_ns) < FIRST_SEEN_S * NS_PER_S:
+                if self._age_ns(now_ns) < FIRST_SEEN_S * NS_PER_S and _may_be_older(endpoint, own_gid):
                     self._earlier.add(endpoint.gid)
                 who = located(endpoint, own_gid)
                 found.append(f"{name} is published by {who} as well; {_WAYS_OUT}")
@@ -189,6 +195,15 @@ class GraphPeers:
                 if self._is_namesake(endpoint) and int.from_bytes(endpoint.gid[4:6], "little") == low:
                     self._own_gid = endpoint.gid
         return self._own_gid
+
+
+def _may_be_older(endpoint: PublisherEndpoint, own_gid: bytes) -> bool:
+    """Tell whether a publisher began before this process, as far as the machine knows: of another one it does not.
+
+    Two that start at once would else each take the other for the first, and both stand still.
+    """
+    pids = processes_of(endpoint.gid, own_gid)
+    return pids is None or any(started_ticks(pid) < started_ticks(os.getpid()) for pid in pids)
 
 
 _WAYS_OUT = "end one of them, or give each robot a namespace of its own (namespace:=NAME)"

@@ -48,6 +48,15 @@ def processes_of(gid: bytes, own_gid: bytes, proc: Path = Path("/proc")) -> list
     return sorted(pid for pid in running if pid & 0xFFFF == low)
 
 
+def started_ticks(pid: int, proc: Path = Path("/proc")) -> int:
+    """Return when a process of this machine was started [clock ticks since boot]; 0 when it is gone."""
+    try:
+        # The name in brackets may hold spaces; the 20th field behind it is the start.
+        return int((proc / str(pid) / "stat").read_text().rpartition(")")[2].split()[19])
+    except OSError:
+        return 0
+
+
 def located(endpoint: PublisherEndpoint, own_gid: bytes) -> str:
     """Return a publisher's node, process and machine, as words for a sentence."""
     pids = processes_of(endpoint.gid, own_gid)
