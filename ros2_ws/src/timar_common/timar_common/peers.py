@@ -198,7 +198,7 @@ class GraphPeers:
 
 
 def _may_be_older(endpoint: PublisherEndpoint, own_gid: bytes) -> bool:
-    """Tell whether a publisher began before this process, as far as the machine knows: of another one it does not.
+    """Tell whether a publisher began before this process; of another machine that is not known.
 
     Two that start at once would else each take the other for the first, and both stand still.
     """
