@@ -108,6 +108,8 @@ def numbered(topic: str, number: int):
         message.status = [status]
     elif topic == "position_commands":
         message.data = [float(number)]
+    elif topic == "joints_held_by":
+        message.data = str(number)
     else:
         message.header.stamp.sec = number
         message.header.frame_id = "frame"
@@ -133,6 +135,8 @@ def numbers_in(bag: Path, losses: list[str] | None = None) -> dict[str, list[int
         for topic, _, message in reader.messages():
             if topic == "position_commands":
                 number = int(message.data[0])
+            elif topic == "joints_held_by":
+                number = int(message.data)
             elif topic != "/diagnostics":
                 number = message.header.stamp.sec
             elif message.status[0].name.startswith("talker"):
