@@ -64,7 +64,7 @@ def write_graphs(
     found: ModelFolder, target: Path, variants: tuple[str, ...], log: Log, largest_error: float | None = None
 ) -> tuple[list[Path], dict[str, Any]]:
     """Write the graphs of a folder into another; return their paths and what the manifest says of them."""
-    from timar_model.engines.quantise import LARGEST_ERROR, quantise_graphs, to_float16
+    from timar_model.engines.quantise import quantise_graphs, to_float16
 
     model = load_network(found.config, found.weights()).eval()
     weights = found.path / WEIGHTS
@@ -85,13 +85,7 @@ def write_graphs(
     facts: dict[str, Any] = {}
     if "int8" in variants:
         written, facts["onnx-int8"] = quantise_graphs(
-            graphs,
-            model,
-            speech,
-            files,
-            target,
-            log,
-            LARGEST_ERROR if largest_error is None else largest_error,
+            graphs, model, speech, files, target, log, largest_error
         )
         paths += written
     if "float16" in variants:

@@ -86,7 +86,7 @@ def quantise_graphs(
     files: Sequence[Path],
     target: Path,
     log: Any,
-    largest_error: float = LARGEST_ERROR,
+    largest_error: float | None = None,
 ) -> tuple[list[Path], dict[str, Any]]:
     """Write the int8 form of graphs, layer by layer, so that memory holds one layer's weights at a time.
 
@@ -97,7 +97,8 @@ def quantise_graphs(
         files: Safetensors with all parameters.
         target: Where to write.
         log: Takes a line on what is being done.
-        largest_error: Of a layer's output, relative to its size; a layer that suffers more stays float.
+        largest_error: Of a layer's output, relative to its size; a layer that suffers more stays float. None:
+            `LARGEST_ERROR`.
 
     Returns:
         The files written, and what the manifest says of them: the layers left float with their errors.
@@ -105,7 +106,8 @@ def quantise_graphs(
     log("measuring what each layer suffers")
     measured = layer_errors(model, speech)
     errors = {layer: found.error for layer, found in measured.items()}
-    kept = {layer: round(error, 4) for layer, error in sorted(errors.items()) if error > largest_error}
+    limit = LARGEST_ERROR if largest_error is None else largest_error
+    kept = {layer: round(error, 4) for layer, error in sorted(errors.items()) if error > limit}
     products = {name: list(_products(graph)) for name, graph in graphs.items()}
     chosen = {name: [p for p in found if p.layer not in kept] for name, found in products.items()}
     layers = sorted({product.layer for found in chosen.values() for product in found})

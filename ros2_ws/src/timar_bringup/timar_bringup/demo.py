@@ -87,7 +87,9 @@ def read_options(argv: list[str]) -> DemoOptions:
     """
     parser = argparse.ArgumentParser(prog="timar demo", description=main.__doc__)
     parser.add_argument("--headless", action="store_true", help="without the browser view")
-    parser.add_argument("--duration", type=float, default=CLIP_S, metavar="S", help="seconds (default: 61)")
+    parser.add_argument(
+        "--duration", type=float, default=CLIP_S, metavar="S", help="seconds (default: %(default)g)"
+    )
     parser.add_argument(
         "--out", type=Path, help="new folder for bag, summary and picture (default: runs/demo-TIME)"
     )
