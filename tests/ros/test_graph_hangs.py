@@ -147,9 +147,12 @@ def test_nothing_stays_in_the_temporary_folder_when_the_composer_is_killed(tmp_p
         text=True,
     )
     try:
-        assert composer.stdout.readline()
-        children = Path(f"/proc/{composer.pid}/task/{composer.pid}/children").read_text().split()
-        assert children
+        # The first line says who reaches the graph, before any process is there.
+        listed = Path(f"/proc/{composer.pid}/task/{composer.pid}/children")
+        start_s = time.monotonic()
+        while not (children := listed.read_text().split()):
+            assert composer.poll() is None and time.monotonic() - start_s < PATIENCE_S
+            time.sleep(0.05)
     finally:
         composer.kill()
         composer.communicate()
