@@ -21,11 +21,14 @@ from typing import Any
 import bench_model
 import numpy as np
 from harness import RESULTS, example_voice, machine, parser_of, percentiles, processor_s, table, write_page
+from model_target import has_byte_products
 from timar_bag.bag import BagReader
 from timar_common.wav import write_wav
 
 WINDOW_S = 8
 """Turns of a full window, one a second."""
+CHOSEN = "chosen by measuring: "
+"""After this the log says what auto took."""
 
 
 def inference_process(session: int) -> int | None:
@@ -53,17 +56,15 @@ def hold(arguments, folder: Path) -> dict[str, Any]:
         samples = np.tile(voice, -(-round((arguments.seconds + 30) * 16_000) // voice.size))
         voices[speaker] = folder / f"speaker{speaker}.wav"
         write_wav(voices[speaker], samples)
-    params = folder / "params.yaml"
-    params.write_text(
-        "/**/inference:\n  ros__parameters:\n"
-        f"    threads: {arguments.threads}\n    margin_frames: {arguments.margin_frames}\n"
-        f"    keep_turns: {arguments.keep_turns}\n"
-    )
     command = [sys.executable, "-m", "timar_common.cli", "demo", "--headless"]
     command += ["--duration", f"{arguments.seconds:g}", "--out", str(folder / "out")]
     command += ["--model", str(arguments.folder / "large"), "--engine", arguments.engine]
     command += ["--user-file", str(voices[1]), "--agent-file", str(voices[2])]
-    command += ["view:=true", f"view_port:={arguments.view_port}", f"params:={params}"]
+    command += [
+        "view:=true",
+        f"view_port:={arguments.view_port}",
+        f"allow_degraded:={arguments.allow_degraded}",
+    ]
     seen: dict[str, list[float]] = {"at_s": [], "memory_mb": [], "cpu_s": []}
     with (folder / "demo.log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
@@ -80,8 +81,9 @@ def hold(arguments, folder: Path) -> dict[str, Any]:
         raise RuntimeError(
             f"the demo ended with status {process.returncode}:\n{(folder / 'demo.log').read_text()[-3000:]}"
         )
-    killed = [line for line in (folder / "demo.log").read_text().splitlines() if "had to be killed" in line]
-    return {**seen, "killed": killed}
+    said = (folder / "demo.log").read_text().splitlines()
+    chosen = [line.partition(CHOSEN)[2] for line in said if CHOSEN in line]
+    return {**seen, "killed": [line for line in said if "had to be killed" in line], "chosen": chosen[-1:]}
 
 
 def read(bag_folder: Path) -> tuple[list[tuple[float, float]], list[dict[str, float]]]:
@@ -112,10 +114,13 @@ def main() -> int:
     parser = parser_of(__doc__)
     parser.add_argument("--folder", type=Path, help="where the weights are kept, as of bench_model.py")
     parser.add_argument("--seconds", type=float, default=600.0)
-    parser.add_argument("--engine", default="onnx-int8")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--margin-frames", type=int, default=15)
-    parser.add_argument("--keep-turns", type=int, default=4, help="turns of the window that a move keeps")
+    parser.add_argument("--engine", default="auto")
+    parser.add_argument(
+        "--allow-degraded",
+        choices=("true", "false"),
+        default="true",
+        help="whether auto may shorten the window",
+    )
     parser.add_argument("--view-port", type=int, default=8391)
     parser.add_argument("--out", type=Path, default=RESULTS / "published_live.md")
     arguments = parser.parse_args()
@@ -143,11 +148,17 @@ def page(arguments, when: str, seen, turns, health) -> tuple[list[str], bool]:
     fifth = max(1, full.size // 5)
     grown = float(np.median(memory[full[-fifth:]]) - np.median(memory[full[:fifth]]))
     compute_ms = [ms for at, ms in turns if at > start["at_s"]]
+    most_busy = 0.45 if has_byte_products() else 0.9
     p50, p99, most = *percentiles(compute_ms, 50, 99), max(compute_ms)
     rows = [
         ("turns late", "0", f"{last['late']:.0f}", last["late"] == 0),
         ("turns skipped", "0", f"{last['skipped']:.0f}", last["skipped"] == 0),
-        ("real-time factor: turns, previews and window moves", "0.45", f"{factor:.2f}", factor <= 0.45),
+        (
+            "real-time factor: turns, previews and window moves",
+            f"{most_busy:g}",
+            f"{factor:.2f}",
+            factor <= most_busy,
+        ),
         ("longest turn beyond the median (a stall)", "300 ms", f"{most - p50:.0f} ms", most - p50 <= 300),
         ("memory grown once the window was full", "10 MB", f"{grown:+.1f} MB", grown <= 10),
         ("processes that had to be killed at the end", "0", str(len(seen["killed"])), not seen["killed"]),
@@ -155,12 +166,11 @@ def page(arguments, when: str, seen, turns, health) -> tuple[list[str], bool]:
     lines = [
         "# The published size, live",
         "",
-        f"{when}. {last['turns']:.0f} turns of one second at size large, random weights, {arguments.engine}, "
-        f"{arguments.threads} threads, margin {arguments.margin_frames} frames, window moves by "
-        f"re-anchoring that keeps {arguments.keep_turns} turns; the whole graph with browser view (nobody "
-        "looking) and recorder. "
-        f'`make bench-published ARGS="--seconds {arguments.seconds:g} --margin-frames '
-        f'{arguments.margin_frames} --keep-turns {arguments.keep_turns}"`.',
+        f"{when}. {last['turns']:.0f} turns of one second at size large, random weights, "
+        f"engine:={arguments.engine} allow_degraded:={arguments.allow_degraded}; the whole graph with "
+        "browser view (nobody looking) and recorder. "
+        f'`make bench-published ARGS="--seconds {arguments.seconds:g}"`.',
+        *(f"\nauto took {sentence}" for sentence in seen["chosen"]),
         *table(
             ["", "at most", "measured", ""],
             ((*row[:3], "reached" if row[3] else "**missed**") for row in rows),
