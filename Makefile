@@ -17,7 +17,7 @@ pytest = $(env) && TIMAR_REQUIRE="$${REQUIRE-$$(cat .venv/components)}" exec too
 .PHONY: help setup setup-perception setup-talk talk bench-talk setup-training setup-tests setup-all-tests demo run train \
 	listen test test-fast test-slow test-all lint format types scenarios bench bench-model bench-import bench-published \
 	bench-cuda bench-quantised bench-training \
-	bench-audio soak soak-audio docs lock clean distclean
+	bench-audio soak soak-audio docs wheels lock clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -118,6 +118,9 @@ soak-audio: setup ## Send an hour of coded sound through a virtual device and th
 
 docs: setup ## Check the documentation: links, and what is made from the code
 	@$(env) && python tools/check_docs.py && python tools/process_page.py --check && exec python tools/data_page.py --check
+
+wheels: setup ## Write timar_model, which needs neither ROS nor torch, and timar_common as wheels into dist/
+	@$(env) && exec tools/wheels.bash dist
 
 lock: setup ## Choose the newest versions for every Python and write uv.lock (ARGS="--upgrade-package NAME")
 	@$(env) && exec uv lock $(or $(ARGS),--upgrade)

@@ -8,7 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from timar_common.motion_file import read_motion
+from timar_common.wav import write_wav
 from timar_model.architecture.reference import read_reference, read_statistics
+from timar_model.session.recording import run_session
 
 from timar_model import commands, load_model
 
@@ -175,3 +178,33 @@ def test_engines_are_measured_with_all_their_work(monkeypatch, capsys):
         busy_s = (float(row[3]) + float(row[6])) / 1e3
         # p50 and mean differ, but the factor holds more than the turn alone.
         assert float(row[7]) > 0.5 * busy_s / 0.2
+
+
+def test_two_sound_files_become_the_motion_of_a_session(tmp_path):
+    random = np.random.default_rng(3)
+    voices = [random.normal(0, 3000, 16_000 * seconds).astype(np.int16) for seconds in (3, 2)]
+    files = [str(tmp_path / f"{name}.wav") for name in ("user", "agent")]
+    for file, voice in zip(files, voices, strict=True):
+        write_wav(file, voice)
+    assert commands.main(["run", *files, str(tmp_path / "out.npz"), "--seed", "4", "--turn-frames", "2"]) == 0
+    session = load_model("calm-head").session("onnx", seed=4)
+    expected = run_session(session, *(voice.astype(np.float32) / 32768 for voice in voices), turn_frames=2)
+    written = read_motion(tmp_path / "out.npz")
+    assert len(written.vector) == 50  # The shorter file's.
+    np.testing.assert_allclose(written.vector, expected, atol=1e-6)
+
+
+def test_what_generate_cannot_use_is_said_in_a_sentence(tmp_path, capsys):
+    write_wav(tmp_path / "short.wav", np.zeros(1000, np.int16))
+    (tmp_path / "no_sound.wav").write_bytes(b"nothing")
+    good = str(tmp_path / "short.wav")
+    for arguments, said in (
+        ([good, good], "the shorter file holds 0.06 s; expected at least one turn, 0.20 s"),
+        ([str(tmp_path / "no_sound.wav"), good], "no_sound.wav"),
+        ([good, good, "--model", "nobody"], "nobody"),
+        ([good, good, "--engine", "steam"], "steam"),
+        ([good, good, "--user-motion", good], "short.wav"),
+    ):
+        assert commands.generate([*arguments[:2], str(tmp_path / "out.npz"), *arguments[2:]]) == 1
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "out.npz").exists()

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from timar_common.motion_file import EXPRESSION, NECK
 from timar_common.pcm import float_to_int16
+from timar_model.session.recording import run_session
 from timar_training.corpora import dyads
 from timar_training.evaluation import quality
-from timar_training.prediction.predictor import run_session
 from timar_training.synthesis.conversation import TalkConfig, hold_conversation
 from timar_training.synthesis.gestures import GestureConfig, MotionStyle, move_head
 from timar_training.synthesis.voices import SpeakerVoice

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from timar_model.session.recording import run_session
 from timar_training.corpora import dyads
 from timar_training.evaluation import quality
-from timar_training.prediction.predictor import run_session
 from timar_training.train_command import main as train_main
 from timar_training.training.config import TrainConfig
 from timar_training.training.optimisation import LEAST_RATE, NonFiniteLossError, learning_rate

@@ -10,8 +10,8 @@ from timar_model.architecture.inputs import TurnInputs, speech_features
 from timar_model.architecture.model import TimarModel
 from timar_model.architecture.sequences import lead_frames
 from timar_model.model_folder import save_model
+from timar_model.session.recording import run_session
 from timar_training.corpora import dyads
-from timar_training.prediction.predictor import run_session
 from timar_training.preparation.prepare import clip_streams, prepare
 from timar_training.preparation.windows import Augmentation, WindowSampler, motion_statistics
 

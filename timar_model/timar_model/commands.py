@@ -1,4 +1,4 @@
-"""The commands `timar import`, `timar export` and `timar engines`."""
+"""The commands import, export, engines and generate: of `timar`, and alone of `timar-model`, without ROS."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from timar_model.architecture.config import FRAMES_PER_SECOND, SAMPLES_PER_FRAME
 from timar_model.engines import find_engine
 from timar_model.engines.environment import environment_troubles
 from timar_model.engines.int8_kernels import INSTRUCTIONS
@@ -145,6 +148,78 @@ def engines(argv: list[str]) -> int:
         state = "runs" if not why_not else f"does not run: {why_not}"
         sys.stdout.write(f"{name:<11} {describe(name)}\n{'':<11} {state}\n")
     return _measure_engines(folder) if arguments.measure else 0
+
+
+def generate(argv: list[str]) -> int:
+    """Generate the head's motion for two sound files, the user's and its own; without head or ROS."""
+    parser = argparse.ArgumentParser(
+        prog="timar generate",
+        description=generate.__doc__,
+        epilog="OUT.npz holds exp (T, 50), FLAME's expression, and pose (T, 6), axis-angle of neck [0:3] and "
+        "jaw [3:6] in radians, 25 frames a second from the first sample on. Nods and other gestures, which "
+        "the running head draws over it, are not in it.",
+    )
+    parser.add_argument("user", type=Path, metavar="USER.wav", help="the person's voice, at any rate")
+    parser.add_argument("agent", type=Path, metavar="AGENT.wav", help="the head's own voice, at any rate")
+    parser.add_argument("out", type=Path, metavar="OUT.npz", help="the file to write")
+    parser.add_argument("--model", default="calm-head", help="a model folder, or a name (%(default)s)")
+    parser.add_argument("--engine", default="", help="one of `engines` (onnx, where the model has graphs)")
+    parser.add_argument("--user-motion", type=Path, metavar="NPZ", help="how the person moved, like OUT.npz")
+    parser.add_argument("--turn-frames", type=int, metavar="F", help="length of a turn (the model's)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, another motion (%(default)s)")
+    arguments = parser.parse_args(argv)
+    from timar_common.motion_file import MotionTrack, read_motion, write_motion
+    from timar_common.progress import progress_bars
+    from timar_common.wav import SoundFile
+
+    from timar_model.loading import find_model, load_model
+    from timar_model.session.recording import session_turns
+
+    log, voices = _timed_log(), []
+    try:
+        for path in (arguments.user, arguments.agent):
+            with SoundFile(path) as file:
+                voices.append(file.read_all().astype(np.float32) / 32768)
+                for warning in file.warnings:
+                    log(f"{path}: {warning}")
+        seen = read_motion(arguments.user_motion) if arguments.user_motion else None
+        model = load_model(find_model(arguments.model))
+        engine = arguments.engine or ("onnx" if any(model.path.glob("*.onnx")) else "torch")
+        session = model.session(engine, seed=arguments.seed)
+        turn_frames = arguments.turn_frames or model.config.turn_frames
+        samples = min(len(voice) for voice in voices)
+        if samples < turn_frames * SAMPLES_PER_FRAME:
+            raise ValueError(
+                f"the shorter file holds {samples / 16_000:.2f} s; expected at least one turn, "
+                f"{turn_frames / FRAMES_PER_SECOND:.2f} s"
+            )
+        turns: list[np.ndarray] = []
+        with progress_bars() as bars:
+            advance = bars.add("turns")
+            for turn in session_turns(session, (voices[0], voices[1], seen), turn_frames):
+                turns.append(turn)
+                advance(len(turns), samples // (turn_frames * SAMPLES_PER_FRAME))
+        motion = np.concatenate(turns)
+        write_motion(arguments.out, MotionTrack(motion, np.ones((len(motion), 3), np.bool_)))
+    except (ValueError, OSError, ImportError) as error:
+        return _fail("generate", error)
+    seconds = len(motion) / FRAMES_PER_SECOND
+    log(f"{arguments.out} holds {len(motion)} frames ({seconds:.1f} s), by {model.path.name}")
+    return 0
+
+
+ALONE = {"run": generate, "import": import_model, "export": export, "engines": engines}
+"""What `timar-model` offers."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command of `timar-model`: the model without a head; needs neither ROS nor, with graphs, torch."""
+    parser = argparse.ArgumentParser(prog="timar-model", description=main.__doc__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, command in ALONE.items():
+        commands.add_parser(name, help=(command.__doc__ or "").partition("\n")[0], add_help=False)
+    arguments, rest = parser.parse_known_args(argv)
+    return ALONE[arguments.command](rest)
 
 
 def _measure_engines(folder: ModelFolder) -> int:

@@ -10,10 +10,10 @@ from timar_model.architecture.inputs import MotionStatistics, speech_features
 from timar_model.architecture.model import TimarModel
 from timar_model.engines.torch_engine import TorchEngine
 from timar_model.metrics import clip_metrics, energy_score
+from timar_model.session.recording import run_session
 from timar_model.session.session import Session
 
 from ..corpora.dyads import Clip, load_dyad, with_motion
-from ..prediction.predictor import run_session
 from .config import TrainConfig
 
 ENERGY_SAMPLES = 2
