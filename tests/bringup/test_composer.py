@@ -28,6 +28,7 @@ QUICK = ComposerConfig(interrupt_s=0.6, terminate_s=0.6)
 GRAPH = plan(read_arguments(["namespace:=/head1/", "record:=true"]))
 
 OBEDIENT = "import time; print('up', flush=True); time.sleep(60)"
+NOTES_ITS_START = "import os; open(__file__.rpartition('/')[0] + f'/{os.getpid()}', 'w').close()"
 DEAF = """
 import signal, time
 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -57,7 +58,9 @@ def start(monkeypatch):
     """Start a composer whose processes run given programs, all others an obedient one."""
     made: list[Composer] = []
 
-    def make(programs: dict[str, str] | None = None, lines: list | None = None) -> Composer:
+    def make(
+        programs: dict[str, str] | None = None, lines: list | None = None, is_awaited: bool = True
+    ) -> Composer:
         programs = programs or {}
         monkeypatch.setattr(
             composing,
@@ -68,7 +71,7 @@ def start(monkeypatch):
         composer = Composer(GRAPH, lambda *line: seen.append(line), config=QUICK)
         made.append(composer)
         composer.start()
-        wait_until(lambda: {name for name, _ in seen} >= composer.pids.keys())
+        wait_until(lambda: not is_awaited or {name for name, _ in seen} >= composer.pids.keys())
         return composer
 
     yield make
@@ -86,6 +89,18 @@ def test_one_process_runs_per_group_and_all_end(start):
     assert not any(map(is_alive, composer.pids.values()))
     assert ("sound", "up") in lines
     assert composer.not_stopped_gently == []
+
+
+def test_process_whose_interpreter_still_starts_is_ended_without_a_word(start, monkeypatch, tmp_path):
+    """SIGINT during Python's own start was answered by "Fatal Python error: init_import_site"."""
+    (tmp_path / "sitecustomize.py").write_text(OBEDIENT.replace("print('up', flush=True)", NOTES_ITS_START))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}")
+    lines: list = []
+    composer = start(lines=lines, is_awaited=False)
+    wait_until(lambda: {int(path.name) for path in tmp_path.glob("[0-9]*")} == set(composer.pids.values()))
+    assert set(composer.stop().values()) == {-signal.SIGTERM}
+    assert (composer.not_stopped_gently, list(composer.bad_ends())) == ([], [])
+    assert [line for name, line in lines if name != "composer"] == []
 
 
 def test_process_deaf_to_sigint_and_sigterm_is_killed_in_time_and_named(start):

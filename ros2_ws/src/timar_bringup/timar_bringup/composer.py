@@ -201,6 +201,8 @@ class Composer:
         self._readers: list[threading.Thread] = []
         self._stopped: set[str] = set()
         self._told: set[str] = set()
+        self._wrote: set[int] = set()
+        """Process ids that have written a line."""
 
     @property
     def pids(self) -> dict[str, int]:
@@ -377,14 +379,20 @@ class Composer:
             return
         with child.stdout as lines:
             for line in lines:
+                self._wrote.add(child.pid)
                 self._on_line(name, line.rstrip("\n"))
 
     def _stop_together(self, names: list[str]) -> None:
         self._stopped.update(names)
         running = [name for name in names if self._children[name].poll() is None]
         self._told.update(running)
+        if self._heard is not None:
+            self._watch.listen(self._heard, time.monotonic())
         for name in running:
-            send_to_group(self._children[name].pid, signal.SIGINT)
+            pid = self._children[name].pid
+            # An interpreter that still starts answers SIGINT by "Fatal Python error", SIGTERM by its end.
+            is_started = pid in self._wrote or self._watch.has_spoken(name)
+            send_to_group(pid, signal.SIGINT if is_started else signal.SIGTERM)
         hung = self._wait(running, self.config.answer_s, until_answered=True)
         running = [name for name in running if self._children[name].poll() is None]
         self._kill(hung, self.config.hung_terminate_s)

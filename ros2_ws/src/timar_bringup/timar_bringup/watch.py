@@ -16,6 +16,8 @@ from timar_common.config import Positive, check
 from timar_common.notify import NotifySocket
 from timar_common.processes import SHOW_STACKS
 
+_NOTHING_YET = "nothing yet"
+
 
 @dataclasses.dataclass(frozen=True)
 class WatchConfig:
@@ -57,7 +59,7 @@ class _Life:
     since_s: float
     """When it was started, or heard last [s]."""
     allowed_s: float
-    status: str = "nothing yet"
+    status: str = _NOTHING_YET
     failed: str = ""
     is_ready: bool = False
     is_slow_said: bool = False
@@ -97,9 +99,13 @@ class Watch:
         """Tell whether a process has finished its start."""
         return process in self._lives and self._lives[process].is_ready
 
+    def has_spoken(self, process: str) -> bool:
+        """Tell whether a process has said anything yet."""
+        return self.doing(process) != _NOTHING_YET
+
     def doing(self, process: str) -> str:
         """Return what a process said last."""
-        return self._lives[process].status if process in self._lives else "nothing yet"
+        return self._lives[process].status if process in self._lives else _NOTHING_YET
 
     def hear(self, pid: int, said: Mapping[str, str], now_s: float) -> None:
         """Take in what a process said (`timar_common.notify`); others than the watched ones are ignored."""
