@@ -30,6 +30,7 @@ from harness import RESULTS, Stopwatch, memory_mb
 from model_report import CACHED, FULL, WINDOW
 from timar_model.architecture.config import ModelConfig, SamplingConfig
 from timar_model.engines.choosing import choose
+from timar_model.engines.int8_kernels import weight_bits_here
 from timar_model.engines.measuring import EngineSetting, measure
 from timar_model.machine import cpu_flags
 
@@ -99,7 +100,9 @@ def prepare(folder: Path) -> None:
         torch.nn.init.normal_(parameter, std=0.02)
     save_model(folder / "large", network, provenance={"weights": "random, for timing"})
     del network
-    export_onnx(folder / "large", ("float32", "int8"), log=lambda line: print(line, file=sys.stderr))
+    log = functools.partial(print, file=sys.stderr)
+    # As `timar import` writes them here.
+    export_onnx(folder / "large", ("float32", "int8"), log, weight_bits=weight_bits_here())
 
 
 class MadeUpTalk:

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from timar_model.engines import int8_kernels
+from timar_model.engines.export import export_onnx
 from timar_model.engines.int8_kernels import (
     AS_STORED,
     INT8_WEIGHTS,
     KERNELS,
+    LEVELS_7_BIT,
     SEVEN_BITS,
     choose_kernels,
     layer_errors_here,
@@ -114,6 +116,25 @@ def test_a_processor_whose_products_saturate_gets_weights_of_seven_bits_and_the_
     # It is asked once a processor.
     monkeypatch.setattr(int8_kernels, "products_here", lambda *_: pytest.fail("checked again"))
     assert choose_kernels(model) is SEVEN_BITS
+
+
+def test_weights_stored_with_seven_bits_run_everywhere_as_they_are(
+    writable, tmp_path, monkeypatch, make_talk
+):
+    """What `timar import` writes where products saturate: nothing is converted at each start."""
+    monkeypatch.setenv("TIMAR_CACHE", str(tmp_path / "cache"))
+    export_onnx(writable, ("float32", "int8"), weight_bits=7)
+    levels = [array for name, array in load_file(writable / INT8_WEIGHTS).items() if name.endswith(".int8")]
+    assert max(int(np.abs(array.astype(int)).max()) for array in levels) == LEVELS_7_BIT
+    assert not wrong_layers(writable, AS_STORED, saturating_products(writable, AS_STORED))
+    model = load_model(writable)
+    assert not choose_kernels(model).is_converted
+    exact, coarse = (model.session(name, seed=3) for name in ("onnx", "onnx-int8"))
+    assert coarse.engine_name == "onnx-cpu-int8-7bit"
+    talk = make_talk(50)
+    for _ in range(10):
+        given = talk.turn(exact, 5)
+        assert 0 < np.abs(exact.step(**given) - coarse.step(**given)).max() <= 0.02
 
 
 def test_int8_that_is_wrong_whatever_the_weights_is_refused_by_layer(writable, tmp_path, monkeypatch):

@@ -136,8 +136,9 @@ def _make(
     lacking = [name for name in options.variants if not _has_graphs(found, name)]
     if lacking:
         from timar_model.engines.export import export_onnx
+        from timar_model.engines.int8_kernels import weight_bits_here
 
-        found = export_onnx(found, tuple(lacking), log)
+        found = export_onnx(found, tuple(lacking), log, weight_bits=weight_bits_here())
     return found
 
 

@@ -32,6 +32,7 @@ def export_onnx(
     log: Log = lambda line: None,
     *,
     largest_error: float | None = None,
+    weight_bits: int = 8,
 ) -> ModelFolder:
     """Add the ONNX graphs of a model to its folder; float graphs take their weights from its safetensors.
 
@@ -44,6 +45,7 @@ def export_onnx(
         log: Takes a line on what is being done.
         largest_error: Of a layer's output in int8, relative to its size; a layer that suffers more stays
             float. None: 0.03.
+        weight_bits: Of int8 weights: 8, or 7 for processors on which products with 8 saturate.
 
     Returns:
         The folder as read back.
@@ -55,13 +57,18 @@ def export_onnx(
     found = folder if isinstance(folder, ModelFolder) else read_model(folder)
     with tempfile.TemporaryDirectory(dir=found.path.absolute().parent, prefix=".export.") as scratch:
         target = Path(scratch)
-        paths, facts = write_graphs(found, target, variants, log, largest_error)
+        paths, facts = write_graphs(found, target, variants, log, largest_error, weight_bits)
         log("adding the graphs to the folder")
         return add_files(found, *paths, engines={**found.manifest.get("engines", {}), **facts})
 
 
 def write_graphs(
-    found: ModelFolder, target: Path, variants: tuple[str, ...], log: Log, largest_error: float | None = None
+    found: ModelFolder,
+    target: Path,
+    variants: tuple[str, ...],
+    log: Log,
+    largest_error: float | None = None,
+    weight_bits: int = 8,
 ) -> tuple[list[Path], dict[str, Any]]:
     """Write the graphs of a folder into another; return their paths and what the manifest says of them."""
     from timar_model.engines.quantise import quantise_graphs, to_float16
@@ -85,7 +92,7 @@ def write_graphs(
     facts: dict[str, Any] = {}
     if "int8" in variants:
         written, facts["onnx-int8"] = quantise_graphs(
-            graphs, model, speech, files, target, log, largest_error
+            graphs, model, speech, files, target, log, largest_error, weight_bits
         )
         paths += written
     if "float16" in variants:

@@ -4,7 +4,8 @@ On x86 without VNNI, onnxruntime adds two products of an unsigned and a signed b
 does not fit and saturates, without an error. The export therefore stores rows of each layer's input with what
 float32 makes of them, and the graph of these layers alone, which is run once a processor and onnxruntime.
 
-Weights of 7 bits cannot saturate, since 2 * 255 * 64 fits, and keep the fast kernel.
+Weights of 7 bits cannot saturate, since 2 * 255 * 64 fits, and keep the fast kernel. Where a folder holds 8
+bits, 7 are made of them as the graphs are opened; `timar import` stores what its processor needs.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from timar_model.model_folder import ModelFolder, tensor_locations
 INT8_WEIGHTS = "model.int8.safetensors"
 CHECK_GRAPH, CHECK_ROWS = "check.int8.onnx", "check.int8.safetensors"
 LEVELS, LEVELS_7_BIT = 127, 64
-"""The largest level of a weight: of the bytes as they are stored, and of weights of 7 bits."""
+"""The largest level of a weight of 8 bits, and of 7."""
 
 Array = npt.NDArray[np.float32]
 Products = Callable[[Mapping[str, Array]], Mapping[str, Array]]
@@ -40,10 +41,12 @@ class Int8Kernels:
     label: str
     bits: int
     """Of the weights."""
+    is_converted: bool = False
+    """Whether they are made of stored ones of 8 bits as the graphs are opened."""
 
     def options_for(self, options: Any, folder: Path) -> Any:
         """Prepare onnxruntime's options; keep what is returned until the graph is open."""
-        if self.bits == 8:
+        if not self.is_converted:
             return None
         # Given one file from memory, onnxruntime wants all of them from there; mapped, they cost nothing.
         files: dict[str, npt.NDArray[np.uint8]] = {
@@ -56,7 +59,8 @@ class Int8Kernels:
 
 
 AS_STORED = Int8Kernels("weights of 8 bits", 8)
-SEVEN_BITS = Int8Kernels("weights of 7 bits, because products with 8 saturate on this processor", 7)
+STORED_SEVEN_BITS = Int8Kernels("weights of 7 bits, as they are stored", 7)
+SEVEN_BITS = Int8Kernels("weights of 7 bits, because products with 8 saturate on this processor", 7, True)
 KERNELS = {"8 bits": AS_STORED, "7 bits": SEVEN_BITS}
 """In the order in which they are tried."""
 INSTRUCTIONS = {
@@ -67,6 +71,11 @@ INSTRUCTIONS = {
     "asimddp": "the dot products of ARM",
 }
 """What multiplies bytes without saturating, by Linux's names of a processor's flags, best first."""
+
+
+def weight_bits_here() -> int:
+    """Return the bits that int8 weights should have on this processor: 7 where products saturate."""
+    return 8 if cpu_flags() & {*INSTRUCTIONS} else 7
 
 
 def choose_kernels(folder: ModelFolder) -> Int8Kernels:
@@ -80,10 +89,12 @@ def choose_kernels(folder: ModelFolder) -> Int8Kernels:
     import onnxruntime
 
     if CHECK_ROWS not in folder.manifest["files"]:
-        return AS_STORED if cpu_flags() & {*INSTRUCTIONS} else SEVEN_BITS
+        return AS_STORED if weight_bits_here() == 8 else SEVEN_BITS
     key = {"onnxruntime": onnxruntime.__version__, "model": folder.sha256, "kernels": [*KERNELS]}
     kernels = KERNELS[remembered("int8", key, lambda: _first_right(folder.path))]
-    _log.log(logging.INFO if kernels is AS_STORED else logging.WARNING, "int8: %s", kernels.label)
+    if kernels is AS_STORED and folder.manifest["engines"].get("onnx-int8", {}).get("weight_bits", 8) == 7:
+        kernels = STORED_SEVEN_BITS
+    _log.log(logging.WARNING if kernels.is_converted else logging.INFO, "int8: %s", kernels.label)
     return kernels
 
 
@@ -114,7 +125,7 @@ def layer_errors_here(
         expected = rows[f"{layer}.output"]
         size = max(float(np.linalg.norm(expected)), 1e-12)
         error = float(np.linalg.norm(made[layer] - expected)) / size
-        found[layer] = error, float(rows[f"{layer}.errors"][0 if kernels.bits == 8 else 1])
+        found[layer] = error, float(rows[f"{layer}.errors"][int(kernels.is_converted)])
     return found
 
 
@@ -149,13 +160,14 @@ def seven_bit_weights(path: Path) -> npt.NDArray[np.uint8]:
     for name, location in tensor_locations(path):
         part = content[location["offset"] : location["offset"] + location["length"]]
         if name.endswith(".int8"):
-            levels = part.view(np.int8)
-            np.take(_SEVEN_BITS, part, out=levels)
+            part[:] = np.frombuffer(part.tobytes().translate(_SEVEN_BITS), np.uint8)
         elif name.endswith(".scale"):
             scale = part.view(np.float32)
             scale *= np.float32(LEVELS / LEVELS_7_BIT)
     return content
 
 
-_SEVEN_BITS = np.rint(np.arange(256, dtype=np.uint8).view(np.int8) * (LEVELS_7_BIT / LEVELS)).astype(np.int8)
+_SEVEN_BITS = (
+    np.rint(np.arange(256, dtype=np.uint8).view(np.int8) * (LEVELS_7_BIT / LEVELS)).astype(np.int8).tobytes()
+)
 """The level of 7 bits for each byte."""

@@ -66,7 +66,7 @@ class LayerSample:
     output: Array
     """Of float32, without the bias."""
     errors: tuple[float, float]
-    """Of exact products with weights of 8 and of 7 bits, relative to the output's size."""
+    """Of exact products with weights as stored and of 7 bits made of them, relative to the output's size."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +87,7 @@ def quantise_graphs(
     target: Path,
     log: Any,
     largest_error: float | None = None,
+    weight_bits: int = 8,
 ) -> tuple[list[Path], dict[str, Any]]:
     """Write the int8 form of graphs, layer by layer, so that memory holds one layer's weights at a time.
 
@@ -99,21 +100,23 @@ def quantise_graphs(
         log: Takes a line on what is being done.
         largest_error: Of a layer's output, relative to its size; a layer that suffers more stays float. None:
             `LARGEST_ERROR`.
+        weight_bits: Of the weights: 8, or 7, with which no processor's products saturate.
 
     Returns:
         The files written, and what the manifest says of them: the layers left float with their errors.
     """
     log("measuring what each layer suffers")
-    measured = layer_errors(model, speech)
+    largest_level = LEVELS if weight_bits == 8 else LEVELS_7_BIT
+    measured = layer_errors(model, speech, largest_level)
     errors = {layer: found.error for layer, found in measured.items()}
     limit = LARGEST_ERROR if largest_error is None else largest_error
     kept = {layer: round(error, 4) for layer, error in sorted(errors.items()) if error > limit}
     products = {name: list(_products(graph)) for name, graph in graphs.items()}
     chosen = {name: [p for p in found if p.layer not in kept] for name, found in products.items()}
     layers = sorted({product.layer for found in chosen.values() for product in found})
-    log(f"writing {len(layers)} layers as int8; {len(kept)} stay float")
+    log(f"writing {len(layers)} layers as int8 with weights of {weight_bits} bits; {len(kept)} stay float")
     parameters = {name: (file, location) for file in files for name, location in tensor_locations(file)}
-    _write_weights(target / INT8_WEIGHTS, layers, parameters)
+    _write_weights(target / INT8_WEIGHTS, layers, parameters, largest_level)
     quantised = dict(tensor_locations(target / INT8_WEIGHTS))
     paths = [target / INT8_WEIGHTS]
     for name, graph in graphs.items():
@@ -124,7 +127,8 @@ def quantise_graphs(
     paths += _write_check({name: one for name, one in samples.items() if one}, quantised, target)
     worst = max((error for layer, error in errors.items() if layer not in kept), default=0.0)
     return paths, {
-        "weights": "int8, one scale per output",
+        "weights": f"int8 of {weight_bits} bits, one scale per output",
+        "weight_bits": weight_bits,
         "activations": "uint8, one scale per call",
         "int8_layers": len(layers),
         "largest_error_int8": round(worst, 4),
@@ -132,7 +136,7 @@ def quantise_graphs(
             f"{bits} bits": round(
                 max((one.errors[number] for one in samples.values() if one), default=0.0), 4
             )
-            for number, bits in enumerate((8, 7))
+            for number, bits in enumerate((8, 7) if weight_bits == 8 else (7,))
         },
         "float_layers": kept,
     }
@@ -172,14 +176,16 @@ def to_float16(graphs: dict[str, onnx.ModelProto], files: Sequence[Path], target
     return paths
 
 
-def quantise_weight(weight: Array) -> tuple[npt.NDArray[np.int8], Array]:
+def quantise_weight(weight: Array, largest_level: int = LEVELS) -> tuple[npt.NDArray[np.int8], Array]:
     """Return a weight (out, in) as bytes (in, out), and the scale of each output (out,)."""
-    scale = np.maximum(np.abs(weight).max(axis=1), np.float32(1e-12)) / np.float32(LEVELS)
+    scale = np.maximum(np.abs(weight).max(axis=1), np.float32(1e-12)) / np.float32(largest_level)
     levels = np.rint(weight / scale[:, None]).astype(np.int8)
     return np.ascontiguousarray(levels.T), scale.astype(np.float32)
 
 
-def layer_errors(model: TimarModel, speech: nn.Module | None) -> dict[str, LayerError]:
+def layer_errors(
+    model: TimarModel, speech: nn.Module | None, largest_level: int = LEVELS
+) -> dict[str, LayerError]:
     """Return by how much int8 changes each layer's output in a short conversation, and rows to check."""
     named = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     if speech is not None:
@@ -189,7 +195,7 @@ def layer_errors(model: TimarModel, speech: nn.Module | None) -> dict[str, Layer
     found = {layer: LayerError(0.0, None) for layer in named}
 
     def measure(layer: str, module: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        levels, scale = _levels(module)
+        levels, scale = _levels(module, largest_level)
         error = _relative_error(_int8_product(inputs[0], levels * scale, module.bias), output)
         if error >= found[layer].error:
             found[layer] = LayerError(error, _sample(module, inputs[0], levels, scale))
@@ -226,9 +232,9 @@ def _relative_error(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).norm()) / size if size else 0.0
 
 
-def _levels(module: nn.Linear) -> tuple[Tensor, Tensor]:
+def _levels(module: nn.Linear, largest_level: int) -> tuple[Tensor, Tensor]:
     """Return a layer's weight in whole steps (out, in), and the step of each output (out, 1)."""
-    scale = module.weight.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / LEVELS
+    scale = module.weight.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / largest_level
     return (module.weight / scale).round(), scale
 
 
@@ -340,7 +346,12 @@ def _replaced(
     return whole
 
 
-def _write_weights(path: Path, layers: list[str], parameters: dict[str, tuple[Path, dict[str, Any]]]) -> None:
+def _write_weights(
+    path: Path,
+    layers: list[str],
+    parameters: dict[str, tuple[Path, dict[str, Any]]],
+    largest_level: int,
+) -> None:
     """Write layers' bytes and scales as safetensors, one layer in memory at a time."""
     header: dict[str, Any] = {}
     offset = 0
@@ -359,7 +370,7 @@ def _write_weights(path: Path, layers: list[str], parameters: dict[str, tuple[Pa
         for layer in layers:
             source, location = parameters[f"{layer}.weight"]
             weight = np.fromfile(source, "<f4", location["length"] // 4, offset=location["offset"])
-            levels, scale = quantise_weight(weight.reshape(location["shape"]))
+            levels, scale = quantise_weight(weight.reshape(location["shape"]), largest_level)
             file.write(levels.tobytes() + scale.tobytes())
 
 
