@@ -156,9 +156,10 @@ def test_a_file_of_another_layout_is_refused(tmp_path: Path, text: str, sentence
         ("2026-13-45", r"a value here cannot be read \(month must be in 1..12\)"),
         ("9" * 5000, "a value here cannot be read .*digits"),
         ("[" * 5000, "nested too deeply"),
-        ("&b {c: *b}", "refers to itself"),
+        ("{a: " * 60 + "1" + "}" * 60, "nested too deeply"),
+        ("&b {c: *b}", "holds itself by an alias"),
     ],
-    ids=["object", "date", "digits", "depth", "alias"],
+    ids=["object", "date", "digits", "depth", "depth-of-ours", "alias"],
 )
 def test_a_value_that_yaml_cannot_mean_is_refused_with_its_place(
     tmp_path: Path, value: str, sentence: str

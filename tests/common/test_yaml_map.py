@@ -1,5 +1,8 @@
 """A YAML mapping is read strictly: every complaint names file, line and rule."""
 
+import time
+import tracemalloc
+
 import pytest
 from timar_common.yaml_map import read_yaml_map
 
@@ -69,6 +72,39 @@ def test_values_are_pythons_with_merges_and_no_key_twice_at_any_depth(tmp_path):
     path.write_text("a:\n  b: {c: 1, c: 2}\n", encoding="utf-8")
     with pytest.raises(ValueError, match="line 2: 'c' is said twice"):
         read_yaml_map(path).values()
+
+
+def bomb(levels: int, link: str) -> str:
+    """Return lines of which each holds the one above nine times."""
+    lines = ["a0: &a0 {x: 1}"]
+    for level in range(1, levels):
+        lines.append(f"a{level}: &a{level} " + link.format(", ".join([f"*a{level - 1}"] * 9)))
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("link", ["[{}]", "{{<<: [{}]}}"])
+def test_aliases_that_mean_billions_of_values_are_refused_at_once(tmp_path, link):
+    path = tmp_path / "x.yaml"
+    path.write_text(bomb(10, link), encoding="utf-8")
+    tracemalloc.start()
+    began_s = time.monotonic()
+    with pytest.raises(
+        ValueError, match=r"x.yaml means \d+ values once its aliases \(\*name\) are written out"
+    ):
+        read_yaml_map(path)
+    assert time.monotonic() - began_s < 2.0
+    assert tracemalloc.get_traced_memory()[1] < 4e6
+    tracemalloc.stop()
+    path.write_text(bomb(4, link), encoding="utf-8")
+    assert "a3" in read_yaml_map(path).values()
+
+
+def test_a_huge_file_is_refused_before_it_is_read(tmp_path):
+    path = tmp_path / "x.yaml"
+    with path.open("wb") as file:
+        file.truncate(1 << 33)
+    with pytest.raises(ValueError, match="has 8589934592 bytes, expected a YAML file of at most"):
+        read_yaml_map(path)
 
 
 def test_an_unknown_key_is_refused_with_the_nearest_known_one(document):

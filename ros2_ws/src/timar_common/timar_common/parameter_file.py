@@ -53,10 +53,7 @@ def read_parameters(path: Path) -> list[ParameterSection]:
             value that is none, or refers to itself.
         OSError: It cannot be read.
     """
-    try:
-        return list(_sections(read_yaml_map(path, may_be_empty=True), "", str(path)))
-    except RecursionError as error:
-        raise ValueError(f"{path} refers to itself (&name and *name), which parameters cannot") from error
+    return list(_sections(read_yaml_map(path, may_be_empty=True), "", str(path)))
 
 
 def _sections(document: YamlMap, prefix: str, path: str) -> Iterator[ParameterSection]:

@@ -14,6 +14,10 @@ from timar_common.config import describe
 from timar_common.suggest import nearest
 
 _Config = TypeVar("_Config")
+_LARGEST_BYTES = 1 << 22
+_MOST_NODES = 100_000
+"""Each alias counted as what it stands for: ten lines of aliases can mean billions of values."""
+_MOST_LEVELS = 50
 
 
 class YamlMap:
@@ -245,9 +249,12 @@ def read_yaml_map(path: Path, *, may_be_empty: bool = False) -> YamlMap:
     """Read a YAML file whose top is a mapping; nothing in it is executed.
 
     Raises:
-        ValueError: It is not YAML, or its top is not a mapping.
+        ValueError: It is not YAML, its top is not a mapping, a value holds itself, or it is too large or
+            nested too deeply, also by aliases.
         OSError: It cannot be read.
     """
+    if (size := path.stat().st_size) > _LARGEST_BYTES:
+        raise ValueError(f"{path} has {size} bytes, expected a YAML file of at most {_LARGEST_BYTES}")
     try:
         node = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -258,4 +265,29 @@ def read_yaml_map(path: Path, *, may_be_empty: bool = False) -> YamlMap:
         return YamlMap(None, path, "", 1)
     if not isinstance(node, yaml.MappingNode):
         raise ValueError(f"{path}, line 1: the file must be a mapping (key: value lines)")
+    nodes, levels = _expanded_size(node, path, {})
+    if levels > _MOST_LEVELS:
+        raise ValueError(f"{path} is nested too deeply to be read: {levels} levels, at most {_MOST_LEVELS}")
+    if nodes > _MOST_NODES:
+        raise ValueError(
+            f"{path} means {nodes} values once its aliases (*name) are written out, expected at most "
+            f"{_MOST_NODES}; write out what is needed"
+        )
     return YamlMap(node, path, "", 1)
+
+
+def _expanded_size(node: yaml.Node, path: Path, known: dict[int, tuple[int, int] | None]) -> tuple[int, int]:
+    """Return how many nodes a node means with its aliases written out, and how many levels they have."""
+    if id(node) in known:
+        if (size := known[id(node)]) is None:
+            line = node.start_mark.line + 1
+            raise ValueError(f"{path}, line {line}: a value holds itself by an alias (&name and *name)")
+        return size
+    known[id(node)] = None  # While its children are counted.
+    children = [] if isinstance(node, yaml.ScalarNode) else node.value
+    if isinstance(node, yaml.MappingNode):
+        children = [child for pair in node.value for child in pair]
+    sizes = [_expanded_size(child, path, known) for child in children]
+    nodes, levels = 1 + sum(nodes for nodes, _ in sizes), 1 + max((levels for _, levels in sizes), default=0)
+    known[id(node)] = nodes, levels
+    return nodes, levels
