@@ -131,8 +131,14 @@ def write_values(
     """
     path = path.resolve()
     text = path.read_text(encoding="utf-8")
-    servos = _entries(_entries(yaml.compose(text)).get("servos"))
-    changes = [change for joint, numbers in values.items() for change in _changes(servos[joint], numbers)]
+    document = _entries(yaml.compose(text))
+    servos = _entries(document.get("servos"))
+    prefix = document["joint_prefix"].value if "joint_prefix" in document else ""
+    changes = [
+        change
+        for joint, numbers in values.items()
+        for change in _changes(servos[joint.removeprefix(prefix)], numbers)
+    ]
     for begin, end, new in sorted(changes, reverse=True):
         text = text[:begin] + new + text[end:]
     with replacing_file(path) as scratch:

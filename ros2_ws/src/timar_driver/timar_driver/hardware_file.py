@@ -187,19 +187,23 @@ def read_hardware(path: Path, joint_names: tuple[str, ...], limits: JointLimits)
         OSError: It cannot be read.
     """
     document = read_yaml_map(path)
+    prefix = document.text("joint_prefix", "")
+    short_names = tuple(name.removeprefix(prefix) for name in joint_names)
     stop = document.child("stop", optional=True).config(StopConfig)
     parked = document.child("park_rad", optional=True)
-    _check_joints(parked, joint_names)
+    _check_joints(parked, short_names)
     at_zero = np.clip(0.0, limits.lower, limits.upper)
     given = parked.number_by_key()
-    park_rad = np.array([given.get(name, at_zero[row]) for row, name in enumerate(joint_names)])
+    park_rad = np.array([given.get(name, at_zero[row]) for row, name in enumerate(short_names)])
     driver, bus = None, None
     # Robots of their maker's daemon were the first of these drivers.
     kind = next((key for key in ("driver", "daemon") if document.has(key)), None)
     if kind is not None:
         driver = _driver(document.child(kind), joint_names, limits)
     else:
-        bus = _bus(document, joint_names, limits)
+        bus = _bus(document, short_names, limits)
+        servos = tuple(dataclasses.replace(servo, joint=prefix + servo.joint) for servo in bus.servos)
+        bus = dataclasses.replace(bus, servos=servos)
         limits = bus.limits
     document.refuse_rest()
     with parked.blamed():

@@ -173,6 +173,7 @@ def load_robot(path: Path, expression_map: str = "") -> RobotDescription:
     document = read_yaml_map(path)
     name = document.text("robot")
     urdf = path.parent / document.text("urdf")
+    prefix = document.text("joint_prefix", "")
     loudspeaker_delay_s = document.number("loudspeaker_delay_s", 0.0, minimum=0.0, maximum=2.0)
     neutral = _neutral(document.child("neutral", optional=True))
     expressions = _expressions(document.child("expressions", optional=True))
@@ -189,7 +190,11 @@ def load_robot(path: Path, expression_map: str = "") -> RobotDescription:
         arkit = arkit_map_from(map_entry, path.parent)
     known = (*MOTION_SIGNALS, *IDLE_SIGNALS, *dict.fromkeys((*expressions, *ARKIT_NAMES)))
     screens = _screens(screens_entry, known)
-    allowed = {name: joint for name, joint in read_urdf(urdf).joints_by_name.items() if joint.kind in MOVABLE}
+    allowed = {
+        name.removeprefix(prefix): joint
+        for name, joint in read_urdf(urdf).joints_by_name.items()
+        if joint.kind in MOVABLE and name.startswith(prefix)
+    }
     platforms = read_platforms(platforms_map, known)
     moved_by = {joint: platform.name for platform in platforms for joint in platform.joints}
     joints: dict[str, JointMap] = {}
@@ -204,11 +209,11 @@ def load_robot(path: Path, expression_map: str = "") -> RobotDescription:
     robot = RobotDescription(
         name,
         urdf,
-        tuple(joints.values()),
+        tuple(_prefixed(joint, prefix) for joint in joints.values()),
         neutral,
         loudspeaker_delay_s,
         expressions,
-        platforms,
+        tuple(dataclasses.replace(p, joints=tuple(prefix + joint for joint in p.joints)) for p in platforms),
         eyes,
         screens,
         arkit,
@@ -216,6 +221,11 @@ def load_robot(path: Path, expression_map: str = "") -> RobotDescription:
     told = arkit_channels(arkit) if arkit else JAW_ALONE if screens or JAW_OPEN in robot.arkit_used else {}
     # A channel that was fitted for this robot counts more than the map.
     return dataclasses.replace(robot, expressions={**told, **expressions})
+
+
+def _prefixed(joint: JointMap, prefix: str) -> JointMap:
+    coupling = {prefix + other: share for other, share in joint.coupling.items()}
+    return dataclasses.replace(joint, name=prefix + joint.name, coupling=coupling)
 
 
 def _screens(entry: YamlMap, known: Sequence[str]) -> tuple[ScreenParameter, ...]:

@@ -11,6 +11,7 @@ from timar_common.yaml_map import YamlMap, read_yaml_map
 from timar_description.find import find_joint_map
 
 from timar_retargeting import expressions, face_poses, ros2_control
+from timar_retargeting.fetched_robot import write_fetched
 from timar_retargeting.range_picture import draw, text_of
 from timar_retargeting.range_use import example_motion, range_use, read_motion
 from timar_retargeting.robot import RobotDescription, load_robot
@@ -22,6 +23,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser("timar robot", description=main.__doc__)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_check(commands)
+    _add_fetch(commands)
     _add_tune(commands)
     _add_delay(commands)
     _add_fit(commands)
@@ -78,6 +80,35 @@ def _check(arguments: argparse.Namespace) -> int:
         source = arguments.motion.name if arguments.motion else "synthetic motion"
         draw(uses, arguments.png, f"{robot.name}: range used by {len(motion) / 25.0:.0f} s of {source}")
         sys.stdout.write(f"written to {arguments.png}\n")
+    return 0
+
+
+def _add_fetch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    doc = "Write the URDF that a running graph publishes, and a joint map for it, to files."
+    parser = commands.add_parser("fetch", help=doc, description=doc)
+    parser.add_argument("--namespace", default="", help="of the topic robot_description")
+    parser.add_argument("--node", default="", help="read this node's parameter robot_description instead")
+    parser.add_argument(
+        "--joint-map", default="", metavar="ROBOT", help="whose joints these are; a prefix is found"
+    )
+    parser.add_argument("--out", type=Path, default=Path(), help="folder (default: this one)")
+    parser.add_argument("--name", default="fetched", help="of the files (default: %(default)s)")
+    parser.add_argument("--timeout", type=float, default=10.0, help="[s] (default: %(default)s)")
+    parser.set_defaults(run=_fetch)
+
+
+def _fetch(arguments: argparse.Namespace) -> int:
+    from timar_retargeting.description_node import TOPIC, fetch_description
+
+    text, notes = fetch_description(arguments.namespace, arguments.node, arguments.timeout)
+    source = f"{TOPIC} of {arguments.node or arguments.namespace or '/'}"
+    prefix = write_fetched(text, source, arguments.out, arguments.name, arguments.joint_map)
+    for note in notes:
+        sys.stdout.write(f"{note}\n")
+    if prefix:
+        sys.stdout.write(f"every joint's name begins with {prefix!r}\n")
+    suffix = ".yaml" if arguments.joint_map else ".urdf"
+    sys.stdout.write(f"written: {arguments.out / (arguments.name + suffix)}\n")
     return 0
 
 
