@@ -1,8 +1,7 @@
 """Streaming MP3 decoder: bytes in pieces of any size, samples as soon as their frame is whole.
 
 libsndfile decodes whole files. So each run of new frames is decoded as a short file: a Xing frame that says
-how many
-frames follow, the frames before the new ones, which their bit reservoir and overlap lean on, and they.
+how many frames follow, the frames before the new ones that their bit reservoir and overlap lean on, and they.
 
 Source: ISO/IEC 11172-3 and 13818-3 (frame header, layer III); the Xing frame as LAME writes it.
 """
@@ -24,8 +23,10 @@ _BITRATES = (
 )
 _RATES_HZ = (44_100, 48_000, 32_000)
 _MPEG_1, _RESERVED, _LAYER_3, _MONO = 3, 1, 1, 3
-_CONTEXT = 14
-"""So many earlier frames are kept: a reservoir of 255 bytes reaches back by eleven of the smallest frames."""
+_RESERVOIR_BYTES = 511
+"""So far a frame reaches back for bits, over as many frames as it takes: of variable bitrate, dozens."""
+_OVERLAP_FRAMES = 2
+"""So many frames' sound goes on into the next."""
 _XING_BITRATE = 9
 """Index of a bitrate whose frame has room for a Xing header at every rate."""
 _LARGEST_BYTES = 1 << 20
@@ -88,7 +89,7 @@ class MpegStream:
         self.skipped_bytes = 0
         """What was no frame: the stream was joined inside one, or pieces were lost."""
         self._pending = bytearray()
-        self._context: collections.deque[bytes] = collections.deque(maxlen=_CONTEXT)
+        self._context: collections.deque[bytes] = collections.deque()
         self._format: tuple[int, int] = (0, 0)
 
     def push(self, data: bytes) -> tuple[npt.NDArray[np.float32], int]:
@@ -119,7 +120,22 @@ class MpegStream:
         sound = [frame for frame in new if not _is_xing(frame)]
         samples = _decode(list(self._context), sound, found)
         self._context.extend(sound)
+        self._forget()
         return samples, found.rate_hz
+
+    def _forget(self) -> None:
+        """Keep what the next frame may need: the overlapping ones, and the reservoir that these lean on."""
+        held = 0
+        for number, data in enumerate(reversed(self._context), start=1):
+            frame = read_frame(data)
+            if number > _OVERLAP_FRAMES and frame is not None:
+                held += len(data) - frame.side_information[1]
+            if held >= _RESERVOIR_BYTES:
+                break
+        else:
+            return
+        while len(self._context) > number:
+            self._context.popleft()
 
     def _next_frame(self) -> MpegFrame | None:
         """Drop what is no frame; return the first one that is whole."""
