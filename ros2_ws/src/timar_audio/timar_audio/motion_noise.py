@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import scipy.optimize
 from timar_common.clock import NS_PER_S
 from timar_common.yaml_map import read_yaml_map
 
@@ -113,10 +112,13 @@ def _fit_power(features: npt.NDArray[np.float64], power: npt.NDArray[np.float64]
     Noise scatters by as much as it is loud, so a frame's error counts relative to the louder of what was
     heard and what is predicted: one whose speed belongs to its neighbour then spoils no more than itself.
     """
-    solution, _ = scipy.optimize.nnls(features, power)
+    # Only a calibration needs it, and it takes the sound process 0.7 s to import.
+    from scipy.optimize import nnls
+
+    solution, _ = nnls(features, power)
     for _ in range(_ROUNDS):
         weights = 1.0 / np.maximum(np.maximum(power, features @ solution), 1e-12)
-        solution, _ = scipy.optimize.nnls(features * weights[:, None], power * weights)
+        solution, _ = nnls(features * weights[:, None], power * weights)
     fitted: npt.NDArray[np.float64] = solution
     return fitted
 

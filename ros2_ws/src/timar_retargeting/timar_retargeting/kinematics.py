@@ -13,7 +13,6 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import least_squares
 from timar_common.yaml_map import YamlMap
 
 Array = npt.NDArray[np.float64]
@@ -123,6 +122,9 @@ class RodPlatform(Kinematics):
         return np.array([self._forward(row) for row in np.atleast_2d(positions)])
 
     def _forward(self, positions: Array) -> Array:
+        # A running head computes the inverse only, and this takes 0.7 s to import.
+        from scipy.optimize import least_squares
+
         if self._crank is None:
             anchors, lengths = self._base, self._rod + positions
         else:
