@@ -94,6 +94,53 @@ def test_whatever_index_a_file_has_everything_in_it_is_read(
     assert found_s == pytest.approx(span_s)
 
 
+@pytest.mark.parametrize("first", [0, 300], ids=["from the start", "later"])
+@pytest.mark.parametrize("end", [700, 10**9], ids=["and goes on", "for good"])
+def test_a_clock_that_stands_still_goes_on_with_the_sound(
+    first: int, end: int, make_bag: Any, tmp_path: Path
+) -> None:
+    clean = make_bag(seconds=SECONDS)
+    times = list[int]()
+
+    def stand(number: int, time_ns: int) -> int:
+        times.append(time_ns)
+        return times[first] if first <= number < end else time_ns
+
+    standing = rewritten(clean, tmp_path / "standing.mcap", stand)
+    with BagReader(clean) as reader:
+        expected = [(entry.topic, entry.receive_ns) for entry in reader.messages()]
+    with BagReader(standing) as reader:
+        found = [(entry.topic, entry.receive_ns) for entry in reader.messages()]
+        assert any("the recorder's clock stood still for" in issue for issue in reader.issues), reader.issues
+    assert [topic for topic, _ in found] == [topic for topic, _ in expected]
+    begin = expected[0][1] - found[0][1]
+    late = [abs(at + begin - true) for (_, true), (_, at) in zip(expected, found, strict=True)]
+    assert max(late) < 0.15 * S
+
+
+def test_sound_that_comes_in_a_burst_is_no_clock_that_stands(make_bag: Any, tmp_path: Path) -> None:
+    clean = make_bag(seconds=SECONDS)
+    bag = rewritten(clean, tmp_path / "burst.mcap", lambda number, time_ns: time_ns // (S // 5) * (S // 5))
+    with BagReader(bag) as reader:
+        assert all(entry.receive_ns % (S // 5) == 0 for entry in reader.messages())
+        assert not any("stood still" in issue for issue in reader.issues)
+
+
+def test_a_length_beyond_all_memory_is_damage_and_the_rest_is_read(make_bag: Any, tmp_path: Path) -> None:
+    """A mutated length of a record in the summary ended the reading by an OverflowError."""
+    clean = make_bag(seconds=SECONDS)
+    expected, _, _ = counts_and_span(clean)
+    bag = tmp_path / "long.mcap"
+    bag.write_bytes(rewritten(clean, tmp_path / "bag.mcap").read_bytes())
+    data = bytearray(bag.read_bytes())
+    summary = int.from_bytes(data[-28:-20], "little")  # The footer's first number.
+    data[summary + 1 : summary + 9] = (0xAC01_0203_0405_0607).to_bytes(8, "little")
+    bag.write_bytes(data)
+    counts, _, issues = counts_and_span(bag)
+    assert counts == expected
+    assert any("long.mcap" in issue for issue in issues), issues
+
+
 def test_a_pause_of_the_recording_that_the_sound_knows_stays_a_pause() -> None:
     """The counter went on by a minute while nothing was recorded."""
     messages = [RawMessage("user/audio", place * 20_000_000, b"%d" % place) for place in range(100)]

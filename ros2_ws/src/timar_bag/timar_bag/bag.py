@@ -29,7 +29,7 @@ from timar_bag.ros1 import SUFFIX, Ros1File
 # What rosbags may raise on a damaged file, beyond its own ReaderError.
 DAMAGE = (
     ReaderError, zstd.ZstdError, apsw.Error, struct.error, ValueError, KeyError, IndexError, TypeError,
-    EOFError, OSError, RuntimeError, AssertionError, MemoryError,
+    EOFError, OSError, RuntimeError, AssertionError, MemoryError, OverflowError,
 )  # fmt: skip
 UNREADABLE = (SerdeError, TypesysError, KeyError, ValueError, IndexError)
 BAG_SUFFIXES = (".mcap", ".db3", SUFFIX)

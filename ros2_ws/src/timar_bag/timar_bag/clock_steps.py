@@ -41,7 +41,10 @@ class ClockSteps:
         self._last_ns: int | None = None
         self._heard: dict[str, tuple[RawMessage, int]] = {}
         """The newest message of sound by topic, and its corrected time [ns]."""
+        self._standing_ns: int | None = None
+        """The recorder's time at which its clock stands still."""
         self._steps: list[int] = []
+        self._stood_ns = 0
         self._wrong_stamps = 0
 
     def issues(self) -> list[str]:
@@ -51,6 +54,11 @@ class ClockSteps:
             told = ", ".join(f"{step / NS_PER_S:+.1f} s" for step in self._steps[:5])
             more = ", …" if len(self._steps) > 5 else ""
             found.append(f"the recorder's clock stepped ({told}{more}); time went on without it")
+        if self._stood_ns:
+            found.append(
+                f"the recorder's clock stood still for {self._stood_ns / NS_PER_S:.1f} s; the sound's "
+                "counter counts instead"
+            )
         if self._wrong_stamps:
             found.append(
                 f"{self._wrong_stamps} times of arrival cannot be true; the message before counts instead"
@@ -71,7 +79,9 @@ class ClockSteps:
                 ahead.extend(itertools.islice(messages, 2))
                 message = self._first(message, ahead)
             at_ns = message.receive_ns + self._offset_ns
-            if self._last_ns is not None and self._is_apart(at_ns):
+            if self._stands_still(message, ahead, messages, is_sound):
+                at_ns = self._while_standing(message)
+            elif self._last_ns is not None and self._is_apart(at_ns):
                 if len(ahead) < 2:
                     ahead.extend(itertools.islice(messages, 2))
                 if self._is_alone(ahead):
@@ -84,6 +94,46 @@ class ClockSteps:
             if is_sound(message.topic):
                 self._heard[message.topic] = message, at_ns
             yield message._replace(receive_ns=at_ns)
+
+    def _stands_still(
+        self,
+        message: RawMessage,
+        ahead: collections.deque[RawMessage],
+        messages: Iterator[RawMessage],
+        is_sound: Callable[[str], bool],
+    ) -> bool:
+        """Return whether the clock stays at a message's time while more sound comes than a burst holds."""
+        if message.receive_ns == self._standing_ns:
+            return True
+        self._standing_ns = None
+        if message.topic not in self._heard or not is_sound(message.topic):
+            return False
+        before, _ = self._heard[message.topic]
+        if before.receive_ns != message.receive_ns:
+            return False
+        begin, newest = self._sound_range(before), message
+        for following in itertools.chain(list(ahead), _kept(messages, ahead)):
+            if following.receive_ns != message.receive_ns:
+                break
+            newest = following if following.topic == message.topic else newest
+        end = self._sound_range(newest)
+        if begin is None or end is None or (end[1] - begin[1]) * NOMINAL_NS_PER_SAMPLE < STEP_BACK_NS:
+            return False
+        self._standing_ns = message.receive_ns
+        return True
+
+    def _while_standing(self, message: RawMessage) -> int:
+        """Return a time that goes on as far as the sound does."""
+        assert self._last_ns is not None
+        if message.topic not in self._heard:
+            return self._last_ns
+        before, before_ns = self._heard[message.topic]
+        old, new = self._sound_range(before), self._sound_range(message)
+        if old is None or new is None or new[1] <= old[1]:
+            return self._last_ns
+        at_ns = max(before_ns + round((new[1] - old[1]) * NOMINAL_NS_PER_SAMPLE), self._last_ns)
+        self._stood_ns += at_ns - self._last_ns
+        return at_ns
 
     def _first(self, message: RawMessage, ahead: collections.deque[RawMessage]) -> RawMessage:
         """Return the bag's first message, at its successor's time where two of these agree without it."""
@@ -123,6 +173,13 @@ class ClockSteps:
         self._steps.append(at_ns - wanted_ns)
         self._offset_ns += wanted_ns - at_ns
         return wanted_ns
+
+
+def _kept(messages: Iterator[RawMessage], ahead: collections.deque[RawMessage]) -> Iterator[RawMessage]:
+    """Yield as many further messages as are looked ahead for, and keep them."""
+    for message in itertools.islice(messages, max(0, LOOKED_AHEAD - len(ahead))):
+        ahead.append(message)
+        yield message
 
 
 def _are_apart(before_ns: int, after_ns: int) -> bool:
