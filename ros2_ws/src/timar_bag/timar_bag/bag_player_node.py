@@ -13,7 +13,7 @@ from builtin_interfaces.msg import Time
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 from std_srvs.srv import SetBool, Trigger
-from timar_common.base_node import BaseNode, message_type, qos_of, run
+from timar_common.base_node import BaseNode, message_type, publisher_qos, run
 from timar_common.clock import NS_PER_S
 from timar_common.diagnostics import Report
 
@@ -41,7 +41,9 @@ class BagPlayerNode(BaseNode):
             self.get_logger().warning(note)
         topics = {name: KNOWN_TOPICS[name] for name in self._bag.topics}
         self._publishers_of = {
-            name: self.create_external_publisher(message_type(topic.type_name), topic.name, qos_of(topic))
+            name: self.create_external_publisher(
+                message_type(topic.type_name), topic.name, publisher_qos(topic)
+            )
             for name, topic in topics.items()
         }
         self._clock_out = self.create_external_publisher(Clock, "/clock", QoSProfile(depth=10))

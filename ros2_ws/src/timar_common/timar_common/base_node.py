@@ -77,6 +77,18 @@ def qos_of(topic: Topic) -> QoSProfile:
     )
 
 
+def publisher_qos(topic: Topic) -> QoSProfile:
+    """Return what a topic's publishers offer: they may hold more messages than readers ask for."""
+    return with_past(topic) if topic.held else qos_of(topic)
+
+
+def with_past(topic: Topic) -> QoSProfile:
+    """Return the quality of service that reaches back over what a topic's publishers hold."""
+    qos = qos_of(topic)
+    qos.durability, qos.depth = DurabilityPolicy.TRANSIENT_LOCAL, max(qos.depth, topic.held)
+    return qos
+
+
 def declare_config(node: LifecycleNode, config_type: type) -> Any:
     """Declare every field of a configuration dataclass as a described parameter and read it back.
 
@@ -194,7 +206,7 @@ class BaseNode(LifecycleNode):
     def create_topic_publisher(self, topic_name: str) -> Any:
         """Make a publisher of a topic of the table."""
         topic = TOPICS[topic_name]
-        publisher = self.create_publisher(message_type(topic.type_name), topic.name, qos_of(topic))
+        publisher = self.create_publisher(message_type(topic.type_name), topic.name, publisher_qos(topic))
         self._owned.append((self.destroy_publisher, publisher))
         self.peers.publishes(topic_name)
         return publisher
@@ -235,9 +247,9 @@ class BaseNode(LifecycleNode):
         return deliver
 
     def _subscribe(
-        self, message_class: Any, name: str, qos: QoSProfile, deliver: Callable[..., None], raw: bool = False
+        self, message_class: Any, name: str, qos: QoSProfile, deliver: Callable[..., None], **options: Any
     ) -> None:
-        subscription = self.create_subscription(message_class, name, deliver, qos, raw=raw)
+        subscription = self.create_subscription(message_class, name, deliver, qos, **options)
         self._owned.append((self.destroy_subscription, subscription))
 
     def create_steady_timer(self, period_s: float, callback: Callable[[], None]) -> None:

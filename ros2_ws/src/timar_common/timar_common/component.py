@@ -97,6 +97,11 @@ class Component:
         """End acting."""
         return ()
 
+    @property
+    def hears_past(self) -> bool:
+        """Tell whether its inputs shall begin with what their publishers still hold (`Topic.held`)."""
+        return False
+
     def handle(self, topic: str, message: Message, now_ns: int) -> Iterable[Output]:
         """Take a message of one of the inputs.
 

@@ -5,19 +5,25 @@ A node file derives from `ComponentNode`, names its component, and adds only wha
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 from std_srvs.srv import Trigger
 
-from timar_common.base_node import BaseNode, message_type, qos_of
+from timar_common.base_node import BaseNode, message_type, qos_of, with_past
 from timar_common.component import Component
 from timar_common.diagnostics import Level, Report
 from timar_common.hosting import ComponentHost
 from timar_common.jobs import RealTime
 from timar_common.messages import prepare
 from timar_common.topics import TOPICS
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble's name
+    from rclpy.qos_event import SubscriptionEventCallbacks
 
 _THROTTLE_S = 5.0
 # rclpy knows callers by where they stand in the code, and lets each keep one severity and one throttle.
@@ -101,8 +107,20 @@ class ComponentNode(BaseNode):
             if self.hears() and self.receives(topic_name):
                 self.host.receive(topic_name, data)
 
-        guarded = self.peers.guarded(topic, deliver)
-        self._subscribe(message_type(topic.type_name), topic.name, qos_of(topic), guarded, raw=True)
+        message_class, guarded = message_type(topic.type_name), self.peers.guarded(topic, deliver)
+
+        @functools.cache  # Once, however many publishers do not fit.
+        def subscribe() -> None:
+            self._subscribe(message_class, topic.name, qos_of(topic), guarded, raw=True)
+
+        if not (topic.held and self.component.hears_past):
+            subscribe()
+            return
+        # A publisher of another program holds nothing, and would not be heard at all by one who asks for it.
+        events = SubscriptionEventCallbacks(incompatible_qos=lambda _: subscribe())
+        self._subscribe(
+            message_class, topic.name, with_past(topic), guarded, raw=True, event_callbacks=events
+        )
 
     def hears(self) -> bool:
         """Tell whether messages reach the component now."""

@@ -22,6 +22,8 @@ class Topic:
     """Name of the one node that may publish it; empty: any number may."""
     is_shared: bool = False
     """Whether nodes of other names may publish it beside that one, as a robot's body does its own joints."""
+    held: int = 0
+    """How many messages a publisher holds for a reader that was started again and asks for what it missed."""
 
 
 _ALL = (
@@ -38,6 +40,7 @@ _ALL = (
         50,
         doc="the same without the head's own voice",
         publisher="capture",
+        held=400,
     ),
     Topic("user/words", "timar_msgs/msg/RecognizedWords", 10, doc="words of the user, from any recogniser"),
     Topic("agent/speech", "timar_msgs/msg/SpeechChunk", 0, doc="speech from any synthesiser"),
@@ -47,6 +50,7 @@ _ALL = (
         50,
         doc="speech soon to be heard",
         publisher="playback",
+        held=400,
     ),
     Topic("agent/audio", "timar_msgs/msg/AudioChunk", 50, doc="what was really heard", publisher="playback"),
     Topic("agent/words", "timar_msgs/msg/RecognizedWords", 10, doc="what was heard of an answer's words"),

@@ -14,13 +14,16 @@ from timar_common.restarts import Belongs
 from timar_model.gestures.gesture_layer import GestureLayer
 
 from timar_inference.config import InferenceConfig
+from timar_inference.history_filling import HistoryFilling
 from timar_inference.runtime import Runtime, open_runtime
-from timar_inference.turn_jobs import TurnJob
+from timar_inference.turn_jobs import TurnJob, TurnRequest
 from timar_inference.turn_runner import TurnRunner
 from timar_inference.turn_scheduler import TurnScheduler
 
 INPUTS = ("user/audio", "agent/audio_planned", "user/motion")
 """Inputs that the log's cursor counts."""
+GIVE_UP_S = 10.0
+"""Turns that lie so far back are not made up for: the machine is too slow to catch up [s]."""
 WORDS = ("agent/intent", "gesture")
 """Inputs of which the log says itself what they brought."""
 
@@ -35,6 +38,8 @@ class InferenceComponent(Component):
         config: Model, engine, sampling, and what is done about time.
         runtime: An opened model to use; `config.model` is opened unless given.
         name: Prefix of the conversation ids.
+        is_restarted: Whether it goes on after a crash: its history is filled again from what both voices'
+            publishers hold.
     """
 
     NAME: ClassVar[str] = "inference"
@@ -45,7 +50,11 @@ class InferenceComponent(Component):
     """Turns are handed out as sound comes; ticks are for what waited because the queue was full."""
 
     def __init__(
-        self, config: InferenceConfig, runtime: Runtime | None = None, name: str = "conversation"
+        self,
+        config: InferenceConfig,
+        runtime: Runtime | None = None,
+        name: str = "conversation",
+        is_restarted: bool = False,
     ) -> None:
         self.config = config
         self.runtime = runtime or open_runtime(config)
@@ -54,8 +63,16 @@ class InferenceComponent(Component):
         layer = GestureLayer(self.runtime.gestures)
         self.runner = TurnRunner(self.runtime.session, self.runtime.identity, config.preview_by, layer)
         self._seen = {topic: InputCount() for topic in INPUTS}
+        window_frames = int(self.runtime.settings.get("window_frames", 0))
+        self._filling = HistoryFilling(window_frames) if is_restarted and window_frames else None
+        self._notes: list[Output] = []
         self._last_failure = ""
         self._troubles_reported = 0
+
+    @property
+    def hears_past(self) -> bool:
+        """Tell whether it was started again, and hears what it missed."""
+        return self._filling is not None
 
     def start(self, now_ns: int) -> Iterable[Output]:
         """Say which model runs; the conversation begins with the user's next sound."""
@@ -76,11 +93,18 @@ class InferenceComponent(Component):
         if topic == "agent/intent":
             self.scheduler.inputs.intent = int(message.intent)
             return ()
+        if topic == "user/audio" and self._filling is not None and self._filling.is_collecting:
+            self.scheduler.inputs.check_user(message, now_ns)
+            blocks = self._filling.collect(message, now_ns)
+            return [output for block in blocks for output in self._take_input(topic, block, now_ns)]
+        return self._take_input(topic, message, now_ns)
+
+    def _take_input(self, topic: str, message: Message, now_ns: int) -> list[Output]:
         outputs: list[Output] = []
         if topic == "user/audio":
             belongs = self.scheduler.push_user(message, now_ns)
             if belongs is Belongs.OLD:
-                return ()
+                return outputs
             if belongs is Belongs.LATER:
                 text = "no sound came for longer than max_gap_s: a new conversation begins"
                 outputs.append(Log(Level.WARN, text))
@@ -110,8 +134,43 @@ class InferenceComponent(Component):
         job = self.scheduler.next_job(now_ns)
         if job is None:
             return None
+        if isinstance(job, TurnRequest):
+            job = (
+                self._refill(job, now_ns) if self._filling is not None else self._unless_hopeless(job, now_ns)
+            )
+            if job is None:
+                return None
         first_sample = self.scheduler.inputs.user.first_sample
         return dataclasses.replace(job, inputs=self._cursor(), conversation_first_sample=first_sample)
+
+    def tick(self, now_ns: int) -> Iterable[Output]:
+        """Say how the history was filled again, or that it could not be kept."""
+        notes, self._notes = self._notes, []
+        return notes
+
+    def _unless_hopeless(self, job: TurnRequest, now_ns: int) -> TurnRequest | None:
+        behind_s = (now_ns - job.useless_ns) / NS_PER_S
+        if behind_s <= GIVE_UP_S:
+            return job
+        text = f"turns lie {behind_s:.0f} s back, this machine does not catch up: new conversation"
+        self._notes.append(Log(Level.WARN, text))
+        self.scheduler.restart()
+        return None
+
+    def _refill(self, job: TurnRequest, now_ns: int) -> TurnRequest | None:
+        filling = self._filling
+        assert filling is not None
+        is_refill = filling.follow(job, now_ns)
+        if filling.is_over:
+            self._filling = None
+            if filling.trouble:
+                text = f"started again, the history is not filled: {filling.trouble}; it begins fresh"
+                self._notes.append(Log(Level.WARN, text))
+                self.scheduler.restart()
+                return None
+            text = f"started again, {filling.seconds:.1f} s of history were filled in {filling.took_s:.2f} s"
+            self._notes.append(Log(Level.OK, text))
+        return dataclasses.replace(job, is_refill=is_refill)
 
     def work(self, job: Job, clock: WorkClock, is_busy: Callable[[], bool]) -> Iterator[Output]:
         """Carry out a decision."""

@@ -15,6 +15,7 @@ from timar_common.component_node import ComponentNode
 from timar_common.diagnostics import Level, Report
 from timar_common.notify import notify
 from timar_common.peer_clock import PeerClock
+from timar_common.processes import own_restarts
 
 from timar_inference.inference_component import InferenceComponent
 from timar_inference.runtime import open_runtime
@@ -37,7 +38,8 @@ class InferenceNode(ComponentNode):
             notify(STATUS=line)
 
         runtime = run_interruptibly(lambda: open_runtime(self.config, log))
-        return InferenceComponent(self.config, runtime, f"{self.get_name()}-{uuid.uuid4().hex[:8]}")
+        name = f"{self.get_name()}-{uuid.uuid4().hex[:8]}"
+        return InferenceComponent(self.config, runtime, name, is_restarted=own_restarts() > 0)
 
     def follow_clock(self) -> None:
         """Take ROS time from the head, where it is another machine."""

@@ -112,6 +112,8 @@ class TurnRequest(TurnJob):
     """Frames before this one will not be rolled back any more."""
     next_ready_ns: int = 0
     """When the next turn's user sound is complete: until then there is other work, monotonic [ns]."""
+    is_refill: bool = False
+    """Whether it is of the time before a restart and only fills the history again."""
     preview: PreviewRequest | None = None
     """What to predict when the turn is made and there is time; None: nothing."""
 

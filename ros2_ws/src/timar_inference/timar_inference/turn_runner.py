@@ -95,7 +95,9 @@ class RunCounters:
     late: int = 0
     """Generated, but finished after the first frame was due."""
     skipped: int = 0
-    """Committed to the history without sampling."""
+    """Committed to the history without sampling, for it was too late."""
+    refilled: int = 0
+    """Committed likewise, of the time before a restart."""
     rollbacks: int = 0
     """Times turns were withdrawn."""
     previews: int = 0
@@ -262,7 +264,7 @@ class TurnRunner:
     def _turn(self, request: TurnRequest, clock: WorkClock) -> Iterator[Publish]:
         self._require_fit(request)
         started_ns = clock.now_ns()
-        is_generated = started_ns < request.useless_ns
+        is_generated = not request.is_refill and started_ns < request.useless_ns
         motion = clock.call(
             self._session.step if is_generated else self._session.commit,
             request.user_speech,
@@ -281,7 +283,8 @@ class TurnRunner:
         timings = self._timings(request, started_ns, finished_ns, clock.is_real)
         is_late = is_generated and finished_ns > request.deadline_ns
         self.counters.generated += is_generated
-        self.counters.skipped += not is_generated
+        self.counters.refilled += request.is_refill
+        self.counters.skipped += not (is_generated or request.is_refill)
         self.counters.late += is_late
         if is_generated:
             shown = head_motion(
