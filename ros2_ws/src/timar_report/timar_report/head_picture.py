@@ -28,13 +28,15 @@ class HeadPainter:
 
     Args:
         urdf: Its description.
+        size_px: Width and height of a picture [px].
 
     Raises:
         FileNotFoundError: It, or a mesh of it, is not there.
         ValueError: It cannot be drawn.
     """
 
-    def __init__(self, urdf: Path) -> None:
+    def __init__(self, urdf: Path, size_px: tuple[int, int] = SIZE_PX) -> None:
+        self._size_px = size_px
         self._body: RobotModel = read_drawable_urdf(urdf)
         self._meshes = [_mesh(shape) for shape in self._body.shapes]
         self._camera = _camera()
@@ -43,11 +45,17 @@ class HeadPainter:
         self._middle = (low + high) / 2
         # A head that turns or nods needs some room.
         room = np.array([1.25, 1.2]) * (high - low)[:2]
-        self._scale = float((OVERSAMPLING * np.array(SIZE_PX) / room).min())
+        self._scale = float((OVERSAMPLING * np.array(size_px) / room).min())
 
     def png(self, positions_rad: Mapping[str, float]) -> bytes:
         """Return a picture as PNG; joints left out stand at zero."""
-        size = (SIZE_PX[0] * OVERSAMPLING, SIZE_PX[1] * OVERSAMPLING)
+        out = io.BytesIO()
+        self.image(positions_rad).save(out, "PNG")
+        return out.getvalue()
+
+    def image(self, positions_rad: Mapping[str, float]) -> Image.Image:
+        """Return a picture of `size_px`, RGB; joints left out stand at zero."""
+        size = (self._size_px[0] * OVERSAMPLING, self._size_px[1] * OVERSAMPLING)
         corners, colors = [], []
         for triangles, normals, color_rgb in self._seen(positions_rad):
             light = self._camera @ LIGHT / np.linalg.norm(LIGHT)
@@ -62,9 +70,7 @@ class HeadPainter:
         draw = ImageDraw.Draw(image)
         for corner, fill in zip(points[from_behind].tolist(), color[from_behind].tolist(), strict=True):
             draw.polygon(corner, fill=tuple(fill))
-        out = io.BytesIO()
-        image.resize(SIZE_PX, Image.Resampling.LANCZOS).save(out, "PNG")
-        return out.getvalue()
+        return image.resize(self._size_px, Image.Resampling.LANCZOS)
 
     def _seen(self, positions_rad: Mapping[str, float]) -> list[tuple[Floats, Floats, tuple[float, ...]]]:
         """Return each shape's (n, 3, 3) triangles and (n, 3) normals in the camera's axes, and its colour."""
