@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from timar_common.component import Log, Publish
-from timar_common.joint_trajectory import TrajectoryCode
+from timar_common.joint_trajectory import TrajectoryCode, trajectory_of
 from timar_common.messages import Header, duration, new
 from timar_retargeting.config import RetargetingConfig
 from timar_retargeting.retargeting_component import RetargetingComponent
@@ -147,6 +147,28 @@ def test_points_are_met_in_time_in_any_order_of_joints_and_the_others_stay(stage
     others = np.array(stage.way)[:, PITCH + 1 :]
     assert np.ptp(others, axis=0).max() < 1e-6
     stage.require_smooth()
+
+
+@pytest.mark.parametrize(
+    ("points", "at_most_rad"),
+    [
+        ([(2.0, 0.4)], 0.2e-3),
+        ([(0.5, 0.2), (1.2, -0.3), (2.0, 0.1), (2.5, 0.0)], 1.1e-3),
+        ([(0.4, 0.4)], 3.2e-3),
+    ],
+    ids=["slow", "turns", "fast"],
+)
+def test_the_plan_leaves_the_cubic_by_little(
+    stage: Stage, points: list[tuple[float, float]], at_most_rad: float
+) -> None:
+    """docs/driver.md says what is held here."""
+    message, begin_ns = trajectory(points, stamp_ns=2 * S), BEGIN_NS + 2 * S
+    wanted = trajectory_of(message, stage.now_ns).joined(begin_ns, np.zeros((3, 1)), is_outside=True)
+    stage.send("external/joint_trajectory", message)
+    stage.until(2.5 + points[-1][0])
+    times_ns = BEGIN_NS + 10 * MS * np.arange(1, len(stage.way) + 1)
+    ways = zip(times_ns, stage.way, strict=True)
+    assert max(abs(way[YAW] - wanted.at(at)[0, 0]) for at, way in ways if at > begin_ns) < at_most_rad
 
 
 def test_a_stamp_in_the_future_waits_for_it_and_conversation_goes_on_until_then(stage: Stage) -> None:
