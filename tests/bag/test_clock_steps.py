@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mcap.writer import CompressionType, IndexType
+from mcap.reader import make_reader
+from mcap.writer import CompressionType, IndexType, Writer
 from rewritten_bag import Stamp, rewritten
 from timar_bag.bag import BagReader
 from timar_bag.clock_steps import ClockSteps
@@ -139,6 +140,38 @@ def test_a_length_beyond_all_memory_is_damage_and_the_rest_is_read(make_bag: Any
     counts, _, issues = counts_and_span(bag)
     assert counts == expected
     assert any("long.mcap" in issue for issue in issues), issues
+
+
+def test_parts_of_a_split_bag_and_attachments_among_the_messages_are_one_bag(
+    make_bag: Any, tmp_path: Path
+) -> None:
+    (whole,) = make_bag(seconds=SECONDS).glob("*.mcap")
+    parts = []
+    for number in range(11):  # Ten stands behind two.
+        path = tmp_path / "split" / f"bag_{number}.mcap"
+        path.parent.mkdir(exist_ok=True)
+        parts.append(Writer(path.open("wb")))
+        parts[-1].start("ros2", "another recorder")
+    channels: dict[tuple[int, str], int] = {}
+    with whole.open("rb") as file:
+        for number, (schema, channel, message) in enumerate(make_reader(file).iter_messages()):
+            part = min(number // 60, len(parts) - 1)
+            if (part, channel.topic) not in channels:
+                known = parts[part].register_schema(schema.name, schema.encoding, schema.data)
+                channels[part, channel.topic] = parts[part].register_channel(channel.topic, "cdr", known)
+            if number % 100 == 0:
+                parts[part].add_attachment(
+                    message.log_time, message.log_time, "photo", "image/png", bytes(99)
+                )
+            parts[part].add_message(
+                channels[part, channel.topic], message.log_time, message.data, message.log_time
+            )
+    for writer in parts:
+        writer.finish()
+    with BagReader(whole) as reader:
+        expected = [(entry.topic, entry.receive_ns) for entry in reader.messages()]
+    with BagReader(tmp_path / "split") as reader:
+        assert [(entry.topic, entry.receive_ns) for entry in reader.messages()] == expected
 
 
 def test_a_pause_of_the_recording_that_the_sound_knows_stays_a_pause() -> None:

@@ -41,6 +41,8 @@ def signal_to_error_db(heard: np.ndarray, wanted: np.ndarray) -> float:
         (11_025, 2, "PCM_U8", 35),
         (96_000, 1, "PCM_24", 70),
         (8_000, 1, "ULAW", 30),
+        (192_000, 1, "PCM_16", 70),
+        (48_000, 6, "PCM_24", 70),
     ],
 )
 def test_any_rate_depth_and_channels_play_the_same_sound(tmp_path, rate_hz, channels, subtype, quality_db):

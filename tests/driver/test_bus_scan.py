@@ -2,8 +2,11 @@
 
 import contextlib
 import dataclasses
+import errno
+import os
 
 import pytest
+import serial
 from servo_bench import DYNAMIXEL, FEETECH, Bench, SimulatedTransport, write_hardware
 from timar_driver.bus_command import main
 from timar_driver.bus_driver import make_bus
@@ -105,6 +108,24 @@ def test_a_port_that_is_not_there_is_said_with_those_that_are(capsys, tmp_path):
     said = capsys.readouterr().err
     assert "there is no such port" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.EACCES, "this user may not open it: join the port's group"),
+        (errno.EBUSY, "another program has it"),
+    ],
+)
+def test_a_port_that_cannot_be_opened_is_said_with_the_remedy(monkeypatch, capsys, number, said):
+    def refuse(*_, **__):
+        raise serial.SerialException(number, os.strerror(number))
+
+    monkeypatch.setattr(serial, "Serial", refuse)
+    assert main(["scan", "--port", "/dev/ttyUSB0"]) == 1
+    err = capsys.readouterr().err
+    assert "the servo bus /dev/ttyUSB0 cannot be opened" in err
+    assert said in err
 
 
 def test_a_bus_of_twins_alone_is_no_wrong_rate(bench):
