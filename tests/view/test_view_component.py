@@ -38,11 +38,13 @@ def test_every_input_reaches_the_state(component: ViewComponent) -> None:
     send(component, "floor", "FloorState", state=2, since_sample=24_000)
     send(component, "agent/motion", "HeadMotion", now_ns=10**9, compute_ms=37.0, header=Header(2 * 10**9))
     send(component, "/diagnostics", diagnostics, status=[status])
+    send(component, "joints_held_by", "std_msgs/msg/String", data="trajectory")
     state = component.state
     assert state.positions == {"jaw": 0.2}
     assert state.level_dbfs[1] == -17.0
     assert len(state.turns[1]) == 1
     assert (state.floor, state.floor_since_sample) == ("AGENT", 24_000)
+    assert state.holder == "trajectory"
     assert state.lead_ms.summary()["p50"] == 1000.0
     assert state.health == {"/driver": (Level.WARN, "hot")}
 

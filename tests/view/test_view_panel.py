@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 from timar_common.messages import Header, constants, new
 from timar_description.urdf import UrdfJoint
-from timar_view.panel import WARN_COLOR, health_html, joints_html, latency_html, voices_html
-from timar_view.view_state import ViewState
+from timar_retargeting.arbitration import JointHolder
+from timar_view.panel import WARN_COLOR, health_html, holder_html, joints_html, latency_html, voices_html
+from timar_view.view_state import HOLDERS, ViewState
 
 USER, AGENT = 0, 1
 
@@ -23,6 +24,15 @@ def test_the_floor_and_both_voices_are_written() -> None:
     assert "AGENT</span> holds the floor since 2.0 s" in page
     assert "width:75%" in page
     assert "-20 dB" in page
+
+
+def test_who_moves_the_joints_is_written() -> None:
+    state = ViewState((), 2.0)
+    assert "Moved by: <b>not heard of" in holder_html(state)
+    assert {holder.value for holder in JointHolder} == set(HOLDERS)
+    for holder, words in (("conversation", "the conversation"), ("by_hand", "joint targets, by hand")):
+        state.set_holder(new("std_msgs/msg/String", data=holder))
+        assert f"Moved by: <b>{words}</b>" in holder_html(state)
 
 
 def test_latency_and_turn_events_are_written_newest_first() -> None:

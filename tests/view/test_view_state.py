@@ -182,6 +182,10 @@ def test_a_level_of_diagnostics_beyond_error_reads_as_error() -> None:
         (lambda s: hear(s, 0, 0, -20.0, samples=0), "0 samples"),
         (lambda s: hear(s, 0, 0, float("nan")), "nan dB"),
         (lambda s: floor(s, 9), r"floor state 9; expected 0 \(IDLE\), 1 \(USER\)"),
+        (
+            lambda s: s.set_holder(new("std_msgs/msg/String", data="<b>")),
+            "held by '<b>'; expected conversation",
+        ),
         (lambda s: event(s, 0, 8, 0, 0), "turn event 8"),
         (lambda s: event(s, 0, 1, 10, 5), r"\[10, 5\)"),
         (lambda s: motion(s, float("inf"), 0.0), "inf ms"),
@@ -197,6 +201,7 @@ def test_what_cannot_be_is_rejected_and_changes_nothing(call, finding: str) -> N
     assert not state.events
     assert state.motion_messages == 0
     assert state.positions == {}
+    assert state.holder == ""
 
 
 @pytest.mark.parametrize("history_s", [0.0, -1.0, float("nan")])

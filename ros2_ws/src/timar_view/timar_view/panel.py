@@ -15,7 +15,7 @@ from timar_description.urdf import UrdfJoint
 
 from timar_view.face import NO_MAP, face_svg, shows_expression
 from timar_view.sliders import JointSliders
-from timar_view.view_state import EVENTS, SILENCE_DBFS, SPEAKERS, ViewState
+from timar_view.view_state import EVENTS, HOLDERS, SILENCE_DBFS, SPEAKERS, ViewState
 
 USER_COLOR = "#d9822b"
 AGENT_COLOR = "#14727f"
@@ -60,6 +60,7 @@ class Panel:
         with tabs.add_tab("Face"):
             self._face = gui.add_html(face_html({}))
         with tabs.add_tab("Joints"):
+            self._holder = gui.add_html("")
             self._positions = gui.add_html("")
             self.sliders = JointSliders(gui, joints)
 
@@ -73,6 +74,7 @@ class Panel:
         self._write(self._voices, voices_html(state))
         self._write(self._latency, latency_html(state))
         self._write(self._health, health_html(state))
+        self._write(self._holder, holder_html(state))
         self._write(self._positions, joints_html(self._joints, state.positions))
         self.sliders.set_positions(state.positions)
 
@@ -132,6 +134,12 @@ def face_html(values: Mapping[str, float]) -> str:
     drawn = face_svg(values) if values else ""
     note = "" if shows_expression(values) else f"<div>{NO_MAP}</div>"
     return f'<div style="{_BOX}">{note}{drawn}</div>'
+
+
+def holder_html(state: ViewState) -> str:
+    """Show who moves the joints."""
+    who = HOLDERS.get(state.holder, "not heard of (joints_held_by)")
+    return f'<div style="{_BOX}">Moved by: <b>{who}</b></div>'
 
 
 def joints_html(joints: Sequence[UrdfJoint], positions: Mapping[str, float]) -> str:

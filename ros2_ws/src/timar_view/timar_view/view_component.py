@@ -41,6 +41,7 @@ class ViewComponent(Component):
         "floor",
         "agent/motion",
         "face",
+        "joints_held_by",
         "/diagnostics",
     )
     outputs: tuple[str, ...] = ("joint_targets",)
@@ -75,6 +76,7 @@ class ViewComponent(Component):
             "turn_events": self.state.add_turn_event,
             "floor": self.state.set_floor,
             "face": self.state.set_face,
+            "joints_held_by": self.state.set_holder,
             "/diagnostics": self.state.set_health,
         }[topic]
         take(message)

@@ -24,6 +24,15 @@ EVENTS = {
     for name in ("START", "END", "BACKCHANNEL", "INTERRUPTED", "LOWERED", "PAUSED", "RESUMED", "JUDGED")
 }
 _START, _END, _BACKCHANNEL = (constants("TurnEvent")[name] for name in ("START", "END", "BACKCHANNEL"))
+HOLDERS = {
+    "conversation": "the conversation",
+    "trajectory": "a trajectory from outside",
+    "by_hand": "joint targets, by hand",
+    "idle": "idle behavior",
+    "stopped": "nobody: the head is stopped",
+    "nobody": "nobody",
+}
+"""Who moves the joints, by the words of joints_held_by."""
 MAX_UNKNOWN_JOINTS = 64
 MAX_NODES = 32
 """Nodes whose health is kept; beyond it the one longest silent is dropped."""
@@ -79,6 +88,8 @@ class ViewState:
         """Joints in joint_states that the robot does not have."""
         self.face: dict[str, float] = {}
         """What a screen shows now, by ARKit's names; empty: nobody says."""
+        self.holder = ""
+        """Who moves the joints, a key of HOLDERS; empty: nobody says."""
         self.compute_ms = Percentiles(256)
         self.lead_ms = Percentiles(256)
         """How long before its first frame is due motion comes; negative when late."""
@@ -110,6 +121,12 @@ class ViewState:
     def set_face(self, message: Message) -> None:
         """Take a sensor_msgs/JointState of a face's blendshapes."""
         self.face = _finite_by_name("blendshape", message)
+
+    def set_holder(self, message: Message) -> None:
+        """Take a std_msgs/String of joints_held_by."""
+        if message.data not in HOLDERS:
+            raise ValueError(f"the joints are held by {message.data[:40]!r}; expected {', '.join(HOLDERS)}")
+        self.holder = message.data
 
     def add_voice_activity(self, message: Message) -> None:
         """Take a timar_msgs/VoiceActivity: level and speech of one run of sound."""
