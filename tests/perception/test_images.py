@@ -71,6 +71,7 @@ PNG = cv2.imencode(".png", RGB)[1].tobytes()
         (JPEG[:20], "says no size; it is damaged"),
         (PNG[:40], "cannot be decoded; it is damaged"),
         (PNG[:16] + (60_000).to_bytes(4, "big") * 2 + PNG[24:], "60000 x 60000 pixels, expected each side"),
+        (PNG[:16] + (8000).to_bytes(4, "big") * 2 + PNG[24:], "8000 x 8000 pixels, expected at most"),
         (cv2.imencode(".png", RGB[:8, :8])[1].tobytes(), "8 x 8 pixels, expected each side"),
     ],
 )

@@ -190,6 +190,7 @@ BAD_MESSAGES = {
     "of an impossible rate": ('{"type": "speak", "id": "1", "sample_rate": 4000}', "expected 8000..192000"),
     "of too many channels": ('{"type": "speak", "id": "1", "sample_rate": 16000, "channels": 9}', "1..8"),
     "of no intent": ('{"type": "intent", "intent": "dreaming"}', "Invalid enum value 'dreaming'"),
+    "nested too deeply": ('{"type": ' + "[" * 5000, "maximum recursion depth exceeded"),
     "emoji": ("🙂" * 100_000, "no message of this protocol"),
     "sound outside an utterance": (tone(0.1), "send a message of type speak first"),
 }

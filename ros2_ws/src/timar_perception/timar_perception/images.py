@@ -12,6 +12,8 @@ Pixels = npt.NDArray[np.uint8]
 
 SMALLEST_PX = 32
 LARGEST_PX = 8192
+MOST_PIXELS = 1 << 25
+"""8K: a coded image of more would take gigabytes while it is decoded."""
 OLDEST_STAMP_NS = 1_000_000_000
 NEWEST_STAMP_NS = 20_000_000
 """A stamp so far ahead of now is put down to reading two clocks [ns]."""
@@ -175,6 +177,8 @@ def check_size(width: int, height: int) -> None:
         raise ValueError(
             f"an image has {width} x {height} pixels, expected each side from {SMALLEST_PX} to {LARGEST_PX}"
         )
+    if width * height > MOST_PIXELS:
+        raise ValueError(f"an image has {width} x {height} pixels, expected at most {MOST_PIXELS} in all")
 
 
 def downscale(pixels: Pixels, max_side_px: int) -> Pixels:

@@ -165,7 +165,7 @@ def decode_from_bot(text: str) -> FromBot:
     """
     try:
         return _FROM_BOT.decode(text)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"{text[:80]!r} is no message of this protocol: {error}") from None
 
 
