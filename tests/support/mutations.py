@@ -232,5 +232,5 @@ def _cast(array: np.ndarray, dtype: str) -> np.ndarray:
     with np.errstate(all="ignore"):
         try:
             return array.astype(dtype)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RuntimeError):  # The last for times as a text that is too short.
             return np.zeros(array.shape, dtype)
