@@ -130,6 +130,16 @@ def test_a_broken_file_is_refused_in_one_sentence_with_its_name(tmp_path, name):
         read_capture(tmp_path / name)
 
 
+@pytest.mark.parametrize("kind", ["c8", "U8", "M8[s]"])
+def test_what_is_no_real_number_is_refused_and_not_converted(tmp_path, kind):
+    """NumPy makes numbers of texts and times, and takes the real part of a complex one."""
+    np.savez(tmp_path / "a.npz", **{"smplh:body_pose": np.zeros((40, 63)).astype(kind)})
+    np.save(tmp_path / "a.npy", np.zeros((1, 40, 56)).astype(kind))
+    for name in ("a.npz", "a.npy"):
+        with pytest.raises(ValueError, match=f"{name} cannot be read as .*expected real numbers"):
+            read_capture(tmp_path / name)
+
+
 def test_every_cut_of_a_file_is_read_or_refused(tmp_path):
     for write, name in WRITERS.values():
         write(tmp_path / name)

@@ -151,7 +151,7 @@ def _recorded(
 
 def _read_seamless(path: Path) -> CapturedMotion:
     with np.load(path, allow_pickle=False) as file:
-        pose = np.asarray(file["smplh:body_pose"], np.float64)
+        pose = _real(file["smplh:body_pose"])
         is_valid = np.asarray(file["smplh:is_valid"] if "smplh:is_valid" in file else np.ones(len(pose)))
     joints = pose.reshape(len(pose), -1, 3)
     if joints.shape[1] != 21:
@@ -169,15 +169,22 @@ def _read_l2l(path: Path) -> CapturedMotion:
             f"it has the shape {array.shape}, expected (1, T, 56) or (1, T, 184), expression before pose; "
             "sequences of 64 frames that were cut for training are no recording"
         )
-    values = array[0].astype(np.float64)
+    values = _real(array[0])
     return _recorded(CAPTURE_RATE_HZ, values[:, 50:53], values[:, 53:56], values[:, :50])
 
 
 def _read_vico(path: Path) -> CapturedMotion:
-    values = np.asarray(_load_mat(path, "coeff"), np.float64)
+    values = _real(_load_mat(path, "coeff"))
     if values.ndim != 2 or values.shape[1] != VICO_WIDTH:
         raise ValueError(f"coeff has the shape {values.shape}, expected (T, {VICO_WIDTH})")
     return _recorded(CAPTURE_RATE_HZ, Rotation.from_euler("xyz", values[:, VICO_ANGLES]).as_rotvec())
+
+
+def _real(array: npt.NDArray[np.generic]) -> Array:
+    """Return an array as float64; refuse complex numbers, times and texts, which NumPy would convert."""
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"it holds {array.dtype}, expected real numbers")
+    return array.astype(np.float64)
 
 
 def _load_mat(path: Path, name: str) -> npt.NDArray[np.generic]:
