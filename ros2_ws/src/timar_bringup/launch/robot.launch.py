@@ -14,7 +14,6 @@ from timar_bringup.composer import ChildRun, Ended, after_end
 from timar_bringup.files import network_environment, page_environment, with_urdf
 from timar_bringup.graph import (
     ARGUMENTS,
-    OPTIONAL_NICENESS,
     STOP_WITHIN_S,
     Plan,
     PlannedNode,
@@ -73,7 +72,7 @@ class _Supervisor:
 
     def _start(self, planned: PlannedNode) -> list[Action]:
         node = planned.node
-        is_essential = self._graph.role(node.process).is_essential
+        niceness = self._graph.role(node.process).niceness
         action = Node(
             package=node.package,
             executable=node.name,
@@ -81,7 +80,7 @@ class _Supervisor:
             parameters=[self._parameters.values(self._graph.full_name(node))],
             ros_arguments=["--log-level", str(self._graph.arguments["log_level"])],
             additional_env={**self._environment, RESTARTS_VARIABLE: str(self._runs[node.name].restarts)},
-            prefix=None if is_essential else f"nice -n {OPTIONAL_NICENESS}",
+            prefix=f"nice -n {niceness}" if niceness else None,
             sigterm_timeout=str(STOP_WITHIN_S),
             output="screen",
             on_exit=functools.partial(self._after_exit, planned),

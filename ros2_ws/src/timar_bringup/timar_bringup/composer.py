@@ -37,7 +37,6 @@ from timar_bringup.graph import (
     FIRST_BACKOFF_S,
     LAST_BACKOFF_S,
     MAX_RESTARTS,
-    OPTIONAL_NICENESS,
     RESTARTS_WITHIN_S,
     STOP_WITHIN_S,
     STOPS_LAST,
@@ -355,7 +354,8 @@ class Composer:
 
     def _start_process(self, name: str, command: list[str]) -> None:
         # What nobody waits for gives way to what has a deadline.
-        politeness = [] if self.plan.role(name).is_essential else ["nice", "-n", str(OPTIONAL_NICENESS)]
+        niceness = self.plan.role(name).niceness
+        politeness = ["nice", "-n", str(niceness)] if niceness else []
         child = start_child(
             [*politeness, *command],
             env={**self._environment, RESTARTS_VARIABLE: str(self._runs[name].restarts)},
@@ -505,8 +505,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _write_line(process: str, line: str) -> None:
-    sys.stdout.write(f"[{process}] {line}\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(f"[{process}] {line}\n")
+        sys.stdout.flush()
+    except OSError:
+        # The terminal was closed: what is said from now on, and what waits in Python's buffer, goes nowhere.
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+            os.dup2(nowhere.fileno(), sys.stderr.fileno())
 
 
 def _help() -> str:

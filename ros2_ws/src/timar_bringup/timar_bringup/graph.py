@@ -389,13 +389,20 @@ class ProcessRole:
     """What the others do until it is back."""
     ends_graph: bool = False
     """Whether the graph ends when it was started again too often."""
+    is_waited_for: bool = False
+    """Whether a person waits for an optional one, which then has an essential one's priority."""
+
+    @property
+    def niceness(self) -> int:
+        """Return what is added to the niceness."""
+        return 0 if self.is_essential or self.is_waited_for else OPTIONAL_NICENESS
 
 
 ROLES: Mapping[str, ProcessRole] = {
     "inference": ProcessRole(
         True,
         "holds the interpreter for tens of milliseconds a turn",
-        "the head idles; motion joins again with the next turn, its history empty",
+        "the head idles; motion joins again with the next turn, its history filled again from both voices",
     ),
     "recorder": ProcessRole(
         False,
@@ -408,7 +415,10 @@ ROLES: Mapping[str, ProcessRole] = {
         "the page is not served; its address stays, and it joins again by itself",
     ),
     "dialogue": ProcessRole(
-        False, "recogniser and voice compute for long", "the head listens and does not answer"
+        False,
+        "recogniser and voice compute for long",
+        "the head listens and does not answer",
+        is_waited_for=True,
     ),
     "websocket": ProcessRole(
         False, "serves programs of others", "what bots said is ended; they connect again"
@@ -442,7 +452,7 @@ VIEW_WITH_SOUND = dataclasses.replace(
 """Role of a view that carries the sound: source:=browser or sink:=browser."""
 
 OPTIONAL_NICENESS = 5
-"""Optional processes run at this lower priority: a third of an essential one's share on a full machine."""
+"""Lower priority of what nobody waits for: a third of an essential process's share on a full machine."""
 
 MAX_RESTARTS, RESTARTS_WITHIN_S = 5, 60.0
 """More restarts than this within so long [s] are too many."""
