@@ -8,7 +8,7 @@ import pathlib
 import pytest
 from rich.console import Console
 from timar_bringup.files import with_urdf
-from timar_bringup.graph import ROLES, UsageError, plan, read_arguments
+from timar_bringup.graph import OPTIONAL_NICENESS, ROLES, UsageError, plan, read_arguments
 from timar_bringup.talk import _parser, forget, kept_folder, launch_arguments, main, privacy
 from timar_bringup.talk_status import TalkStatus
 
@@ -33,6 +33,8 @@ def test_a_talk_has_dialogue_view_and_loudspeaker_and_options_reach_their_nodes(
     graph = planned()
     assert {"dialogue", "view"} <= set(graph.processes())
     assert not ROLES["dialogue"].is_essential
+    # At the lower priority of what nobody waits for, a busy machine once left all questions unanswered.
+    assert (ROLES["dialogue"].niceness, ROLES["recorder"].niceness) == (0, OPTIONAL_NICENESS)
     assert parameters(graph, "playback")["sink"] == "speaker"
     assert parameters(graph, "dialogue")["dialogue"] == "built-in"
     graph = planned(
@@ -59,6 +61,16 @@ def test_nothing_is_kept_unless_it_is_recorded_and_forgetting_deletes_it(capsys)
     assert out.parent == kept_folder({"XDG_DATA_HOME": str(out.parents[2])})
     assert f"KEPT in {out}; timar talk --forget deletes it" in privacy(recorded)
     assert "rm -r /tmp/x deletes it" in privacy(planned("record:=true", "out:=/tmp/x"))
+    filmed, video = planned("--record", "talk.mp4"), pathlib.Path("/tmp/talk.mp4")
+    assert "recorder" in filmed.processes()
+    assert (
+        privacy(filmed, video)
+        == "Your voice is KEPT in the video /tmp/talk.mp4; rm /tmp/talk.mp4 deletes it."
+    )
+    assert (
+        kept_folder({"XDG_DATA_HOME": str(out.parents[2])})
+        not in pathlib.Path(filmed.arguments["out"]).parents
+    )
     out.mkdir(parents=True)
     (out / "part.mcap").write_bytes(b"words")
     assert main(["--forget"]) == 0

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from timar_common.processes import stop_signals
@@ -20,6 +23,9 @@ from timar_bringup.demo import has_screen, shown_line
 from timar_bringup.files import with_urdf
 from timar_bringup.graph import TALK_DEFAULTS, Plan, UsageError, plan, read_arguments
 from timar_bringup.talk_status import TalkStatus
+
+if TYPE_CHECKING:
+    from timar_bringup.talk_node import TalkWatcher
 
 READY_WITHIN_S = 180.0
 """A head that is not ready after so long says what it waits for [s]."""
@@ -35,13 +41,25 @@ def main(argv: list[str] | None = None) -> int:
         typed = _parser().parse_args(sys.argv[1:] if argv is None else argv)
         if typed.forget:
             return forget(console)
-        graph = plan(with_urdf(read_arguments(launch_arguments(typed))))
-        if graph.arguments["record"]:
-            Path(str(graph.arguments["out"])).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except (UsageError, FileNotFoundError) as error:
+        with contextlib.ExitStack() as ends:
+            video: Path | None = None
+            words = launch_arguments(typed)
+            if typed.record is not None:
+                from timar_report.video import check_video
+
+                video = Path(typed.record).absolute()
+                check_video(video)
+                if not any(word.startswith("out:=") for word in words):
+                    folder = ends.enter_context(tempfile.TemporaryDirectory(prefix="timar-talk-"))
+                    words += [f"out:={folder}/talk"]
+            graph = plan(with_urdf(read_arguments(words)))
+            if graph.arguments["record"]:
+                Path(str(graph.arguments["out"])).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            status = run(graph, typed.duration, console, video)
+            return status if video is None else write_video(graph, video, console) or status
+    except (UsageError, FileNotFoundError, ValueError) as error:
         errors.print(f"timar talk: {error}", markup=False)
         return 2
-    return run(graph, typed.duration, console)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -76,6 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--robot", default="", help="name of a shipped robot, or a robot YAML")
     parser.add_argument("--port", type=int, default=0, help="of the browser view (default: 8080)")
     parser.add_argument("--duration", type=float, default=0.0, metavar="S", help="end after so many seconds")
+    parser.add_argument(
+        "--record", metavar="FILE", help="make a video of the talk at its end: .mp4, .mkv or .webm"
+    )
     parser.add_argument(
         "--forget", action="store_true", help="delete all that talks with record:=true have kept"
     )
@@ -123,7 +144,9 @@ def launch_arguments(typed: argparse.Namespace) -> list[str]:
         if not separator:
             raise UsageError(f"{word!r} is not of the form name:=value; timar run --help lists the arguments")
         values[name] = value
-    if values.get("record") == "true" and "out" not in values:
+    if typed.record is not None:
+        values["record"] = "true"
+    elif values.get("record") == "true" and "out" not in values:
         values["out"] = kept_folder(os.environ) / time.strftime("%Y%m%d-%H%M%S")
     return [f"{name}:={value}" for name, value in values.items()]
 
@@ -145,11 +168,29 @@ def forget(console: Console) -> int:
     return 0
 
 
-def privacy(graph: Plan) -> str:
+def write_video(graph: Plan, path: Path, console: Console) -> int:
+    """Make the video of a recorded talk; return the exit status."""
+    from timar_description import find_urdf
+    from timar_report.video import save_video
+
+    bag = Path(str(graph.arguments["out"]))
+    console.print("Making the video ...", markup=False)
+    try:
+        seconds = save_video(bag, find_urdf(str(graph.arguments["urdf"])), path)
+    except (FileNotFoundError, ValueError, RuntimeError) as error:
+        console.print(f"no video was made: {error}", markup=False, soft_wrap=True)
+        return 1
+    console.print(f"{path}: {seconds:.0f} s with both voices", markup=False, soft_wrap=True)
+    return 0
+
+
+def privacy(graph: Plan, video: Path | None = None) -> str:
     """Say what is kept of what people say, and where it goes."""
     arguments = graph.arguments
     kept = "Nothing of what you say is kept."
-    if arguments["record"]:
+    if video is not None:
+        kept = f"Your voice is KEPT in the video {video}; rm {video} deletes it."
+    elif arguments["record"]:
         out = Path(str(arguments["out"])).absolute()
         is_ours = kept_folder(os.environ) in out.parents
         delete = "timar talk --forget deletes it" if is_ours else f"rm -r {out} deletes it"
@@ -173,16 +214,21 @@ def chosen_source(environment: Mapping[str, str]) -> str:
     return done.stdout.strip()
 
 
-def run(graph: Plan, duration_s: float, console: Console) -> int:
+def talk_watcher(status: TalkStatus, namespace: str) -> TalkWatcher:
+    """Return what follows the graph; it is imported while the graph's processes start."""
+    from timar_bringup.talk_node import TalkWatcher
+
+    return TalkWatcher(status, namespace)
+
+
+def run(graph: Plan, duration_s: float, console: Console, video: Path | None = None) -> int:
     """Start the graph, show how it goes until it ends or is interrupted; return the exit status."""
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
     os.environ.update(ros_environment(os.environ))
-    from timar_bringup.talk_node import TalkWatcher
-
     began_s = time.monotonic()
     wanted_end = threading.Event()
     status = TalkStatus()
-    console.print(privacy(graph), markup=False)
+    console.print(privacy(graph, video), markup=False, soft_wrap=True)
     if graph.arguments["source"] == "microphone" and str(graph.arguments["device"]) in (
         "",
         "pulse",
@@ -208,7 +254,7 @@ def run(graph: Plan, duration_s: float, console: Console) -> int:
         stop_signals(lambda _: wanted_end.set()),
         shown_line(console) as show,
         Composer(graph, on_line) as composer,
-        TalkWatcher(status, graph.namespace) as watcher,
+        talk_watcher(status, graph.namespace) as watcher,
     ):
         while True:
             watcher.watch(0.1)

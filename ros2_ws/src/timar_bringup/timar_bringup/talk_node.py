@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from timar_bringup.progress import Progress
 from timar_bringup.progress_node import Watcher
@@ -13,6 +13,8 @@ from timar_bringup.talk_status import TalkStatus
 
 class TalkWatcher(Watcher):
     """Keep a `TalkStatus` up to date while `watch` is called; a context manager."""
+
+    FOLLOWS_JOINTS: ClassVar[bool] = False
 
     def __init__(self, status: TalkStatus, namespace: str) -> None:
         super().__init__(Progress(), namespace)
