@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import trimesh
 import viser
 import viser.transforms
 from timar_description.urdf import RobotModel, Transform, VisualShape
@@ -106,6 +105,9 @@ def _draw(scene: viser.SceneApi, name: str, shape: VisualShape) -> None:
         scene.add_box(name, color, size_m, wxyz=wxyz, position=position)
     elif shape.mesh is not None:
         scale = (shape.size_m[0], shape.size_m[1], shape.size_m[2])
+        # Half of the page's start would go into this import, and few robots have meshes.
+        import trimesh
+
         mesh = trimesh.load_mesh(shape.mesh)
         scene.add_mesh_simple(
             name,
