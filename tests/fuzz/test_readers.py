@@ -107,7 +107,7 @@ def vico(folder: Path) -> list[bytes]:
 
 
 def livelink(folder: Path) -> list[bytes]:
-    rows = [f"10:00:{n // 60:02d}:{n % 60:02d}.000,61,0.1,0.2,0.1,0.0" for n in range(90)]
+    rows = [f"10:00:{n // 24:02d}:{n % 24:02d}.000,61,0.1,0.2,0.1,0.0" for n in range(75)]
     text = "\n".join(["Timecode,BlendshapeCount,JawOpen,HeadYaw,HeadPitch,HeadRoll", *rows])
     return [text.encode()]
 

@@ -19,7 +19,7 @@ from timar_retargeting.step_response import StepResponse
 
 
 def main(argv: list[str]) -> int:
-    """Describe a robot: check its YAML, tune joints, measure delays, fit expressions, ros2_control."""
+    """Describe a robot: check its YAML, fetch a URDF, tune, measure delays, fit a face, ros2_control."""
     parser = argparse.ArgumentParser("timar robot", description=main.__doc__)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_check(commands)
