@@ -41,6 +41,19 @@ def test_a_counter_that_begins_anew_is_told_once_and_old_blocks_are_known_as_suc
     assert watch.restarts == 1
 
 
+def test_a_clock_that_is_set_right_under_way_is_no_new_counter():
+    """On a full machine turns ended again and again: one topic's blocks lay behind another's newer clock."""
+    watch, back_ns = ConversationWatch(), -600_000_000
+    for first in range(0, 160_000, BLOCK):
+        observe(watch, first)
+    assert observe(watch, 160_000, late_ns=back_ns) is Belongs.THIS
+    assert observe(watch, 157_440) is Belongs.THIS
+    assert watch.restarts == 0
+    # Somebody carries the old counter on while the new one begins.
+    observe(watch, 160_320, late_ns=back_ns)
+    assert observe(watch, 0, START_NS + 9_500_000_000) is Belongs.NEW
+
+
 def test_sound_that_was_lost_while_capture_was_away_is_measured_to_40_ms():
     watch, rng, away_ns = ConversationWatch(), np.random.default_rng(1), 3_217_000_000
     for first in range(0, 160_000, BLOCK):

@@ -25,7 +25,8 @@ class ConversationWatch:
     """Tell a counter that restarted from blocks that are late or come twice.
 
     A late or repeated block tells the time at which its sound was heard, so the instant at which its counter
-    stood at 0 is that of all others. A new counter's 0 is later.
+    stood at 0 is that of all others. A new counter's 0 is later than the sound of the old one; where a busy
+    machine's clock is set right under way, it moves by far less.
 
     Args:
         tolerance_s: By how much that instant may move from block to block [s].
@@ -69,9 +70,11 @@ class ConversationWatch:
             self._follow(first_sample + samples, origin_ns)
             return Belongs.THIS
         moved_ns = origin_ns - self._origin_ns
-        if moved_ns > self._tolerance_ns and first_sample < self._end:
+        heard_ns = round(self._end * NOMINAL_NS_PER_SAMPLE)
+        # Half of it: others may carry the old counter on until they know.
+        if moved_ns > max(self._tolerance_ns, heard_ns // 2) and first_sample < self._end:
             self.restarts += 1
-            end_ns = self._origin_ns + round(self._end * NOMINAL_NS_PER_SAMPLE)
+            end_ns = self._origin_ns + heard_ns
             self.outage_ns = max(0, origin_ns - end_ns)
             self.lost_ns += self.outage_ns
             self._since_ns = first_ns
