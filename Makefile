@@ -17,7 +17,7 @@ pytest = $(env) && TIMAR_REQUIRE="$${REQUIRE-$$(cat .venv/components)}" exec too
 .PHONY: help setup setup-perception setup-talk talk bench-talk setup-training setup-tests setup-all-tests demo run train \
 	listen test test-fast test-slow test-all lint format types scenarios bench bench-model bench-import bench-published \
 	bench-cuda bench-quantised bench-training \
-	bench-audio soak soak-audio docs wheels lock clean distclean
+	bench-audio soak soak-audio soak-graph docs wheels lock clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -115,6 +115,9 @@ bench-talk: setup-all-tests ## Measure talking with the head over a virtual micr
 
 soak-audio: setup ## Send an hour of coded sound through a virtual device and the nodes (ARGS="--seconds 600")
 	@$(env) && exec python benchmarks/soak_audio.py $(ARGS)
+
+soak-graph: setup-all-tests ## Break the whole graph in every way for an hour (ARGS="--seconds 600 --seed 3")
+	@$(env) && exec python benchmarks/soak_graph.py $(ARGS)
 
 docs: setup ## Check the documentation: links, and what is made from the code
 	@$(env) && python tools/check_docs.py && python tools/process_page.py --check && exec python tools/data_page.py --check

@@ -22,7 +22,7 @@ from timar_inference.turn_scheduler import TurnScheduler
 
 INPUTS = ("user/audio", "agent/audio_planned", "user/motion")
 """Inputs that the log's cursor counts."""
-GIVE_UP_S = 10.0
+GIVE_UP_S = 5.0
 """Turns that lie so far back are not made up for: the machine is too slow to catch up [s]."""
 WORDS = ("agent/intent", "gesture")
 """Inputs of which the log says itself what they brought."""
