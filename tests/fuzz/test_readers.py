@@ -12,6 +12,7 @@ import soundfile
 from fuzzing import Arrays, Reader, try_mutated
 from made_archive import write_archive
 from mutations import mutate_bytes, mutate_npz, mutate_text, mutate_zip_of_text
+from rewritten_bag import rewritten
 from scripted_bag import BagMaker, Script, add_turns, add_voices
 from servo_bench import DYNAMIXEL, FEETECH, LIMITS, NAMES
 from timar_bag.bag import BagReader
@@ -147,7 +148,8 @@ def bags(folder: Path) -> list[bytes]:
     bag = BagMaker(Script(seconds=1.0), standard_types())
     add_voices(bag)
     add_turns(bag)
-    return [next(bag.write(folder / "bag").glob("*.mcap")).read_bytes()]
+    # Written again with the topics alone that have messages: the others' qualities of service take 0.3 s.
+    return [rewritten(bag.write(folder / "bag"), folder / "a.mcap").read_bytes()]
 
 
 def texts(*contents: str) -> Callable[[Path], list[bytes]]:
