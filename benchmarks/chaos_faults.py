@@ -98,7 +98,7 @@ def hanging_callbacks(folder: Path) -> dict[str, str]:
     return {"PYTHONPATH": f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}".rstrip(os.pathsep)}
 
 
-class Faults:
+class FaultSchedule:
     """All kinds of faults that this machine allows, and why it does not allow the others.
 
     Args:

@@ -11,7 +11,7 @@ from harness import percentiles, table
 
 if TYPE_CHECKING:
     from chaos_watch import Recovery
-    from soak_graph import Found
+    from soak_graph import SoakFindings
 
 LEAST_KINDS, LEAST_EACH, PER_HOUR = 8, 3, 60
 RECOVERED_WITHIN_S = 10.0
@@ -24,7 +24,7 @@ def group(kind: str) -> str:
     return "kill -9" if kind.startswith("kill -9") else kind
 
 
-def page(found: Found, began: str) -> tuple[list[str], bool]:
+def page(found: SoakFindings, began: str) -> tuple[list[str], bool]:
     """Return the page, and whether a target was missed."""
     targets = list(_targets(found))
     lines = [
@@ -59,7 +59,7 @@ def page(found: Found, began: str) -> tuple[list[str], bool]:
     return lines, not all(good for *_, good in targets)
 
 
-def _targets(found: Found) -> Iterator[tuple[str, str, str, bool]]:
+def _targets(found: SoakFindings) -> Iterator[tuple[str, str, str, bool]]:
     counts = collections.Counter(group(one.kind) for one in found.recoveries)
     least = min(counts.values(), default=0)
     wanted = max(1, round(PER_HOUR * found.seconds / 3600))
@@ -140,13 +140,13 @@ def _rows(recoveries: list[Recovery]) -> Iterator[tuple[object, ...]]:
         )
 
 
-def _bag(found: Found) -> str:
+def _bag(found: SoakFindings) -> str:
     if "error" in found.bag:
         return str(found.bag["error"])
     return f"{found.bag['messages']} messages in {found.bag['parts']} parts"
 
 
-def _sound(found: Found) -> list[str]:
+def _sound(found: SoakFindings) -> list[str]:
     sound = found.sound
     return [
         "",
@@ -157,14 +157,14 @@ def _sound(found: Found) -> list[str]:
     ]
 
 
-def _growth(found: Found, name: str) -> float:
+def _growth(found: SoakFindings, name: str) -> float:
     end_s = found.usage.rows[-1][0]
     before, _ = found.usage.of(name, 0.2 * end_s, 0.4 * end_s)
     after, _ = found.usage.of(name, 0.8 * end_s, end_s + 1.0)
     return after / before - 1.0
 
 
-def _usage(found: Found) -> list[str]:
+def _usage(found: SoakFindings) -> list[str]:
     end_s = found.usage.rows[-1][0]
     rows = []
     for name in found.usage.names():

@@ -146,7 +146,7 @@ class SoundWatch:
         ]
 
 
-class Usage:
+class ProcessUsage:
     """Memory and open files of processes over time."""
 
     def __init__(self) -> None:

@@ -34,9 +34,9 @@ from typing import Any
 
 import numpy as np
 import rclpy
-from chaos_faults import Fault, Faults, SmallDisk, Surroundings, enter_namespace, hanging_callbacks
+from chaos_faults import Fault, FaultSchedule, SmallDisk, Surroundings, enter_namespace, hanging_callbacks
 from chaos_page import page
-from chaos_watch import Flow, PlanWatch, Recovery, SoundWatch, Usage, recovery
+from chaos_watch import Flow, PlanWatch, ProcessUsage, Recovery, SoundWatch, recovery
 from harness import RESULTS, ROOT, example_clip, example_voice, parser_of, when, write_page
 from headless_browser import HeadlessBrowser, find_browser
 from rclpy.experimental.events_executor import EventsExecutor
@@ -69,7 +69,7 @@ FLOWS = {
 
 
 @dataclasses.dataclass
-class Found:
+class SoakFindings:
     """Everything that a soak has found."""
 
     seconds: float
@@ -78,7 +78,7 @@ class Found:
     not_run: dict[str, str]
     plans: PlanWatch
     sound: SoundWatch
-    usage: Usage
+    usage: ProcessUsage
     bus: dict[str, Any]
     restarts: dict[str, int]
     missing_s: float = 0.0
@@ -117,10 +117,10 @@ class WatchedBus:
         self._process.wait()
 
 
-class Listener:
+class GraphListener:
     """A node that hears some topics while `watch` is called; a context manager."""
 
-    def __enter__(self) -> Listener:
+    def __enter__(self) -> GraphListener:
         rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
         self._node, self._executor = rclpy.create_node("soak"), EventsExecutor()
         self._executor.add_node(self._node)
@@ -196,7 +196,7 @@ class Soak:
     def __init__(self, folder: Path, seconds: float, seed: int) -> None:
         self.folder, self.seconds, self.seed = folder, seconds, seed
         self.flows = {name: Flow(name, allowed_s) for name, allowed_s in FLOWS.items()}
-        self.plans, self.sound, self.usage = PlanWatch(), SoundWatch(), Usage()
+        self.plans, self.sound, self.usage = PlanWatch(), SoundWatch(), ProcessUsage()
         self.recoveries: list[Recovery] = []
         self.not_run: dict[str, str] = {}
         if importlib.util.find_spec("mediapipe") is None:
@@ -221,7 +221,7 @@ class Soak:
             if gaps or not flow.is_flowing(now_s):
                 self._leave_out(name, f"{name} as a sign of recovery", "not steady before the first fault")
 
-    def run(self, is_isolated: bool) -> Found:
+    def run(self, is_isolated: bool) -> SoakFindings:
         """Start everything, break it for so long, stop it, and return what was found."""
         with contextlib.ExitStack() as stack:
             bus = WatchedBus()
@@ -235,9 +235,9 @@ class Soak:
             bag = (around.disk.folder if around.disk else self.folder) / "bag"
             composer = stack.enter_context(Composer(self._plan(bus.port, bag), self._take_line, environment))
             around.pids = lambda: composer.pids
-            faults = Faults(around, random.Random(self.seed))
+            faults = FaultSchedule(around, random.Random(self.seed))
             stack.callback(faults.end)
-            watcher = stack.enter_context(Listener())
+            watcher = stack.enter_context(GraphListener())
             self._subscribe(watcher)
             run = _Running(self, composer, watcher, bag)
             run.until(lambda: bool(self.url), 2 * BEGIN_WITHIN_S, "the page's address")
@@ -257,7 +257,7 @@ class Soak:
             lasted_s = time.monotonic() - began_s
             judgement = json.loads(bus.tell("judge"))
             self.usage.sample(composer.pids)
-            found = Found(
+            found = SoakFindings(
                 lasted_s, self.seed, self.recoveries, self.not_run | faults.not_run, self.plans, self.sound,
                 self.usage, judgement, composer.restarts, self.sound.unaccounted_s, graph_ended=run.ended,
             )  # fmt: skip
@@ -337,7 +337,7 @@ class Soak:
         if process == "view" and (address := re.search(r"shown at (http://\S+)", line)):
             self.url = address.group(1)
 
-    def _subscribe(self, watcher: Listener) -> None:
+    def _subscribe(self, watcher: GraphListener) -> None:
         def flowing(name: str) -> Callable[[object], None]:
             flow = self.flows[name]
             return lambda _: flow.take(time.monotonic())
@@ -377,7 +377,7 @@ class Soak:
 class _Running:
     """A graph that runs, and what the soak does with it."""
 
-    def __init__(self, soak: Soak, composer: Composer, watcher: Listener, bag: Path) -> None:
+    def __init__(self, soak: Soak, composer: Composer, watcher: GraphListener, bag: Path) -> None:
         self._soak, self._composer, self._watcher, self._bag = soak, composer, watcher, bag
         self._calm_since_s: float | None = None
         self.ended = ""
