@@ -65,8 +65,8 @@ test-fast: setup-tests ## Run the tests without ROS 2, sound and browser, in two
 test-slow: setup-all-tests ## Run what takes longer, before an issue is closed (ARGS="-k NAME")
 	@$(pytest) slow $(ARGS)
 
-fuzz: setup-tests ## Give each reader of files 100,000 mutated inputs, hours (ARGS="-k WAV"; TIMAR_FUZZ_INPUTS=1000)
-	@$(env) && TIMAR_FUZZ_INPUTS="$${TIMAR_FUZZ_INPUTS-100000}" exec python -m pytest tests/fuzz -s -n 0 --timeout 0 $(ARGS)
+fuzz: setup-tests ## Give each reader 100,000 mutated inputs, hours; goes on where it was ended (ARGS="-k WAV"; TIMAR_FUZZ_INPUTS=1000)
+	@$(env) && TIMAR_FUZZ_INPUTS="$${TIMAR_FUZZ_INPUTS-100000}" TIMAR_FUZZ_PROGRESS="$${TIMAR_FUZZ_PROGRESS-runs/fuzz.json}" exec python -m pytest tests/fuzz -s -n 0 --timeout 0 $(ARGS)
 
 test-all: setup-all-tests ## Run all tests, as continuous integration does
 	@$(pytest) all $(ARGS)
