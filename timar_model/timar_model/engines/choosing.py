@@ -42,7 +42,7 @@ WITHIN_S = 90.0
 """Nothing is begun that would let the whole measurement take longer [s]."""
 PASS_SHARE = 0.6
 """What a pass that moves the window takes at least of a turn's pass: it sees fewer turns (docs/model.md)."""
-FORMAT = 1
+FORMAT = 2
 """Of what is kept; what has another one is measured again."""
 _OF_THE_WINDOW = ("when_full", "keep_turns", "window_frames")
 _OTHERS = """
@@ -296,13 +296,13 @@ class _Search:
         slow = tuple(f"{way} {reason}" for way, reason in too_slow.items())
         return Choice(picked, next_best, slow, smaller, jitter_ms, self._elapsed_s, self._other_work)
 
-    def _try(self, setting: EngineSetting) -> Measured | str:
-        """Measure a setting, or say why not."""
+    def _try(self, setting: EngineSetting, probe_within_s: float = WITHIN_S / 2) -> Measured | str:
+        """Measure a setting, or say why not; what nothing is known of is probed up to a time [s]."""
         if setting.engine in self._broken:
             return f"cannot run: {self._broken[setting.engine]}"
         least = self._least_factor(setting)
         if least is None:
-            if self._elapsed_s > WITHIN_S / 2:
+            if self._elapsed_s > probe_within_s:
                 return "not measured for want of time"
             try:
                 self._probe(setting)
@@ -375,7 +375,8 @@ class _Search:
         if _probe_key(setting) not in self._probes:
             self._probe(setting)
         least = self._factor_of_probe(setting)
-        if self._elapsed_s + self._expected_s(setting, least) <= WITHIN_S:
+        # Half of the time is left to smaller windows.
+        if self._elapsed_s + self._expected_s(setting, least) <= WITHIN_S / 2:
             return self._measure(setting)
         return self._probed(setting, least)
 
@@ -395,16 +396,19 @@ class _Search:
         """Return the largest smaller window with which a setting holds; else the fastest that was tried."""
         turn_frames = self._model.config.turn_frames
         turns = (setting.window_frames or self._model.config.window_frames) // turn_frames
+        keep = 1 if setting.when_full == "reanchor" else 0
+        left = sorted({turns * eighths // 8 for eighths in range(2, 7)} - {0, 1})
         tried: list[Measured] = []
-        for number in sorted({turns * eighths // 8 for eighths in range(2, 7)} - {0, 1}, reverse=True):
-            keep = 1 if setting.when_full == "reanchor" else 0
-            found = self._try(
-                dataclasses.replace(setting, window_frames=number * turn_frames, keep_turns=keep)
-            )
-            if isinstance(found, Measured):
-                tried.append(found)
-                if found.holds:
-                    return found
+        while left:  # Larger ones are wanted, smaller ones are faster: halve what is left.
+            middle = len(left) // 2
+            frames = left[middle] * turn_frames
+            found = self._try(dataclasses.replace(setting, window_frames=frames, keep_turns=keep), WITHIN_S)
+            tried += [found] if isinstance(found, Measured) else []
+            is_holding = isinstance(found, Measured) and found.holds
+            left = left[middle + 1 :] if is_holding else left[:middle]
+        holding = [one for one in tried if one.holds]
+        if holding:
+            return max(holding, key=lambda one: one.setting.window_frames)
         return min(tried, key=lambda one: one.real_time_factor, default=None)
 
     def _least_factor(self, setting: EngineSetting) -> float | None:
