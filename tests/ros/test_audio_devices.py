@@ -151,6 +151,30 @@ def test_a_device_that_is_unloaded_and_loaded_again_is_heard_again(probe, virtua
     assert "it is back" in log[0]
 
 
+@pytest.mark.parametrize("virtual_sound", [48_000], indirect=True)
+def test_a_headset_that_switches_its_profile_in_mid_sentence_hears_and_speaks_on(probe, virtual_sound):
+    """As Bluetooth does when its microphone is opened: 48 kHz vanish, and 8 kHz come under the same name."""
+    with running("capture", "playback", **BOTH) as log:
+        probe.spin_until(lambda: len(probe.heard["agent/audio"]) >= 100)
+        noise = (np.random.default_rng(0).standard_normal(8 * 16_000) * 3000).astype(np.int16)
+        probe.spin_until(lambda: probe.speech.get_subscription_count() == 1)
+        probe.speech.publish(
+            SpeechChunk(utterance_id="cut", sample_rate=16_000, is_last=True, samples=noise.tolist())
+        )
+        probe.spin_until(lambda: np.count_nonzero(probe.sound("agent/audio")) > 16_000)
+        virtual_sound.unplug()
+        virtual_sound.plug_in(8_000)
+        count = len(probe.heard["user/audio"])
+        probe.spin_until(lambda: len(probe.heard["user/audio"]) >= count + 100)
+        probe.spin_until(lambda: probe.heard["user/audio"][-1].filled_samples == 0)
+        # What was being said is over by now, heard or not; what is said next is heard whole.
+        probe.spin_until(lambda: not probe.sound("agent/audio")[-32_000:].any())
+        lag = lag_of(*utter_whole(probe, seconds=1), 4000)
+    blocks = probe.heard["user/audio"]
+    assert [b.first_sample for b in blocks] == list(range(0, BLOCK * len(blocks), BLOCK))
+    assert -160 < lag < 3200, (lag, log)
+
+
 def test_the_voice_comes_out_of_the_loudspeaker_at_its_place_on_the_microphones_clock(probe, virtual_sound):
     """The virtual device plays into its own microphone, so the agent's samples are seen in user/audio_raw."""
     with running("capture", "playback", **BOTH):

@@ -86,11 +86,10 @@ class VirtualSound:
         """Take the device away; the daemon goes on."""
         self._require("unload-module", "module-null-sink")
 
-    def plug_in(self) -> None:
-        """Bring a device of the same name back."""
-        self._require(
-            "load-module", "module-null-sink", f"sink_name={SINK}", f"rate={self.rate_hz}", "channels=1"
-        )
+    def plug_in(self, rate_hz: int = 0) -> None:
+        """Bring a device of the same name back, at its own rate or another [Hz]."""
+        rate = f"rate={rate_hz or self.rate_hz}"
+        self._require("load-module", "module-null-sink", f"sink_name={SINK}", rate, "channels=1")
 
     def _require(self, *arguments: str) -> None:
         done = self._pactl(*arguments)
