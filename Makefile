@@ -17,7 +17,7 @@ pytest = $(env) && TIMAR_REQUIRE="$${REQUIRE-$$(cat .venv/components)}" exec too
 .PHONY: help setup setup-perception setup-talk talk bench-talk setup-training setup-tests setup-all-tests demo run train \
 	listen test test-fast test-slow test-all lint format types scenarios bench bench-model bench-import bench-published \
 	bench-cuda bench-quantised bench-training \
-	bench-audio soak soak-audio soak-graph docs wheels lock clean distclean
+	bench-audio soak soak-audio soak-graph docs readme-media wheels lock clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -121,6 +121,9 @@ soak-graph: setup-all-tests ## Break the whole graph in every way for an hour (A
 
 docs: setup ## Check the documentation: links, and what is made from the code
 	@$(env) && python tools/check_docs.py && python tools/process_page.py --check && exec python tools/data_page.py --check
+
+readme-media: setup-all-tests ## Make README's moving picture and its sound of a real run (ARGS="--start 8 --seconds 8")
+	@$(env) && exec python tools/readme_media.py $(ARGS)
 
 wheels: setup ## Write timar_model, which needs neither ROS nor torch, and timar_common as wheels into dist/
 	@$(env) && exec tools/wheels.bash dist

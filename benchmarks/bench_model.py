@@ -372,7 +372,9 @@ def measure_target(folder: Path, arguments) -> dict:
             f"{imported} is not there; add import to --only, or the --folder of a run that had it"
         )
     model = load_model(imported)
-    choice = choose(model, log=lambda line: print(line, file=sys.stderr))
+    choice = choose(model, log=functools.partial(print, file=sys.stderr))
+    if not model_target.has_byte_products():
+        choice = choice.degraded()  # As `allow_degraded:=true` runs it.
     settings = {
         "auto": choice.picked.setting,
         "int8": EngineSetting("onnx-int8", threads, "reanchor"),

@@ -165,7 +165,7 @@ def lines(runs: dict, found: dict) -> list[str]:
         f"{paced_run['real_time_factor']:.2f}. A stall is what the window's move delayed a turn by: work "
         "that was not over when its sound was there, and what was left for the turn to do first.",
         "",
-        f"auto: {found['choice']}",
+        f"auto{'' if found['has_byte_products'] else ', allow_degraded:=true'}: {found['choice']}",
     ]
 
 

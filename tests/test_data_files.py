@@ -21,6 +21,8 @@ SETTINGS = (
     "*/config/*",
     "training/timar_training/configs/*",
     ".github/*",
+    ".devcontainer/*",
+    "docker/*",
     "*mkdocs.yml",
 )
 """What has such an ending and is code."""

@@ -151,7 +151,8 @@ def test_nothing_stays_in_the_temporary_folder_when_the_composer_is_killed(tmp_p
         listed = Path(f"/proc/{composer.pid}/task/{composer.pid}/children")
         start_s = time.monotonic()
         while not (children := listed.read_text().split()):
-            assert composer.poll() is None and time.monotonic() - start_s < PATIENCE_S
+            assert composer.poll() is None
+            assert time.monotonic() - start_s < PATIENCE_S
             time.sleep(0.05)
     finally:
         composer.kill()

@@ -1,9 +1,13 @@
-"""A conversation through the browser: its fake microphone interrupts the head, and the page falls silent."""
+"""Through the browser: a fake microphone asks and interrupts, the page speaks and falls silent."""
 
 from __future__ import annotations
 
 import contextlib
 import http.client
+import importlib.util
+import shutil
+import subprocess
+import sys
 import time
 from array import array
 from collections.abc import Iterator
@@ -15,6 +19,7 @@ import soundfile
 from headless_browser import HeadlessBrowser
 from labelled_speech import USER_VOICE
 from node_process import PATIENCE_S, running_nodes
+from timar_common.wav import read_wav
 
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed; `make test` installs it")
 
@@ -44,7 +49,12 @@ class Conversation:
         self.user: list = []
         self.agent: list = []
         self.events: list = []
-        topics = {"user/audio_raw": self.user, "agent/audio": self.agent, "turn_events": self.events}
+        self.words: list = []
+        self.ends: list = []
+        topics = {
+            "user/audio_raw": self.user, "agent/audio": self.agent, "turn_events": self.events,
+            "user/words": self.words, "agent/utterance_ends": self.ends,
+        }  # fmt: skip
         for name, taken in topics.items():
             topic = TOPICS[name]
             self.node.create_subscription(message_type(topic.type_name), name, taken.append, qos_of(topic))
@@ -61,7 +71,10 @@ class Conversation:
         events = [(e.kind, e.first_sample, round(e.probability, 2)) for e in self.events]
         heard_s = [sum(len(m.samples) for m in taken) / RATE_HZ for taken in (self.user, self.agent)]
         lost_s = sum(m.filled_samples for m in self.user) / RATE_HZ
-        return f"user and agent {heard_s} s, lost {lost_s:.1f} s, turn events {events}"
+        words = [message.text for message in self.words if message.is_final]
+        ends = [(message.outcome, message.samples_heard) for message in self.ends]
+        sound = f"user and agent {heard_s} s, lost {lost_s:.1f} s"
+        return f"{sound}, turn events {events}, words {words}, ends {ends}"
 
     def close(self) -> None:
         self.speak.destroy()
@@ -144,3 +157,87 @@ def test_a_user_who_interrupts_through_the_page_silences_the_head(
     assert 0 < ends - begins[begins < ends][-1] < SILENT_WITHIN_S * RATE_HZ
     lost = sum(message.filled_samples for message in conversation.user)
     assert lost < 0.2 * heard.size
+
+
+PAGE_LISTENER = """
+(async () => {
+  const code = `registerProcessor("listener", class extends AudioWorkletProcessor {
+    process(inputs) {
+      const x = inputs[0][0];
+      if (x && x.some((v) => Math.abs(v) > 0.02)) this.port.postMessage(currentTime);
+      return true;
+    }
+  })`;
+  const { context, node } = timarStation;
+  await context.audioWorklet.addModule(URL.createObjectURL(new Blob([code], { type: "text/javascript" })));
+  const listener = new AudioWorkletNode(context, "listener");
+  window.loud = [];
+  listener.port.onmessage = ({ data }) => window.loud.push(data);
+  node.connect(listener).connect(context.destination);
+  window.listens = true;
+})()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("faster_whisper") is None or shutil.which("espeak-ng") is None,
+    reason="faster-whisper or espeak-ng is not installed; make setup-talk",
+)
+def test_a_conversation_through_the_page_is_answered_and_interrupted(
+    conversation: Conversation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`timar talk --audio browser`, whole: the fake microphone asks and interrupts, over and over."""
+    quiet = np.random.default_rng(0).normal(0, 3, round(SILENCE_S * RATE_HZ)).astype(np.int16)
+    pieces = [quiet]
+    for text in ("What can you do for me?", "No, wait. That is enough, thank you very much."):
+        path = tmp_path / "line.wav"
+        subprocess.run(["espeak-ng", "-v", "en-us+f3", "-s", "150", "-w", str(path), text], check=True)
+        pieces += [read_wav(path), quiet]
+    user = tmp_path / "user.wav"
+    soundfile.write(user, np.concatenate([*pieces, quiet]), RATE_HZ)
+    monkeypatch.setenv("TIMAR_PAGE_SECRET", "of this test")
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "SYSTEM_DEFAULT")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    token = PageAccess("127.0.0.1", secret="of this test").move_token
+    switches = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--disable-3d-apis"]
+    switches.append(f"--use-file-for-fake-audio-capture={user}")
+    command = [sys.executable, "-m", "timar_bringup.talk", "--audio", "browser", "--port", str(PORT)]
+    log = tmp_path / "log"
+    with (
+        log.open("w") as said,
+        subprocess.Popen([*command, "--voice", "espeak"], stdout=said, stderr=subprocess.STDOUT) as talk,
+    ):
+        try:
+            conversation.spin_until(is_served, "the page")
+            with HeadlessBrowser((320, 240), PATIENT_S, switches) as browser:
+                browser.go_to(f"http://127.0.0.1:{PORT}/?token={token}")
+                browser.wait_for("document.getElementById('station')?.dataset.state === 'idle'")
+                browser.click("Start")
+                browser.wait_for("document.getElementById('station').dataset.state === 'running'")
+                browser.evaluate(PAGE_LISTENER)
+                conversation.spin_until(
+                    lambda: any(
+                        m.is_final and "what can you do" in m.text.lower() for m in conversation.words
+                    ),
+                    "the question's words",
+                )
+                conversation.spin_until(
+                    lambda: any(m.outcome == Speak.Result.INTERRUPTED for m in conversation.ends),
+                    "the interruption of the answer",
+                )
+                context_s = browser.evaluate("timarStation.context.currentTime")
+                cut = next(m for m in conversation.ends if m.outcome == Speak.Result.INTERRUPTED)
+                end_sample = conversation.agent[-1].first_sample
+                conversation.spin_until(
+                    lambda: conversation.agent[-1].first_sample > end_sample + RATE_HZ, "a second after it"
+                )
+                loud_s = np.array(browser.evaluate("loud"))
+        finally:
+            talk.terminate()
+            talk.wait(timeout=PATIENCE_S)
+    story = f"{conversation.story()}\n{log.read_text()}"
+    assert cut.samples_heard > 0.5 * RATE_HZ, story
+    # The page spoke about as long as the graph says that the answer was heard, and was silent soon after.
+    assert (loud_s < context_s + 0.3).sum() * 128 > 0.3 * cut.samples_heard, story
+    assert not ((loud_s > context_s + 0.3) & (loud_s < context_s + 0.6)).any(), story
